@@ -1,0 +1,41 @@
+"""The composition root: joins a node and the web pages into a Flask application."""
+
+import os
+
+from flask import Flask, Response
+
+from counter import cli
+from counter.config import Config
+from counter.node import Node
+from counter.web import cluster, counters, problems
+
+_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Make the application with a node that is not started: no store and no transport is opened.
+
+    The server starts `app.extensions["node"]` and stops it. Settings come from the environment
+    unless given; raises `ConfigError` for a bad one.
+    """
+    app = Flask(__name__)
+    # Bodies: one message between nodes at most, with room for its envelope.
+    app.config["MAX_CONTENT_LENGTH"] = 2 * 1024 * 1024
+    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
+    node = Node(config or Config.from_environ(os.environ))
+    app.extensions["node"] = node
+    problems.install(app)
+    counters.install(app, node)
+    cluster.install(app, node)
+    app.cli.add_command(cli.cluster)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Served-By"] = node.name
+        if response.mimetype == "text/html":
+            response.headers["Content-Security-Policy"] = _POLICY
+            response.headers["X-Content-Type-Options"] = "nosniff"
+            response.headers["Referrer-Policy"] = "same-origin"
+        return response
+
+    return app

@@ -1,0 +1,1 @@
+"""A visit counter that never loses count: a grow-only CRDT on many nodes."""

@@ -1,0 +1,190 @@
+"""Every setting: its name, default, unit, and what is wrong with a bad value.
+
+Settings come from the environment. `Config.from_environ` checks all of them before anything is
+opened, and names the setting, its value and the remedy in one sentence.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from counter.messages import NAME
+
+KEEP_ALIVE = 2
+"""Seconds that an idle HTTP connection is kept; the balancer must drop its own sooner."""
+
+WORKER_CONNECTIONS = 4000
+LIVE_PAGES = 3000
+"""Live pages are capped below the server's connections, so that a visit always finds a place."""
+
+
+class ConfigError(ValueError):
+    """A bad or contradictory setting; the sentence names it, its value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of a node. Times are in seconds; None means unset."""
+
+    name: str | None = None
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 1234
+    redis_uri: str | None = None
+    amqp_uri: str | None = None
+    peers: tuple[str, ...] = ()
+    data_dir: Path = Path("data")
+    drain_time: float = 2.0
+    ack: str = "stored"
+    publish_interval: float = 0.1
+    sync_interval: float = 1.0
+    message_ttl: float = 30.0
+    join_timeout: float = 5.0
+    cluster_secret: str | None = None
+    admin_token: str | None = None
+    log_level: str = "info"
+    dev_mode: bool = False
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Config":
+        """Read and check the settings. Raises `ConfigError` for the first that is wrong."""
+        read = _Reader(environ)
+        config = cls(
+            name=read.text("NAME", rf"{NAME}", "1 to 32 characters out of A-Z a-z 0-9 . _ -"),
+            listen_host=read.host("LISTEN_HOST", "127.0.0.1"),
+            listen_port=int(read.number("LISTEN_PORT", 1234, 1, 65535, whole=True)),
+            redis_uri=read.uri("REDIS_URI", ("redis", "rediss"), "redis://localhost:6379/0"),
+            amqp_uri=read.uri(
+                "AMQP_URI", ("amqp", "amqps"), "amqp://user:secret@localhost:5672/%2F"
+            ),
+            peers=read.peers("PEERS"),
+            data_dir=Path(environ.get("DATA_DIR") or "data"),
+            drain_time=read.number("DRAIN_TIME", 2.0, 0, 600),
+            ack=read.choice("ACK", ("stored", "memory")),
+            publish_interval=read.number("PUBLISH_INTERVAL", 0.1, 0.01, 60),
+            sync_interval=read.number("SYNC_INTERVAL", 1.0, 0.05, 600),
+            message_ttl=read.number("MESSAGE_TTL", 30.0, 0.5, 3600),
+            join_timeout=read.number("JOIN_TIMEOUT", 5.0, 0, 600),
+            cluster_secret=read.text("CLUSTER_SECRET", r".{8,}", "8 characters or more"),
+            admin_token=read.text("ADMIN_TOKEN", r"\S{8,}", "8 characters or more, no blanks"),
+            log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error", "critical")),
+            dev_mode=read.switch("DEV_MODE"),
+        )
+        config._check_together()
+        return config
+
+    def _check_together(self) -> None:
+        if self.redis_uri and not self.name:
+            raise ConfigError(
+                "NAME is not set, and REDIS_URI needs it to keep several nodes on one Redis "
+                "apart; set NAME to a name of this node's own, such as counter1"
+            )
+        if self.amqp_uri and self.peers:
+            raise ConfigError(
+                f"PEERS={','.join(self.peers)!r} is for the full mesh, and AMQP_URI chooses "
+                "RabbitMQ; unset one of them"
+            )
+        if not self.amqp_uri and not self.cluster_secret and not _is_loopback(self.listen_host):
+            raise ConfigError(
+                f"LISTEN_HOST={self.listen_host!r} lets other machines post messages to this "
+                "node; set the same CLUSTER_SECRET on every node, or AMQP_URI, or listen on "
+                "127.0.0.1"
+            )
+        if self.message_ttl < self.sync_interval:
+            raise ConfigError(
+                f"MESSAGE_TTL={self.message_ttl:g} is shorter than SYNC_INTERVAL="
+                f"{self.sync_interval:g}; set it to several times SYNC_INTERVAL"
+            )
+
+
+class _Reader:
+    """Reads one setting at a time; an empty value counts as unset."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, setting: str, pattern: str, remedy: str) -> str | None:
+        value = self._environ.get(setting)
+        if value and not re.fullmatch(pattern, value):
+            shown = "the value" if "SECRET" in setting or "TOKEN" in setting else repr(value)
+            raise ConfigError(f"{setting}: {shown} is not allowed; use {remedy}")
+        return value or None
+
+    def number(
+        self, setting: str, default: float, least: float, most: float, *, whole: bool = False
+    ) -> float:
+        value = self._environ.get(setting)
+        if not value:
+            return default
+        try:
+            number = float(int(value) if whole else float(value))
+        except ValueError:
+            number = float("nan")
+        if not least <= number <= most:
+            kind = "a whole number" if whole else "a number of seconds"
+            raise ConfigError(
+                f"{setting}={value!r} is not {kind} from {least:g} to {most:g}; "
+                f"the default is {default:g}"
+            )
+        return number
+
+    def choice(self, setting: str, choices: tuple[str, ...]) -> str:
+        value = (self._environ.get(setting) or choices[0]).lower()
+        if value not in choices:
+            raise ConfigError(f"{setting}={value!r} is none of {', '.join(choices)}")
+        return value
+
+    def switch(self, setting: str) -> bool:
+        value = (self._environ.get(setting) or "0").lower()
+        if value not in ("0", "1", "off", "on", "false", "true", "no", "yes"):
+            raise ConfigError(f"{setting}={value!r} is neither on (1) nor off (0)")
+        return value in ("1", "on", "true", "yes")
+
+    def host(self, setting: str, default: str) -> str:
+        value = self._environ.get(setting) or default
+        if not re.fullmatch(r"[A-Za-z0-9.:-]+", value):
+            raise ConfigError(f"{setting}={value!r} is not an address to listen on; try {default}")
+        return value
+
+    def uri(self, setting: str, schemes: tuple[str, ...], example: str) -> str | None:
+        value = self._environ.get(setting)
+        if not value:
+            return None
+        problem = _uri_problem(value, schemes)
+        if problem:
+            # The value may hold a password.
+            raise ConfigError(f"{setting} {problem}; write it like {example}")
+        return value
+
+    def peers(self, setting: str) -> tuple[str, ...]:
+        peers = tuple(filter(None, map(str.strip, self._environ.get(setting, "").split(","))))
+        for peer in peers:
+            problem = _uri_problem(peer, ("http",))
+            if problem or urlsplit(peer).path not in ("", "/"):
+                raise ConfigError(
+                    f"{setting}: {peer!r} {problem or 'has a path'}; write the peers like "
+                    "http://10.0.0.1:1234,http://10.0.0.2:1234"
+                )
+        return peers
+
+
+def _uri_problem(value: str, schemes: tuple[str, ...]) -> str:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return "has a port or host that cannot be read"
+    if parts.scheme not in schemes:
+        return f"starts with {parts.scheme + '://' if parts.scheme else 'no scheme'!r}"
+    if not parts.hostname or port == 0:
+        return "names no host and port"
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

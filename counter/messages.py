@@ -1,0 +1,136 @@
+"""The words between nodes: MessagePack, versioned, bounded in size, signed on demand.
+
+A message is a version byte, the length of its signature (0 or 32), the signature
+(HMAC-SHA256 over everything else) and one `Envelope` as MessagePack. Counts are absolute, so that
+a message which is lost, repeated or late does no harm. Decoding checks every type and range: what
+comes out of `decode` is safe to merge.
+"""
+
+import hmac
+from hashlib import sha256
+from typing import Annotated, Literal
+
+from msgspec import Meta as Limit
+from msgspec import MsgspecError, Struct, msgpack
+
+from counter.tally import BUCKETS, MAX_COUNT
+
+VERSION = 1
+MAX_BYTES = 128 * 1024
+"""No message is longer; `PAGE_BYTES` of entries leave room for everything else in it."""
+PAGE_BYTES = 96 * 1024
+
+VIDEO = r"[A-Za-z0-9._~-]{1,128}"
+NAME = r"[A-Za-z0-9._-]{1,32}"
+_ID = "[0-9a-hjkmnp-tv-z]"
+
+Video = Annotated[str, Limit(pattern=rf"^{VIDEO}\Z")]
+ReplicaId = Annotated[str, Limit(pattern=rf"^{NAME}~{_ID}{{13}}\.{_ID}{{23}}\Z")]
+Count = Annotated[int, Limit(ge=1, le=MAX_COUNT)]
+Total = Annotated[int, Limit(ge=0, le=2**63 - 1)]
+Address = Annotated[str, Limit(max_length=255)]
+State = Literal["joining", "ready", "leaving"]
+
+
+class Delta(Struct, array_like=True, tag="delta"):
+    """The sender's counts that changed, and the total of its vector with them applied."""
+
+    counts: dict[Video, Count]
+    total: Total
+
+
+class Report(Struct, array_like=True, tag="report"):
+    """What the sender holds: totals of replicas, content hashes of those whose writer is silent.
+
+    `peers` names the nodes that it hears, with their addresses. A long report comes in parts,
+    each of which stands for itself.
+    """
+
+    state: State
+    totals: dict[ReplicaId, Total]
+    digests: dict[ReplicaId, Annotated[int, Limit(ge=0, le=2**63 - 1)]]
+    peers: dict[ReplicaId, Address]
+
+
+class Ask(Struct, array_like=True, tag="ask"):
+    """A request for what the sender misses of a replica: the sums a bucket of its copy.
+
+    `after` is 0, or the `next` of the answer that this one goes on from.
+    """
+
+    replica: ReplicaId
+    sums: Annotated[list[Total], Limit(max_length=BUCKETS)]
+    after: Annotated[int, Limit(ge=0, le=2**53)]
+
+
+class Answer(Struct, array_like=True, tag="answer"):
+    """One page of the counts in the buckets that differ; `next` is where the next page starts."""
+
+    replica: ReplicaId
+    counts: dict[Video, Count]
+    next: Annotated[int, Limit(ge=0, le=2**53)] | None
+
+
+Body = Delta | Report | Ask | Answer
+
+
+class Envelope(Struct, array_like=True):
+    """A message with the replica that sent it, where to answer it, and when it was sent.
+
+    `address` is empty while the sender does not know its own. `sent` is Unix time in ms.
+    """
+
+    sender: ReplicaId
+    address: Address
+    sent: Annotated[int, Limit(ge=0, le=2**53)]
+    body: Body
+
+
+class RejectedError(Exception):
+    """A message that must be dropped; `reason` is one word for the metrics."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+_encoder = msgpack.Encoder()
+_decoder = msgpack.Decoder(Envelope)
+
+
+def encode(envelope: Envelope, secret: str | None) -> bytes:
+    """Encode a message, signed if there is a secret."""
+    body = _encoder.encode(envelope)
+    if secret is None:
+        return bytes((VERSION, 0)) + body
+    head = bytes((VERSION, 32))
+    return head + hmac.digest(secret.encode(), head + body, sha256) + body
+
+
+def decode(message: bytes, secret: str | None, now: int, ttl: int) -> Envelope:
+    """Verify and decode a message.
+
+    `now` and `ttl` are in ms. Raises `RejectedError`: "size", "version", "signature", "junk", or
+    "clock" for a message sent more than `ttl` before or after `now`.
+    """
+    if len(message) > MAX_BYTES:
+        raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
+    if len(message) < 2 or message[0] != VERSION:
+        raise RejectedError("version", f"not a message of version {VERSION}")
+    head, signature, body = message[:2], message[2 : 2 + message[1]], message[2 + message[1] :]
+    if secret is None:
+        if signature:
+            raise RejectedError("signature", "signed, and CLUSTER_SECRET is not set here")
+    elif not hmac.compare_digest(signature, hmac.digest(secret.encode(), head + body, sha256)):
+        raise RejectedError("signature", "not signed with the CLUSTER_SECRET of this node")
+    try:
+        envelope = _decoder.decode(body)
+    except (MsgspecError, RecursionError) as error:
+        raise RejectedError("junk", str(error)) from None
+    if abs(now - envelope.sent) > ttl:
+        raise RejectedError(
+            "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock"
+        )
+    if isinstance(envelope.body, Ask) and len(envelope.body.sums) not in (0, BUCKETS):
+        raise RejectedError("junk", f"an ask with {len(envelope.body.sums)} sums")
+    return envelope

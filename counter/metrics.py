@@ -1,0 +1,74 @@
+"""What an operator watches, in Prometheus' text format. No metric has a label per video."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+
+class State(NamedTuple):
+    """What is read at the moment of asking."""
+
+    ready: bool
+    store_up: bool
+    transport_up: bool
+    unflushed: int
+    live_pages: int
+    peers: Iterable[tuple[str, int]]
+    """For each live peer its member id and how many visits of this node it does not hold yet."""
+
+
+class Metrics:
+    """The metrics of one node, in a registry of their own."""
+
+    def __init__(self, read: Callable[[], State]) -> None:
+        self._read = read
+        self._registry = CollectorRegistry()
+
+        def counter(name: str, what: str, labels: Iterable[str] = ()) -> Counter:
+            return Counter(name, what, labels, registry=self._registry)
+
+        self.visits = counter("counter_visits", "Visits taken by this node in this run.")
+        self.refused = counter(
+            "counter_visits_refused",
+            "Visits answered with 503 (not counted) or 504 (may be counted).",
+            ("status",),
+        )
+        self.messages_out = counter("counter_messages_sent", "Messages handed to the transport.")
+        self.bytes_out = counter("counter_sent_bytes", "Their bytes.")
+        self.messages_in = counter("counter_messages_received", "Messages taken in.")
+        self.bytes_in = counter("counter_received_bytes", "Their bytes.")
+        self.dropped = counter(
+            "counter_messages_dropped", "Messages dropped, by reason.", ("reason",)
+        )
+        self.flushes = counter("counter_flushes", "Batches written to the store.")
+        self.flush_failures = counter("counter_flush_failures", "Writes that failed.")
+        self.heals = counter(
+            "counter_store_heals", "Times the store had lost something and was rewritten."
+        )
+        self._registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges, as prometheus_client's registry asks for them."""
+        state = self._read()
+        for name, what, value in (
+            ("counter_ready", "Whether this node is ready (1) or not (0).", state.ready),
+            ("counter_store_up", "Whether the last write succeeded.", state.store_up),
+            ("counter_transport_up", "Whether messages can go out.", state.transport_up),
+            ("counter_unflushed_visits", "Visits the store does not hold yet.", state.unflushed),
+            ("counter_live_pages", "Open live connections.", state.live_pages),
+        ):
+            yield GaugeMetricFamily(name, what, value=float(value))
+        lag = GaugeMetricFamily(
+            "counter_peer_lag_visits",
+            "Visits of this node that a live peer has not reported to hold.",
+            labels=("peer",),
+        )
+        for peer, behind in state.peers:
+            lag.add_metric((peer,), behind)
+        yield lag
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,104 @@
+"""Where a tally outlives its process: the contract of every store.
+
+A store belongs to one process at a time. It keeps what it is given, never lowers a count, and
+remembers the *flush mark* of the last write: a write that finds another mark means that the store
+lost something since (it was emptied, restored to an older state, or used by another process).
+
+Calls may block and come from one thread at a time; the node decides which.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+Counts = Mapping[str, Mapping[str, int]]
+"""`{replica: {video: count}}`, absolute counts."""
+
+Offload = Callable[..., Any]
+"""`offload(function, *arguments)` returns `function(*arguments)`, without stopping the loop."""
+
+
+def run_here(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The `Offload` where nothing has to be kept from blocking: a plain call."""
+    return function(*arguments)
+
+
+PATIENCE = 4.0
+"""Seconds that `open` waits for a killed process' hold on the store to run out."""
+
+
+class StoreDownError(Exception):
+    """The store cannot be reached or written now. What was to be written may be in it or not."""
+
+
+class StoreForgotError(Exception):
+    """The flush mark is not the last one written: the store lost something. Nothing was written."""
+
+
+class StoreTakenError(Exception):
+    """Another process holds the store; the sentence says who."""
+
+
+class StoreRefusedError(Exception):
+    """The store can never be used as it is configured; the sentence says why and what to do."""
+
+
+class Opened(NamedTuple):
+    """What an opened store is: its id, the name kept in it, and the newest run it knows."""
+
+    store: str
+    name: str | None
+    latest_run: str
+
+
+class Store(Protocol):
+    """Keeps the counts of replicas."""
+
+    kind: str
+
+    def open(self, holder: str, mint: Callable[[], str]) -> Opened:
+        """Take hold of the store, which `mint` names if it is new.
+
+        Waits up to `PATIENCE` for another's hold to run out, then raises `StoreTakenError`.
+        Raises `StoreDownError` where trying again may help, `StoreRefusedError` where not.
+        """
+
+    def begin(self, replica: str) -> None:
+        """Start the life of a replica: its name is kept, its mark is on every write from now on."""
+
+    def load(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """All counts, in pieces of bounded size. Writes may happen in between."""
+
+    def write(self, counts: Counts, *, heal: bool = False) -> None:
+        """Write a batch and the next flush mark, atomically; also renews the hold on the store.
+
+        A count already stored never goes down. Durable when it returns, as far as the store is.
+        With `heal` any mark is accepted. Raises `StoreDownError`, `StoreForgotError`, or
+        `StoreTakenError` if another process took the store.
+        """
+
+    def close(self) -> None:
+        """Let go of the store. Idempotent; never raises."""
+
+
+class Marks:
+    """The flush marks that a store may rightly hold: the last one written, and those in doubt.
+
+    A write whose outcome is unknown may have replaced the mark or not. Both are right, because
+    what it held is written again by the next one.
+    """
+
+    def __init__(self, replica: str) -> None:
+        self._replica = replica
+        self._flush = 0
+        self.accepted: list[str] = []
+
+    def next(self) -> str:
+        """The mark for the next write, in doubt until `written`."""
+        self._flush += 1
+        mark = f"{self._replica}:{self._flush}"
+        self.accepted.append(mark)
+        return mark
+
+    def written(self, mark: str) -> None:
+        """The store holds `mark`."""
+        self.accepted = [mark]

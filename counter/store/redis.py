@@ -1,0 +1,223 @@
+"""The Redis store: one hash a replica, under a prefix of the node's name; one script a flush.
+
+The script runs alone in Redis, which makes lease, flush mark and counts one atomic step. It
+compares counts as numbers, exact up to 2^53 in its Lua.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from counter.store import (
+    PATIENCE,
+    Counts,
+    Marks,
+    Opened,
+    StoreDownError,
+    StoreForgotError,
+    StoreRefusedError,
+    StoreTakenError,
+)
+
+LEASE = 3.0
+"""Seconds that a hold lasts without renewal; every write renews it."""
+
+_TIMEOUT = 2.0
+_ROWS_A_PIECE = 5_000
+
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+    return {holder, redis.call('PTTL', KEYS[1])}
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {}
+"""
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+
+# KEYS: lease, store, replicas, then a hash a replica.
+# ARGV: holder, lease in ms, id, name, mark, how many marks are accepted ('*': any), these,
+#       then for each replica its id, how many counts follow, and these as video, count, ...
+_WRITE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return {'taken', holder} end
+local at = 7
+if ARGV[6] ~= '*' then
+    local mark, right = redis.call('HGET', KEYS[2], 'mark'), false
+    for i = 1, tonumber(ARGV[6]) do
+        right = right or mark == ARGV[at]
+        at = at + 1
+    end
+    if not right then return {'forgot', mark or ''} end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('HSET', KEYS[2], 'id', ARGV[3], 'name', ARGV[4], 'mark', ARGV[5], 'version', '1')
+for k = 4, #KEYS do
+    redis.call('SADD', KEYS[3], ARGV[at])
+    local last = at + 1 + 2 * tonumber(ARGV[at + 1])
+    at = at + 2
+    while at < last do
+        local stored = redis.call('HGET', KEYS[k], ARGV[at])
+        if not stored or tonumber(ARGV[at + 1]) > tonumber(stored) then
+            redis.call('HSET', KEYS[k], ARGV[at], ARGV[at + 1])
+        end
+        at = at + 2
+    end
+end
+return {'written'}
+"""
+
+
+class RedisStore:
+    """Keeps counts in a Redis server (7 or newer) under `counter:NAME:`, held by a lease."""
+
+    kind = "redis"
+
+    def __init__(self, uri: str, name: str) -> None:
+        self._prefix = f"counter:{name}:"
+        self._name = name
+        self._where = f"{urlsplit(uri).hostname}:{urlsplit(uri).port or 6379}"
+        self._redis = redis.Redis.from_url(
+            uri,
+            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=1,
+        )
+        self._take = self._redis.register_script(_TAKE)
+        self._write = self._redis.register_script(_WRITE)
+        self._release = self._redis.register_script(_RELEASE)
+        self._holder = ""
+        self._store = ""
+        self._marks = Marks("")
+
+    def open(self, holder: str, mint: Callable[[], str]) -> Opened:
+        """See `Store.open`."""
+        self._holder = holder
+        try:
+            self._hold()
+            kept = cast(dict[bytes, bytes], self._redis.hgetall(self._key("store")))
+            version = kept.get(b"version", b"1").decode()
+            if version != "1":
+                raise StoreRefusedError(
+                    f"REDIS_URI={self._where}: {self._prefix} was written by another version of "
+                    f"this program (format {version}, this one knows 1); run that version on it"
+                )
+            self._store = kept[b"id"].decode() if b"id" in kept else mint()
+            return Opened(self._store, self._name, max(map(_run_of, self._replicas()), default=""))
+        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+            raise StoreRefusedError(
+                f"REDIS_URI: Redis at {self._where} refuses this user ({error}); "
+                "check user and password"
+            ) from None
+        except BusyLoadingError as error:
+            raise StoreDownError(f"Redis at {self._where}: {error}") from None
+        except (InvalidResponse, ResponseError) as error:
+            raise StoreRefusedError(
+                f"REDIS_URI: what answers at {self._where} is not a Redis that can be written "
+                f"to ({error})"
+            ) from None
+        except (RedisError, OSError) as error:
+            raise StoreDownError(f"Redis at {self._where}: {error}") from None
+
+    def begin(self, replica: str) -> None:
+        """See `Store.begin`."""
+        self._marks = Marks(replica)
+        self.write({replica: {}}, heal=True)
+
+    def load(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """See `Store.load`."""
+        try:
+            for replica in self._replicas():
+                cursor, key = 0, self._key(f"vector:{replica}")
+                while True:
+                    cursor, piece = cast(
+                        tuple[int, dict[bytes, bytes]],
+                        self._redis.hscan(key, cursor, count=_ROWS_A_PIECE),
+                    )
+                    yield replica, {video.decode(): int(count) for video, count in piece.items()}
+                    if cursor == 0:
+                        break
+        except (RedisError, OSError) as error:
+            raise StoreDownError(f"Redis at {self._where}: {error}") from None
+
+    def write(self, counts: Counts, *, heal: bool = False) -> None:
+        """See `Store.write`."""
+        accepted = list(self._marks.accepted)
+        mark = self._marks.next()
+        keys = [self._key("lease"), self._key("store"), self._key("replicas")]
+        arguments: list[str | int] = [self._holder, int(LEASE * 1000), self._store, self._name]
+        arguments += [mark, "*"] if heal else [mark, len(accepted), *accepted]
+        for replica, changed in counts.items():
+            keys.append(self._key(f"vector:{replica}"))
+            arguments += [replica, len(changed)]
+            for item in changed.items():
+                arguments += item
+        try:
+            outcome, *detail = cast(list[bytes], self._write(keys, arguments))
+        except (RedisError, OSError) as error:
+            raise StoreDownError(f"Redis at {self._where}: {error}") from None
+        if outcome == b"taken":
+            raise StoreTakenError(self._held_by(detail[0]))
+        if outcome == b"forgot":
+            raise StoreForgotError(f"Redis at {self._where} holds the flush mark {detail[0]!r}")
+        self._marks.written(mark)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        with suppress(RedisError, OSError):
+            self._release([self._key("lease")], [self._holder])
+        with suppress(RedisError, OSError):
+            self._redis.close()
+
+    def _hold(self) -> None:
+        """Take the lease, or find it renewed by a live holder, or wait until it has run out."""
+        deadline, left = time.monotonic() + PATIENCE, float("inf")
+        while True:
+            found = cast(list[Any], self._take([self._key("lease")], [self._holder, _lease_ms()]))
+            if not found:
+                return
+            renewed = found[1] > left
+            if renewed or time.monotonic() >= deadline:
+                raise StoreTakenError(self._held_by(found[0]))
+            left = found[1]
+            time.sleep(0.1)
+
+    def _held_by(self, holder: bytes) -> str:
+        return (
+            f"NAME={self._name!r} on Redis at {self._where} is held by {holder.decode()}; "
+            "stop that process, or set another NAME"
+        )
+
+    def _replicas(self) -> list[str]:
+        members = cast(set[bytes], self._redis.smembers(self._key("replicas")))
+        return sorted(replica.decode() for replica in members)
+
+    def _key(self, rest: str) -> str:
+        return self._prefix + rest
+
+
+def _run_of(replica: str) -> str:
+    return replica.rpartition(".")[2]
+
+
+def _lease_ms() -> int:
+    return int(LEASE * 1000)

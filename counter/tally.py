@@ -1,0 +1,204 @@
+"""The rule: one grow-only counter a video, kept as one vector a replica.
+
+State-based G-Counter: Shapiro, Preguiça, Baquero, Zawirski, *A comprehensive study of Convergent
+and Commutative Replicated Data Types*, INRIA RR-7506, 2011, section 3.1.1. A replica raises only
+its own entry, merging takes the larger entry, the value is the sum. The counters of all videos
+are stored turned on their side: a vector holds what one replica has counted for every video, so
+that one integer, its total, tells whether two copies of it are equal.
+
+Pure: no I/O, no clock, no lock. Whoever shares a `Tally` between threads guards it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from hashlib import blake2b
+from heapq import nsmallest
+from itertools import islice
+from zlib import crc32
+
+MAX_COUNT = 2**53 - 1
+"""The largest count: what JavaScript and Redis' Lua still hold exactly."""
+
+BUCKETS = 256
+
+
+def member_of(replica: str) -> str:
+    """`NAME~store` of `NAME~store.run`."""
+    return replica.rpartition(".")[0]
+
+
+def bucket_of(video: str) -> int:
+    """Which of the `BUCKETS` a video falls into, the same on every node."""
+    return crc32(video.encode()) % BUCKETS
+
+
+class Vector:
+    """What one replica has counted: `{video: count}`, its total, and its sums a bucket.
+
+    Entries only grow and none is ever removed, so a position in the order of first sight stays
+    valid for the life of the object: it is how a repair is paged.
+    """
+
+    __slots__ = ("_digest", "_sums", "counts", "total")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.total = 0
+        self._sums: list[int] | None = None
+        self._digest: tuple[int, int] | None = None
+
+    def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Take the larger count of each video; return by how much which videos grew."""
+        own, grew = self.counts, {}
+        for video, count in counts.items():
+            before = own.get(video, 0)
+            if count > before:
+                own[video] = count
+                grew[video] = count - before
+        self.total += sum(grew.values())
+        if self._sums is not None:
+            for video, growth in grew.items():
+                self._sums[bucket_of(video)] += growth
+        return grew
+
+    def sums(self) -> list[int]:
+        """The total of each bucket: computed when first asked for, then kept up to date."""
+        if self._sums is None:
+            self._sums = [0] * BUCKETS
+            for video, count in self.counts.items():
+                self._sums[bucket_of(video)] += count
+        return self._sums
+
+    def digest(self) -> int:
+        """A content hash of 63 bits, independent of order; computed once for each total."""
+        if self._digest is None or self._digest[0] != self.total:
+            content = 0
+            for video, count in self.counts.items():
+                entry = blake2b(f"{video} {count}".encode(), digest_size=8).digest()
+                content += int.from_bytes(entry)
+            self._digest = (self.total, content % 2**63)
+        return self._digest[1]
+
+    def differing(
+        self, sums: list[int], after: int, most_bytes: int, most_scanned: int
+    ) -> tuple[dict[str, int], int | None]:
+        """One page of the counts in buckets whose sum differs from `sums` ([] means all zero).
+
+        Starts at position `after` and ends when the page holds about `most_bytes` of encoded
+        entries or `most_scanned` entries were looked at. Returns the page and the position to go
+        on from, None at the end.
+        """
+        own = self.sums()
+        theirs = sums or [0] * BUCKETS
+        differs = [ours != other for ours, other in zip(own, theirs, strict=True)]
+        counts: dict[str, int] = {}
+        size, position = 0, after
+        for video, count in islice(self.counts.items(), after, after + most_scanned):
+            if differs[bucket_of(video)]:
+                size += len(video) + 12
+                if size > most_bytes and counts:
+                    return counts, position
+                counts[video] = count
+            position += 1
+        return counts, position if position < len(self.counts) else None
+
+
+class Leaders:
+    """The most visited videos, exact up to `size` of them, at a constant cost a visit.
+
+    Visits never fall, so a video that is not kept here can only come in by growing: it is enough
+    to look at what grew. Among videos with equal visits at the very end, any may be kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._visits: dict[str, int] = {}
+        self._bar = 0
+
+    def grew(self, video: str, visits: int) -> None:
+        """Note that `video` now has `visits`."""
+        if visits > self._bar or video in self._visits:
+            self._visits[video] = visits
+            if len(self._visits) > 2 * self._size:
+                self._visits = dict(self._first(self._size))
+                self._bar = min(self._visits.values())
+
+    def top(self, limit: int) -> list[str]:
+        """The `limit` most visited videos, most visits first, then by id."""
+        return [video for video, _ in self._first(min(limit, self._size))]
+
+    def _first(self, limit: int) -> list[tuple[str, int]]:
+        return nsmallest(limit, self._visits.items(), key=lambda item: (-item[1], item[0]))
+
+
+class Tally:
+    """Everything a node knows: one vector for each replica it has heard of."""
+
+    TOP = 1000
+    """How many videos `top` can name."""
+
+    def __init__(self) -> None:
+        self._vectors: dict[str, Vector] = {}
+        self._leaders = Leaders(self.TOP)
+
+    def merge(self, replica: str, counts: Mapping[str, int]) -> dict[str, int]:
+        """Join `counts` into the vector of `replica`; return `{video: growth}` of what grew.
+
+        Idempotent, commutative and associative; nothing ever becomes smaller. An empty answer
+        means that nothing was news.
+        """
+        vector = self._vectors.get(replica) or Vector()
+        grew = vector.merge(counts)
+        if grew:
+            self._vectors[replica] = vector
+            for video in grew:
+                self._leaders.grew(video, self.visits(video))
+        return grew
+
+    def visits(self, video: str) -> int:
+        """The video's visits: the sum of its counter; 0 for one that nobody visited."""
+        return sum(vector.counts.get(video, 0) for vector in self._vectors.values())
+
+    def counter(self, video: str) -> dict[str, int]:
+        """The video's counter with one entry for each member, all of its runs added up."""
+        members: dict[str, int] = {}
+        for replica, vector in self._vectors.items():
+            count = vector.counts.get(video)
+            if count:
+                member = member_of(replica)
+                members[member] = members.get(member, 0) + count
+        return members
+
+    def top(self, limit: int) -> list[str]:
+        """The `limit` (at most `TOP`) most visited videos, most visits first."""
+        return self._leaders.top(limit)
+
+    def count(self, replica: str, video: str) -> int:
+        """What `replica` has counted for `video`, as far as known here."""
+        vector = self._vectors.get(replica)
+        return vector.counts.get(video, 0) if vector else 0
+
+    def vector(self, replica: str) -> Vector:
+        """The vector of `replica`, empty if nothing is known of it. Not to be changed."""
+        return self._vectors.get(replica) or Vector()
+
+    def total(self, replica: str) -> int:
+        """The sum of the vector of `replica`."""
+        vector = self._vectors.get(replica)
+        return vector.total if vector else 0
+
+    def totals(self) -> dict[str, int]:
+        """The total of every replica."""
+        return {replica: vector.total for replica, vector in self._vectors.items()}
+
+    def members(self) -> dict[str, int]:
+        """The visits that each member has counted, over all videos."""
+        visits: dict[str, int] = {}
+        for replica, vector in self._vectors.items():
+            member = member_of(replica)
+            visits[member] = visits.get(member, 0) + vector.total
+        return visits
+
+    def replicas(self) -> Iterator[tuple[str, Collection[str]]]:
+        """Each replica with the videos it has counted."""
+        for replica, vector in self._vectors.items():
+            yield replica, vector.counts.keys()

@@ -1,0 +1,216 @@
+"""The full mesh: every node posts to every other over HTTP keep-alive. No broker needed.
+
+A node posts to the addresses it was configured with and to those it was made to `send` to, which
+come out of verified messages: so one configured address is enough to find everybody. Every answer
+names the process that gave it, so that a node reached under two addresses gets one broadcast,
+and the node's own address none.
+"""
+
+import http.client
+import secrets
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from threading import Event, Lock, Thread
+from urllib.parse import urlsplit
+
+from counter.transport import Receive, backoff
+
+ID_HEADER = "X-Mesh-Id"
+_TIMEOUT = 2.0
+_FORGET = 60.0
+"""Seconds after which a learned address that does not answer is forgotten."""
+_WAITING = 256
+"""Messages that wait for one peer; more push out the oldest. Later ones make up for them."""
+
+
+class MeshTransport:
+    """Posts messages to `/mesh` of the peers; the node's web server hands in what arrives there."""
+
+    kind = "mesh"
+
+    def __init__(self, host: str, port: int, peers: Iterable[str]) -> None:
+        self.id = secrets.token_hex(8)
+        self._port = port
+        self._host = "" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared only
+        self._configured = tuple(peer.rstrip("/") for peer in peers)
+        self._outboxes: dict[str, Outbox] = {}
+        self._lock = Lock()
+        self._receive: Receive | None = None
+        self._connected: Callable[[], None] = lambda: None
+        self._stopped = False
+
+    @property
+    def address(self) -> str:
+        """See `Transport.address`. On all interfaces, known once a peer has been reached."""
+        return _url(self._host, self._port) if self._host else ""
+
+    @property
+    def up(self) -> bool:
+        """See `Transport.up`: some peer answers, or there is none."""
+        peers = self._peers()
+        return not peers or any(outbox.up for outbox in peers)
+
+    def start(self, receive: Receive, connected: Callable[[], None]) -> None:
+        """See `Transport.start`."""
+        self._receive, self._connected = receive, connected
+        for address in self._configured:
+            self._outbox(address)
+        connected()
+
+    def broadcast(self, message: bytes) -> None:
+        """See `Transport.broadcast`."""
+        for outbox in self._peers():
+            outbox.put(message)
+
+    def send(self, address: str, message: bytes) -> None:
+        """See `Transport.send`. The address is a peer from now on."""
+        if address and address != self.address and not self._stopped:
+            self._outbox(address).put(message)
+
+    def take(self, message: bytes) -> None:
+        """Hand in a message that was posted to this node."""
+        if self._receive is not None and not self._stopped:
+            self._receive(message)
+
+    def stop(self) -> None:
+        """See `Transport.stop`."""
+        self._stopped = True
+        with self._lock:
+            outboxes = list(self._outboxes.values())
+        for outbox in outboxes:
+            outbox.stop()
+        for outbox in outboxes:
+            outbox.join()
+
+    def reached(self, outbox: "Outbox", local_host: str) -> None:
+        """Note that a peer answered after silence, on a connection from `local_host`."""
+        if not self._host:
+            self._host = local_host
+        if outbox.peer_id != self.id:
+            self._connected()
+
+    def lost(self, outbox: "Outbox") -> bool:
+        """Forget a learned address that has not answered for long; say whether it was."""
+        if outbox.address in self._configured:
+            return False
+        with self._lock:
+            self._outboxes.pop(outbox.address, None)
+        return True
+
+    def _outbox(self, address: str) -> "Outbox":
+        with self._lock:
+            outbox = self._outboxes.get(address)
+            if outbox is None:
+                outbox = self._outboxes[address] = Outbox(self, address)
+                outbox.start()
+            return outbox
+
+    def _peers(self) -> list["Outbox"]:
+        """One outbox for each other process; those not reached yet count as different ones."""
+        with self._lock:
+            outboxes = list(self._outboxes.values())
+        peers = {outbox.peer_id or outbox.address: outbox for outbox in reversed(outboxes)}
+        peers.pop(self.id, None)
+        return list(peers.values())
+
+
+class Outbox:
+    """What waits to go to one address, and the thread that posts it."""
+
+    def __init__(self, mesh: MeshTransport, address: str) -> None:
+        self.address = address
+        self.peer_id = ""
+        self.up = False
+        self._mesh = mesh
+        self._waiting: deque[bytes] = deque(maxlen=_WAITING)
+        self._news = Event()
+        self._stopping = Event()
+        self._connection: http.client.HTTPConnection | None = None
+        self._thread = Thread(target=self._run, name=f"mesh {address}", daemon=True)
+
+    def start(self) -> None:
+        """Start posting."""
+        self._thread.start()
+
+    def put(self, message: bytes) -> None:
+        """Add a message; the oldest goes when there are too many."""
+        self._waiting.append(message)
+        self._news.set()
+
+    def stop(self) -> None:
+        """Ask the thread to end once it has posted what waits, if it can do so now."""
+        self._stopping.set()
+        self._news.set()
+
+    def join(self) -> None:
+        """Wait for the thread, and cut its connection if it does not end."""
+        self._thread.join(0.5)
+        connection = self._connection
+        if self._thread.is_alive() and connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_TIMEOUT)
+
+    def _run(self) -> None:
+        tries, since = 0, time.monotonic()
+        while self._wait():
+            message = self._waiting.popleft()
+            try:
+                self._post(message)
+                tries, since = 0, time.monotonic()
+            except (OSError, http.client.HTTPException, ValueError):
+                self._disconnect()
+                tries += 1
+                if self._stopping.is_set():
+                    return
+                if time.monotonic() - since > _FORGET and self._mesh.lost(self):
+                    return
+                self._stopping.wait(backoff(tries))
+        self._disconnect()
+
+    def _wait(self) -> bool:
+        """Wait for a message; False when there is none and none will come."""
+        while not self._waiting:
+            if self._stopping.is_set():
+                return False
+            self._news.clear()
+            if not self._waiting and not self._stopping.is_set():
+                self._news.wait()
+        return True
+
+    def _post(self, message: bytes) -> None:
+        """Post, on the kept connection if it is still good, else on a new one."""
+        if self._connection is not None:
+            try:
+                return self._exchange(self._connection, message)
+            except (OSError, http.client.HTTPException):
+                # The peer may have closed an idle connection; a message may come twice.
+                self._connection.close()
+        parts = urlsplit(self.address)
+        self._connection = http.client.HTTPConnection(
+            parts.hostname or "", parts.port or 80, timeout=_TIMEOUT
+        )
+        return self._exchange(self._connection, message)
+
+    def _exchange(self, connection: http.client.HTTPConnection, message: bytes) -> None:
+        connection.request("POST", "/mesh", message, {"Content-Type": "application/octet-stream"})
+        local = connection.sock.getsockname()[0]
+        response = connection.getresponse()
+        response.read()
+        self.peer_id = response.headers.get(ID_HEADER, "")
+        was_up, self.up = self.up, response.status == http.client.NO_CONTENT
+        if self.up and not was_up:
+            self._mesh.reached(self, local)
+
+    def _disconnect(self) -> None:
+        self.up = False
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

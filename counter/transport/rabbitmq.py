@@ -1,0 +1,159 @@
+"""The RabbitMQ transport: a fanout exchange for everybody, a queue of its own for each process.
+
+One thread owns the connection in both directions, because a pika connection belongs to the thread
+that made it. Others leave their messages in a bounded queue and wake it; only the wake-up goes
+through pika's own queue, which has no bound.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Event, Thread
+from urllib.parse import urlsplit
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.exceptions import AMQPError, ConnectionWrongStateError
+
+from counter.transport import Receive, backoff
+
+EXCHANGE = "counter"
+_QUEUE_BYTES = 16 * 1024 * 1024
+_QUEUE_TTL_MS = 30_000
+_PREFETCH = 50
+_WAITING = 2000
+"""Messages that wait to go out; more push out the oldest. Later ones make up for them."""
+
+
+class RabbitmqTransport:
+    """Talks to a RabbitMQ broker (3.10 or newer) at an AMQP URI."""
+
+    kind = "rabbitmq"
+
+    def __init__(self, uri: str) -> None:
+        self._parameters = pika.URLParameters(uri)
+        self._parameters.heartbeat = 10
+        self._parameters.blocked_connection_timeout = 5
+        self._parameters.socket_timeout = 2
+        self._parameters.stack_timeout = 4
+        self.where = urlsplit(uri).hostname
+        self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_WAITING)
+        self._stopping = Event()
+        self._connection: pika.BlockingConnection | None = None
+        self._queue = ""
+        self._woken = False
+        self._thread: Thread | None = None
+        self.error = "not connected yet"
+
+    @property
+    def address(self) -> str:
+        """See `Transport.address`: the name of this process' queue."""
+        return self._queue
+
+    @property
+    def up(self) -> bool:
+        """See `Transport.up`."""
+        return bool(self._queue)
+
+    def start(self, receive: Receive, connected: Callable[[], None]) -> None:
+        """See `Transport.start`."""
+        self._thread = Thread(
+            target=self._run, args=(receive, connected), name="rabbitmq", daemon=True
+        )
+        self._thread.start()
+
+    def broadcast(self, message: bytes) -> None:
+        """See `Transport.broadcast`."""
+        self.send("", message)
+
+    def send(self, address: str, message: bytes) -> None:
+        """See `Transport.send`; the empty address is everybody's."""
+        if self.up:
+            self._waiting.append((address, message))
+            self._wake()
+
+    def stop(self) -> None:
+        """See `Transport.stop`."""
+        self._stopping.set()
+        self._wake()
+        if self._thread is not None:
+            self._thread.join(3.0)
+
+    def _wake(self) -> None:
+        connection = self._connection
+        if connection is not None and not self._woken:
+            self._woken = True
+            with suppress(ConnectionWrongStateError):
+                connection.add_callback_threadsafe(self._awake)
+
+    def _awake(self) -> None:
+        self._woken = False
+
+    def _run(self, receive: Receive, connected: Callable[[], None]) -> None:
+        tries = 0
+        while not self._stopping.is_set():
+            try:
+                self._connection = pika.BlockingConnection(self._parameters)
+                channel = self._declare(receive)
+                tries, self.error = 0, ""
+                connected()
+                self._exchange_messages(channel)
+            except (AMQPError, OSError) as error:
+                self.error = f"{type(error).__name__}: {error}"
+            finally:
+                self._disconnect()
+            tries += 1
+            self._stopping.wait(backoff(tries))
+
+    def _declare(self, receive: Receive) -> BlockingChannel:
+        assert self._connection is not None
+        channel = self._connection.channel()
+        channel.basic_qos(prefetch_count=_PREFETCH)
+        channel.exchange_declare(EXCHANGE, "fanout", durable=True)
+        declared = channel.queue_declare(
+            "",
+            exclusive=True,
+            auto_delete=True,
+            arguments={
+                "x-max-length-bytes": _QUEUE_BYTES,
+                "x-overflow": "drop-head",
+                "x-message-ttl": _QUEUE_TTL_MS,
+            },
+        )
+        queue = declared.method.queue
+        channel.queue_bind(queue, EXCHANGE)
+
+        def on_message(
+            channel: BlockingChannel,
+            method: pika.spec.Basic.Deliver,
+            properties: pika.spec.BasicProperties,
+            body: bytes,
+        ) -> None:
+            if properties.reply_to != queue:  # not an echo of its own broadcast
+                receive(body)
+            channel.basic_ack(method.delivery_tag or 0)
+
+        channel.basic_consume(queue, on_message)
+        self._woken = False
+        self._queue = queue
+        return channel
+
+    def _exchange_messages(self, channel: BlockingChannel) -> None:
+        assert self._connection is not None
+        properties = pika.BasicProperties(reply_to=self._queue)
+        while True:
+            while self._waiting:
+                address, message = self._waiting.popleft()
+                exchange = "" if address else EXCHANGE
+                channel.basic_publish(exchange, address, message, properties)
+            if self._stopping.is_set():
+                return
+            self._connection.process_data_events(time_limit=1.0)
+
+    def _disconnect(self) -> None:
+        self._queue = ""
+        self._waiting.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.is_open:
+            with suppress(AMQPError, OSError):
+                connection.close()

@@ -1,0 +1,221 @@
+"""Endpoints about counters: visits, counts, the most visited videos, live numbers."""
+
+import fcntl
+import re
+import struct
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, make_response, render_template, request
+from flask_sock import Sock
+from simple_websocket import ConnectionClosed, Server
+
+from counter.messages import VIDEO
+from counter.node import MaybeCountedError, Node, NotCountedError
+from counter.tally import Tally
+from counter.web.problems import Problem, wants_page
+
+MOST_COUNTS = 1000
+MOST_LIVE = 100
+PING_INTERVAL = 25
+"""Seconds; shorter than the minute after which a proxy drops a silent connection."""
+
+_UNSENT_LIMIT = 8192
+_SIOCOUTQNSD = 0x894B
+_GOING_AWAY = 1001
+_TRY_LATER = 1013
+
+_is_video = re.compile(VIDEO).fullmatch
+
+
+def install(app: Flask, node: Node) -> None:
+    """Add the endpoints about counters."""
+
+    @app.get("/video/<path:video>")
+    def video_page(video: str) -> Response:
+        check(video)
+        counter: dict[str, int] | None = None
+        if request.method == "GET" and not _is_prefetch():
+            counter = visit(node, video)
+        elif not node.joining:
+            counter = node.counter(video)
+        shown = _shown(node, video, counter)
+        if not wants_page():
+            return _json(shown)
+        page = make_response(
+            render_template("video.html", video=video, node=node.name, counter=shown)
+        )
+        return _uncached(page)
+
+    @app.route("/hit/<path:video>", methods=["GET", "POST"])
+    def hit(video: str) -> Response:
+        check(video)
+        if request.method != "HEAD" and not _is_prefetch():
+            visit(node, video)
+        response = Response(status=204)
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        return _uncached(response)
+
+    @app.get("/count/<path:video>")
+    def count(video: str) -> Response:
+        check(video)
+        _check_joined(node)
+        response = _json(node.show(video, node.counter(video)))
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        return response
+
+    @app.get("/counts")
+    def counts() -> Response:
+        videos = check_all(request.args.getlist("video"), MOST_COUNTS)
+        _check_joined(node)
+        return _json({"counters": [node.show(video, node.counter(video)) for video in videos]})
+
+    @app.get("/top")
+    def top() -> Response:
+        limit = request.args.get("limit", "10")
+        if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= Tally.TOP:
+            raise Problem(
+                400, "Bad limit", f"limit={limit!r} is not a whole number from 1 to {Tally.TOP}"
+            )
+        _check_joined(node)
+        return _json({"counters": most_visited(node, int(limit))})
+
+    @app.get("/")
+    def front() -> Response:
+        counters = [] if node.joining else most_visited(node, 50)
+        page = make_response(
+            render_template("front.html", node=node.name, counters=counters, joining=node.joining)
+        )
+        return _uncached(page)
+
+    sock = Sock(app)
+
+    @sock.route("/live/<path:video>")
+    def live_one(socket: Server, video: str) -> None:
+        _live(node, socket, [video])
+
+    @sock.route("/live")
+    def live_many(socket: Server) -> None:
+        _live(node, socket, request.args.getlist("video"))
+
+    # A plain GET would otherwise be answered as an unknown path.
+    @app.get("/live", defaults={"video": ""})
+    @app.get("/live/<path:video>")
+    def not_live(video: str) -> Response:
+        raise Problem(
+            426,
+            "Upgrade Required",
+            f"connect to {request.path} with a WebSocket, or read /count/{video or '<video>'}",
+        )
+
+    app.config["SOCK_SERVER_OPTIONS"] = {
+        "ping_interval": PING_INTERVAL,
+        "max_message_size": 4096,
+    }
+
+
+def check(video: str) -> None:
+    """Raise a `Problem` for what is not a video's id."""
+    if not _is_video(video):
+        raise Problem(
+            400,
+            "Bad video id",
+            f"{video[:200]!r} is not an id: use 1 to 128 characters out of A-Z a-z 0-9 . _ ~ -",
+        )
+
+
+def check_all(videos: list[str], most: int) -> list[str]:
+    """The ids without repetitions; raise a `Problem` for none, too many, or a wrong one."""
+    if not videos:
+        raise Problem(400, "No video", "name at least one: ?video=cats&video=dogs")
+    if len(videos) > most:
+        raise Problem(400, "Too many videos", f"{len(videos)} videos are more than {most}")
+    for video in videos:
+        check(video)
+    return list(dict.fromkeys(videos))
+
+
+def visit(node: Node, video: str) -> dict[str, int] | None:
+    """Count a visit; 503 if it was certainly not counted, 504 if that is not known."""
+    try:
+        return node.visit(video)
+    except NotCountedError as error:
+        raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
+    except MaybeCountedError as error:
+        raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
+
+
+def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:
+    """The counters of the most visited videos."""
+    return [node.show(video, node.counter(video)) for video in node.top(limit)]
+
+
+def _shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, Any]:
+    if counter is None:
+        return {"video": video, "visits": None, "node": node.name, "joining": True, "counts": {}}
+    return node.show(video, counter)
+
+
+def _is_prefetch() -> bool:
+    """Whether nobody has seen the page yet: a browser that fetches it in advance says so."""
+    headers = request.headers
+    purpose = headers.get("Sec-Purpose") or headers.get("Purpose") or headers.get("X-Moz") or ""
+    return "prefetch" in purpose or "prerender" in purpose
+
+
+def _check_joined(node: Node) -> None:
+    if node.joining and request.args.get("stale") != "1":
+        raise Problem(
+            503, "Joining", "this node does not hold all counts yet; ?stale=1 shows what it has"
+        )
+
+
+def _json(content: object) -> Response:
+    return _uncached(
+        Response(msgspec.json.encode(content) + b"\n", content_type="application/json")
+    )
+
+
+def _uncached(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+def _live(node: Node, socket: Server, videos: list[str]) -> None:
+    """Send the newest counter of each video whenever it grew, until either side leaves."""
+    try:
+        videos = check_all(videos, MOST_LIVE)
+    except Problem as problem:
+        # The handshake is over, so that the reason can only travel with the closing.
+        socket.close(1008, problem.detail[:120])
+        return
+    page = node.live.open(videos, socket.event)
+    if page is None:
+        socket.close(_GOING_AWAY if node.live.closing else _TRY_LATER, "no place here now")
+        return
+    try:
+        while True:
+            socket.event.wait(PING_INTERVAL)
+            socket.event.clear()
+            socket.input_buffer.clear()
+            if node.live.closing:
+                socket.close(_GOING_AWAY, "the node stops")
+                return
+            if not socket.connected:
+                return
+            # A page that does not keep up skips versions: nothing waits for it here, and a send
+            # that fits into the socket's buffer neither blocks nor is cut short.
+            if _unsent(socket.sock.fileno()) > _UNSENT_LIMIT:
+                continue
+            for message in node.live.messages(page):
+                socket.send(message)
+    except (ConnectionClosed, OSError):
+        return
+    finally:
+        node.live.close(page)
+
+
+def _unsent(descriptor: int) -> int:
+    """How many bytes of a socket wait to be sent (Linux)."""
+    return int(struct.unpack("i", fcntl.ioctl(descriptor, _SIOCOUTQNSD, b"\0" * 4))[0])

@@ -1,0 +1,73 @@
+"""Errors as `application/problem+json` (RFC 9457), or as a page for a browser."""
+
+import logging
+
+import msgspec
+from flask import Flask, Response, make_response, render_template, request
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger("counter")
+
+RETRY_AFTER = "1"
+"""Seconds after which a refused request may be sent again."""
+
+
+class Problem(Exception):  # noqa: N818 - the word of RFC 9457
+    """An answer other than the one that was asked for."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.title, self.detail = status, title, detail
+
+
+def wants_page() -> bool:
+    """Whether the client is a browser that asks for a page."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def answer(problem: Problem) -> Response:
+    """The answer for a problem."""
+    if wants_page():
+        response = make_response(
+            render_template(
+                "problem.html",
+                status=problem.status,
+                title=problem.title,
+                detail=problem.detail,
+            ),
+            problem.status,
+        )
+    else:
+        content = {"title": problem.title, "status": problem.status, "detail": problem.detail}
+        response = Response(
+            msgspec.json.encode(content) + b"\n",
+            problem.status,
+            content_type="application/problem+json",
+        )
+    response.headers["Cache-Control"] = "no-store"
+    if problem.status == 503:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def install(app: Flask) -> None:
+    """Answer every error of the app in one form."""
+
+    @app.errorhandler(Problem)
+    def problem(error: Problem) -> Response:
+        return answer(error)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        ready_made = error.get_response()
+        if error.code is None or error.code < 400:
+            return Response(ready_made.get_data(), error.code or 200, ready_made.headers)
+        response = answer(Problem(error.code, error.name, error.description or error.name))
+        if "Allow" in ready_made.headers:
+            response.headers["Allow"] = ready_made.headers["Allow"]
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        log.exception("request.failed path=%r", request.path, exc_info=error)
+        return answer(Problem(500, "Internal Server Error", "this is a fault of the node"))

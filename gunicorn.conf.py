@@ -1,0 +1,83 @@
+"""How gunicorn runs a node: one worker process, for the counters live in it.
+
+The only place that knows gevent. `gunicorn` without arguments reads this file.
+"""
+
+import logging
+import mmap
+import os
+import signal
+import sys
+import threading
+
+from counter.config import KEEP_ALIVE, WORKER_CONNECTIONS, Config, ConfigError
+
+try:
+    _config = Config.from_environ(os.environ)
+except ConfigError as error:
+    print(f"counter: {error}", file=sys.stderr)
+    sys.exit(2)
+
+wsgi_app = "app:create_app()"
+bind = [f"[{_config.listen_host}]" if ":" in _config.listen_host else _config.listen_host]
+bind[0] += f":{_config.listen_port}"
+workers = 1
+worker_class = "gevent"
+worker_connections = WORKER_CONNECTIONS
+threads = 64  # of the gthread worker, for whoever chooses it
+keepalive = KEEP_ALIVE
+graceful_timeout = int(_config.drain_time) + 12
+timeout = 60
+loglevel = "warning" if _config.log_level == "info" else _config.log_level
+# Otherwise all nodes of a user would share one path for it.
+control_socket_disable = True
+
+_refused = mmap.mmap(-1, 1)  # shared by arbiter and worker
+
+
+def post_worker_init(worker):
+    """Start the node; from now on SIGTERM drains it before gunicorn stops the worker."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("counter").setLevel(_config.log_level.upper())
+    node = worker.wsgi.extensions["node"]
+    leave = threading.Event()
+    stop_worker = signal.getsignal(signal.SIGTERM)
+
+    def end():
+        _refused[0] = 1
+        os.kill(os.getppid(), signal.SIGTERM)
+
+    def drain():
+        leave.wait()
+        node.drain()
+        stop_worker(signal.SIGTERM, None)
+
+    threading.Thread(target=drain, name="drain", daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: leave.set())
+    node.start(end, _offload(worker))
+
+
+def worker_int(worker):
+    """SIGINT, also after SIGTERM: do not wait for anybody."""
+    worker.wsgi.extensions["node"].hurry()
+
+
+def worker_exit(_server, worker):
+    """Stop the node, in the worker."""
+    if worker.wsgi is not None:
+        worker.wsgi.extensions["node"].stop()
+
+
+def on_exit(_server):
+    """End with 2 if the node refused to go on, so that nobody takes it for a clean stop."""
+    if _refused[0]:
+        sys.exit(2)
+
+
+def _offload(worker):
+    """What runs a blocking call outside of gevent's loop; a plain call where there is none."""
+    if "gevent" not in worker.cfg.worker_class_str:
+        return lambda function, *arguments: function(*arguments)
+    import gevent
+
+    return lambda function, *arguments: gevent.get_hub().threadpool.apply(function, arguments)
