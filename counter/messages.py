@@ -125,7 +125,7 @@ def decode(message: bytes, secret: str | None, now: int, ttl: int) -> Envelope:
         raise RejectedError("signature", "not signed with the CLUSTER_SECRET of this node")
     try:
         envelope = _decoder.decode(body)
-    except (MsgspecError, RecursionError) as error:
+    except (MsgspecError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
         raise RejectedError("junk", str(error)) from None
     if abs(now - envelope.sent) > ttl:
         raise RejectedError(

@@ -1,0 +1,467 @@
+"""The protocol in virtual time: replicas on a network whose losses each test decides."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counter.messages import MAX_BYTES, Answer, Ask, Body, Delta, Envelope, Report, encode
+from counter.replica import Effects, Replica, encode_id, mint_run, mint_store
+from counter.tally import MAX_COUNT, Tally
+
+
+class Network:
+    """Replicas, their stores (which never fail), and the messages between them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.nodes: dict[str, Replica] = {}
+        self.sent: list[tuple[str, str, Body]] = []
+        self.lose: Callable[[str, str, Body], bool] = lambda _source, _target, _body: False
+
+    def node(self, name: str, *, has_peers: bool = True, run: int = 0) -> Replica:
+        store = encode_id(sum(map(ord, name)), 13)
+        replica = Replica(
+            f"{name}~{store}.{mint_run(run, '', 7)}",
+            Tally(),
+            self.now,
+            sync_interval=1.0,
+            join_timeout=5.0,
+            has_peers=has_peers,
+        )
+        self.nodes[name] = replica
+        return replica
+
+    def visit(self, replica: Replica, *videos: str) -> None:
+        for video in videos:
+            replica.visit(video)
+        replica.stored(replica.batch(1000))
+
+    def do(self, source: str, effects: Effects) -> None:
+        """Deliver at once and in order, with everything that follows from it."""
+        for body in effects.broadcast:
+            for target in list(self.nodes):
+                if target != source:
+                    self.deliver(source, target, body)
+        for target, body in effects.send:
+            self.deliver(source, target, body)
+
+    def deliver(self, source: str, target: str, body: Body) -> None:
+        self.sent.append((source, target, body))
+        if target not in self.nodes or self.lose(source, target, body):
+            return
+        envelope = Envelope(self.id_of(source), source, 0, body)
+        assert len(encode(envelope, "a secret")) <= MAX_BYTES
+        self.do(target, self.nodes[target].receive(envelope, self.now))
+
+    def id_of(self, name: str) -> str:
+        return self.nodes[name].id
+
+    def publish(self, name: str) -> None:
+        self.do(name, Effects(broadcast=list(self.nodes[name].publish())))
+
+    def second(self) -> None:
+        """A second passes: everybody publishes and reports."""
+        self.now += 1.0
+        for name in list(self.nodes):
+            self.publish(name)
+            self.do(name, self.nodes[name].sync(self.now))
+
+    def seconds(self, number: int) -> None:
+        for _ in range(number):
+            self.second()
+
+    def asks(self) -> list[tuple[str, str]]:
+        return [(source, target) for source, target, body in self.sent if isinstance(body, Ask)]
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+def test_a_visit_shows_only_once_the_store_holds_it(network: Network) -> None:
+    a = network.node("a")
+    a.visit("cats")
+    assert a.counter("cats") == {}
+    assert a.counter("cats", raised=True) == {a.member: 1}
+    assert a.publish() == []
+    batch = a.batch(10)
+    assert a.counter("cats") == {}
+    assert a.publish() == []
+    assert a.unflushed() == 1
+    assert a.stored(batch) == {"cats"}
+    assert a.counter("cats") == {a.member: 1}
+    assert a.unflushed() == 0
+    assert a.publish() == [Delta({"cats": 1}, 1)]
+    assert a.publish() == []
+
+
+def test_visits_during_a_flush_are_neither_lost_nor_doubled(network: Network) -> None:
+    a = network.node("a")
+    a.visit("cats")
+    first = a.batch(10)
+    a.visit("cats")
+    assert first.counts(a.id) == {a.id: {"cats": 1}}
+    a.stored(first)
+    assert a.counter("cats") == {a.member: 1}
+    a.stored(a.batch(10))
+    assert a.counter("cats") == {a.member: 2}
+
+
+def test_a_batch_that_failed_is_written_again_with_what_came_since(network: Network) -> None:
+    a = network.node("a")
+    for video in ("cats", "dogs"):
+        a.visit(video)
+    failed = a.batch(10)
+    a.visit("cats")
+    a.not_stored(failed)
+    again = a.batch(10)
+    assert again.counts(a.id) == {a.id: {"cats": 2, "dogs": 1}}
+    a.stored(again)
+    assert a.counter("cats") == {a.member: 2}
+    assert a.publish() == [Delta({"cats": 2, "dogs": 1}, 3)]
+
+
+def test_a_store_that_forgot_is_given_everything_again_in_bounded_batches(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.visit(a, *(f"v{number}" for number in range(30)))
+    network.visit(b, "cats")
+    network.seconds(2)
+    a.stored(a.batch(1000))
+    assert not a.unsaved()
+    a.forgotten()
+    kept: dict[str, dict[str, int]] = {}
+    while a.unsaved():
+        batch = a.batch(7)
+        for replica, counts in batch.counts(a.id).items():
+            assert len(counts) <= 7
+            kept.setdefault(replica, {}).update(counts)
+        a.stored(batch)
+    assert kept == {a.id: {f"v{number}": 1 for number in range(30)}, b.id: {"cats": 1}}
+    assert a.publish() == []
+
+
+def test_what_peers_tell_is_for_the_store_too(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.visit(b, "cats")
+    network.second()
+    failed = a.batch(10)
+    assert failed.counts(a.id) == {b.id: {"cats": 1}}
+    a.not_stored(failed)
+    assert a.batch(10).counts(a.id) == {b.id: {"cats": 1}}
+
+
+def test_a_count_at_its_end_refuses_the_visit(network: Network) -> None:
+    a = network.node("a")
+    a.tally.merge(a.id, {"cats": MAX_COUNT - 1})
+    network.visit(a, "cats")
+    with pytest.raises(OverflowError, match="'cats'"):
+        a.visit("cats")
+
+
+def test_a_lost_delta_is_repaired_at_the_next_one(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.lose = lambda _source, _target, body: isinstance(body, Delta)
+    network.visit(a, "cats", "dogs")
+    network.publish("a")
+    network.lose = lambda *_: False
+    assert b.counter("dogs") == {}
+    network.visit(a, "cats")
+    network.publish("a")
+    assert b.counter("cats") == {a.member: 2}
+    assert b.counter("dogs") == {a.member: 1}
+
+
+def test_a_lost_last_delta_is_repaired_at_the_next_report(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.visit(a, "cats")
+    network.lose = lambda _source, _target, body: isinstance(body, Delta)
+    network.second()
+    assert b.counter("cats") == {a.member: 1}
+
+
+def test_nothing_is_asked_when_nothing_is_lost(network: Network) -> None:
+    for name in "abc":
+        network.node(name)
+    network.seconds(2)
+    network.sent.clear()
+    for _ in range(5):
+        for name in "abc":
+            network.visit(network.nodes[name], "cats", f"only-{name}")
+            network.publish(name)
+        # Not published yet: a report must not let this look like a loss.
+        network.visit(network.nodes["a"], "later")
+        for name in "abc":
+            network.do(name, network.nodes[name].sync(network.now))
+        network.now += 1.0
+    assert network.asks() == []
+
+
+def test_repeated_and_late_messages_do_no_harm(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.sent.clear()
+    for _ in range(3):
+        network.visit(a, "cats")
+        network.second()
+    old = [(source, target, body) for source, target, body in network.sent if target == "b"]
+    for source, target, body in reversed(old + old):
+        network.deliver(source, target, body)
+    assert b.counter("cats") == {a.member: 3}
+    assert b.tally.totals() == a.tally.totals()
+
+
+def test_a_large_change_goes_out_in_messages_of_bounded_size(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.sent.clear()
+    network.visit(a, *(f"{number:0128}" for number in range(5000)))
+    network.publish("a")
+    deltas = [body for _, _, body in network.sent if isinstance(body, Delta)]
+    assert len(deltas) > 5
+    assert b.tally.total(a.id) == 5000
+    assert network.asks() == [], "the total of each part is what the parts so far add up to"
+
+
+def test_a_large_loss_is_repaired_in_pages_of_bounded_size(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.lose = lambda _source, _target, body: isinstance(body, Delta)
+    network.visit(a, *(f"{number:0128}" for number in range(30_000)))
+    network.second()
+    answers = [body for _, _, body in network.sent if isinstance(body, Answer)]
+    assert len(answers) > 30
+    assert b.tally.totals() == a.tally.totals()
+
+
+def test_any_node_repairs_what_a_gone_node_had_told_it(network: Network) -> None:
+    a, b, c = (network.node(name) for name in "abc")
+    network.seconds(2)
+    network.lose = lambda _source, target, _body: target == "c"
+    network.visit(a, "cats")
+    network.second()
+    del network.nodes["a"]
+    network.lose = lambda *_: False
+    assert b.counter("cats") == {a.member: 1}
+    assert c.counter("cats") == {}
+    network.seconds(4)
+    assert c.counter("cats") == {a.member: 1}
+
+
+def test_copies_with_equal_totals_but_different_content_are_joined(network: Network) -> None:
+    a, b, c = (network.node(name) for name in "abc")
+    network.seconds(2)
+    gone = a.id
+    for video, hears in (("cats", "b"), ("dogs", "c")):
+        network.lose = lambda _s, target, body, hears=hears: (  # type: ignore[misc]
+            target != hears or not isinstance(body, Delta)
+        )
+        network.visit(a, video)
+        network.publish("a")
+    del network.nodes["a"]
+    # Only the deltas passed, each to one of them: both copies have the total 1.
+    assert b.tally.total(gone) == c.tally.total(gone) == 1
+    assert b.counter("cats") != c.counter("cats")
+    network.lose = lambda *_: False
+    network.seconds(5)
+    assert b.tally.total(gone) == c.tally.total(gone) == 2
+    assert b.counter("cats") == c.counter("cats") == {a.member: 1}
+
+
+def test_nobody_else_raises_a_live_replicas_vector(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.visit(a, "cats")
+    network.second()
+    for body in (Answer(a.id, {"cats": 100}, None), Report("ready", {a.id: 500}, {}, {})):
+        a.receive(Envelope(b.id, "b", 0, body), network.now)
+    assert a.counter("cats") == {a.member: 1}
+
+
+def test_a_node_alone_is_ready_at_once_or_after_the_join_timeout(network: Network) -> None:
+    alone, waiting = network.node("a", has_peers=False), network.node("b")
+    alone.sync(0.0)
+    assert alone.state == "ready"
+    waiting.sync(4.9)
+    assert waiting.state == "joining"
+    waiting.sync(5.0)
+    assert waiting.state == "ready"
+
+
+def test_a_node_is_ready_only_when_it_holds_what_its_peers_advertise(network: Network) -> None:
+    a = network.node("a")
+    network.visit(a, "cats")
+    network.seconds(6)
+    b = network.node("b")
+    network.lose = lambda _source, _target, body: isinstance(body, Answer)
+    network.seconds(20)
+    assert b.state == "joining"
+    assert b.counter("cats") == {}
+    network.lose = lambda *_: False
+    network.seconds(2)
+    assert b.state == "ready"
+    assert b.counter("cats") == {a.member: 1}
+
+
+def test_a_node_that_hears_a_peer_waits_for_its_report(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    envelope = Envelope(a.id, "a", 0, Delta({"cats": 1}, 1))
+    network.now = 10.0
+    b.receive(envelope, network.now)
+    b.sync(network.now)
+    assert b.state == "joining"
+    b.receive(Envelope(a.id, "a", 0, Report("ready", {a.id: 1}, {}, {})), network.now)
+    assert b.state == "ready"
+
+
+def test_joining_takes_a_round_trip_not_an_interval(network: Network) -> None:
+    a = network.node("a")
+    network.visit(a, "cats")
+    network.seconds(6)
+    b = network.node("b")
+    network.do("b", b.sync(network.now))
+    assert b.state == "ready"
+    assert b.counter("cats") == {a.member: 1}
+
+
+def test_a_peer_that_returns_from_silence_is_told_at_once(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.lose = lambda *_: True
+    network.visit(a, "cats")
+    network.seconds(20)
+    network.lose = lambda *_: False
+    network.do("b", b.sync(network.now))
+    assert b.counter("cats") == {a.member: 1}
+
+
+def test_nodes_learn_of_each_other_from_reports(network: Network) -> None:
+    a = network.node("a")
+    for name in "bc":
+        network.node(name)
+    told: set[tuple[str, str]] = set()
+
+    def only_direct(source: str, target: str, body: Body) -> bool:
+        """B and C know only A's address at first; a direct message makes an address known."""
+        if (source, target) in {("b", "c"), ("c", "b")}:
+            knows = target in {
+                peer
+                for s, t, b in network.sent
+                if t == source and isinstance(b, Report)
+                for peer in b.peers.values()
+            }
+            told.add((source, target)) if knows else None
+            return not knows
+        return False
+
+    network.lose = only_direct
+    network.seconds(3)
+    assert told == {("b", "c"), ("c", "b")}
+    assert {member.member for member in network.nodes["b"].members(network.now)} >= {a.member}
+
+
+def test_a_leaving_node_waits_for_a_live_peer_to_hold_its_visits(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.lose = lambda *_: True
+    network.visit(a, "cats")
+    network.publish("a")
+    assert not a.held(network.now)
+    network.lose = lambda *_: False
+    network.do("a", a.leave(network.now))
+    assert b.counter("cats") == {a.member: 1}
+    network.do("b", b.sync(network.now))
+    assert a.held(network.now)
+
+
+def test_a_leaving_node_waits_for_nobody_when_nobody_stays(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.visit(a, "cats")
+    b.leave(network.now)
+    network.do("b", Effects(broadcast=[Report("leaving", {}, {}, {})]))
+    assert a.held(network.now)
+    del network.nodes["b"]
+    network.node("b")
+    network.seconds(1)
+    network.lose = lambda *_: True
+    network.visit(a, "cats")
+    assert not a.held(network.now)
+    network.now += 4.0
+    assert a.held(network.now), "the other was not heard for so long that it is not live"
+
+
+def test_members_are_those_heard_and_those_with_counts(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    a.loaded("old~0000000000001.00000000000000000000001", {"cats": 4})
+    network.visit(b, "cats")
+    network.seconds(2)
+    members = {member.member: member for member in a.members(network.now)}
+    assert set(members) == {a.member, b.member, "old~0000000000001"}
+    assert members[b.member].live
+    assert members[b.member].behind == 0
+    assert not members["old~0000000000001"].live
+    assert members["old~0000000000001"].visits == 4
+    del network.nodes["b"]
+    network.seconds(4)
+    assert not {member.member: member for member in a.members(network.now)}[b.member].live
+
+
+def test_run_ids_sort_by_start_and_never_go_back() -> None:
+    run = mint_run(1_795_417_705_423, "", 5)
+    assert len(run) == 23
+    assert mint_run(1_795_417_705_424, run, 0) > run
+    assert mint_run(1_700_000_000_000, run, 0) > run, "a clock that was set back"
+    assert mint_run(1_795_417_705_423, "", 6) > run
+    assert mint_run(1_795_417_705_423, "", 6)[:10] == run[:10]
+    assert len(mint_store(2**64 - 1)) == 13
+    assert encode_id(2**64 - 1, 13) == "fzzzzzzzzzzzz"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(2, 4), st.integers(0, 60))
+def test_any_history_of_losses_repetitions_and_reorderings_ends_exact(
+    choose: random.Random, size: int, loss: int
+) -> None:
+    network = Network()
+    names = "abcd"[:size]
+    for name in names:
+        network.node(name)
+    late: list[tuple[str, str, Body]] = []
+
+    def whims(source: str, target: str, body: Body) -> bool:
+        fate = choose.randrange(100)
+        if fate < loss:
+            late.append((source, target, body))
+        return fate < loss
+
+    network.lose = whims
+    visits = 0
+    shown: dict[str, int] = {}
+    for _ in range(60):
+        name = choose.choice(names)
+        step = choose.randrange(4)
+        if step == 0:
+            network.visit(network.nodes[name], *choose.choices("xyz", k=3))
+            visits += 3
+        elif step == 1:
+            network.publish(name)
+        elif step == 2 and late:
+            source, target, body = choose.choice(late)
+            network.deliver(source, target, body)
+        else:
+            network.second()
+        for name in names:
+            total = sum(network.nodes[name].tally.visits(video) for video in "xyz")
+            assert total >= shown.get(name, 0)
+            shown[name] = total
+    network.lose = lambda *_: False
+    network.seconds(4)
+    for name in names:
+        assert sum(network.nodes[name].tally.visits(video) for video in "xyz") == visits
+        assert network.nodes[name].state == "ready"

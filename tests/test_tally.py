@@ -1,0 +1,190 @@
+"""The rule: the laws of the G-Counter, the vectors shared with the page, buckets, leaders."""
+
+import json
+import re
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counter.messages import VIDEO
+from counter.tally import BUCKETS, Leaders, Tally, Vector, member_of
+
+VECTORS = json.loads((Path(__file__).parent / "vectors" / "gcounter.json").read_text())
+RUN = ".01m83kr2yy3a0d1xw7bp3ns"
+
+
+def tally_of(counter: dict[str, int], video: str = "cats") -> Tally:
+    tally = Tally()
+    for member, count in counter.items():
+        tally.merge(member + RUN, {video: count})
+    return tally
+
+
+def named(cases: list[dict[str, Any]]) -> Any:
+    return pytest.mark.parametrize("case", cases, ids=[case["case"] for case in cases])
+
+
+@named(VECTORS["increments"])
+def test_an_increment_raises_only_the_replicas_own_entry(case: dict[str, Any]) -> None:
+    tally = tally_of(case["start"])
+    replica = case["replica"] + RUN
+    count = tally.count(replica, "cats") + case["by"]
+    if 0 < case["by"] and count <= 2**53 - 1:
+        tally.merge(replica, {"cats": count})
+    assert tally.counter("cats") == case["counter"]
+    assert tally.visits("cats") == case["visits"]
+
+
+@named(VECTORS["merges"])
+def test_a_merge_takes_the_larger_entries_and_returns_what_grew(case: dict[str, Any]) -> None:
+    left, grew = tally_of(case["left"]), {}
+    for member, count in case["right"].items():
+        for growth in left.merge(member + RUN, {"cats": count}).values():
+            grew[member] = growth
+    assert left.counter("cats") == case["merged"]
+    assert left.visits("cats") == case["visits"]
+    assert grew == case["grew"]
+
+
+@named(VECTORS["orders"])
+def test_the_order_of_merges_does_not_matter(case: dict[str, Any]) -> None:
+    for order in permutations(case["counters"]):
+        tally = Tally()
+        for counter in order:
+            for member, count in counter.items():
+                tally.merge(member + RUN, {"cats": count})
+        assert tally.counter("cats") == case["merged"]
+
+
+@named(VECTORS["names"])
+def test_the_counters_of_one_name_belong_together(case: dict[str, Any]) -> None:
+    names: dict[str, int] = {}
+    for member, count in tally_of(case["counter"]).counter("cats").items():
+        name = member.partition("~")[0]
+        names[name] = names.get(name, 0) + count
+    assert names == case["names"]
+
+
+def test_the_alphabet_of_videos_is_the_pages_own() -> None:
+    for video in VECTORS["videos"]["allowed"]:
+        assert re.fullmatch(VIDEO, video), video
+    for video in VECTORS["videos"]["refused"]:
+        assert not re.fullmatch(VIDEO, video), video
+
+
+replicas = st.sampled_from([f"{name}~{'0' * 13}{RUN}" for name in "abc"])
+vectors = st.dictionaries(st.sampled_from(["cats", "dogs", "~", "x.y"]), st.integers(1, 9))
+updates = st.lists(st.tuples(replicas, vectors), max_size=8)
+
+
+def merged(*histories: list[tuple[str, dict[str, int]]]) -> Tally:
+    tally = Tally()
+    for history in histories:
+        for replica, counts in history:
+            tally.merge(replica, counts)
+    return tally
+
+
+def shown(tally: Tally) -> dict[str, dict[str, int]]:
+    return {replica: dict(tally.vector(replica).counts) for replica, _ in tally.replicas()}
+
+
+@given(updates, updates)
+def test_merging_is_commutative_and_idempotent(left: Any, right: Any) -> None:
+    assert shown(merged(left, right)) == shown(merged(right, left))
+    assert shown(merged(left, left)) == shown(merged(left))
+
+
+@given(updates, updates, updates)
+def test_merging_is_associative(first: Any, second: Any, third: Any) -> None:
+    joined = [(replica, dict(counts)) for replica, counts in shown(merged(second, third)).items()]
+    assert shown(merged(first, joined)) == shown(merged(first, second, third))
+
+
+@given(updates)
+def test_nothing_ever_falls_and_totals_are_sums(history: Any) -> None:
+    tally = Tally()
+    for replica, counts in history:
+        before = shown(tally)
+        grew = tally.merge(replica, counts)
+        after = shown(tally)
+        for known, vector in before.items():
+            for video, count in vector.items():
+                assert after[known][video] >= count
+        for video, growth in grew.items():
+            assert growth == tally.count(replica, video) - before.get(replica, {}).get(video, 0) > 0
+        assert tally.total(replica) == sum(after.get(replica, {}).values())
+    for video in ("cats", "dogs"):
+        assert tally.visits(video) == sum(tally.counter(video).values())
+    assert sum(tally.members().values()) == sum(tally.totals().values())
+
+
+@given(vectors, vectors)
+def test_sums_and_digest_follow_the_content(first: dict[str, int], second: dict[str, int]) -> None:
+    watched = Vector()
+    watched.merge(first)
+    watched.sums()
+    watched.digest()
+    watched.merge(second)
+    fresh = Vector()
+    fresh.merge(dict(reversed(list(watched.counts.items()))))
+    assert watched.sums() == fresh.sums()
+    assert len(watched.sums()) == BUCKETS
+    assert sum(watched.sums()) == watched.total
+    assert watched.digest() == fresh.digest()
+
+
+def test_equal_totals_of_different_content_have_different_digests() -> None:
+    left, right = Vector(), Vector()
+    left.merge({"cats": 3})
+    right.merge({"dogs": 3})
+    assert left.total == right.total
+    assert left.digest() != right.digest()
+
+
+@given(st.sets(st.integers(0, 400)), st.sets(st.integers(0, 400)), st.integers(20, 200))
+@settings(max_examples=60)
+def test_pages_of_differing_buckets_bring_an_incomplete_copy_level(
+    has: set[int], lacks: set[int], most_bytes: int
+) -> None:
+    whole, copy = Vector(), Vector()
+    whole.merge({f"video-{number}": number + 1 for number in has | lacks})
+    copy.merge({f"video-{number}": number + 1 for number in has - lacks})
+    sums, after, pages = list(copy.sums()), 0, 0
+    while True:
+        page, position = whole.differing(sums, after, most_bytes, 50)
+        assert len(page) <= 1 or sum(len(video) + 12 for video in page) <= most_bytes
+        copy.merge(page)
+        pages += 1
+        if position is None:
+            break
+        assert position > after
+        after = position
+    assert copy.counts == whole.counts
+    assert pages <= len(whole.counts) + 1
+
+
+def test_a_copy_that_is_level_is_sent_nothing() -> None:
+    vector = Vector()
+    vector.merge({f"video-{number}": 1 for number in range(300)})
+    assert vector.differing(list(vector.sums()), 0, 10_000, 10_000) == ({}, None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3)), max_size=300))
+def test_the_leaders_are_the_most_visited_videos(visits: list[tuple[int, int]]) -> None:
+    leaders, counts = Leaders(5), dict[str, int]()
+    for number, more in visits:
+        video = f"video-{number}"
+        counts[video] = counts.get(video, 0) + more
+        leaders.grew(video, counts[video])
+    top = leaders.top(5)
+    assert [counts[video] for video in top] == sorted(counts.values(), reverse=True)[:5]
+    assert top == sorted(top, key=lambda video: (-counts[video], video))
+
+
+def test_a_members_id_is_its_replicas_id_without_the_run() -> None:
+    assert member_of("a.b-c~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns") == "a.b-c~7q2m9f2ck3x8a"

@@ -1,0 +1,231 @@
+"""Visitors with real connections, and the books that are kept of what they were told."""
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Books:
+    """What visitors tried, and what they were answered, by video."""
+
+    def __init__(self) -> None:
+        self.tried: Counter[str] = Counter()
+        self.acknowledged: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self.last_answer = 0.0
+        self._lock = threading.Lock()
+
+    def note(self, video: str, status: int | None) -> None:
+        """Note the outcome of one visit; None when there was no answer."""
+        with self._lock:
+            self.tried[video] += 1
+            self.statuses[status or 0] += 1
+            if status in (200, 204):
+                self.acknowledged[video] += 1
+                self.last_answer = time.monotonic()
+            elif status == 503:
+                self.refused[video] += 1
+            else:
+                self.unknown[video] += 1
+
+    def check(self, counted: dict[str, int]) -> None:
+        """Each video: acknowledged ≤ counted ≤ acknowledged + unknown."""
+        for video in self.tried:
+            least = self.acknowledged[video]
+            most = least + self.unknown[video]
+            assert least <= counted.get(video, 0) <= most, (
+                f"{video}: counted {counted.get(video, 0)}, acknowledged {least}, "
+                f"answered neither yes nor no {self.unknown[video]}"
+            )
+
+
+class Client:
+    """One keep-alive connection to one node or balancer; not thread-safe."""
+
+    def __init__(self, url: str, timeout: float = 15.0) -> None:
+        parts = urlsplit(url)
+        self._host, self._port, self._timeout = parts.hostname or "", parts.port or 80, timeout
+        self._connection: http.client.HTTPConnection | None = None
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+        """GET; raises OSError or HTTPException when there is no answer."""
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(
+                self._host, self._port, timeout=self._timeout
+            )
+        try:
+            self._connection.request("GET", path, headers=headers or {})
+            response = self._connection.getresponse()
+            return response.status, response.read()
+        except BaseException:
+            self.close()
+            raise
+
+    def json(self, path: str) -> Any:
+        """The JSON at a path, which must be there."""
+        status, body = self.get(path)
+        assert status == 200, (path, status, body)
+        return json.loads(body)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Traffic:
+    """Concurrent visitors, each at one of the urls, until `stop` or a number of visits.
+
+    `pause` seconds between two visits of one visitor bound the rate.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        books: Books,
+        *,
+        videos: int = 50,
+        visitors: int = 12,
+        visits: int | None = None,
+        pause: float = 0.0,
+        seed: int = 1,
+    ) -> None:
+        self.books = books
+        self._stop = threading.Event()
+        self._left = visits
+        self._lock = threading.Lock()
+        self._videos, self._pause = videos, pause
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(urls[number % len(urls)], random.Random(seed * 1000 + number)),
+                name=f"visitor {number}",
+            )
+            for number in range(visitors)
+        ]
+
+    def __enter__(self) -> "Traffic":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the visits and wait for the visitors."""
+        self._stop.set()
+        self.join()
+
+    def join(self) -> None:
+        """Wait until every visit is made."""
+        for thread in self._threads:
+            thread.join()
+
+    def _next(self) -> bool:
+        with self._lock:
+            if self._left is not None:
+                self._left -= 1
+                return self._left >= 0
+        return not self._stop.is_set()
+
+    def _run(self, url: str, choose: random.Random) -> None:
+        client = Client(url)
+        while self._next():
+            video = f"video-{choose.randrange(self._videos)}"
+            try:
+                status: int | None = client.get(f"/video/{video}")[0]
+            except ConnectionRefusedError:
+                status = 503  # nobody there: certainly not counted
+            except (OSError, http.client.HTTPException):
+                status = None
+            self.books.note(video, status)
+            if status != 200 or self._pause:
+                self._stop.wait(self._pause or 0.02)
+        client.close()
+
+
+class Watcher:
+    """Reads counts from several nodes over and over; remembers every number that fell."""
+
+    def __init__(self, urls: Sequence[str], videos: Sequence[str], path: str = "/counts") -> None:
+        self.falls: list[str] = []
+        self.reads = 0
+        self._query = path + "?" + "&".join(f"video={video}" for video in videos)
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(url,)) for url in urls]
+
+    def __enter__(self) -> "Watcher":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, url: str) -> None:
+        client, seen = Client(url), Counter[str]()
+        while not self._stop.wait(0.02):
+            try:
+                status, body = client.get(self._query)
+            except (OSError, http.client.HTTPException):
+                continue
+            if status != 200:
+                continue
+            self.reads += 1
+            for counter in json.loads(body)["counters"]:
+                video, visits = counter["video"], counter["visits"]
+                if visits < seen[video]:
+                    self.falls.append(f"{url}: {video} fell from {seen[video]} to {visits}")
+                seen[video] = max(visits, seen[video])
+        client.close()
+
+
+def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
+    """What a node shows for these videos."""
+    client = Client(url)
+    try:
+        query = "&".join(f"video={video}" for video in videos)
+        shown = client.json(f"/counts?{query}")
+        return {counter["video"]: counter["visits"] for counter in shown["counters"]}
+    finally:
+        client.close()
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> float:
+    """Wait for a condition with a deadline; return how many seconds it took."""
+    start = time.monotonic()
+    while True:
+        try:
+            if condition():
+                return time.monotonic() - start
+        except (OSError, http.client.HTTPException, AssertionError) as error:
+            what = f"{what.partition(' (last: ')[0]} (last: {error!r:.300})"
+        assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def agree(urls: Sequence[str], books: Books, seconds: float) -> float:
+    """Wait until every node shows the same, and that is right; return how long it took."""
+    videos = sorted(books.tried)
+
+    def same() -> bool:
+        first, *others = (counted(url, videos) for url in urls)
+        return all(other == first for other in others) and (
+            sum(first.values()) >= sum(books.acknowledged.values())
+        )
+
+    took = until(same, seconds, "the nodes agree")
+    books.check(counted(urls[0], videos))
+    return took
