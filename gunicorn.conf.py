@@ -26,6 +26,9 @@ worker_class = "gevent"
 worker_connections = WORKER_CONNECTIONS
 threads = 64  # of the gthread worker, for whoever chooses it
 keepalive = KEEP_ALIVE
+# The parser in C, whose longest line is 1 MiB: /counts takes up to 1,000 ids.
+http_parser = "fast"
+limit_request_line = 0
 graceful_timeout = int(_config.drain_time) + 12
 timeout = 60
 loglevel = "warning" if _config.log_level == "info" else _config.log_level

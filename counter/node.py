@@ -74,7 +74,7 @@ class Node:
     """A running node. Every method may be called by any thread.
 
     Made once; `start` and `stop` are called once, in this order. `replica` is None until the
-    store is open: visits are refused until then.
+    store is open: visits wait for that, unless it is known to have failed.
     """
 
     def __init__(self, config: Config) -> None:
@@ -91,6 +91,7 @@ class Node:
         self._flush = Flush()
         self._work = Event()
         self._store_error: str | None = "the store is being opened"
+        self._tried = Event()
         self._draining = Event()
         self._stopping = Event()
         self._hurry = Event()
@@ -115,6 +116,8 @@ class Node:
         `MaybeCountedError`.
         """
         stored = self.config.ack == "stored"
+        if not self._tried.is_set():
+            self._tried.wait(_ANSWER_TIME)
         with self._lock:
             replica = self.replica
             if replica is None or self._draining.is_set() or (stored and self._store_error):
@@ -304,6 +307,7 @@ class Node:
         self.store.begin(replica.id)
         with self._lock:
             self.name, self.replica, self._store_error = name, replica, None
+        self._tried.set()
         log.info("open store=%s replica=%s", self.store.kind, replica.id)
 
     def _load(self) -> None:
@@ -353,6 +357,7 @@ class Node:
         with self._lock:
             self._store_error = reason
             self._draining.set()
+        self._tried.set()
         self._hurry.set()
         self._end()
 
@@ -433,6 +438,7 @@ class Node:
 
     def _note_store_error(self, error: str) -> None:
         self._store_error = error
+        self._tried.set()
         self._warn("store.down", error)
 
     def _close_store(self) -> None:

@@ -75,6 +75,12 @@ class Client:
         assert status == 200, (path, status, body)
         return json.loads(body)
 
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self._connection is not None:
@@ -125,6 +131,11 @@ class Traffic:
         """End the visits and wait for the visitors."""
         self._stop.set()
         self.join()
+
+    def more(self, visits: int, seconds: float = 20) -> None:
+        """Wait until so many more visits are acknowledged."""
+        goal = sum(self.books.acknowledged.values()) + visits
+        until(lambda: sum(self.books.acknowledged.values()) >= goal, seconds, "traffic goes on")
 
     def join(self) -> None:
         """Wait until every visit is made."""
@@ -194,13 +205,15 @@ class Watcher:
 
 def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
     """What a node shows for these videos."""
-    client = Client(url)
-    try:
-        query = "&".join(f"video={video}" for video in videos)
-        shown = client.json(f"/counts?{query}")
-        return {counter["video"]: counter["visits"] for counter in shown["counters"]}
-    finally:
-        client.close()
+    query = "&".join(f"video={video}" for video in videos)
+    shown = fetch(url, f"/counts?{query}")
+    return {counter["video"]: counter["visits"] for counter in shown["counters"]}
+
+
+def fetch(url: str, path: str) -> Any:
+    """The JSON at a path of a node."""
+    with Client(url) as client:
+        return client.json(path)
 
 
 def until(condition: Callable[[], object], seconds: float, what: str) -> float:

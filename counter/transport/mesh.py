@@ -7,6 +7,7 @@ and the node's own address none.
 """
 
 import http.client
+import logging
 import secrets
 import socket
 import time
@@ -17,6 +18,8 @@ from threading import Event, Lock, Thread
 from urllib.parse import urlsplit
 
 from counter.transport import Receive, backoff
+
+log = logging.getLogger("counter.transport")
 
 ID_HEADER = "X-Mesh-Id"
 _TIMEOUT = 2.0
@@ -161,8 +164,10 @@ class Outbox:
             try:
                 self._post(message)
                 tries, since = 0, time.monotonic()
-            except (OSError, http.client.HTTPException, ValueError):
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 self._disconnect()
+                if tries == 0:
+                    log.info("peer.down address=%s error=%r", self.address, str(error))
                 tries += 1
                 if self._stopping.is_set():
                     return
@@ -202,6 +207,8 @@ class Outbox:
         response.read()
         self.peer_id = response.headers.get(ID_HEADER, "")
         was_up, self.up = self.up, response.status == http.client.NO_CONTENT
+        if not self.up and was_up:
+            log.warning("peer.refuses address=%s status=%d", self.address, response.status)
         if self.up and not was_up:
             self._mesh.reached(self, local)
 

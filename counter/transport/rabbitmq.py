@@ -5,17 +5,19 @@ that made it. Others leave their messages in a bounded queue and wake it; only t
 through pika's own queue, which has no bound.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread
-from urllib.parse import urlsplit
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ConnectionWrongStateError
 
 from counter.transport import Receive, backoff
+
+log = logging.getLogger("counter.transport")
 
 EXCHANGE = "counter"
 _QUEUE_BYTES = 16 * 1024 * 1024
@@ -36,14 +38,12 @@ class RabbitmqTransport:
         self._parameters.blocked_connection_timeout = 5
         self._parameters.socket_timeout = 2
         self._parameters.stack_timeout = 4
-        self.where = urlsplit(uri).hostname
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=_WAITING)
         self._stopping = Event()
         self._connection: pika.BlockingConnection | None = None
         self._queue = ""
         self._woken = False
         self._thread: Thread | None = None
-        self.error = "not connected yet"
 
     @property
     def address(self) -> str:
@@ -57,6 +57,8 @@ class RabbitmqTransport:
 
     def start(self, receive: Receive, connected: Callable[[], None]) -> None:
         """See `Transport.start`."""
+        # It logs every failed try ten times over; `_run` says it once.
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
         self._thread = Thread(
             target=self._run, args=(receive, connected), name="rabbitmq", daemon=True
         )
@@ -92,16 +94,19 @@ class RabbitmqTransport:
     def _run(self, receive: Receive, connected: Callable[[], None]) -> None:
         tries = 0
         while not self._stopping.is_set():
+            failure = ""
             try:
                 self._connection = pika.BlockingConnection(self._parameters)
                 channel = self._declare(receive)
-                tries, self.error = 0, ""
+                tries = 0
                 connected()
                 self._exchange_messages(channel)
             except (AMQPError, OSError) as error:
-                self.error = f"{type(error).__name__}: {error}"
+                failure = f"{type(error).__name__} {error}".strip()
             finally:
                 self._disconnect()
+            if failure and tries == 0:
+                log.warning("transport.down kind=rabbitmq error=%r", failure)
             tries += 1
             self._stopping.wait(backoff(tries))
 

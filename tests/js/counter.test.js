@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { Counter, isVideo, nameOf } from "../../static/counter.js";
+
+/** @import {Counts} from "../../static/counter.js" */
+/** @typedef {{case: string, start: Counts, replica: string, by: number, counter: Counts, visits: number}} Increment */
+/** @typedef {{case: string, left: Counts, right: Counts, merged: Counts, visits: number, grew: Counts}} Merge */
+/** @typedef {{case: string, counters: Counts[], merged: Counts, visits: number}} Orders */
+/** @typedef {{case: string, counter: Counts, names: Counts}} Names */
+/** @type {{increments: Increment[], merges: Merge[], orders: Orders[], names: Names[], videos: {allowed: string[], refused: string[]}}} */
+const vectors = JSON.parse(readFileSync(new URL("../vectors/gcounter.json", import.meta.url), "utf8"));
+
+const MOST = Number.MAX_SAFE_INTEGER;
+
+/**
+ * @template T
+ * @param {T[]} items
+ * @returns {T[][]}
+ */
+function permutations(items) {
+  if (items.length === 0) return [[]];
+  return items.flatMap((first, place) => permutations(items.toSpliced(place, 1)).map((rest) => [first, ...rest]));
+}
+
+for (const { case: name, start, replica, by, counter, visits } of vectors.increments) {
+  test(`increments: ${name}`, () => {
+    const incremented = new Counter(start);
+    incremented.increment(replica, by);
+    assert.deepEqual(incremented.toJSON(), counter);
+    assert.equal(incremented.visits, visits);
+  });
+}
+
+for (const { case: name, left, right, merged, visits, grew } of vectors.merges) {
+  test(`merges: ${name}`, () => {
+    const counter = new Counter(left);
+    assert.deepEqual(Object.fromEntries(counter.merge(right)), grew);
+    assert.deepEqual(counter.toJSON(), merged);
+    assert.equal(counter.visits, visits);
+    assert.equal(counter.merge(right).size, 0, "merging once more is no news");
+    const swapped = new Counter(right);
+    swapped.merge(left);
+    assert.deepEqual(swapped.toJSON(), merged, "the other side ends up with the same");
+  });
+}
+
+for (const { case: name, counters, merged, visits } of vectors.orders) {
+  test(`merges in any order: ${name}`, () => {
+    for (const order of permutations(counters)) {
+      const inTurn = new Counter();
+      for (const counts of order) inTurn.merge(counts);
+      assert.deepEqual(inTurn.toJSON(), merged);
+      assert.equal(inTurn.visits, visits);
+
+      const fromTheEnd = new Counter();
+      for (const counts of order.toReversed()) {
+        const joined = new Counter(counts);
+        joined.merge(fromTheEnd.toJSON());
+        fromTheEnd.merge(joined.toJSON());
+      }
+      assert.deepEqual(fromTheEnd.toJSON(), merged);
+    }
+  });
+}
+
+for (const { case: name, counter, names } of vectors.names) {
+  test(`names: ${name}`, () => {
+    const shares = new Counter(counter).byName();
+    assert.deepEqual(shares.map((share) => [share.name, share.visits]), Object.entries(names));
+    for (const { name: shared, members } of shares) {
+      assert.deepEqual(members, members.toSorted(([left], [right]) => (left < right ? -1 : 1)));
+      assert.ok(members.every(([id, count]) => nameOf(id) === shared && counter[id] === count));
+    }
+  });
+}
+
+test("videos: every allowed id is one", () => {
+  for (const video of vectors.videos.allowed) assert.ok(isVideo(video), video);
+});
+
+test("videos: no refused id is one", () => {
+  for (const video of vectors.videos.refused) assert.ok(!isVideo(video), JSON.stringify(video));
+});
+
+test("an increment is by one visit unless told otherwise", () => {
+  const counter = new Counter();
+  counter.increment("a~1");
+  assert.deepEqual(counter.toJSON(), { "a~1": 1 });
+});
+
+test("what is no non-negative safe integer is ignored, and its neighbours are not", () => {
+  /** @type {any[]} */
+  const strange = [-1, 1.5, NaN, Infinity, -Infinity, MOST + 1, "7", null, undefined, true, [], {}, 7n];
+  for (const value of strange) {
+    const counter = new Counter({ "a~1": 5 });
+    assert.deepEqual(Object.fromEntries(counter.merge({ "a~1": value, "b~1": value, "c~1": 2 })), { "c~1": 2 });
+    assert.deepEqual(counter.toJSON(), { "a~1": 5, "c~1": 2 });
+  }
+  for (const value of strange.filter((one) => typeof one === "number")) {
+    const counter = new Counter({ "a~1": 5 });
+    counter.increment("a~1", value);
+    assert.deepEqual(counter.toJSON(), { "a~1": 5 });
+  }
+});
+
+test("a count does not rise past the largest", () => {
+  const counter = new Counter({ "a~1": MOST });
+  counter.increment("a~1");
+  assert.equal(counter.visits, MOST);
+});
+
+test("a count of 0 is as if it were absent", () => {
+  const counter = new Counter({ "a~1": 0 });
+  counter.increment("b~1", 0);
+  assert.deepEqual(counter.toJSON(), {});
+  assert.deepEqual(counter.byName(), []);
+});
+
+test("a counter keeps nothing of the object it was made from", () => {
+  const counts = { "a~1": 1 };
+  const counter = new Counter(counts);
+  counter.increment("a~1");
+  assert.deepEqual(counts, { "a~1": 1 });
+  counts["a~1"] = 100;
+  assert.equal(counter.visits, 2);
+});

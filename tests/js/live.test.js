@@ -1,0 +1,355 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Live, backoff, liveAddress } from "../../static/live.js";
+
+/** A clock that moves when told to. */
+class Clock {
+  now = 0;
+  /** @type {Map<number, {at: number, act: () => void}>} */
+  timers = new Map();
+  next = 1;
+
+  /** @type {(act: () => void, ms: number) => number} */
+  later = (act, ms) => {
+    this.timers.set(this.next, { at: this.now + ms, act });
+    return this.next++;
+  };
+
+  /** @param {number} timer */
+  cancel = (timer) => void this.timers.delete(timer);
+
+  /** @param {number} ms */
+  pass(ms) {
+    const end = this.now + ms;
+    for (;;) {
+      const due = [...this.timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at)[0];
+      if (!due) break;
+      this.timers.delete(due[0]);
+      this.now = due[1].at;
+      due[1].act();
+    }
+    this.now = end;
+  }
+}
+
+/** A socket whose other end is the test. */
+class Socket {
+  /** @type {((event?: any) => void) | null} */
+  onopen = null;
+  /** @type {((event: any) => void) | null} */
+  onmessage = null;
+  /** @type {((event: any) => void) | null} */
+  onclose = null;
+  closed = false;
+
+  /** @param {string} address */
+  constructor(address) {
+    this.address = address;
+  }
+
+  close() {
+    this.closed = true;
+  }
+
+  /** @param {unknown} message */
+  tell(message) {
+    this.onmessage?.({ data: typeof message === "string" ? message : JSON.stringify(message) });
+  }
+
+  /** @param {number} code */
+  end(code = 1006) {
+    this.closed = true;
+    this.onclose?.({ code });
+  }
+}
+
+const ADDRESS = "ws://node/live/cats";
+const CATS = { video: "cats", visits: 8, node: "counter1", counts: { "counter1~a": 7, "counter2~b": 1 } };
+
+/** A connection with a browser around it that the test decides. */
+function start({ hidden = false, online = true } = {}) {
+  const clock = new Clock();
+  /** @type {Socket[]} */
+  const sockets = [];
+  /** @type {string[]} */
+  const states = [];
+  /** @type {unknown[]} */
+  const received = [];
+  const page = Object.assign(new EventTarget(), { visibilityState: hidden ? "hidden" : "visible" });
+  const frame = new EventTarget();
+  const live = new Live(
+    (counter) => received.push(counter),
+    (state) => states.push(state),
+    {
+      open: (address) => sockets[sockets.push(new Socket(address)) - 1] ?? assert.fail(),
+      later: clock.later,
+      cancel: clock.cancel,
+      delay: backoff(() => 0),
+      page,
+      frame,
+      online: () => online,
+    },
+  );
+  live.watch(ADDRESS);
+  return {
+    clock,
+    sockets,
+    states,
+    received,
+    live,
+    frame,
+    /** @param {"visible" | "hidden"} visibility */
+    turn(visibility) {
+      page.visibilityState = visibility;
+      page.dispatchEvent(new Event("visibilitychange"));
+    },
+    /** The newest socket. */
+    get socket() {
+      return sockets.at(-1) ?? assert.fail("no socket was opened");
+    },
+    /** Everything that is open now. */
+    get open() {
+      return sockets.filter((socket) => !socket.closed);
+    },
+    get state() {
+      return states.at(-1);
+    },
+  };
+}
+
+test("the address follows the page: ws beside http, wss beside https", () => {
+  assert.equal(liveAddress("cats", { protocol: "http:", host: "localhost:1234" }), "ws://localhost:1234/live/cats");
+  assert.equal(liveAddress("cats", { protocol: "https:", host: "video.example" }), "wss://video.example/live/cats");
+});
+
+test("ids are encoded, and a list of them makes one address", () => {
+  const place = { protocol: "http:", host: "node" };
+  assert.equal(liveAddress("a/b c", place), "ws://node/live/a%2Fb%20c");
+  assert.equal(liveAddress(["A.b_c~d-0", "x&y"], place), "ws://node/live?video=A.b_c~d-0&video=x%26y");
+  assert.equal(liveAddress(["cats"], place), "ws://node/live?video=cats");
+});
+
+test("waits grow from at most 200 ms to at most 2 s, and chance takes up to half of them away", () => {
+  const longest = backoff(() => 0);
+  const shortest = backoff(() => 1);
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 5000].map(longest), [200, 400, 800, 1600, 2000, 2000, 2000]);
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 5000].map(shortest), [100, 200, 400, 800, 1000, 1000, 1000]);
+});
+
+test("a connection is connecting, then live, and passes counters on", () => {
+  const page = start();
+  assert.equal(page.socket.address, ADDRESS);
+  page.socket.onopen?.();
+  page.socket.tell(CATS);
+  assert.deepEqual(page.states, ["connecting", "live"]);
+  assert.deepEqual(page.received, [CATS]);
+});
+
+test("messages that are no counter are ignored, and the connection goes on", () => {
+  const page = start();
+  page.socket.onopen?.();
+  for (const junk of ["", "{", "null", "7", '"cats"', "[]", "{}", '{"video":"cats"}', '{"video":1,"counts":{}}']) {
+    page.socket.tell(junk);
+  }
+  page.socket.tell('{"video":"cats","counts":null}');
+  assert.deepEqual(page.received, []);
+  page.socket.tell(CATS);
+  assert.deepEqual(page.received, [CATS]);
+  assert.equal(page.state, "live");
+});
+
+test("a lost connection comes back", () => {
+  const page = start();
+  page.socket.onopen?.();
+  page.socket.tell(CATS);
+  page.socket.end();
+  assert.equal(page.state, "reconnecting");
+  assert.equal(page.sockets.length, 1);
+  page.clock.pass(200);
+  assert.equal(page.sockets.length, 2);
+  page.socket.onopen?.();
+  assert.equal(page.state, "live");
+});
+
+test("tries that fail come slower and slower, up to every two seconds, and never end", () => {
+  const page = start();
+  /** @type {number[]} */
+  const waits = [];
+  for (let round = 0; round < 8; round++) {
+    const from = page.clock.now;
+    const before = page.sockets.length;
+    page.socket.end();
+    while (page.sockets.length === before) page.clock.pass(100);
+    waits.push(page.clock.now - from);
+  }
+  assert.deepEqual(waits, [200, 400, 800, 1600, 2000, 2000, 2000, 2000]);
+});
+
+test("after many tries the page owns up to being offline, and still finds back", () => {
+  const page = start();
+  for (let tries = 0; tries < 5; tries++) {
+    page.socket.end();
+    assert.equal(page.state, "reconnecting");
+    page.clock.pass(2000);
+  }
+  page.socket.end();
+  assert.equal(page.state, "offline");
+  page.clock.pass(2000);
+  page.socket.onopen?.();
+  assert.equal(page.state, "live");
+});
+
+test("without a network the second failure is called offline", () => {
+  const page = start({ online: false });
+  page.socket.end();
+  assert.equal(page.state, "reconnecting");
+  page.clock.pass(200);
+  page.socket.end();
+  assert.equal(page.state, "offline");
+});
+
+test("a counter, not an open socket, makes the waits short again", () => {
+  const page = start();
+  for (let tries = 0; tries < 4; tries++) {
+    page.socket.onopen?.();
+    page.socket.end();
+    page.clock.pass(2000);
+  }
+  page.socket.onopen?.();
+  page.socket.end();
+  page.clock.pass(1999);
+  assert.equal(page.sockets.length, 5);
+  page.clock.pass(1);
+  page.socket.tell(CATS);
+  page.socket.end();
+  page.clock.pass(200);
+  assert.equal(page.sockets.length, 7);
+});
+
+test("after a node leaves (1001) the next one is asked within 200 ms, whatever went before", () => {
+  const page = start();
+  for (let tries = 0; tries < 6; tries++) {
+    page.socket.end();
+    page.clock.pass(2000);
+  }
+  const before = page.sockets.length;
+  page.socket.end(1001);
+  page.clock.pass(200);
+  assert.equal(page.sockets.length, before + 1);
+});
+
+test("a try that hears nothing for five seconds is given up", () => {
+  const page = start();
+  page.clock.pass(4999);
+  assert.equal(page.sockets.length, 1);
+  page.clock.pass(1);
+  assert.equal(page.open.length, 0);
+  assert.equal(page.state, "reconnecting");
+  page.clock.pass(200);
+  assert.equal(page.open.length, 1);
+});
+
+test("an open connection may be silent for hours", () => {
+  const page = start();
+  page.socket.onopen?.();
+  page.clock.pass(10_000_000);
+  assert.equal(page.sockets.length, 1);
+  assert.equal(page.state, "live");
+});
+
+test("a hidden page does not reconnect, and does so at once when it is seen again", () => {
+  const page = start();
+  page.socket.onopen?.();
+  page.turn("hidden");
+  assert.equal(page.open.length, 1, "being hidden is no reason to hang up");
+  page.socket.end();
+  page.clock.pass(3_600_000);
+  assert.equal(page.sockets.length, 1);
+  page.turn("visible");
+  assert.equal(page.sockets.length, 2);
+});
+
+test("a page that is hidden between two tries waits until it is seen", () => {
+  const page = start();
+  page.socket.end();
+  page.turn("hidden");
+  page.clock.pass(60_000);
+  assert.equal(page.sockets.length, 1);
+  page.turn("visible");
+  page.clock.pass(60_000 - 55_001);
+  assert.equal(page.sockets.length, 2, "and then tries once, not twice");
+});
+
+test("a page opened in the background connects when it is first seen", () => {
+  const page = start({ hidden: true });
+  assert.equal(page.sockets.length, 0);
+  assert.equal(page.state, "connecting");
+  page.turn("visible");
+  assert.equal(page.sockets.length, 1);
+});
+
+test("a page that is seen again keeps the connection it has", () => {
+  const page = start();
+  page.socket.onopen?.();
+  page.turn("hidden");
+  page.turn("visible");
+  assert.equal(page.sockets.length, 1);
+});
+
+test("when the network returns a page does not wait for its next try", () => {
+  const page = start();
+  page.socket.end();
+  page.frame.dispatchEvent(new Event("online"));
+  assert.equal(page.sockets.length, 2);
+  page.clock.pass(4000);
+  assert.equal(page.sockets.length, 2, "and the planned try is off");
+});
+
+test("when the network returns an old connection is replaced, for it may be dead", () => {
+  const page = start();
+  page.socket.onopen?.();
+  page.frame.dispatchEvent(new Event("online"));
+  assert.equal(page.sockets.length, 2);
+  assert.deepEqual(page.open, [page.socket]);
+});
+
+test("a page kept for the back button hangs up, and reconnects once when it is restored", () => {
+  const page = start();
+  page.socket.onopen?.();
+  page.frame.dispatchEvent(new Event("pagehide"));
+  page.turn("hidden");
+  assert.equal(page.open.length, 0);
+  assert.equal(page.state, "reconnecting");
+  page.clock.pass(60_000);
+  assert.equal(page.sockets.length, 1);
+  page.turn("visible");
+  page.frame.dispatchEvent(new Event("pageshow"));
+  assert.equal(page.sockets.length, 2);
+});
+
+test("what an old socket still says is not heard", () => {
+  const page = start();
+  const old = page.socket;
+  page.frame.dispatchEvent(new Event("online"));
+  old.tell(CATS);
+  old.end();
+  page.clock.pass(3000);
+  assert.deepEqual(page.received, []);
+  assert.equal(page.sockets.length, 2);
+  assert.equal(page.state, "connecting");
+});
+
+test("watching another address replaces the socket, the same address keeps it, none hangs up", () => {
+  const page = start();
+  page.socket.onopen?.();
+  page.live.watch(ADDRESS);
+  assert.equal(page.sockets.length, 1);
+  page.live.watch("ws://node/live?video=dogs");
+  assert.equal(page.socket.address, "ws://node/live?video=dogs");
+  assert.equal(page.open.length, 1);
+  page.live.watch("");
+  page.clock.pass(60_000);
+  assert.equal(page.open.length, 0);
+  assert.equal(page.sockets.length, 2);
+});

@@ -1,0 +1,458 @@
+"""Whole clusters of real processes, under traffic and under faults."""
+
+import http.client
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.visitors import Books, Client, Traffic, Watcher, agree, counted, fetch, until
+from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
+
+VIDEOS = [f"video-{number}" for number in range(50)]
+MESH, BROKER = "mesh and SQLite", "RabbitMQ and Redis"
+
+
+class Cluster:
+    """Three nodes, and the servers that they need."""
+
+    def __init__(self, folder: Path, kind: str, rabbitmq: RabbitMQ | None) -> None:
+        self.folder = folder
+        self.kind = kind
+        self.rabbitmq = rabbitmq
+        self.redis = Redis(folder / "redis") if kind == BROKER else None
+        ports = [free_port() for _ in range(3)]
+        settings = {"DRAIN_TIME": "0.3"}
+        if self.redis and rabbitmq:
+            settings |= {"REDIS_URI": self.redis.uri, "AMQP_URI": rabbitmq.uri}
+        else:
+            # One address is enough: the first node's.
+            settings |= {"PEERS": f"http://127.0.0.1:{ports[0]}"}
+        self.nodes = [
+            Node(folder / f"counter{number}", f"counter{number}", port, settings)
+            for number, port in enumerate(ports, 1)
+        ]
+        self.urls = [node.url for node in self.nodes]
+
+    def start(self) -> None:
+        if self.redis:
+            self.redis.start()
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.wait_ready()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.terminate()
+        for node in self.nodes:
+            node.stop()
+        if self.redis:
+            self.redis.stop()
+
+    def check_logs(self) -> None:
+        """No node has logged a traceback, or the death of a thread."""
+        for node in self.nodes:
+            text = node.log.read_text()
+            assert "Traceback" not in text, text[-3000:]
+            assert "thread.died" not in text, text[-3000:]
+
+
+@pytest.fixture(scope="module")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A broker of this module's own, which its tests may kill if they start it again."""
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Closes at the end of the test what was entered into it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def make_cluster(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Cluster]]:
+    with ExitStack() as stack:
+
+        def make(kind: str) -> Cluster:
+            broker = request.getfixturevalue("rabbitmq") if kind == BROKER else None
+            cluster = Cluster(tmp_path, kind, broker)
+            stack.callback(cluster.stop)
+            cluster.start()
+            return cluster
+
+        yield make
+
+
+@pytest.fixture(params=[MESH, BROKER])
+def cluster(request: pytest.FixtureRequest, make_cluster: Callable[[str], Cluster]) -> Cluster:
+    return make_cluster(request.param)
+
+
+def test_3000_visits_are_exact_on_every_node_within_two_seconds(cluster: Cluster) -> None:
+    books = Books()
+    with Traffic(cluster.urls, books, visits=3000) as traffic:
+        traffic.join()
+    agree(cluster.urls, books, 5)
+    assert time.monotonic() - books.last_answer < 2.0
+    assert sum(books.acknowledged.values()) == 3000
+    cluster.check_logs()
+
+
+def test_a_killed_node_loses_nothing_and_no_number_falls(cluster: Cluster) -> None:
+    books, victim = Books(), cluster.nodes[1]
+    with Watcher(cluster.urls, VIDEOS) as watcher:
+        with Traffic(cluster.urls, books, pause=0.005) as traffic:
+            traffic.more(500)
+            victim.kill()
+            victim.start()
+            victim.wait_ready()
+            traffic.more(500)
+            traffic.stop()
+        agree(cluster.urls, books, 5)
+    assert watcher.falls == []
+    assert watcher.reads > 50
+    cluster.check_logs()
+
+
+def test_the_broker_may_be_gone_for_twenty_seconds(make_cluster: Callable[[str], Cluster]) -> None:
+    cluster = make_cluster(BROKER)
+    assert cluster.rabbitmq is not None
+    books = Books()
+
+    def connected(node: Node) -> bool:
+        return bool(fetch(node.url, "/cluster")["transport"]["up"])
+
+    with Traffic(cluster.urls, books, pause=0.01) as traffic:
+        traffic.more(300)
+        cluster.rabbitmq.kill()
+        gone = time.monotonic()
+        until(lambda: not any(map(connected, cluster.nodes)), 10, "the broker is missed")
+        before = sum(books.acknowledged.values())
+        until(lambda: time.monotonic() - gone > 20, 30, "twenty seconds without a broker")
+        assert sum(books.acknowledged.values()) > before + 300, "visits go on"
+        assert set(books.statuses) == {200}
+        traffic.stop()
+    # The nodes differ by now; the last of them to reach the broker starts the clock.
+    shown = [counted(url, VIDEOS) for url in cluster.urls]
+    assert shown[0] != shown[1] != shown[2]
+    cluster.rabbitmq.start()
+    until(lambda: all(map(connected, cluster.nodes)), 10, "the broker is found again")
+    assert agree(cluster.urls, books, 5) < 2.0
+    cluster.check_logs()
+
+
+@pytest.mark.parametrize("returns", ["as it was", "empty", "as it was before"])
+def test_redis_may_go_and_return_with_less(
+    make_cluster: Callable[[str], Cluster], stack: ExitStack, returns: str
+) -> None:
+    cluster = make_cluster(BROKER)
+    redis = cluster.redis
+    assert redis is not None
+    books = Books()
+    with Traffic(cluster.urls, books, visits=400) as traffic:
+        traffic.join()
+    older = redis.folder / "older"
+    shutil.copytree(redis.folder / "appendonlydir", older)
+    with Traffic(cluster.urls, books, visits=400, seed=2) as traffic:
+        traffic.join()
+    agree(cluster.urls, books, 5)
+
+    redis.kill()
+    clients = [stack.enter_context(Client(url)) for url in cluster.urls]
+
+    def refused(client: Client) -> bool:
+        status, _ = client.get("/video/probe")
+        books.note("probe", status)
+        return status == 503
+
+    for client in clients:
+        until(lambda client=client: refused(client), 10, "visits are refused")
+    sure = counted(cluster.urls[0], ["probe"])["probe"] + sum(books.unknown.values())
+    for client in clients:
+        for _ in range(20):
+            assert refused(client), "once the failure is known, nothing is counted"
+    status, body = http_get(cluster.urls[0], "/video/probe")
+    assert (status, body.getheader("Retry-After")) == (503, "1")
+
+    if returns != "as it was":
+        shutil.rmtree(redis.folder / "appendonlydir")
+    if returns == "as it was before":
+        shutil.copytree(older, redis.folder / "appendonlydir")
+    redis.start()
+    healthy = [lambda url=url: healed(url, returns) for url in cluster.urls]  # type: ignore[misc]
+    for healthy_again in healthy:
+        until(healthy_again, 10, "the store is written again")
+    with Traffic(cluster.urls, books, visits=200, seed=3) as traffic:
+        traffic.join()
+    agree(cluster.urls, books, 5)
+    assert counted(cluster.urls[0], ["probe"])["probe"] <= sure
+
+    # What the memories hold is in Redis again, or it would be gone now.
+    for node in cluster.nodes:
+        node.kill()
+    for node in cluster.nodes:
+        node.launch()
+    for node in cluster.nodes:
+        node.wait_ready()
+    agree(cluster.urls, books, 5)
+    cluster.check_logs()
+
+
+def healed(url: str, returns: str) -> bool:
+    """The store is up, was rewritten if it had lost something, and nothing waits for it."""
+    with Client(url) as client:
+        store = client.json("/cluster")["store"]
+        metrics = client.get("/metrics")[1].decode()
+    heals = next(
+        float(line.split()[1])
+        for line in metrics.splitlines()
+        if line.startswith("counter_store_heals_total")
+    )
+    return bool(store["up"]) and not store["unflushed"] and heals >= (returns != "as it was")
+
+
+def http_get(url: str, path: str) -> tuple[int, http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        return response.status, response
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("lost", ["an older copy", "nothing"])
+def test_a_store_may_come_back_older_or_not_at_all(
+    make_cluster: Callable[[str], Cluster], lost: str
+) -> None:
+    cluster = make_cluster(MESH)
+    victim, books = cluster.nodes[1], Books()
+    with Traffic(cluster.urls, books, visits=300) as traffic:
+        traffic.join()
+    agree(cluster.urls, books, 5)
+    assert victim.stop() == 0
+    copy = cluster.folder / "copy"
+    shutil.copytree(victim.folder, copy)
+    victim.start()
+    victim.wait_ready()
+    with Traffic(cluster.urls, books, visits=300, seed=2) as traffic:
+        traffic.join()
+    agree(cluster.urls, books, 5)
+    with Watcher(cluster.urls, VIDEOS) as watcher:
+        victim.kill()
+        shutil.rmtree(victim.folder)
+        if lost == "an older copy":
+            shutil.copytree(copy, victim.folder)
+        victim.start()
+        # From the first: max-merge would swallow these under an id that was used before.
+        with Client(victim.url) as client:
+            for number in range(30):
+                status, _ = client.get(f"/video/{VIDEOS[number]}")
+                books.note(VIDEOS[number], status)
+                assert status == 200
+        agree(cluster.urls, books, 5)
+    assert watcher.falls == []
+    cluster.check_logs()
+
+
+def test_two_nodes_of_one_name_are_exact_and_warned_of(
+    make_cluster: Callable[[str], Cluster],
+) -> None:
+    cluster = make_cluster(MESH)
+    books, first = Books(), cluster.nodes[0]
+    twin = Node(cluster.folder / "twin", first.name, None, {"PEERS": first.url, "DRAIN_TIME": "0"})
+    with twin:
+        twin.wait_ready()
+        urls = [*cluster.urls, twin.url]
+        with Traffic(urls, books, visits=600) as traffic:
+            traffic.join()
+        agree(urls, books, 5)
+        warnings = fetch(urls[2], "/cluster")["warnings"]
+        assert len(warnings) == 1
+        assert "'counter1'" in warnings[0]
+
+
+def test_a_copy_of_a_store_beside_the_original_is_exact(
+    make_cluster: Callable[[str], Cluster],
+) -> None:
+    cluster = make_cluster(MESH)
+    books, first = Books(), cluster.nodes[0]
+    with Traffic(cluster.urls, books, visits=300) as traffic:
+        traffic.join()
+    agree(cluster.urls, books, 5)
+    assert first.stop() == 0
+    shutil.copytree(first.folder, cluster.folder / "copy")
+    first.start()
+    settings = {"PEERS": cluster.urls[1], "DRAIN_TIME": "0"}
+    with Node(cluster.folder / "copy", first.name, None, settings) as copy:
+        copy.wait_ready()
+        first.wait_ready()
+        urls = [*cluster.urls, copy.url]
+        with Traffic(urls, books, visits=300, seed=2) as traffic:
+            traffic.join()
+        agree(urls, books, 5)
+
+
+def test_a_stopping_node_hands_on_what_it_has(cluster: Cluster) -> None:
+    books, victim = Books(), cluster.nodes[2]
+    with Traffic([victim.url], books, visits=500) as traffic:
+        traffic.join()
+    assert victim.stop() == 0
+    # Nobody waits for it to come back: the others hold its last visit when it is gone.
+    agree(cluster.urls[:2], books, 0.5)
+    victim.start()
+    victim.wait_ready()
+    agree(cluster.urls, books, 5)
+    cluster.check_logs()
+
+
+def test_visits_in_memory_survive_a_clean_stop(tmp_path: Path) -> None:
+    node = Node(tmp_path, "counter1", None, {"ACK": "memory", "DRAIN_TIME": "0"})
+    books = Books()
+    with node:
+        with Traffic([node.url], books, visits=500) as traffic:
+            traffic.join()
+        assert node.stop() == 0
+        node.start()
+        node.wait_ready()
+        agree([node.url], books, 2)
+        assert sum(books.acknowledged.values()) == 500
+
+
+def test_visits_are_taken_in_memory_while_redis_is_away(tmp_path: Path, stack: ExitStack) -> None:
+    with Redis(tmp_path / "redis") as redis:
+        settings = {"ACK": "memory", "REDIS_URI": redis.uri, "DRAIN_TIME": "0"}
+        with Node(tmp_path / "node", "counter1", None, settings) as node:
+            node.wait_ready()
+            redis.kill()
+            client, books = stack.enter_context(Client(node.url)), Books()
+            for _ in range(50):
+                books.note("cats", client.get("/video/cats")[0])
+            assert books.statuses == {200: 50}
+            until(lambda: not client.json("/cluster")["store"]["up"], 5, "the failure is seen")
+            books.note("cats", client.get("/video/cats")[0])
+            assert client.json("/count/cats")["visits"] == 0, "shown once they are stored"
+            assert client.json("/cluster")["store"]["unflushed"] == 51
+            redis.start()
+            agree([node.url], books, 5)
+
+
+def test_a_node_starts_and_refuses_visits_while_redis_is_away(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    redis = Redis(tmp_path / "redis")
+    settings = {"REDIS_URI": redis.uri, "DRAIN_TIME": "0"}
+    with Node(tmp_path / "node", "counter1", None, settings) as node:
+        client, books = stack.enter_context(Client(node.url)), Books()
+        books.note("cats", client.get("/video/cats")[0])
+        assert client.get("/readyz")[0] == 503
+        stack.enter_context(redis)
+        node.wait_ready()
+        books.note("cats", client.get("/video/cats")[0])
+        assert books.statuses == {503: 1, 200: 1}
+        agree([node.url], books, 2)
+
+
+def test_a_rolling_restart_through_nginx_fails_no_request(
+    tmp_path: Path, cluster: Cluster, stack: ExitStack
+) -> None:
+    for node in cluster.nodes:
+        node.settings["DRAIN_TIME"] = "2"
+    cluster.stop()
+    cluster.start()
+    backends = [f"127.0.0.1:{node.port}" for node in cluster.nodes]
+    books = Books()
+    nginx = stack.enter_context(Nginx(tmp_path / "nginx", backends))
+    with Traffic([nginx.url], books, visitors=6, pause=0.01) as traffic:
+        for node in cluster.nodes:
+            assert node.stop() == 0
+            traffic.more(100)
+            node.start()
+            node.wait_ready()
+        traffic.stop()
+    assert set(books.statuses) == {200}
+    agree(cluster.urls, books, 5)
+    cluster.check_logs()
+
+
+def test_a_node_killed_behind_nginx_doubles_nothing(
+    tmp_path: Path, cluster: Cluster, stack: ExitStack
+) -> None:
+    backends = [f"127.0.0.1:{node.port}" for node in cluster.nodes]
+    books = Books()
+    nginx = stack.enter_context(Nginx(tmp_path / "nginx", backends))
+    with Traffic([nginx.url], books, visitors=8, pause=0.003) as traffic:
+        for node in cluster.nodes:
+            traffic.more(200)
+            node.kill()
+            node.start()
+            node.wait_ready()
+        traffic.stop()
+    # Acknowledged ≤ counted ≤ tried, and nothing that nginx passed on was counted twice.
+    agree(cluster.urls, books, 5)
+    assert sum(books.unknown.values()) < 100
+
+
+def test_a_cut_node_counts_on_alone_and_heals(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(2)]
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                Node(
+                    tmp_path / f"counter{number}",
+                    f"counter{number}",
+                    port,
+                    {
+                        "PEERS": f"http://127.0.0.1:{ports[0]}",
+                        "DEV_MODE": "1",
+                        "DRAIN_TIME": "0",
+                    },
+                )
+            )
+            for number, port in enumerate(ports, 1)
+        ]
+        for node in nodes:
+            node.wait_ready()
+        urls, books = [node.url for node in nodes], Books()
+        post(urls[1], "/dev/cut")
+        with Traffic(urls, books, visits=200) as traffic:
+            traffic.join()
+        apart = [sum(counted(url, VIDEOS).values()) for url in urls]
+        assert all(apart)
+        assert sum(apart) == sum(books.acknowledged.values())
+        post(urls[1], "/dev/heal")
+        agree(urls, books, 5)
+
+
+def post(url: str, path: str) -> None:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection.request("POST", path)
+    assert connection.getresponse().status == 204
+    connection.close()
+
+
+def test_background_work_does_not_starve_under_busy_connections(cluster: Cluster) -> None:
+    """Under gevent a busy connection yields to nobody unless each request does so once."""
+    books, waits = Books(), []
+    with (
+        Traffic(cluster.urls[:1], books, visitors=32) as traffic,
+        Client(cluster.urls[0]) as writer,
+        Client(cluster.urls[1]) as reader,
+    ):
+        for number in range(20):
+            probe = f"probe-{number}"
+            writer.get(f"/video/{probe}")
+            arrived = partial(reader.json, f"/count/{probe}")
+            waits.append(until(lambda a=arrived: a()["visits"] == 1, 5, "the delta"))  # type: ignore[misc]
+        traffic.stop()
+    assert sorted(waits)[len(waits) // 2] < 0.5
