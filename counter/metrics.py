@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 
-class State(NamedTuple):
+class Gauges(NamedTuple):
     """What is read at the moment of asking."""
 
     ready: bool
@@ -22,7 +22,7 @@ class State(NamedTuple):
 class Metrics:
     """The metrics of one node, in a registry of their own."""
 
-    def __init__(self, read: Callable[[], State]) -> None:
+    def __init__(self, read: Callable[[], Gauges]) -> None:
         self._read = read
         self._registry = CollectorRegistry()
 
@@ -51,13 +51,13 @@ class Metrics:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges, as prometheus_client's registry asks for them."""
-        state = self._read()
+        gauges = self._read()
         for name, what, value in (
-            ("counter_ready", "Whether this node is ready (1) or not (0).", state.ready),
-            ("counter_store_up", "Whether the last write succeeded.", state.store_up),
-            ("counter_transport_up", "Whether messages can go out.", state.transport_up),
-            ("counter_unflushed_visits", "Visits the store does not hold yet.", state.unflushed),
-            ("counter_live_pages", "Open live connections.", state.live_pages),
+            ("counter_ready", "Whether this node is ready (1) or not (0).", gauges.ready),
+            ("counter_store_up", "Whether the last write succeeded.", gauges.store_up),
+            ("counter_transport_up", "Whether messages can go out.", gauges.transport_up),
+            ("counter_unflushed_visits", "Visits the store does not hold yet.", gauges.unflushed),
+            ("counter_live_pages", "Open live connections.", gauges.live_pages),
         ):
             yield GaugeMetricFamily(name, what, value=float(value))
         lag = GaugeMetricFamily(
@@ -65,7 +65,7 @@ class Metrics:
             "Visits of this node that a live peer has not reported to hold.",
             labels=("peer",),
         )
-        for peer, behind in state.peers:
+        for peer, behind in gauges.peers:
             lag.add_metric((peer,), behind)
         yield lag
 

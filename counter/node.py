@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any
 
@@ -16,15 +17,15 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from counter import messages
 from counter.config import LIVE_PAGES, Config
+from counter.flush import Flusher
 from counter.live import Live
-from counter.messages import Body, Envelope, RejectedError
-from counter.metrics import Metrics, State
+from counter.messages import Body, Envelope, RejectedError, State
+from counter.metrics import Gauges, Metrics
 from counter.replica import Effects, Member, Replica, mint_run, mint_store
 from counter.store import (
     Offload,
+    Opened,
     Store,
-    StoreDownError,
-    StoreForgotError,
     StoreRefusedError,
     StoreTakenError,
     run_here,
@@ -32,15 +33,12 @@ from counter.store import (
 from counter.store.redis import RedisStore
 from counter.store.sqlite import SqliteStore
 from counter.tally import Tally
-from counter.transport import Transport, backoff
+from counter.transport import Transport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
 
 log = logging.getLogger("counter")
 
-_RENEWAL = 1.0
-"""Seconds between two writes to the store, at most: renews the hold on it, finds what it lost."""
-_ROWS_A_BATCH = 10_000
 _ANSWER_TIME = 10.0
 """Seconds that a visit waits for the store, at most."""
 _DRAIN_WAIT = 3.0
@@ -55,21 +53,6 @@ class MaybeCountedError(Exception):
     """The visit may be counted: its batch failed half-way, and will be written again."""
 
 
-class Flush:
-    """One batch under way, for the visits that wait until it is stored."""
-
-    __slots__ = ("done", "ok")
-
-    def __init__(self) -> None:
-        self.done = Event()
-        self.ok = False
-
-    def end(self, *, ok: bool) -> None:
-        """Let everyone who waits go on."""
-        self.ok = ok
-        self.done.set()
-
-
 class Node:
     """A running node. Every method may be called by any thread.
 
@@ -79,19 +62,13 @@ class Node:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.name = config.name or ""
         self.store: Store | None = None
         self.transport: Transport | None = None
-        self.replica: Replica | None = None
         self.live = Live(self._live_message, LIVE_PAGES)
-        self.metrics = Metrics(self._state)
+        self.metrics = Metrics(self._gauges)
         self.cut = False
         self._lock = Lock()
-        self._store_lock = Lock()
-        self._flush = Flush()
-        self._work = Event()
-        self._store_error: str | None = "the store is being opened"
-        self._tried = Event()
+        self._flusher: Flusher | None = None
         self._draining = Event()
         self._stopping = Event()
         self._hurry = Event()
@@ -99,13 +76,22 @@ class Node:
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
         self._end: Callable[[], None] = lambda: None
-        self._starter: Thread | None = None
         # The random part tells two lives of one process id apart.
         self._holder = (
             f"{config.name or 'a node'} (process {os.getpid()} on {socket.gethostname()}, "
             f"port {config.listen_port}, started {time.strftime('%Y-%m-%d %H:%M:%S')}, "
             f"{secrets.token_hex(4)})"
         )
+
+    @property
+    def replica(self) -> Replica | None:
+        """This run; None until the store is open."""
+        return self._flusher.replica if self._flusher else None
+
+    @property
+    def name(self) -> str:
+        """The node's name as people see it; "" while it is neither set nor read from the store."""
+        return self.replica.name if self.replica else self.config.name or ""
 
     # -- visits and readers
 
@@ -115,25 +101,24 @@ class Node:
         With `ACK=stored` it returns when the store holds the visit. Raises `NotCountedError` or
         `MaybeCountedError`.
         """
-        stored = self.config.ack == "stored"
-        if not self._tried.is_set():
-            self._tried.wait(_ANSWER_TIME)
+        stored, flusher = self.config.ack == "stored", self._flusher
+        if flusher is None or not flusher.tried.wait(_ANSWER_TIME):
+            raise self._refuse("this node is starting")
         with self._lock:
             replica = self.replica
-            if replica is None or self._draining.is_set() or (stored and self._store_error):
-                self.metrics.refused.labels("503").inc()
-                raise NotCountedError(
-                    "this node is stopping" if self._draining.is_set() else self._store_error
-                )
+            if self._draining.is_set():
+                raise self._refuse("this node is stopping")
+            if replica is None or (stored and flusher.error):
+                raise self._refuse(f"the store is down: {flusher.error}")
             try:
                 replica.visit(video)
             except OverflowError as error:
-                raise NotCountedError(str(error)) from None
-            flush = self._flush
+                raise self._refuse(str(error)) from None
+            flush = flusher.gathering
             counter = None if stored else replica.counter(video, raised=True)
             joining = replica.state == "joining"
         self.metrics.visits.inc()
-        self._work.set()
+        flusher.wake()
         if not stored:
             # The threads that flush and publish would starve under busy connections.
             time.sleep(0)
@@ -168,44 +153,32 @@ class Node:
         with self._lock:
             return self.replica.members(time.monotonic()) if self.replica else []
 
-    def cluster(self) -> dict[str, Any]:
-        """What `/cluster` shows."""
-        members = self.members()
-        names = [member.member.partition("~")[0] for member in members if member.live]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        store, transport = self.store, self.transport
-        return {
-            "node": self.name,
-            "member": self.replica.member if self.replica else None,
-            "state": "leaving" if self._draining.is_set() else self._phase(),
-            "store": {
-                "kind": store.kind if store else None,
-                "up": self._store_error is None,
-                "unflushed": self._unflushed(),
-            },
-            "transport": {
-                "kind": transport.kind if transport else None,
-                "up": bool(transport and transport.up and not self.cut),
-            },
-            "warnings": [
-                f"{names.count(name)} live nodes are called {name!r}: counts stay exact, but give "
-                "each node a NAME of its own"
-                for name in doubled
-            ],
-            "members": [
-                {
-                    "member": member.member,
-                    "name": member.member.partition("~")[0],
-                    "visits": member.visits,
-                    "live": member.live,
-                    "state": member.state,
-                    "self": self.replica is not None and member.member == self.replica.member,
-                    "heard": None if member.heard is None else round(member.heard, 1),
-                    "behind": member.behind,
-                }
-                for member in members
-            ],
-        }
+    @property
+    def state(self) -> State:
+        """Where it stands in its life, as it tells its peers."""
+        if self._draining.is_set():
+            return "leaving"
+        return "ready" if self._ready else "joining"
+
+    @property
+    def store_up(self) -> bool:
+        """Whether the last write succeeded."""
+        return self._flusher is not None and self._flusher.error is None
+
+    @property
+    def transport_up(self) -> bool:
+        """Whether messages can go out."""
+        return self.transport is not None and self.transport.up and not self.cut
+
+    def unflushed(self) -> int:
+        """How many visits the store does not hold yet."""
+        with self._lock:
+            return self.replica.unflushed() if self.replica else 0
+
+    def doubled(self) -> dict[str, bool]:
+        """Names that two live nodes bear, and whether these run on copies of one store."""
+        with self._lock:
+            return self.replica.doubled(time.monotonic()) if self.replica else {}
 
     # -- start and stop
 
@@ -218,17 +191,24 @@ class Node:
         self._end = end
         config = self.config
         if config.redis_uri:
-            self.store = RedisStore(config.redis_uri, self.name)
+            self.store = RedisStore(config.redis_uri, config.name or "")
         else:
             self.store = SqliteStore(config.data_dir, offload)
         if config.amqp_uri:
             self.transport = RabbitmqTransport(config.amqp_uri)
         else:
             self.transport = MeshTransport(config.listen_host, config.listen_port, config.peers)
-        live = self._thread("live", self.live.run)
-        self._exit.callback(live.join, 3.0)
-        self._exit.callback(self.live.stop)
-        self._starter = self._thread("start", self._open)
+        self._flusher = Flusher(
+            self.store,
+            self._lock,
+            self.metrics,
+            open_store=partial(self.store.open, self._holder, _mint_store),
+            mint=self._mint,
+            loaded=self._join,
+            grew=self.live.grew,
+        )
+        self._thread("live", self.live.run, self.live.stop)
+        self._thread("store", self._keep, self._let_go)
 
     def drain(self) -> None:
         """Refuse visits from now on; after `DRAIN_TIME` close the live pages."""
@@ -245,58 +225,37 @@ class Node:
         """Flush, publish, wait (bounded) until a peer holds everything, end every thread."""
         self._draining.set()
         deadline = time.monotonic() + _DRAIN_WAIT
-        self._work.set()
-        self._wait(lambda: self._unflushed() == 0 or self._store_error is not None, deadline)
+        self._wait(lambda: self.unflushed() == 0 or not self.store_up, deadline)
         self._publish()
         if self.replica is not None and self.transport is not None:
             with self._lock:
                 self._do(self.replica.leave(time.monotonic()))
             self._wait(self._held, deadline)
-        log.info("stop unflushed=%d held=%s", self._unflushed(), self._held())
-        self._stopping.set()
-        self._work.set()
-        if self._starter is not None:
-            self._starter.join(5.0)
+        log.info("stop unflushed=%d held=%s", self.unflushed(), self._held())
         self._exit.close()
 
-    def _open(self) -> None:
-        """Open the store, load it, join the others."""
-        assert self.store is not None
-        assert self.transport is not None
-        if not self._until_up(self._open_store):
-            return
-        self._exit.callback(self._close_store)
-        flush = self._thread("flush", self._flush_for_ever)
-        self._exit.callback(flush.join, 5.0)
-        if not self._until_up(self._load):
-            return
-        self._exit.callback(self.transport.stop)
-        self.transport.start(self.receive, self._connected)
-        self._schedule()
+    def _keep(self) -> None:
+        """Own the store until the node stops; end the node if that cannot go on."""
+        assert self._flusher is not None
+        try:
+            self._flusher.run(self._stopping)
+        except (StoreTakenError, StoreRefusedError) as error:
+            log.critical("%s", error)
+            self._draining.set()
+            self._hurry.set()
+            self._end()
 
-    def _until_up(self, step: Callable[[], None]) -> bool:
-        """Do something with the store, as often as it takes; False if that is never possible."""
-        tries = 0
-        while not self._stopping.is_set():
-            try:
-                step()
-                return True
-            except StoreDownError as error:
-                self._note_store_error(str(error))
-                tries += 1
-                self._stopping.wait(backoff(tries))
-            except (StoreTakenError, StoreRefusedError) as error:
-                self._give_up(str(error))
-                return False
-        return False
+    def _let_go(self) -> None:
+        assert self._flusher is not None
+        self._stopping.set()
+        self._flusher.wake()
 
-    def _open_store(self) -> None:
-        assert self.store is not None
+    def _mint(self, opened: Opened) -> Replica:
+        """The replica of this run: an id that was never used, and a tally still to be loaded."""
         config = self.config
-        opened = self.store.open(self._holder, lambda: mint_store(secrets.randbits(64)))
         name = config.name or opened.name or f"node-{opened.store[:5]}"
         run = mint_run(int(time.time() * 1000), opened.latest_run, secrets.randbits(64))
-        replica = Replica(
+        return Replica(
             f"{name}~{opened.store}.{run}",
             Tally(),
             time.monotonic(),
@@ -304,25 +263,13 @@ class Node:
             join_timeout=config.join_timeout,
             has_peers=bool(config.amqp_uri or config.peers),
         )
-        self.store.begin(replica.id)
-        with self._lock:
-            self.name, self.replica, self._store_error = name, replica, None
-        self._tried.set()
-        log.info("open store=%s replica=%s", self.store.kind, replica.id)
 
-    def _load(self) -> None:
-        assert self.store is not None
-        assert self.replica is not None
-        pieces = self.store.load()
-        while True:
-            with self._store_lock:
-                piece = next(pieces, None)
-            if piece is None:
-                return
-            with self._lock:
-                grew = self.replica.loaded(*piece)
-            self.live.grew(grew)
-            time.sleep(0)
+    def _join(self) -> None:
+        """The tally is loaded: speak with the others from now on."""
+        assert self.transport is not None
+        self._exit.callback(self.transport.stop)
+        self.transport.start(self.receive, self._connected)
+        self._schedule()
 
     def _schedule(self) -> None:
         # Two threads, so that a long report does not hold up the deltas. A run that is late is
@@ -338,8 +285,8 @@ class Node:
         scheduler.start()
         self._exit.callback(scheduler.shutdown)
 
-    def _thread(self, name: str, run: Callable[[], None]) -> Thread:
-        """Start a thread whose death is logged, and ends the node."""
+    def _thread(self, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
+        """Start a thread that `stop` ends; that it dies of itself is logged, and ends the node."""
 
         def logged() -> None:
             try:
@@ -350,16 +297,8 @@ class Node:
 
         thread = Thread(target=logged, name=name, daemon=True)
         thread.start()
-        return thread
-
-    def _give_up(self, reason: str) -> None:
-        log.critical("%s", reason)
-        with self._lock:
-            self._store_error = reason
-            self._draining.set()
-        self._tried.set()
-        self._hurry.set()
-        self._end()
+        self._exit.callback(thread.join, 5.0)
+        self._exit.callback(stop)
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> None:
         while not condition() and time.monotonic() < deadline and not self._hurry.is_set():
@@ -369,91 +308,13 @@ class Node:
         with self._lock:
             return self.replica is None or self.replica.held(time.monotonic())
 
-    # -- the store
-
-    def _flush_for_ever(self) -> None:
-        """Write what there is, as often as there is something; renew the hold on the store."""
-        tries = 0
-        while not self._stopping.is_set():
-            try:
-                wrote = self._write()
-                tries = 0
-            except StoreTakenError as error:
-                self._give_up(str(error))
-                return
-            except StoreDownError as error:
-                self._note_store_error(str(error))
-                tries += 1
-                self._stopping.wait(backoff(tries))
-                continue
-            if not wrote:
-                self._work.wait(_RENEWAL)
-            self._work.clear()
-
-    def _write(self) -> bool:
-        """Write one batch, maybe an empty one; say whether there is more."""
-        assert self.replica is not None
-        assert self.store is not None
-        flushes: list[Flush] = []
-        heal = False
-        while True:
-            with self._lock:
-                batch = self.replica.batch(_ROWS_A_BATCH)
-                flushes.append(self._flush)
-                self._flush = Flush()
-            counts = batch.counts(self.replica.id)
-            try:
-                with self._store_lock:
-                    self.store.write(counts, heal=heal)
-                break
-            except StoreForgotError as error:
-                log.warning("store.forgot %s", error)
-                self.metrics.heals.inc()
-                heal = True
-                with self._lock:
-                    self.replica.not_stored(batch)
-                    self.replica.forgotten()
-            except (StoreDownError, StoreTakenError) as error:
-                self.metrics.flush_failures.inc()
-                with self._lock:
-                    self.replica.not_stored(batch)
-                    self._store_error = str(error)
-                    flushes.append(self._flush)
-                    self._flush = Flush()
-                for flush in flushes:
-                    flush.end(ok=False)
-                raise
-        with self._lock:
-            grew = self.replica.stored(batch)
-            was_down, self._store_error = self._store_error, None
-            more = self.replica.unsaved()
-        if was_down:
-            log.warning("store.up kind=%s", self.store.kind)
-        if counts:
-            self.metrics.flushes.inc()
-        for flush in flushes:
-            flush.end(ok=True)
-        self.live.grew(grew)
-        return more
-
-    def _note_store_error(self, error: str) -> None:
-        self._store_error = error
-        self._tried.set()
-        self._warn("store.down", error)
-
-    def _close_store(self) -> None:
-        assert self.store is not None
-        with self._store_lock:
-            self.store.close()
-
     # -- the others
 
-    def receive(self, message: bytes) -> None:
-        """Take in one message from another node. Never raises: a bad one is dropped."""
-        self.take(message)
+    def receive(self, message: bytes) -> str | None:
+        """Take in one message from another node; return why it was dropped, None if it was not.
 
-    def take(self, message: bytes) -> str | None:
-        """Take in one message; return why it was dropped, None if it was not."""
+        Never raises: a bad message is counted and dropped.
+        """
         self.metrics.messages_in.inc()
         self.metrics.bytes_in.inc(len(message))
         replica = self.replica
@@ -522,8 +383,8 @@ class Node:
     def _grown(self, videos: Iterable[str]) -> None:
         """Pass on what a message brought: to the store and to the pages."""
         assert self.replica is not None
-        if videos:
-            self._work.set()
+        if videos and self._flusher is not None:
+            self._flusher.wake()
             self.live.grew(videos)
         if not self._ready and self.replica.state == "ready":
             self._ready = True
@@ -531,13 +392,6 @@ class Node:
             self.live.wake_all()
 
     # -- what it looks like
-
-    def _phase(self) -> str:
-        return "ready" if self._ready else "joining"
-
-    def _unflushed(self) -> int:
-        with self._lock:
-            return self.replica.unflushed() if self.replica else 0
 
     def _live_message(self, video: str) -> str | None:
         if self.joining:
@@ -549,14 +403,18 @@ class Node:
         visits = sum(counter.values())
         return {"video": video, "visits": visits, "node": self.name, "counts": counter}
 
-    def _state(self) -> State:
+    def _refuse(self, reason: str) -> NotCountedError:
+        self.metrics.refused.labels("503").inc()
+        return NotCountedError(reason)
+
+    def _gauges(self) -> Gauges:
         peers = [(m.member, m.behind) for m in self.members() if m.behind is not None]
         own = self.replica.member if self.replica else None
-        return State(
+        return Gauges(
             ready=self.ready,
-            store_up=self._store_error is None,
-            transport_up=bool(self.transport and self.transport.up),
-            unflushed=self._unflushed(),
+            store_up=self.store_up,
+            transport_up=self.transport_up,
+            unflushed=self.unflushed(),
             live_pages=self.live.pages,
             peers=[(member, behind) for member, behind in peers if member != own],
         )
@@ -567,3 +425,7 @@ class Node:
         if now - self._warned.get(event, -60.0) >= 60.0:
             self._warned[event] = now
             log.warning("%s %s", event, detail)
+
+
+def _mint_store() -> str:
+    return mint_store(secrets.randbits(64))

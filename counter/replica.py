@@ -10,7 +10,7 @@ becomes visible, so nothing is ever shown or told that a crash could take back.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import combinations, islice
 from typing import NamedTuple
 
 from counter.messages import (
@@ -23,7 +23,7 @@ from counter.messages import (
     Report,
     State,
 )
-from counter.tally import MAX_COUNT, Tally, member_of
+from counter.tally import MAX_COUNT, Tally, member_of, name_of
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _REPLICAS_A_REPORT = 300
@@ -88,6 +88,7 @@ class Peer:
     """
 
     address: str
+    since: float
     heard: float
     state: State | None = None
     totals: dict[str, int] = field(default_factory=dict)
@@ -132,6 +133,7 @@ class Replica:
     ) -> None:
         self.id = replica
         self.member = member_of(replica)
+        self.name = name_of(replica)
         self.state: State = "joining"
         self.tally = tally
         self._started = now
@@ -260,7 +262,7 @@ class Replica:
         peer = self._peers.get(sender)
         returned = peer is None or now - peer.heard > self._silence
         if peer is None:
-            peer = self._peers[sender] = Peer(envelope.address, now)
+            peer = self._peers[sender] = Peer(envelope.address, now, now)
         peer.address, peer.heard = envelope.address, now
         if returned:
             self._introduce(sender, peer.address, now, effects)
@@ -408,6 +410,25 @@ class Replica:
         if all(peer.state for peer in peers) and all(held):
             self.state = "ready"
 
+    def doubled(self, now: float) -> dict[str, bool]:
+        """Names that two live replicas bear, each heard after the other had begun.
+
+        True where they are one member: two nodes run on copies of one store.
+        """
+        lives = [(self.id, self._started, now)]
+        lives += [
+            (replica, peer.since, peer.heard)
+            for replica, peer in self._live(now).items()
+            if peer.state != "leaving"
+        ]
+        doubled: dict[str, bool] = {}
+        for (one, since, heard), (other, other_since, other_heard) in combinations(lives, 2):
+            overlap = min(heard, other_heard) - max(since, other_since)
+            if name_of(one) == name_of(other) and overlap > _OVERLAP:
+                same = member_of(one) == member_of(other)
+                doubled[name_of(one)] = doubled.get(name_of(one), False) or same
+        return doubled
+
     def members(self, now: float) -> list[Member]:
         """Every member that is known, sorted: this one, those heard, those with counts."""
         visits = self.tally.members()
@@ -428,6 +449,10 @@ class Replica:
             else:
                 members.append(Member(member, count, False, None, None, None))
         return members
+
+
+_OVERLAP = 1.0
+"""Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
 
 
 def _page(growth: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:

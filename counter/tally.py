@@ -26,6 +26,11 @@ def member_of(replica: str) -> str:
     return replica.rpartition(".")[0]
 
 
+def name_of(member: str) -> str:
+    """The `NAME` of a member or a replica."""
+    return member.partition("~")[0]
+
+
 def bucket_of(video: str) -> int:
     """Which of the `BUCKETS` a video falls into, the same on every node."""
     return crc32(video.encode()) % BUCKETS

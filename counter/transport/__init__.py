@@ -7,8 +7,8 @@ from collections.abc import Callable
 from random import uniform
 from typing import Protocol
 
-Receive = Callable[[bytes], None]
-"""Takes one message in; called by the transport's own threads. Never raises."""
+Receive = Callable[[bytes], str | None]
+"""Takes one message in; says why it was dropped, None if it was not. Never raises."""
 
 
 class Transport(Protocol):

@@ -73,10 +73,11 @@ class MeshTransport:
         if address and address != self.address and not self._stopped:
             self._outbox(address).put(message)
 
-    def take(self, message: bytes) -> None:
-        """Hand in a message that was posted to this node."""
-        if self._receive is not None and not self._stopped:
-            self._receive(message)
+    def take(self, message: bytes) -> str | None:
+        """Hand in a message that was posted to this node; says why it was dropped, if it was."""
+        if self._receive is None or self._stopped:
+            return "closed"
+        return self._receive(message)
 
     def stop(self) -> None:
         """See `Transport.stop`."""

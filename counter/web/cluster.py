@@ -1,10 +1,13 @@
 """Endpoints about nodes: members, health, metrics, messages between nodes, demonstrations."""
 
+from typing import Any
+
 from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
 from counter.messages import MAX_BYTES
 from counter.node import Node
+from counter.tally import name_of
 from counter.transport.mesh import ID_HEADER, MeshTransport
 from counter.web.problems import Problem, wants_page
 
@@ -14,7 +17,7 @@ def install(app: Flask, node: Node) -> None:
 
     @app.get("/cluster")
     def cluster() -> Response:
-        shown = node.cluster()
+        shown = show(node)
         if wants_page():
             response = make_response(render_template("cluster.html", cluster=shown))
         else:
@@ -30,8 +33,7 @@ def install(app: Flask, node: Node) -> None:
     @app.get("/readyz")
     def readyz() -> Response:
         if not node.ready:
-            state = node.cluster()["state"]
-            raise Problem(503, "Not ready", f"this node is {state}: it does not hold all counts")
+            raise Problem(503, "Not ready", f"this node is {node.state}; ask another one")
         return _plain("ready")
 
     @app.get("/metrics")
@@ -42,18 +44,21 @@ def install(app: Flask, node: Node) -> None:
 
         @app.post("/mesh")
         def mesh() -> Response:
+            too_large = Problem(413, "Too large", f"a message has at most {MAX_BYTES} bytes")
             if (request.content_length or 0) > MAX_BYTES:
-                raise Problem(413, "Too large", f"a message has at most {MAX_BYTES} bytes")
-            reason = node.take(request.get_data(cache=False))
-            if reason in ("cut", "opening"):
-                raise Problem(503, "Not listening", "this node takes no messages now")
+                raise too_large
+            transport = node.transport
+            if not isinstance(transport, MeshTransport):
+                raise Problem(503, "Not listening", "this node is starting")
+            reason = transport.take(request.get_data(cache=False))
             if reason == "size":
-                raise Problem(413, "Too large", f"a message has at most {MAX_BYTES} bytes")
+                raise too_large
+            if reason in ("closed", "cut"):
+                raise Problem(503, "Not listening", "this node takes no messages now")
             if reason is not None:
                 raise Problem(403, "Dropped", f"the message was dropped: {reason}")
             response = Response(status=204)
-            if isinstance(node.transport, MeshTransport):
-                response.headers[ID_HEADER] = node.transport.id
+            response.headers[ID_HEADER] = transport.id
             return response
 
     if node.config.dev_mode:
@@ -67,6 +72,44 @@ def install(app: Flask, node: Node) -> None:
         def heal() -> Response:
             node.cut = False
             return Response(status=204)
+
+
+def show(node: Node) -> dict[str, Any]:
+    """The cluster as this node sees it, for the page and as JSON."""
+    own = node.replica.member if node.replica else None
+    return {
+        "node": node.name,
+        "member": own,
+        "state": node.state,
+        "store": {
+            "kind": node.store.kind if node.store else None,
+            "up": node.store_up,
+            "unflushed": node.unflushed(),
+        },
+        "transport": {
+            "kind": node.transport.kind if node.transport else None,
+            "up": node.transport_up,
+        },
+        "warnings": [
+            f"Two live nodes are called {name!r}"
+            + (", and run on copies of one store" if copies else "")
+            + ": counts stay exact, but give each node a NAME and a store of its own."
+            for name, copies in sorted(node.doubled().items())
+        ],
+        "members": [
+            {
+                "member": member.member,
+                "name": name_of(member.member),
+                "visits": member.visits,
+                "live": member.live,
+                "state": member.state,
+                "self": member.member == own,
+                "heard": None if member.heard is None else round(member.heard, 1),
+                "behind": member.behind,
+            }
+            for member in node.members()
+        ],
+    }
 
 
 def _plain(text: str) -> Response:

@@ -1,0 +1,192 @@
+"""Group commit: while one batch is being written, the next one gathers.
+
+One thread owns the store. It opens and loads it, then writes what the replica has for it, batch
+after batch; it also renews the hold on the store, writes again what failed, and rewrites
+everything where the store has lost something.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from threading import Event, Lock
+
+from counter.metrics import Metrics
+from counter.replica import Replica
+from counter.store import Opened, Store, StoreDownError, StoreForgotError, StoreTakenError
+from counter.transport import backoff
+
+log = logging.getLogger("counter")
+
+RENEWAL = 1.0
+"""Seconds between two writes, at most."""
+_ROWS_A_BATCH = 10_000
+
+
+class Flush:
+    """One batch on its way to the store, for the visits that wait for it."""
+
+    __slots__ = ("done", "ok")
+
+    def __init__(self) -> None:
+        self.done = Event()
+        self.ok = False
+
+    def end(self, *, ok: bool) -> None:
+        """Let everyone who waits go on; `ok` says whether the store holds the batch."""
+        self.ok = ok
+        self.done.set()
+
+
+class Flusher:
+    """Keeps a replica's counts in a store.
+
+    `open_store` takes hold of the store, `mint` makes the replica for what was opened, `loaded`
+    is called when the replica has everything that the store held, `grew` with the videos that
+    became visible. `lock` guards the replica; it is never held while the store works.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lock: Lock,
+        metrics: Metrics,
+        *,
+        open_store: Callable[[], Opened],
+        mint: Callable[[Opened], Replica],
+        loaded: Callable[[], None],
+        grew: Callable[[set[str]], None],
+    ) -> None:
+        self.replica: Replica | None = None
+        """None until the store knows of it: no visit can be counted before."""
+        self.error: str | None = "the store is being opened"
+        self.gathering = Flush()
+        """Ends with the batch that the next visit goes into. Read it under the lock."""
+        self.tried = Event()
+        """Set once the store was opened, or once that is known to have failed."""
+        self._store = store
+        self._lock = lock
+        self._metrics = metrics
+        self._open_store = open_store
+        self._mint = mint
+        self._loaded = loaded
+        self._grew = grew
+        self._work = Event()
+
+    def wake(self) -> None:
+        """There is something to write, or to stop for."""
+        self._work.set()
+
+    def run(self, stopping: Event) -> None:
+        """Keep the counts until `stopping`, then let go of the store.
+
+        Raises `StoreTakenError` or `StoreRefusedError` when it cannot go on: then nothing is
+        acknowledged any more.
+        """
+        try:
+            replica = self._open(stopping)
+            if replica is not None:
+                self._keep(replica, stopping)
+        except Exception as error:
+            self._fail(str(error))
+            raise
+        finally:
+            self._store.close()
+
+    def _open(self, stopping: Event) -> Replica | None:
+        tries = 0
+        while not stopping.is_set():
+            try:
+                replica = self._mint(self._open_store())
+                self._store.begin(replica.id)
+            except StoreDownError as error:
+                tries += 1
+                self._fail(str(error))
+                stopping.wait(backoff(tries))
+            else:
+                self.replica, self.error = replica, None
+                self.tried.set()
+                log.info("open store=%s replica=%s", self._store.kind, replica.id)
+                return replica
+        return None
+
+    def _keep(self, replica: Replica, stopping: Event) -> None:
+        tries, renew_at = 0, 0.0
+        pieces: Iterator[tuple[str, dict[str, int]]] | None = self._store.load()
+        while not stopping.is_set():
+            try:
+                if self._work.is_set() or time.monotonic() >= renew_at:
+                    self._work.clear()
+                    renew_at = time.monotonic() + RENEWAL
+                    if self._write(replica):
+                        self._work.set()
+                if pieces is None:
+                    self._work.wait(max(0.0, renew_at - time.monotonic()))
+                elif (piece := next(pieces, None)) is None:
+                    pieces = None
+                    self._loaded()
+                else:
+                    with self._lock:
+                        grew = replica.loaded(*piece)
+                    self._grew(grew)
+                tries = 0
+            except StoreDownError as error:
+                tries += 1
+                self._fail(str(error))
+                pieces = pieces and self._store.load()
+                self._work.set()
+                stopping.wait(backoff(tries))
+        if replica.unflushed():
+            # Nobody waits any more, but these visits were acknowledged if ACK is memory.
+            with suppress(StoreDownError):
+                self._write(replica)
+
+    def _write(self, replica: Replica) -> bool:
+        """Write one batch, maybe an empty one; say whether there is more."""
+        flushes: list[Flush] = []
+        heal = False
+        while True:
+            with self._lock:
+                batch = replica.batch(_ROWS_A_BATCH)
+                flushes.append(self.gathering)
+                self.gathering = Flush()
+            counts = batch.counts(replica.id)
+            try:
+                self._store.write(counts, heal=heal)
+                break
+            except StoreForgotError as error:
+                log.warning("store.forgot %s", error)
+                self._metrics.heals.inc()
+                heal = True
+                with self._lock:
+                    replica.not_stored(batch)
+                    replica.forgotten()
+            except (StoreDownError, StoreTakenError) as error:
+                self._metrics.flush_failures.inc()
+                with self._lock:
+                    replica.not_stored(batch)
+                    # Known from here on, so that no visit joins a batch that cannot be written.
+                    self.error = str(error)
+                    flushes.append(self.gathering)
+                    self.gathering = Flush()
+                for flush in flushes:
+                    flush.end(ok=False)
+                raise
+        with self._lock:
+            grew = replica.stored(batch)
+            was_down, self.error = self.error, None
+            more = replica.unsaved()
+        if was_down:
+            log.warning("store.up kind=%s", self._store.kind)
+        if counts:
+            self._metrics.flushes.inc()
+        for flush in flushes:
+            flush.end(ok=True)
+        self._grew(grew)
+        return more
+
+    def _fail(self, error: str) -> None:
+        if self.error is None or not self.tried.is_set():
+            log.warning("store.down %s", error)
+        self.error = error
+        self.tried.set()
