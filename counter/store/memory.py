@@ -32,7 +32,7 @@ class MemoryStore:
         """See `Store.begin`."""
         self._marks = Marks(replica)
         self.name = replica.partition("~")[0]
-        self.write({}, heal=True)
+        self.write({replica: {}}, heal=True)
 
     def load(self) -> Iterator[tuple[str, dict[str, int]]]:
         """See `Store.load`."""

@@ -4,6 +4,7 @@ The script runs alone in Redis, which makes lease, flush mark and counts one ato
 compares counts as numbers, exact up to 2^53 in its Lua.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from redis.exceptions import (
     BusyLoadingError,
     InvalidResponse,
     NoPermissionError,
+    OutOfMemoryError,
     RedisError,
     ResponseError,
 )
@@ -39,6 +41,8 @@ LEASE = 3.0
 
 _TIMEOUT = 2.0
 _ROWS_A_PIECE = 5_000
+_PASSING = ("MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
+"""How the errors of a Redis begin that it may get over."""
 
 _TAKE = """
 local holder = redis.call('GET', KEYS[1])
@@ -94,6 +98,7 @@ class RedisStore:
     def __init__(self, uri: str, name: str) -> None:
         self._prefix = f"counter:{name}:"
         self._name = name
+        self._encrypted = urlsplit(uri).scheme == "rediss"
         self._where = f"{urlsplit(uri).hostname}:{urlsplit(uri).port or 6379}"
         self._redis = redis.Redis.from_url(
             uri,
@@ -128,14 +133,16 @@ class RedisStore:
                 f"REDIS_URI: Redis at {self._where} refuses this user ({error}); "
                 "check user and password"
             ) from None
-        except BusyLoadingError as error:
+        except (BusyLoadingError, OutOfMemoryError) as error:
             raise StoreDownError(f"Redis at {self._where}: {error}") from None
         except (InvalidResponse, ResponseError) as error:
-            raise StoreRefusedError(
-                f"REDIS_URI: what answers at {self._where} is not a Redis that can be written "
-                f"to ({error})"
-            ) from None
+            if str(error).startswith(_PASSING):
+                raise StoreDownError(f"Redis at {self._where}: {error}") from None
+            raise self._no_redis(str(error)) from None
         except (RedisError, OSError) as error:
+            answer = b"" if isinstance(error, redis.TimeoutError) else self._answer_to_ping()
+            if answer and not answer.startswith((b"+", b"-")):
+                raise self._no_redis(f"it says {answer!r}") from None
             raise StoreDownError(f"Redis at {self._where}: {error}") from None
 
     def begin(self, replica: str) -> None:
@@ -200,6 +207,23 @@ class RedisStore:
                 raise StoreTakenError(self._held_by(found[0]))
             left = found[1]
             time.sleep(0.1)
+
+    def _no_redis(self, what: str) -> StoreRefusedError:
+        return StoreRefusedError(
+            f"REDIS_URI: what answers at {self._where} is not a Redis that can be written to "
+            f"({what}); name the address of one"
+        )
+
+    def _answer_to_ping(self) -> bytes:
+        """What the other side says before it hangs up, which redis-py does not tell."""
+        if self._encrypted:
+            return b""
+        host, _, port = self._where.rpartition(":")
+        with suppress(OSError), socket.create_connection((host, int(port)), _TIMEOUT) as probe:
+            # Eight bytes: as much as a broker reads before it answers.
+            probe.sendall(b"PING\r\n\r\n")
+            return probe.recv(32)
+        return b""
 
     def _held_by(self, holder: bytes) -> str:
         return (

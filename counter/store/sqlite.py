@@ -48,6 +48,7 @@ class SqliteStore:
         self._offload = offload
         self._folder = folder
         self._path = folder / "counter.sqlite"
+        self._holder = ""
         self._lock: IO[str] | None = None
         self._db: sqlite3.Connection | None = None
         self._inode = 0
@@ -56,10 +57,14 @@ class SqliteStore:
 
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
         """See `Store.open`."""
+        self.close()  # a start that failed after it was opened is tried again
+        self._holder = holder
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._hold(holder)
+            self._hold(PATIENCE)
             self._connect()
+            kept = dict(self._query("SELECT key, value FROM store"))
+            replicas = [row[0] for row in self._query("SELECT replica FROM replicas")]
         except OSError as error:
             self.close()
             raise StoreRefusedError(
@@ -71,14 +76,10 @@ class SqliteStore:
             raise StoreDownError(f"{self._path}: {error}") from None
         except sqlite3.DatabaseError as error:
             self.close()
-            raise StoreRefusedError(
-                f"{self._path} is not a counter's database ({error}); "
-                "move it away, or set another DATA_DIR"
-            ) from None
+            raise self._damaged(error) from None
         except BaseException:
             self.close()
             raise
-        kept = dict(self._query("SELECT key, value FROM store"))
         if kept.get("version", _VERSION) != _VERSION:
             self.close()
             raise StoreRefusedError(
@@ -86,7 +87,7 @@ class SqliteStore:
                 f"(format {kept['version']}, this one knows {_VERSION}); run that version on it"
             )
         self._kept = {"version": _VERSION, "id": kept.get("id") or mint()}
-        runs = (row[0].rpartition(".")[2] for row in self._query("SELECT replica FROM replicas"))
+        runs = (replica.rpartition(".")[2] for replica in replicas)
         return Opened(self._kept["id"], kept.get("name"), max(runs, default=""))
 
     def begin(self, replica: str) -> None:
@@ -97,11 +98,16 @@ class SqliteStore:
 
     def load(self) -> Iterator[tuple[str, dict[str, int]]]:
         """See `Store.load`."""
-        for number, replica in list(self._query("SELECT number, replica FROM replicas")):
-            video = ""
-            while piece := self._offload(self._piece, number, video):
-                yield replica, piece
-                video = next(reversed(piece))
+        try:
+            for number, replica in list(self._query("SELECT number, replica FROM replicas")):
+                video = ""
+                while piece := self._offload(self._piece, number, video):
+                    yield replica, piece
+                    video = next(reversed(piece))
+        except sqlite3.OperationalError as error:
+            raise StoreDownError(f"{self._path}: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from None
 
     def write(self, counts: Counts, *, heal: bool = False) -> None:
         """See `Store.write`. A file that was replaced or removed counts as having forgotten."""
@@ -122,9 +128,15 @@ class SqliteStore:
             self._lock.close()
             self._lock = None
 
-    def _hold(self, holder: str) -> None:
+    def _damaged(self, error: sqlite3.Error) -> StoreRefusedError:
+        return StoreRefusedError(
+            f"{self._path} is not a counter's database ({error}); "
+            "move it away, or set another DATA_DIR"
+        )
+
+    def _hold(self, patience: float) -> None:
         lock = open(self._folder / "counter.lock", "a+")  # noqa: SIM115 - open while held
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,9 +152,23 @@ class SqliteStore:
                 time.sleep(0.1)
         lock.seek(0)
         lock.truncate()
-        lock.write(holder + "\n")
+        lock.write(self._holder + "\n")
         lock.flush()
         self._lock = lock
+
+    def _hold_on(self) -> None:
+        """Take the lock anew if its file was removed; another may have done so before."""
+        try:
+            if self._lock is not None and os.path.samestat(
+                os.fstat(self._lock.fileno()), os.stat(self._folder / "counter.lock")
+            ):
+                return
+        except FileNotFoundError:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        self._hold(0.0)
 
     def _connect(self) -> None:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
@@ -169,6 +195,7 @@ class SqliteStore:
             self._connect()
 
     def _transaction(self, mark: str, counts: Counts, heal: bool) -> None:
+        self._hold_on()
         self._follow()
         db = self._db
         assert db is not None

@@ -23,6 +23,8 @@ log = logging.getLogger("counter.transport")
 
 ID_HEADER = "X-Mesh-Id"
 _TIMEOUT = 2.0
+_LAST_WORDS = 0.5
+"""Seconds that a stop leaves for what still waits to be posted."""
 _FORGET = 60.0
 """Seconds after which a learned address that does not answer is forgotten."""
 _WAITING = 256
@@ -53,6 +55,8 @@ class MeshTransport:
     @property
     def up(self) -> bool:
         """See `Transport.up`: some peer answers, or there is none."""
+        if self._receive is None or self._stopped:
+            return False
         peers = self._peers()
         return not peers or any(outbox.up for outbox in peers)
 
@@ -86,8 +90,13 @@ class MeshTransport:
             outboxes = list(self._outboxes.values())
         for outbox in outboxes:
             outbox.stop()
+        deadline = time.monotonic() + _LAST_WORDS
         for outbox in outboxes:
-            outbox.join()
+            outbox.join(deadline)
+        for outbox in outboxes:
+            outbox.cut()
+        for outbox in outboxes:
+            outbox.join(deadline + _TIMEOUT)
 
     def reached(self, outbox: "Outbox", local_host: str) -> None:
         """Note that a peer answered after silence, on a connection from `local_host`."""
@@ -132,6 +141,7 @@ class Outbox:
         self._waiting: deque[bytes] = deque(maxlen=_WAITING)
         self._news = Event()
         self._stopping = Event()
+        self._cut = False
         self._connection: http.client.HTTPConnection | None = None
         self._thread = Thread(target=self._run, name=f"mesh {address}", daemon=True)
 
@@ -149,14 +159,17 @@ class Outbox:
         self._stopping.set()
         self._news.set()
 
-    def join(self) -> None:
-        """Wait for the thread, and cut its connection if it does not end."""
-        self._thread.join(0.5)
+    def join(self, deadline: float) -> None:
+        """Wait for the thread until a time of the monotonic clock."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+
+    def cut(self) -> None:
+        """Cut the connection of a thread that has not ended."""
+        self._cut = True
         connection = self._connection
         if self._thread.is_alive() and connection is not None and connection.sock is not None:
             with suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
-        self._thread.join(_TIMEOUT)
 
     def _run(self) -> None:
         tries, since = 0, time.monotonic()
@@ -193,6 +206,8 @@ class Outbox:
             try:
                 return self._exchange(self._connection, message)
             except (OSError, http.client.HTTPException):
+                if self._cut:
+                    raise
                 # The peer may have closed an idle connection; a message may come twice.
                 self._connection.close()
         parts = urlsplit(self.address)
@@ -215,6 +230,8 @@ class Outbox:
 
     def _disconnect(self) -> None:
         self.up = False
+        # Whoever was here may be reached elsewhere, or be another process when it is back.
+        self.peer_id = ""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

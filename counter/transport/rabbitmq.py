@@ -13,6 +13,7 @@ from threading import Event, Thread
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ConnectionWrongStateError
 
 from counter.transport import Receive, backoff
@@ -85,8 +86,10 @@ class RabbitmqTransport:
         connection = self._connection
         if connection is not None and not self._woken:
             self._woken = True
-            with suppress(ConnectionWrongStateError):
+            try:
                 connection.add_callback_threadsafe(self._awake)
+            except ConnectionWrongStateError:
+                self._woken = False
 
     def _awake(self) -> None:
         self._woken = False
@@ -101,8 +104,10 @@ class RabbitmqTransport:
                 tries = 0
                 connected()
                 self._exchange_messages(channel)
-            except (AMQPError, OSError) as error:
+            except (AMQPError, AMQPConnectorException, OSError) as error:
                 failure = f"{type(error).__name__} {error}".strip()
+            except Exception:
+                log.exception("transport.failed kind=rabbitmq")
             finally:
                 self._disconnect()
             if failure and tries == 0:

@@ -38,7 +38,9 @@ def install(app: Flask, node: Node) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
-        return Response(node.metrics.text(), content_type="text/plain; version=0.0.4")
+        response = Response(node.metrics.text(), content_type="text/plain; version=0.0.4")
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     if not node.config.amqp_uri:
 

@@ -9,11 +9,12 @@ import msgspec
 from flask import Flask, Response, make_response, render_template, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
+from wsproto.utilities import RemoteProtocolError
 
 from counter.messages import VIDEO
 from counter.node import MaybeCountedError, Node, NotCountedError
 from counter.tally import Tally
-from counter.web.problems import Problem, wants_page
+from counter.web.problems import Problem, answer, wants_page
 
 MOST_COUNTS = 1000
 MOST_LIVE = 100
@@ -89,6 +90,16 @@ def install(app: Flask, node: Node) -> None:
         return _uncached(page)
 
     sock = Sock(app)
+
+    @app.before_request
+    def no_extensions() -> None:
+        # simple-websocket takes permessage-deflate wherever it is offered, as browsers do. It
+        # costs 94 KB a page, for messages of a few hundred bytes.
+        request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+
+    @app.errorhandler(RemoteProtocolError)
+    def bad_handshake(error: RemoteProtocolError) -> Response:
+        return answer(Problem(400, "Bad handshake", f"this is no WebSocket handshake: {error}"))
 
     @sock.route("/live/<path:video>")
     def live_one(socket: Server, video: str) -> None:
@@ -188,7 +199,7 @@ def _live(node: Node, socket: Server, videos: list[str]) -> None:
         videos = check_all(videos, MOST_LIVE)
     except Problem as problem:
         # The handshake is over, so that the reason can only travel with the closing.
-        socket.close(1008, problem.detail[:120])
+        socket.close(1008, f"{problem.title}: {problem.detail}"[:120])
         return
     page = node.live.open(videos, socket.event)
     if page is None:

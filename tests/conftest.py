@@ -1,0 +1,37 @@
+"""Servers that many tests share, and the rule that no test leaves a thread behind."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tools.servers import RabbitMQ, Redis
+
+_THREADS_END = 8.0
+"""Seconds that threads have to end after a test."""
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis for everybody: use a NAME of your own, leave it running and full."""
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A broker for everybody: leave it running."""
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _THREADS_END
+    for thread in set(threading.enumerate()) - before:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    left = sorted(thread.name for thread in set(threading.enumerate()) - before)
+    assert not left, f"threads that the test started and did not end: {', '.join(left)}"
