@@ -31,7 +31,8 @@ keepalive = KEEP_ALIVE
 # /counts takes 1,000 ids of 128 characters. gunicorn cuts the setting off at this constant; the
 # only larger value that it offers is "unlimited".
 gunicorn.http.message.MAX_REQUEST_LINE = limit_request_line = 160 * 1024
-graceful_timeout = int(_config.drain_time) + 12
+# Longer than the waits of a stop can add up to, shorter than compose's stop_grace_period.
+graceful_timeout = int(_config.drain_time) + 22
 timeout = 60
 loglevel = "warning" if _config.log_level == "info" else _config.log_level
 # Otherwise all nodes of a user would share one path for it.

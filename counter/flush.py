@@ -89,6 +89,8 @@ class Flusher:
                 self._keep(replica, stopping)
         except Exception as error:
             self._fail(str(error))
+            with self._lock:
+                self.gathering.end(ok=False)
             raise
         finally:
             self._store.close()
@@ -111,20 +113,26 @@ class Flusher:
         return None
 
     def _keep(self, replica: Replica, stopping: Event) -> None:
-        tries, renew_at = 0, 0.0
+        tries, renew_at, joined = 0, 0.0, False
         pieces: Iterator[tuple[str, dict[str, int]]] | None = self._store.load()
         while not stopping.is_set():
             try:
                 if self._work.is_set() or time.monotonic() >= renew_at:
                     self._work.clear()
                     renew_at = time.monotonic() + RENEWAL
-                    if self._write(replica):
+                    more, forgot = self._write(replica)
+                    if more:
                         self._work.set()
+                    if forgot:
+                        # What is in its place now may know of visits that nobody else does.
+                        pieces = self._store.load()
                 if pieces is None:
                     self._work.wait(max(0.0, renew_at - time.monotonic()))
                 elif (piece := next(pieces, None)) is None:
                     pieces = None
-                    self._loaded()
+                    if not joined:
+                        joined = True
+                        self._loaded()
                 else:
                     with self._lock:
                         grew = replica.loaded(*piece)
@@ -141,8 +149,11 @@ class Flusher:
             with suppress(StoreDownError):
                 self._write(replica)
 
-    def _write(self, replica: Replica) -> bool:
-        """Write one batch, maybe an empty one; say whether there is more."""
+    def _write(self, replica: Replica) -> tuple[bool, bool]:
+        """Write one batch, maybe an empty one.
+
+        Say whether there is more to write, and whether the store had lost something.
+        """
         flushes: list[Flush] = []
         heal = False
         while True:
@@ -183,7 +194,7 @@ class Flusher:
         for flush in flushes:
             flush.end(ok=True)
         self._grew(grew)
-        return more
+        return more, heal
 
     def _fail(self, error: str) -> None:
         if self.error is None or not self.tried.is_set():

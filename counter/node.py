@@ -195,7 +195,7 @@ class Node:
         else:
             self.store = SqliteStore(config.data_dir, offload)
         if config.amqp_uri:
-            self.transport = RabbitmqTransport(config.amqp_uri)
+            self.transport = RabbitmqTransport(config.amqp_uri, config.message_ttl)
         else:
             self.transport = MeshTransport(config.listen_host, config.listen_port, config.peers)
         self._flusher = Flusher(
@@ -231,7 +231,7 @@ class Node:
             with self._lock:
                 self._do(self.replica.leave(time.monotonic()))
             self._wait(self._held, deadline)
-        log.info("stop unflushed=%d held=%s", self.unflushed(), self._held())
+        log.info("stop unflushed=%d held=%s", self.unflushed(), self._held_by())
         self._exit.close()
 
     def _keep(self) -> None:
@@ -240,7 +240,7 @@ class Node:
         try:
             self._flusher.run(self._stopping)
         except (StoreTakenError, StoreRefusedError) as error:
-            log.critical("%s", error)
+            log.critical("refused %s", error)
             self._draining.set()
             self._hurry.set()
             self._end()
@@ -308,6 +308,13 @@ class Node:
         with self._lock:
             return self.replica is None or self.replica.held(time.monotonic())
 
+    def _held_by(self) -> str:
+        """Whether its last visits are held elsewhere, for whoever thinks of deleting the store."""
+        with self._lock:
+            if self.replica is None or self.replica.alone(time.monotonic()):
+                return "alone"
+            return "yes" if self.replica.held(time.monotonic()) else "no"
+
     # -- the others
 
     def receive(self, message: bytes) -> str | None:
@@ -318,8 +325,9 @@ class Node:
         self.metrics.messages_in.inc()
         self.metrics.bytes_in.inc(len(message))
         replica = self.replica
-        if replica is None or self.cut:
-            return self._drop("cut" if self.cut else "opening", "")
+        assert replica is not None  # the transport starts when the store is loaded
+        if self.cut:
+            return self._drop("cut", "")
         config = self.config
         try:
             envelope = messages.decode(

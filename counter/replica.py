@@ -28,8 +28,6 @@ from counter.tally import MAX_COUNT, Tally, member_of, name_of
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _REPLICAS_A_REPORT = 300
 _PEERS_A_REPORT = 100
-_SCANNED_A_PAGE = 20_000
-"""How many entries one answer looks at: bounds the time that a page takes to some 10 ms."""
 
 
 def encode_id(number: int, length: int) -> str:
@@ -121,6 +119,9 @@ class Replica:
     `sync_interval` are in seconds, and so is every `now`, of any clock that never goes back.
     """
 
+    scanned_a_page = 20_000
+    """How many entries one answer looks at: bounds the time that a page takes to some 10 ms."""
+
     def __init__(
         self,
         replica: str,
@@ -173,8 +174,11 @@ class Replica:
         return sum(count - self.tally.count(self.id, video) for video, count in latest.items())
 
     def loaded(self, replica: str, counts: Mapping[str, int]) -> set[str]:
-        """Join what the store holds of an earlier or other replica; return what grew."""
-        return set(self.tally.merge(replica, counts))
+        """Join what the store holds of earlier and other replicas; return what grew.
+
+        Its own vector is what it wrote itself: that becomes visible with `stored`, not here.
+        """
+        return set() if replica == self.id else set(self.tally.merge(replica, counts))
 
     def batch(self, limit: int) -> Batch:
         """Take what is to be written next: every visit, and about `limit` other rows.
@@ -248,8 +252,12 @@ class Replica:
     def held(self, now: float) -> bool:
         """Whether a live peer holds all visits of this replica, or there is no live peer."""
         total = self.tally.total(self.id)
-        staying = [peer for peer in self._live(now).values() if peer.state != "leaving"]
-        return not staying or any(peer.totals.get(self.id, 0) >= total for peer in staying)
+        held = (peer.totals.get(self.id, 0) >= total for peer in self._staying(now))
+        return self.alone(now) or any(held)
+
+    def alone(self, now: float) -> bool:
+        """Whether it hears no peer, but for those that are leaving."""
+        return not self._staying(now)
 
     # -- incoming
 
@@ -291,7 +299,8 @@ class Replica:
                 and vector.total == report.totals.get(replica)
                 and vector.digest() != digest
             ):
-                self._ask(replica, peer.address, now, effects)
+                # Equal totals: sums of buckets may be equal as well, so it asks for everything.
+                self._ask(replica, peer.address, now, effects, sums=[])
         for replica, address in report.peers.items():
             if replica != self.id and replica not in self._peers:
                 self._introduce(replica, address, now, effects)
@@ -318,19 +327,30 @@ class Replica:
         if peer is self._peers.get(replica) or replica not in self._live(now):
             self._ask(replica, peer.address, now, effects)
 
-    def _ask(self, replica: str, address: str, now: float, effects: Effects) -> None:
+    def _ask(
+        self,
+        replica: str,
+        address: str,
+        now: float,
+        effects: Effects,
+        sums: list[int] | None = None,
+    ) -> None:
         under_way = self._repairs.get(replica)
         if not address or (under_way and now - under_way.at < self._sync_interval):
             return
         vector = self.tally.vector(replica)
-        repair = Repair(now, address, list(vector.sums()) if vector.total else [])
+        if sums is None:
+            sums = list(vector.sums()) if vector.total else []
+        repair = Repair(now, address, sums)
         self._repairs[replica] = repair
         effects.send.append((address, Ask(replica, repair.sums, 0)))
 
     def _answer(self, ask: Ask, address: str, effects: Effects) -> None:
         vector = self.tally.vector(ask.replica)
         if vector.total and address:
-            counts, position = vector.differing(ask.sums, ask.after, PAGE_BYTES, _SCANNED_A_PAGE)
+            counts, position = vector.differing(
+                ask.sums, ask.after, PAGE_BYTES, self.scanned_a_page
+            )
             effects.send.append((address, Answer(ask.replica, counts, position)))
 
     def _go_on(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
@@ -389,6 +409,9 @@ class Replica:
             for replica, peer in self._peers.items()
             if now - peer.heard <= self._silence
         }
+
+    def _staying(self, now: float) -> list[Peer]:
+        return [peer for peer in self._live(now).values() if peer.state != "leaving"]
 
     def _succeeded(self, replica: str) -> bool:
         member = member_of(replica)

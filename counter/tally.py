@@ -140,6 +140,7 @@ class Tally:
 
     TOP = 1000
     """How many videos `top` can name."""
+    vector_class = Vector
 
     def __init__(self) -> None:
         self._vectors: dict[str, Vector] = {}
@@ -151,7 +152,7 @@ class Tally:
         Idempotent, commutative and associative; nothing ever becomes smaller. An empty answer
         means that nothing was news.
         """
-        vector = self._vectors.get(replica) or Vector()
+        vector = self._vectors.get(replica) or self.vector_class()
         grew = vector.merge(counts)
         if grew:
             self._vectors[replica] = vector

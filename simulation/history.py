@@ -1,0 +1,231 @@
+"""Histories: what happens to a simulated cluster, as a list of steps made from a seed.
+
+Steps are data, so that a failing history can be shortened: a step that finds nothing to act on
+does nothing, and any sub-list of a history is a history.
+"""
+
+import random
+from collections import Counter
+from typing import NamedTuple
+
+from simulation.network import Network
+from simulation.node import Copy, Node, Rules
+from simulation.oracle import BrokenPromiseError, Oracle
+
+TICK = 0.1
+REST = 60.0
+"""Virtual seconds after which a healed cluster must be exact."""
+
+VIDEOS = ("dogs0", "cats15", "dogs1", "cats14", "birds", "fish")
+"""The first two share a bucket, and so do the next two."""
+WEIGHTS = {
+    "visit": 30,
+    "pass": 30,
+    "page": 6,
+    "network": 5,
+    "split": 3,
+    "one-way": 2,
+    "heal": 4,
+    "kill": 4,
+    "stop": 2,
+    "start": 8,
+    "fail": 2,
+    "repair": 4,
+    "copy": 3,
+    "roll back": 2,
+    "lose": 1,
+}
+
+
+class Step(NamedTuple):
+    """One thing that happens: its kind, to which nodes, and how much."""
+
+    kind: str
+    one: int
+    other: int
+    much: float
+
+
+class History(NamedTuple):
+    """What can be run again: the seed decides about single messages, the steps about the rest."""
+
+    seed: int
+    nodes: int
+    twins: bool
+    steps: tuple[Step, ...]
+
+
+class Outcome(NamedTuple):
+    """How a history went: the broken promise, if any, and what there was to see."""
+
+    failure: str
+    kinds: Counter[str]
+    repair_time: float
+    visits: int
+
+
+def generate(seed: int, length: int) -> History:
+    """A random history; the same for the same seed and length."""
+    choose = random.Random(seed)
+    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+    # Each history has its own taste, or every one would be the same mixture.
+    taste = [weight * choose.choice((0, 0.3, 1, 1, 3)) for weight in weights]
+    taste[0], taste[1] = weights[0], weights[1]
+    steps = tuple(
+        Step(kind, choose.randrange(7), choose.randrange(7), choose.random())
+        for kind in choose.choices(kinds, taste, k=length)
+    )
+    return History(seed, choose.randint(2, 7), choose.random() < 0.15, steps)
+
+
+def run(history: History, rules: Rules | None = None) -> Outcome:
+    """Let a history happen, heal everything, and wait until the cluster is exact."""
+    cluster = Cluster(history, rules or Rules())
+    try:
+        for step in history.steps:
+            cluster.do(step)
+        repair_time = cluster.rest()
+    except BrokenPromiseError as broken:
+        return Outcome(str(broken), cluster.kinds, 0.0, cluster.oracle.visits())
+    return Outcome("", cluster.kinds, repair_time, cluster.oracle.visits())
+
+
+def shorten(history: History, rules: Rules | None = None) -> History:
+    """The shortest history that still fails and comes from leaving steps out (ddmin)."""
+    size = len(history.steps) // 2
+    while size:
+        at = 0
+        while at < len(history.steps):
+            shorter = history._replace(steps=history.steps[:at] + history.steps[at + size :])
+            if run(shorter, rules).failure:
+                history = shorter
+            else:
+                at += size
+        size //= 2
+    return history
+
+
+class Cluster:
+    """Nodes, their disks, their network, pages, and the time."""
+
+    def __init__(self, history: History, rules: Rules) -> None:
+        self.now = 0.0
+        self.oracle = Oracle()
+        self.choose = random.Random(history.seed + 1)
+        self.nodes: list[Node] = []
+        self.network = Network(self.choose, lambda: [node.address for node in self.nodes])
+        self.kinds: Counter[str] = Counter()
+        self.copies: dict[str, list[Copy]] = {}
+        self.pages: dict[int, dict[str, dict[str, int]]] = {}
+        for number in range(history.nodes):
+            # Twins share a name on two stores, which must only confuse people.
+            name = f"n{number // 2 if history.twins else number}"
+            node = Node(f"at-{number}", name, rules, self.network, self.oracle)
+            self.nodes.append(node)
+            if number < 3 or self.choose.random() < 0.7:
+                node.start(self.now, self.choose)
+
+    def do(self, step: Step) -> None:
+        """Let one step happen."""
+        node = self.nodes[step.one % len(self.nodes)]
+        other = self.nodes[step.other % len(self.nodes)]
+        much = step.much
+        self.kinds[step.kind] += 1
+        match step.kind:
+            case "visit":
+                for number in range(1 + int(much * 5)):
+                    node.visit(VIDEOS[(step.other + number) % len(VIDEOS)])
+            case "pass":
+                self.pass_time(much * much * 4.0)
+            case "page":
+                self.look(step.other, node)
+            case "network":
+                self.network.loss = self.choose.choice((0, 0.05, 0.3, 0.7))
+                self.network.repetition = self.choose.choice((0, 0.3))
+                self.network.delay = self.choose.choice((0.01, 0.3, 3.0))
+            case "split":
+                left = {n.address for n in self.nodes if self.choose.random() < 0.5}
+                for a in self.nodes:
+                    for b in self.nodes:
+                        if (a.address in left) != (b.address in left):
+                            self.network.cut.add((a.address, b.address))
+            case "one-way":
+                self.network.cut.add((node.address, other.address))
+            case "heal":
+                self.network.calm()
+            case "kill":
+                node.kill()
+                self.oracle.survived(self.nodes)
+            case "stop":
+                node.stop(self.now)
+                self.oracle.survived(self.nodes)
+            case "start":
+                if node.replica is None:
+                    node.start(self.now, self.choose)
+            case "fail":
+                node.disk.failure = "before" if much < 0.7 else "after"
+            case "repair":
+                node.disk.failure = ""
+            case "copy":
+                self.copies.setdefault(node.address, []).append(node.disk.copy())
+            case "roll back" | "lose":
+                self.tamper(node, step)
+        self.settle()
+
+    def tamper(self, node: Node, step: Step) -> None:
+        """Put an earlier copy of a store in its place, or an empty one, whoever has it open."""
+        copies = self.copies.get(node.address)
+        if step.kind == "lose":
+            node.disk.restore(Copy())
+        elif copies:
+            node.disk.restore(copies[int(step.much * len(copies))])
+        self.oracle.tampered(node.address)
+        self.oracle.survived(self.nodes)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let virtual time pass, tick by tick."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now += TICK
+            self.settle()
+            for node in self.nodes:
+                node.tick(self.now)
+
+    def settle(self) -> None:
+        """Let what has arrived be received, and look at every store."""
+        by_address = {node.address: node for node in self.nodes}
+        while (arrived := self.network.arrived(self.now)) is not None:
+            address, message = arrived
+            by_address[address].receive(message, self.now)
+        for node in self.nodes:
+            self.oracle.look_at_store(node.address, node.disk.counts)
+
+    def look(self, page: int, node: Node) -> None:
+        """A page reads everything from a node and merges it; nodes that join show nothing."""
+        replica = node.replica
+        if replica is None or replica.state != "ready":
+            return
+        counters = self.pages.setdefault(page, {})
+        for video in VIDEOS:
+            merged = counters.setdefault(video, {})
+            for member, count in replica.counter(video).items():
+                merged[member] = max(count, merged.get(member, 0))
+        visits = {video: sum(counter.values()) for video, counter in counters.items()}
+        self.oracle.look_at_page(f"page {page}", visits)
+
+    def rest(self) -> float:
+        """Heal everything and stop the visits; return how long it took to become exact."""
+        self.network.calm()
+        for node in self.nodes:
+            node.disk.failure = ""
+            if node.replica is None:
+                node.start(self.now, self.choose)
+        start, wrong = self.now, "nothing"
+        while self.now - start < REST:
+            self.pass_time(TICK)
+            wrong = self.oracle.at_rest(self.nodes)
+            if not wrong:
+                for page in self.pages:
+                    self.look(page, self.nodes[0])
+                return self.now - start
+        raise BrokenPromiseError(f"exact: {wrong}, {REST:g} s after everything was healed")
