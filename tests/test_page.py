@@ -82,6 +82,10 @@ class Tab:
     def visits(self) -> int:
         return int(self.page.locator("#visits").get_attribute("data-visits") or 0)
 
+    def comes_to(self, visits: int, seconds: float) -> float:
+        """Wait for a number; return how many seconds it took."""
+        return until(lambda: self.visits() == visits, seconds, f"{visits} visits on the page")
+
     def shown(self) -> list[int]:
         """Every number so far, in order."""
         return list(self.page.evaluate("() => window.shown"))
@@ -101,11 +105,10 @@ def test_a_visit_at_a_third_node_raises_two_pages_within_a_second(
     for tab, node in zip(tabs, nodes, strict=False):
         tab.open(f"{node.url}/video/cats")
     for tab in tabs:
-        until(lambda tab=tab: tab.visits() == 2, 5, "both pages' own visits")
+        tab.comes_to(2, 5)
     fetch(nodes[2].url, "/video/cats")
     for tab in tabs:
-        took = until(lambda tab=tab: tab.visits() == 3, 5, "the third visit")
-        assert took < 1.0
+        assert tab.comes_to(3, 5) < 1.0
         assert tab.complaints == []
 
 
@@ -124,7 +127,7 @@ def test_a_page_whose_node_restarts_reconnects_and_never_shows_less(
         victim.wait_ready()
         tabs[0].live()
         for tab in tabs:
-            until(lambda tab=tab, n=restart: tab.visits() == 7 + 5 * n, 10, "the visits meanwhile")
+            tab.comes_to(7 + 5 * restart, 10)
     for tab in tabs:
         assert tab.shown() == sorted(tab.shown())
         assert tab.shown()[-1] == 12
@@ -134,7 +137,7 @@ def test_the_counts_by_node_open_and_close(nodes: list[Node], tabs: list[Tab]) -
     page = tabs[0].page
     fetch(nodes[1].url, "/video/table")
     tabs[0].open(f"{nodes[0].url}/video/table")
-    until(lambda: tabs[0].visits() == 2, 5, "both visits")
+    tabs[0].comes_to(2, 5)
     toggle, table = page.locator("#by-node-toggle"), page.locator("#by-node")
     expect(table).to_be_hidden()
     toggle.focus()

@@ -24,7 +24,7 @@ def tally_of(counter: dict[str, int], video: str = "cats") -> Tally:
     return tally
 
 
-def named(cases: list[dict[str, Any]]) -> Any:
+def named(cases: list[dict[str, Any]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=[case["case"] for case in cases])
 
 
@@ -33,7 +33,7 @@ def test_an_increment_raises_only_the_replicas_own_entry(case: dict[str, Any]) -
     tally = tally_of(case["start"])
     replica = case["replica"] + RUN
     count = tally.count(replica, "cats") + case["by"]
-    if 0 < case["by"] and count <= 2**53 - 1:
+    if case["by"] > 0 and count <= 2**53 - 1:
         tally.merge(replica, {"cats": count})
     assert tally.counter("cats") == case["counter"]
     assert tally.visits("cats") == case["visits"]

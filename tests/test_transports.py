@@ -15,7 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 from counter.messages import MAX_BYTES
 from counter.transport import Transport, backoff, mesh
 from counter.transport.hub import Hub, HubTransport
-from counter.transport.mesh import ID_HEADER, MeshTransport
+from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
 from tests.visitors import until
 from tools.servers import RabbitMQ, Redis, free_port
@@ -166,7 +166,8 @@ class MeshServer:
                 outer.transport.take(body)
                 with suppress(OSError):
                     self.send_response(204)
-                    self.send_header(ID_HEADER, outer.transport.id)
+                    for name, value in outer.transport.headers.items():
+                        self.send_header(name, value)
                     self.end_headers()
 
             def handle(self) -> None:
@@ -306,7 +307,7 @@ class RabbitmqNet(Net):
         self.uri = f"amqp://guest:guest@127.0.0.1:{self.proxy.port}/%2F"
 
     def make(self, how_many: int) -> list[Station]:
-        return [Station(RabbitmqTransport(self.uri)) for _ in range(how_many)]
+        return [Station(RabbitmqTransport(self.uri, 30.0)) for _ in range(how_many)]
 
     def interrupt(self) -> None:
         self.proxy.stop()
@@ -838,7 +839,7 @@ def test_a_queue_that_nobody_empties_is_bounded_and_keeps_the_newest(
             until(lambda: not first.transport._waiting, 10, "what waits goes out")  # type: ignore[attr-defined]
     first.transport.send(second.transport.address, b"the newest")
     # The broker has it once a message sent later has come back to the sender.
-    third = RabbitmqTransport(rabbitmq_net.broker.uri)
+    third = RabbitmqTransport(rabbitmq_net.broker.uri, 30.0)
     rabbitmq_net.stack.callback(third.stop)
     watcher = Station(third)
     watcher.start()
@@ -863,7 +864,9 @@ def test_an_answer_to_a_queue_that_is_gone_does_no_harm(rabbitmq_net: RabbitmqNe
 def test_what_is_no_broker_is_tried_again(
     redis_server: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    station = Station(RabbitmqTransport(f"amqp://guest:guest@127.0.0.1:{redis_server.port}/%2F"))
+    station = Station(
+        RabbitmqTransport(f"amqp://guest:guest@127.0.0.1:{redis_server.port}/%2F", 30.0)
+    )
     station.start()
     [thread] = [thread for thread in threading.enumerate() if thread.name == "rabbitmq"]
     until(lambda: "transport.down" in caplog.text, 10, "the first try fails")
@@ -877,7 +880,9 @@ def test_what_is_no_broker_is_tried_again(
 def test_a_wrong_password_is_tried_again(
     own_broker: RabbitMQ, caplog: pytest.LogCaptureFixture
 ) -> None:
-    station = Station(RabbitmqTransport(f"amqp://guest:wr0ng@127.0.0.1:{own_broker.port}/%2F"))
+    station = Station(
+        RabbitmqTransport(f"amqp://guest:wr0ng@127.0.0.1:{own_broker.port}/%2F", 30.0)
+    )
     station.start()
     [thread] = [thread for thread in threading.enumerate() if thread.name == "rabbitmq"]
     until(lambda: "transport.down" in caplog.text, 10, "the first try fails")

@@ -21,7 +21,7 @@ from counter.transport import Receive, backoff
 
 log = logging.getLogger("counter.transport")
 
-ID_HEADER = "X-Mesh-Id"
+_ID_HEADER = "X-Mesh-Id"
 _TIMEOUT = 2.0
 _LAST_WORDS = 0.5
 """Seconds that a stop leaves for what still waits to be posted."""
@@ -35,6 +35,8 @@ class MeshTransport:
     """Posts messages to `/mesh` of the peers; the node's web server hands in what arrives there."""
 
     kind = "mesh"
+    path = "/mesh"
+    """Where the node's web server takes messages in."""
 
     def __init__(self, host: str, port: int, peers: Iterable[str]) -> None:
         self.id = secrets.token_hex(8)
@@ -82,6 +84,11 @@ class MeshTransport:
         if self._receive is None or self._stopped:
             return "closed"
         return self._receive(message)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What an answer to a message must carry: the id of this process."""
+        return {_ID_HEADER: self.id}
 
     def stop(self) -> None:
         """See `Transport.stop`."""
@@ -217,11 +224,13 @@ class Outbox:
         return self._exchange(self._connection, message)
 
     def _exchange(self, connection: http.client.HTTPConnection, message: bytes) -> None:
-        connection.request("POST", "/mesh", message, {"Content-Type": "application/octet-stream"})
+        connection.request(
+            "POST", MeshTransport.path, message, {"Content-Type": "application/octet-stream"}
+        )
         local = connection.sock.getsockname()[0]
         response = connection.getresponse()
         response.read()
-        self.peer_id = response.headers.get(ID_HEADER, "")
+        self.peer_id = response.headers.get(_ID_HEADER, "")
         was_up, self.up = self.up, response.status == http.client.NO_CONTENT
         if not self.up and was_up:
             log.warning("peer.refuses address=%s status=%d", self.address, response.status)

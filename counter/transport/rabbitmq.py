@@ -22,7 +22,6 @@ log = logging.getLogger("counter.transport")
 
 EXCHANGE = "counter"
 _QUEUE_BYTES = 16 * 1024 * 1024
-_QUEUE_TTL_MS = 30_000
 _PREFETCH = 50
 _WAITING = 2000
 """Messages that wait to go out; more push out the oldest. Later ones make up for them."""
@@ -33,7 +32,9 @@ class RabbitmqTransport:
 
     kind = "rabbitmq"
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, message_ttl: float) -> None:
+        """Messages wait in a queue of the broker for at most `message_ttl` seconds."""
+        self._ttl_ms = int(message_ttl * 1000)
         self._parameters = pika.URLParameters(uri)
         self._parameters.heartbeat = 10
         self._parameters.blocked_connection_timeout = 5
@@ -127,7 +128,7 @@ class RabbitmqTransport:
             arguments={
                 "x-max-length-bytes": _QUEUE_BYTES,
                 "x-overflow": "drop-head",
-                "x-message-ttl": _QUEUE_TTL_MS,
+                "x-message-ttl": self._ttl_ms,
             },
         )
         queue = declared.method.queue

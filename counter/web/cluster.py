@@ -8,7 +8,6 @@ from msgspec import json
 from counter.messages import MAX_BYTES
 from counter.node import Node
 from counter.tally import name_of
-from counter.transport.mesh import ID_HEADER, MeshTransport
 from counter.web.problems import Problem, wants_page
 
 
@@ -49,19 +48,16 @@ def install(app: Flask, node: Node) -> None:
             too_large = Problem(413, "Too large", f"a message has at most {MAX_BYTES} bytes")
             if (request.content_length or 0) > MAX_BYTES:
                 raise too_large
-            transport = node.transport
-            if not isinstance(transport, MeshTransport):
+            if node.mesh is None:
                 raise Problem(503, "Not listening", "this node is starting")
-            reason = transport.take(request.get_data(cache=False))
+            reason = node.mesh.take(request.get_data(cache=False))
             if reason == "size":
                 raise too_large
             if reason in ("closed", "cut"):
                 raise Problem(503, "Not listening", "this node takes no messages now")
             if reason is not None:
                 raise Problem(403, "Dropped", f"the message was dropped: {reason}")
-            response = Response(status=204)
-            response.headers[ID_HEADER] = transport.id
-            return response
+            return Response(status=204, headers=node.mesh.headers)
 
     if node.config.dev_mode:
 

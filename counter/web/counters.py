@@ -40,9 +40,12 @@ def install(app: Flask, node: Node) -> None:
             counter = visit(node, video)
         elif not node.joining:
             counter = node.counter(video)
-        shown = _shown(node, video, counter)
         if not wants_page():
-            return _json(shown)
+            return _json(_shown(node, video, counter))
+        if counter is not None:
+            # A page never shows less than before, so it is given nothing a crash could take back.
+            counter = node.counter(video)
+        shown = _shown(node, video, counter)
         page = make_response(
             render_template("video.html", video=video, node=node.name, counter=shown)
         )
@@ -54,6 +57,7 @@ def install(app: Flask, node: Node) -> None:
         if request.method != "HEAD" and not _is_prefetch():
             visit(node, video)
         response = Response(status=204)
+        del response.headers["Content-Type"]
         response.headers["Access-Control-Allow-Origin"] = "*"
         return _uncached(response)
 
