@@ -118,10 +118,8 @@ class _Reader:
         value = self._environ.get(setting)
         if not value:
             return default
-        try:
-            number = float(int(value) if whole else float(value))
-        except ValueError:
-            number = float("nan")
+        pattern = r"[0-9]{1,9}" if whole else r"[0-9]{1,9}(\.[0-9]{1,9})?"
+        number = float(value) if re.fullmatch(pattern, value) else float("nan")
         if not least <= number <= most:
             kind = "a whole number" if whole else "a number of seconds"
             raise ConfigError(
@@ -153,6 +151,12 @@ class _Reader:
         if not value:
             return None
         problem = _uri_problem(value, schemes)
+        if (
+            not problem
+            and setting == "REDIS_URI"
+            and not re.fullmatch(r"|/[0-9]*", urlsplit(value).path)
+        ):
+            problem = "names a database that is no number"
         if problem:
             # The value may hold a password.
             raise ConfigError(f"{setting} {problem}; write it like {example}")
@@ -162,9 +166,14 @@ class _Reader:
         peers = tuple(filter(None, map(str.strip, self._environ.get(setting, "").split(","))))
         for peer in peers:
             problem = _uri_problem(peer, ("http",))
-            if problem or urlsplit(peer).path not in ("", "/"):
+            if not problem and "@" in peer:
+                problem = "has a user or password, which no node asks for"
+            elif not problem and urlsplit(peer).path not in ("", "/"):
+                problem = "has a path"
+            if problem:
+                shown = "an address" if "@" in peer else repr(peer)
                 raise ConfigError(
-                    f"{setting}: {peer!r} {problem or 'has a path'}; write the peers like "
+                    f"{setting}: {shown} {problem}; write the peers like "
                     "http://10.0.0.1:1234,http://10.0.0.2:1234"
                 )
         return peers
@@ -178,8 +187,11 @@ def _uri_problem(value: str, schemes: tuple[str, ...]) -> str:
         return "has a port or host that cannot be read"
     if parts.scheme not in schemes:
         return f"starts with {parts.scheme + '://' if parts.scheme else 'no scheme'!r}"
-    if not parts.hostname or port == 0:
+    if not parts.hostname or port == 0 or re.search(r"\s", parts.netloc):
         return "names no host and port"
+    # The libraries would take options from there, over those that the adapters rely on.
+    if parts.query or parts.fragment:
+        return "has options behind its path (?...), which are not used"
     return ""
 
 

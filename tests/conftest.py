@@ -21,7 +21,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A broker for everybody: leave it running."""
+    """A broker for everybody: who kills it or freezes it starts it again or lets it go on."""
     with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
 

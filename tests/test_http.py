@@ -91,9 +91,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that waits for a peer which never comes."""
-    nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "60", "DRAIN_TIME": "0"}
-    with Node(tmp_path_factory.mktemp("joining"), "counter1", settings=nobody) as node:
-        yield node
+    nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "60"}
+    node = Node(tmp_path_factory.mktemp("joining"), "counter1", settings=nobody).start()
+    yield node
+    node.kill()
 
 
 # -- visits and counters
@@ -465,12 +466,16 @@ def test_no_metric_has_a_label_with_a_video(node: Node) -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]]:
     """Two nodes that know each other; the first has DEV_MODE."""
     folder = tmp_path_factory.mktemp("pair")
-    quick = {"DRAIN_TIME": "0", "SYNC_INTERVAL": "0.3"}
-    with Node(folder / "1", "counter1", settings={**quick, "DEV_MODE": "1"}) as first:
-        first.wait_ready()
-        with Node(folder / "2", "counter2", settings={**quick, "PEERS": first.url}) as second:
-            second.wait_ready()
-            yield first, second
+    quick = {"SYNC_INTERVAL": "0.3"}
+    first = Node(folder / "1", "counter1", settings={**quick, "DEV_MODE": "1"})
+    second = Node(folder / "2", "counter2", settings={**quick, "PEERS": first.url})
+    try:
+        first.start().wait_ready()
+        second.start().wait_ready()
+        yield first, second
+    finally:
+        second.kill()
+        first.kill()
 
 
 def test_the_lag_of_a_peer_is_shown_and_ends_when_it_caught_up(pair: tuple[Node, Node]) -> None:
@@ -588,9 +593,9 @@ def test_a_message_of_unknown_length_is_read_only_so_far(node: Node) -> None:
 
 @pytest.mark.parametrize("secret", ["correct horse", "wrong horse"])
 def test_with_a_secret_unsigned_messages_are_refused(tmp_path: Path, secret: str) -> None:
-    own = {"CLUSTER_SECRET": "correct horse", "DRAIN_TIME": "0"}
-    with Node(tmp_path, "counter1", settings=own) as node:
-        node.wait_ready()
+    node = Node(tmp_path, "counter1", settings={"CLUSTER_SECRET": "correct horse"})
+    try:
+        node.start().wait_ready()
         sent = int(time.time() * 1000)
         signed = messages.encode(Envelope(SENDER, "", sent, Delta({"signed": 5}, 5)), secret)
         assert post(node, envelope(Delta({"signed": 5}, 5))).status == 403
@@ -603,6 +608,8 @@ def test_with_a_secret_unsigned_messages_are_refused(tmp_path: Path, secret: str
         else:
             assert post(node, signed).status == 403
             assert visits(node, "signed") == 0
+    finally:
+        node.kill()
 
 
 # -- joining

@@ -220,20 +220,24 @@ def test_a_page_that_is_gone_is_noticed(node: Node, how: str) -> None:
 
 def test_a_page_that_does_not_read_costs_the_others_nothing(node: Node) -> None:
     with open_socket(node, "/live/lazy"), open_page(node, "/live/lazy") as page:
-        for number in range(20):
+        for number in range(10):
             assert counter(page, 1)["visits"] == number
             visit(node, "lazy")
     until(lambda: live_pages(node) == 0, 5, "both are gone")
 
 
 def test_a_page_on_a_joining_node_waits_for_the_number(tmp_path: Path) -> None:
-    nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "2", "DRAIN_TIME": "0"}
-    with Node(tmp_path, "counter1", settings=nobody) as node:
+    nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "1.5"}
+    node = Node(tmp_path, "counter1", settings=nobody)
+    try:
+        node.start()
         visit(node, "joining", 3)
         with open_page(node, "/live/joining") as page:
             assert not node.ready()
             assert counter(page)["visits"] == 3
             assert node.ready()
+    finally:
+        node.kill()
 
 
 # -- the end of a node

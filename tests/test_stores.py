@@ -807,7 +807,10 @@ def test_a_disk_that_is_full_in_mid_write_leaves_nothing_half_written(tmp_path: 
     assert counts["cats"] == 3
 
 
-def test_a_folder_that_was_removed_whole_is_made_anew(tmp_path: Path) -> None:
+def test_a_folder_that_was_removed_whole_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("counter.store.sqlite.PATIENCE", 0.1)
     folder = tmp_path / "data"
     with closing(sqlite_store(folder)) as store:
         store.write({replica(1): {"cats": 1}})

@@ -18,7 +18,7 @@ from counter.transport.hub import Hub, HubTransport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
 from tests.visitors import until
-from tools.servers import RabbitMQ, Redis, free_port
+from tools.servers import RabbitMQ, free_port
 
 HELLO = b"hello, are you there?"
 
@@ -322,13 +322,6 @@ class RabbitmqNet(Net):
         self.broker.resume()
 
 
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A broker that the tests of this module may kill, if they start it again."""
-    with RabbitMQ(tmp_path_factory.mktemp("own-rabbitmq")) as server:
-        yield server
-
-
 @pytest.fixture(params=["hub", "mesh", "rabbitmq"])
 def net(request: pytest.FixtureRequest) -> Iterator[Net]:
     with net_of(request.param, request) as net:
@@ -346,7 +339,7 @@ def net_of(kind: str, request: pytest.FixtureRequest) -> Net:
         return HubNet()
     if kind == "mesh":
         return MeshNet()
-    broker: RabbitMQ = request.getfixturevalue("own_broker")
+    broker: RabbitMQ = request.getfixturevalue("rabbitmq_server")
     return RabbitmqNet(broker)
 
 
@@ -358,8 +351,8 @@ def mesh_net() -> Iterator[MeshNet]:
 
 
 @pytest.fixture
-def rabbitmq_net(own_broker: RabbitMQ) -> Iterator[RabbitmqNet]:
-    net = RabbitmqNet(own_broker)
+def rabbitmq_net(rabbitmq_server: RabbitMQ) -> Iterator[RabbitmqNet]:
+    net = RabbitmqNet(rabbitmq_server)
     with net:
         yield net
 
@@ -861,27 +854,54 @@ def test_an_answer_to_a_queue_that_is_gone_does_no_harm(rabbitmq_net: RabbitmqNe
     assert first.connects == connects
 
 
-def test_what_is_no_broker_is_tried_again(
-    redis_server: Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    station = Station(
-        RabbitmqTransport(f"amqp://guest:guest@127.0.0.1:{redis_server.port}/%2F", 30.0)
-    )
-    station.start()
-    [thread] = [thread for thread in threading.enumerate() if thread.name == "rabbitmq"]
-    until(lambda: "transport.down" in caplog.text, 10, "the first try fails")
-    station.transport.broadcast(b"to nobody")
-    assert thread.is_alive()
-    assert not station.transport.up
-    assert station.connects == 0
-    station.transport.stop()
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"-ERR unknown command\r\n",
+        b"AMQP\0\0\x08\0",
+        b"AMQP\3\1\0\0",
+        b"\1\0\0\0\0\0\4junk\xce",
+        b"\xff" * 5000,
+        b"",
+    ],
+    ids=["HTTP", "Redis", "an old AMQP", "another AMQP", "a bad frame", "junk", "nothing"],
+)
+def test_what_is_no_broker_is_tried_again(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    tries: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                greeting = connection.recv(4096)
+                if greeting == b"end":
+                    return
+                tries.append(greeting)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        port = listener.getsockname()[1]
+        station = Station(RabbitmqTransport(f"amqp://guest:guest@127.0.0.1:{port}/%2F", 30.0))
+        station.start()
+        until(lambda: len(tries) > 2, 10, "it is tried again")
+        station.transport.broadcast(b"to nobody")
+        assert not station.transport.up
+        assert station.connects == 0
+        assert "Traceback" not in caplog.text
+        station.transport.stop()
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"end")
+        server.join()
 
 
 def test_a_wrong_password_is_tried_again(
-    own_broker: RabbitMQ, caplog: pytest.LogCaptureFixture
+    rabbitmq_server: RabbitMQ, caplog: pytest.LogCaptureFixture
 ) -> None:
     station = Station(
-        RabbitmqTransport(f"amqp://guest:wr0ng@127.0.0.1:{own_broker.port}/%2F", 30.0)
+        RabbitmqTransport(f"amqp://guest:wr0ng@127.0.0.1:{rabbitmq_server.port}/%2F", 30.0)
     )
     station.start()
     [thread] = [thread for thread in threading.enumerate() if thread.name == "rabbitmq"]
@@ -894,13 +914,13 @@ def test_a_wrong_password_is_tried_again(
     assert time.monotonic() - start < 4.0
 
 
-def test_a_queue_ends_with_its_process(own_broker: RabbitMQ) -> None:
-    with RabbitmqNet(own_broker) as net:
+def test_a_queue_ends_with_its_process(rabbitmq_server: RabbitMQ) -> None:
+    with RabbitmqNet(rabbitmq_server) as net:
         [station] = net.connect(1)
         queue = station.transport.address
-        assert outcome_of_looking_up(own_broker, queue) == 405  # there, and somebody's own
+        assert outcome_of_looking_up(rabbitmq_server, queue) == 405  # there, and somebody's own
         station.transport.stop()
-        until(lambda: outcome_of_looking_up(own_broker, queue) == 404, 5, "the queue is gone")
+        until(lambda: outcome_of_looking_up(rabbitmq_server, queue) == 404, 5, "the queue is gone")
 
 
 def outcome_of_looking_up(broker: RabbitMQ, queue: str) -> int:

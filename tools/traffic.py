@@ -6,6 +6,7 @@ Zipf over 200 videos: the first is visited most, the second half as often, and s
 import argparse
 import http.client
 import itertools
+import math
 import random
 import signal
 import statistics
@@ -143,15 +144,16 @@ def _run(rate: float, seconds: float, stop: threading.Event) -> int:
     for thread in threads:
         thread.start()
     began = time.monotonic()
-    before, before_at = 0, began
+    before, before_at, left = 0, began, seconds or math.inf
     rewrite = sys.stdout.isatty()
     # Into a file or pipe a line now and then is enough.
-    while not stop.wait(0.5 if rewrite else 5):
+    while not stop.wait(min(0.5 if rewrite else 5.0, left)):
         now, sent = time.monotonic(), traffic.answers.total()
         line = traffic.line((sent - before) / (now - before_at))
         show(f"\r\x1b[K{line}" if rewrite else f"{line}\n")
         before, before_at = sent, now
-        if seconds and now - began >= seconds:
+        left = began + seconds - now if seconds else math.inf
+        if left <= 0:
             break
     traffic.stop.set()
     took = time.monotonic() - began

@@ -81,24 +81,27 @@ class Store(Protocol):
 
 
 class Marks:
-    """The flush marks that a store may rightly hold: the last one written, and those in doubt.
+    """The flush marks, `replica:number`, that a store may rightly hold.
 
-    A write whose outcome is unknown may have replaced the mark or not. Both are right, because
-    what it held is written again by the next one.
+    These are the last one written and those tried since: a write whose outcome is unknown may
+    have replaced the mark or not. Both are right, because what it held is written again.
     """
 
     def __init__(self, replica: str) -> None:
-        self._replica = replica
-        self._flush = 0
-        self.accepted: list[str] = []
+        self.replica = replica
+        self.written = 0
+        self.tried = 0
 
     def next(self) -> str:
-        """The mark for the next write, in doubt until `written`."""
-        self._flush += 1
-        mark = f"{self._replica}:{self._flush}"
-        self.accepted.append(mark)
-        return mark
+        """The mark for the next write, in doubt until `done`."""
+        self.tried += 1
+        return f"{self.replica}:{self.tried}"
 
-    def written(self, mark: str) -> None:
-        """The store holds `mark`."""
-        self.accepted = [mark]
+    def done(self) -> None:
+        """The write of the last mark succeeded."""
+        self.written = self.tried
+
+    def accepts(self, mark: str | None) -> bool:
+        """Whether a store that holds `mark` has lost nothing."""
+        replica, _, number = (mark or "").rpartition(":")
+        return replica == self.replica and self.written <= int(number) <= self.tried

@@ -43,14 +43,14 @@ class MemoryStore:
         """See `Store.write`."""
         if self.holder != self._own_holder:
             raise StoreTakenError(f"the memory store is held by {self.holder}")
-        if not heal and self.mark not in self._marks.accepted:
+        if not heal and not self._marks.accepts(self.mark):
             raise StoreForgotError(f"the memory store holds the flush mark {self.mark!r}")
         self.mark = self._marks.next()
         for replica, changed in counts.items():
             vector = self.counts.setdefault(replica, {})
             for video, count in changed.items():
                 vector[video] = max(count, vector.get(video, 0))
-        self._marks.written(self.mark)
+        self._marks.done()
 
     def close(self) -> None:
         """See `Store.close`."""

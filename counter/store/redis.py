@@ -58,20 +58,21 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
 # KEYS: lease, store, replicas, then a hash a replica.
-# ARGV: holder, lease in ms, id, name, mark, how many marks are accepted ('*': any), these,
+# ARGV: holder, lease in ms, id, name, mark, the replica whose marks are right ('*': any) and
+#       their first and last number,
 #       then for each replica its id, how many counts follow, and these as video, count, ...
 _WRITE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return {'taken', holder} end
-local at = 7
 if ARGV[6] ~= '*' then
-    local mark, right = redis.call('HGET', KEYS[2], 'mark'), false
-    for i = 1, tonumber(ARGV[6]) do
-        right = right or mark == ARGV[at]
-        at = at + 1
+    local mark = redis.call('HGET', KEYS[2], 'mark') or ''
+    local replica, number = string.match(mark, '^(.*):(%d+)$')
+    number = tonumber(number)
+    if replica ~= ARGV[6] or number < tonumber(ARGV[7]) or number > tonumber(ARGV[8]) then
+        return {'forgot', mark}
     end
-    if not right then return {'forgot', mark or ''} end
 end
+local at = 9
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('HSET', KEYS[2], 'id', ARGV[3], 'name', ARGV[4], 'mark', ARGV[5], 'version', '1')
 for k = 4, #KEYS do
@@ -168,11 +169,11 @@ class RedisStore:
 
     def write(self, counts: Counts, *, heal: bool = False) -> None:
         """See `Store.write`."""
-        accepted = list(self._marks.accepted)
-        mark = self._marks.next()
+        marks = self._marks
+        mark = marks.next()
         keys = [self._key("lease"), self._key("store"), self._key("replicas")]
         arguments: list[str | int] = [self._holder, int(LEASE * 1000), self._store, self._name]
-        arguments += [mark, "*"] if heal else [mark, len(accepted), *accepted]
+        arguments += [mark, "*" if heal else marks.replica, marks.written, marks.tried]
         for replica, changed in counts.items():
             keys.append(self._key(f"vector:{replica}"))
             arguments += [replica, len(changed)]
@@ -186,7 +187,7 @@ class RedisStore:
             raise StoreTakenError(self._held_by(detail[0]))
         if outcome == b"forgot":
             raise StoreForgotError(f"Redis at {self._where} holds the flush mark {detail[0]!r}")
-        self._marks.written(mark)
+        marks.done()
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -116,7 +116,7 @@ class SqliteStore:
             self._offload(self._transaction, mark, counts, heal)
         except (sqlite3.Error, OSError) as error:
             raise StoreDownError(f"{self._path}: {error}") from None
-        self._marks.written(mark)
+        self._marks.done()
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -217,7 +217,7 @@ class SqliteStore:
 
     def _check(self, heal: bool) -> None:
         row = next(self._query("SELECT value FROM store WHERE key = 'mark'"), None)
-        if not heal and (row is None or row[0] not in self._marks.accepted):
+        if not heal and not self._marks.accepts(row and row[0]):
             raise StoreForgotError(f"{self._path} holds the flush mark {row and row[0]!r}")
 
     def _upsert(self, db: sqlite3.Connection, replica: str, changed: Mapping[str, int]) -> None:

@@ -23,7 +23,7 @@ log = logging.getLogger("counter.transport")
 EXCHANGE = "counter"
 _QUEUE_BYTES = 16 * 1024 * 1024
 _PREFETCH = 50
-_WAITING = 2000
+_WAITING = 256
 """Messages that wait to go out; more push out the oldest. Later ones make up for them."""
 
 

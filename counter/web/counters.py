@@ -22,6 +22,8 @@ PING_INTERVAL = 25
 """Seconds; shorter than the minute after which a proxy drops a silent connection."""
 
 _UNSENT_LIMIT = 8192
+_CATCH_UP = 1.0
+"""Seconds until a page that did not keep up is looked at again."""
 _SIOCOUTQNSD = 0x894B
 _GOING_AWAY = 1001
 _TRY_LATER = 1013
@@ -210,8 +212,9 @@ def _live(node: Node, socket: Server, videos: list[str]) -> None:
         socket.close(_GOING_AWAY if node.live.closing else _TRY_LATER, "no place here now")
         return
     try:
+        behind = False
         while True:
-            socket.event.wait(PING_INTERVAL)
+            socket.event.wait(_CATCH_UP if behind else PING_INTERVAL)
             socket.event.clear()
             socket.input_buffer.clear()
             if node.live.closing:
@@ -221,7 +224,8 @@ def _live(node: Node, socket: Server, videos: list[str]) -> None:
                 return
             # A page that does not keep up skips versions: nothing waits for it here, and a send
             # that fits into the socket's buffer neither blocks nor is cut short.
-            if _unsent(socket.sock.fileno()) > _UNSENT_LIMIT:
+            behind = _unsent(socket.sock.fileno()) > _UNSENT_LIMIT
+            if behind:
                 continue
             for message in node.live.messages(page):
                 socket.send(message)

@@ -1,0 +1,404 @@
+"""Settings: their defaults, one sentence for each that is wrong, and what a start makes of it."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from counter.config import Config, ConfigError
+from tests.visitors import fetch, until
+from tools.servers import ROOT, Node, Redis, StartError, free_port
+
+SECRET = "hunter2hunter2"
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    config = Config.from_environ({})
+    assert dataclasses.asdict(config) == {
+        "name": None,
+        "listen_host": "127.0.0.1",
+        "listen_port": 1234,
+        "redis_uri": None,
+        "amqp_uri": None,
+        "peers": (),
+        "data_dir": Path("data"),
+        "drain_time": 2.0,
+        "ack": "stored",
+        "publish_interval": 0.1,
+        "sync_interval": 1.0,
+        "message_ttl": 30.0,
+        "join_timeout": 5.0,
+        "cluster_secret": None,
+        "admin_token": None,
+        "log_level": "info",
+        "dev_mode": False,
+    }
+    assert config == Config()
+
+
+def test_an_empty_setting_counts_as_unset() -> None:
+    assert Config.from_environ(
+        {field.name.upper(): "" for field in dataclasses.fields(Config)}
+    ) == (Config())
+
+
+def test_every_setting_is_read() -> None:
+    config = Config.from_environ(
+        {
+            "NAME": "a.B_9-",
+            "LISTEN_HOST": "::1",
+            "LISTEN_PORT": "65535",
+            "REDIS_URI": f"rediss://user:{SECRET}@redis.example:6380/15",
+            "PEERS": " http://10.0.0.1:1234/ ,, http://[::1]:1 ",
+            "DATA_DIR": "/somewhere/else",
+            "DRAIN_TIME": "0",
+            "ACK": "memory",
+            "PUBLISH_INTERVAL": "0.5",
+            "SYNC_INTERVAL": "2",
+            "MESSAGE_TTL": "60",
+            "JOIN_TIMEOUT": "1.5",
+            "CLUSTER_SECRET": SECRET,
+            "ADMIN_TOKEN": SECRET,
+            "LOG_LEVEL": "debug",
+            "DEV_MODE": "1",
+            "UNKNOWN": "is left alone",
+        }
+    )
+    assert config == Config(
+        name="a.B_9-",
+        listen_host="::1",
+        listen_port=65535,
+        redis_uri=f"rediss://user:{SECRET}@redis.example:6380/15",
+        peers=("http://10.0.0.1:1234/", "http://[::1]:1"),
+        data_dir=Path("/somewhere/else"),
+        drain_time=0.0,
+        ack="memory",
+        publish_interval=0.5,
+        sync_interval=2.0,
+        message_ttl=60.0,
+        join_timeout=1.5,
+        cluster_secret=SECRET,
+        admin_token=SECRET,
+        log_level="debug",
+        dev_mode=True,
+    )
+    assert Config.from_environ({"AMQP_URI": "amqps://a:b@c:1/%2F"}).amqp_uri == (
+        "amqps://a:b@c:1/%2F"
+    )
+
+
+BAD = [
+    ("NAME", "two words"),
+    ("NAME", "n" * 33),
+    ("NAME", "täg"),
+    ("NAME", "a~b"),
+    ("NAME", "a:b"),
+    ("NAME", "a\n"),
+    ("LISTEN_HOST", "http://localhost"),
+    ("LISTEN_HOST", "local host"),
+    ("LISTEN_HOST", "127.0.0.1:80\n"),
+    ("LISTEN_PORT", "0"),
+    ("LISTEN_PORT", "65536"),
+    ("LISTEN_PORT", "-1"),
+    ("LISTEN_PORT", "80.0"),
+    ("LISTEN_PORT", "http"),
+    ("LISTEN_PORT", "1_234"),
+    ("LISTEN_PORT", "१२३४"),
+    ("DRAIN_TIME", "-0.1"),
+    ("DRAIN_TIME", "601"),
+    ("DRAIN_TIME", "2s"),
+    ("DRAIN_TIME", "nan"),
+    ("DRAIN_TIME", "inf"),
+    ("DRAIN_TIME", "1_0"),
+    ("ACK", "disk"),
+    ("ACK", "1"),
+    ("PUBLISH_INTERVAL", "0"),
+    ("PUBLISH_INTERVAL", "61"),
+    ("PUBLISH_INTERVAL", "often"),
+    ("SYNC_INTERVAL", "0"),
+    ("SYNC_INTERVAL", "601"),
+    ("MESSAGE_TTL", "0.1"),
+    ("MESSAGE_TTL", "4000"),
+    ("JOIN_TIMEOUT", "-1"),
+    ("JOIN_TIMEOUT", "700"),
+    ("LOG_LEVEL", "loud"),
+    ("DEV_MODE", "maybe"),
+    ("DEV_MODE", "2"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value"), BAD)
+def test_a_bad_value_is_named_with_its_setting_and_the_remedy(setting: str, value: str) -> None:
+    sentence = refusal({setting: value})
+    assert setting in sentence
+    assert repr(value) in sentence
+    assert_has_a_remedy(sentence)
+
+
+def refusal(environ: dict[str, str]) -> str:
+    with pytest.raises(ConfigError) as refused:
+        Config.from_environ(environ)
+    sentence = str(refused.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def assert_has_a_remedy(sentence: str) -> None:
+    assert re.search(
+        r"; use |; set |; unset |; write |try |from \S+ to \S+; the default|is none of|on \(1\)",
+        sentence,
+    ), sentence
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("REDIS_URI", f"http://:{SECRET}@localhost:6379/0"),
+        ("REDIS_URI", f"localhost:{SECRET}"),
+        ("REDIS_URI", f"redis://:{SECRET}@localhost:port/0"),
+        ("REDIS_URI", f"redis://:{SECRET}@localhost:99999/0"),
+        ("REDIS_URI", f"redis://:{SECRET}@localhost:0/0"),
+        ("REDIS_URI", f"redis://:{SECRET}@/0"),
+        ("REDIS_URI", f"redis://:{SECRET}@localhost/zero"),
+        ("REDIS_URI", f"redis://:{SECRET}@localhost/0?db=x"),
+        ("REDIS_URI", f"redis://:{SECRET}@localhost/0?decode_responses=true"),
+        ("REDIS_URI", f"redis://:{SECRET}@[::1/0"),
+        ("AMQP_URI", f"redis://guest:{SECRET}@localhost"),
+        ("AMQP_URI", f"amqp://guest:{SECRET}@localhost:x"),
+        ("AMQP_URI", f"amqp://guest:{SECRET}@"),
+        ("AMQP_URI", f"amqp://guest:{SECRET}@localhost/%2F?heartbeat=x"),
+        ("AMQP_URI", f"amqp://guest:{SECRET}@localhost/%2F?socket_timeout=600"),
+        ("AMQP_URI", f"guest:{SECRET}@localhost"),
+        ("PEERS", f"http://guest:{SECRET}@localhost:1234/path"),
+        ("PEERS", f"http://guest:{SECRET}@localhost:1234"),
+        ("PEERS", f"ftp://guest:{SECRET}@localhost:1234"),
+        ("CLUSTER_SECRET", SECRET[:7]),
+        ("ADMIN_TOKEN", SECRET[:7]),
+        ("ADMIN_TOKEN", f"{SECRET} {SECRET}"),
+    ],
+)
+def test_a_bad_value_that_may_hold_a_password_is_not_shown(setting: str, value: str) -> None:
+    sentence = refusal({setting: value, "NAME": "counter1"})
+    assert sentence.startswith(setting)
+    assert "hunter2" not in sentence
+    assert_has_a_remedy(sentence)
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        "10.0.0.1:1234",
+        "https://10.0.0.1:1234",
+        "http://",
+        "http://10.0.0.1:99999",
+        "http://10.0.0.1:1234/mesh",
+        "http://10.0.0.1:1234/?a=b",
+        "http://10.0.0.1:1234#x",
+        "counter2",
+        "http://a b:1234",
+    ],
+)
+def test_a_peer_that_is_no_address_is_named(peer: str) -> None:
+    sentence = refusal({"PEERS": f"http://10.0.0.1:1234,{peer}"})
+    assert sentence.startswith("PEERS")
+    assert repr(peer) in sentence
+    assert_has_a_remedy(sentence)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"REDIS_URI": "redis://localhost"}, ["NAME", "REDIS_URI", "counter1"]),
+        (
+            {"AMQP_URI": "amqp://localhost", "PEERS": "http://10.0.0.1:1234"},
+            ["PEERS", "AMQP_URI", "http://10.0.0.1:1234"],
+        ),
+        ({"LISTEN_HOST": "0.0.0.0"}, ["LISTEN_HOST", "'0.0.0.0'", "CLUSTER_SECRET"]),
+        ({"LISTEN_HOST": "::"}, ["LISTEN_HOST", "'::'", "CLUSTER_SECRET"]),
+        ({"LISTEN_HOST": "counter1"}, ["LISTEN_HOST", "'counter1'", "CLUSTER_SECRET"]),
+        ({"MESSAGE_TTL": "5", "SYNC_INTERVAL": "10"}, ["MESSAGE_TTL=5", "SYNC_INTERVAL=10"]),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_settings_that_contradict_each_other_are_both_named(
+    environ: dict[str, str], words: list[str]
+) -> None:
+    sentence = refusal(environ)
+    assert [word for word in words if word not in sentence] == []
+    assert_has_a_remedy(sentence)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_on_this_machine_alone_no_secret_is_needed(host: str) -> None:
+    assert Config.from_environ({"LISTEN_HOST": host}).listen_host == host
+
+
+@pytest.mark.parametrize(
+    "more", [{"CLUSTER_SECRET": SECRET}, {"AMQP_URI": "amqp://guest:guest@rabbitmq"}]
+)
+def test_with_a_secret_or_a_broker_a_node_may_listen_everywhere(more: dict[str, str]) -> None:
+    assert Config.from_environ({"LISTEN_HOST": "0.0.0.0", **more}).listen_host == "0.0.0.0"
+
+
+# -- for real
+
+
+def gunicorn(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run a node that is expected to end by itself."""
+    own = {"LISTEN_PORT": str(free_port()), "DATA_DIR": str(folder / "data")}
+    return subprocess.run(
+        [sys.executable, "-m", "gunicorn"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **own, **settings},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"LISTEN_PORT": "http"},
+        {"NAME": "two words"},
+        {"REDIS_URI": "redis://localhost"},
+        {"LISTEN_HOST": "0.0.0.0"},
+        {"REDIS_URI": f"redis://:{SECRET}@localhost/0?db=x", "NAME": "counter1"},
+        {"AMQP_URI": f"amqp://guest:{SECRET}@localhost/%2F?heartbeat=x"},
+        {"CLUSTER_SECRET": "hunter2"},
+    ],
+    ids=lambda settings: ",".join(settings),
+)
+def test_a_bad_setting_ends_the_start_with_2_and_one_line(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    done = gunicorn(tmp_path, **settings)
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("counter: ")
+    assert next(iter(settings)) in line
+    assert "hunter2" not in line
+    assert done.stdout == ""
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("what", ["a file in its place", "no database", "a wrong password"])
+def test_a_store_that_cannot_be_used_ends_the_start_with_2_and_one_sentence(
+    tmp_path: Path, what: str
+) -> None:
+    settings, words = {}, "DATA_DIR"
+    if what == "a file in its place":
+        (tmp_path / "data").write_text("in its place")
+    elif what == "no database":
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "counter.sqlite").write_text("my diary" * 1000)
+        words = "is not a counter's database"
+    else:
+        # Not asked for a password it does not want: that is what a wrong one looks like to it.
+        server = Redis(tmp_path / "redis")
+        settings = {"REDIS_URI": f"redis://nobody:{SECRET}@127.0.0.1:{server.port}", "NAME": "c"}
+        words = "REDIS_URI: Redis at"
+        with server:
+            done = gunicorn(tmp_path, **settings)
+    if what != "a wrong password":
+        done = gunicorn(tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert_one_sentence(done.stderr, words)
+    assert SECRET not in done.stderr
+
+
+def assert_one_sentence(log: str, words: str) -> None:
+    """The log has one line at CRITICAL, with these words, and nothing worse than warnings else."""
+    assert "Traceback" not in log, log
+    critical = [line for line in log.splitlines() if "CRITICAL" in line]
+    assert len(critical) == 1, log
+    assert words in critical[0]
+    assert "ERROR" not in log, log
+
+
+@contextmanager
+def ready(node: Node) -> Iterator[Node]:
+    """A node that is ready; killed at the end, which takes no time."""
+    try:
+        node.start().wait_ready()
+        yield node
+    finally:
+        node.kill()
+
+
+def refused(node: Node) -> str:
+    """Start a node that must be refused; return its log."""
+    try:
+        with pytest.raises(StartError, match="ended with status 2"):
+            # It may have answered that it is alive while it waited for the store.
+            node.start().wait_until(lambda: False, "was not refused", 15)
+        assert node.status() == 2
+    finally:
+        node.kill()
+    return node.log.read_text()
+
+
+def test_a_second_process_on_one_sqlite_store_is_refused(tmp_path: Path) -> None:
+    with ready(Node(tmp_path / "1", "counter1")) as first:
+        taken = {"DATA_DIR": str(first.folder)}
+        second = Node(tmp_path / "2", "counter2", settings=taken)
+        log = refused(second)
+        assert_one_sentence(log, "is held by counter1 (process ")
+        assert f"port {first.port}" in log
+        assert fetch(first.url, "/video/unharmed")["visits"] == 1
+        assert first.ready()
+    # It ended: now the second may have the store.
+    with ready(second):
+        assert fetch(second.url, "/count/unharmed")["visits"] == 1
+
+
+def test_a_second_process_on_one_name_in_redis_is_refused(
+    tmp_path: Path, redis_server: Redis
+) -> None:
+    settings = {"REDIS_URI": redis_server.uri}
+    with ready(Node(tmp_path / "1", "config1", settings=settings)) as first:
+        second = Node(tmp_path / "2", "config1", settings=settings)
+        log = refused(second)
+        assert_one_sentence(log, f"NAME='config1' on Redis at 127.0.0.1:{redis_server.port}")
+        assert f"port {first.port}" in log
+        assert fetch(first.url, "/video/unharmed")["visits"] == 1
+        assert first.ready()
+
+
+def test_two_processes_with_one_name_on_two_stores_run_and_are_exact(tmp_path: Path) -> None:
+    quick = {"SYNC_INTERVAL": "0.3"}
+    with ready(Node(tmp_path / "1", "twin", settings=quick)) as first:
+        peers = {"PEERS": first.url} | quick
+        with ready(Node(tmp_path / "2", "twin", settings=peers)) as second:
+            for node, times in ((first, 3), (second, 4)):
+                for _ in range(times):
+                    fetch(node.url, "/video/twins")
+            for node in (first, second):
+
+                def exact(node: Node = node) -> bool:
+                    return bool(fetch(node.url, "/count/twins")["visits"] == 7)
+
+                until(exact, 5, "both are exact")
+                counts = fetch(node.url, "/count/twins")["counts"]
+                assert sorted(counts.values()) == [3, 4]
+                assert {member.partition("~")[0] for member in counts} == {"twin"}
+
+                def warned(node: Node = node) -> bool:
+                    return any("'twin'" in each for each in fetch(node.url, "/cluster")["warnings"])
+
+                until(warned, 5, "the cluster page warns")
+
+
+def test_a_name_is_minted_once_and_kept_in_the_store(tmp_path: Path) -> None:
+    node, names = Node(tmp_path, ""), []
+    for _ in range(2):
+        with ready(node):
+            names.append(fetch(node.url, "/cluster")["node"])
+    assert names[0] == names[1]
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,32}", names[0])
