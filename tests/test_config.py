@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from counter.config import Config, ConfigError
-from tests.visitors import fetch, until
 from tools.servers import ROOT, Node, Redis, StartError, free_port
+from tools.visitors import fetch, until
 
 SECRET = "hunter2hunter2"
 

@@ -24,8 +24,8 @@ from counter import messages
 from counter.config import Config
 from counter.messages import Delta, Envelope, Report
 from counter.replica import mint_run
-from tests.visitors import until
 from tools.servers import ROOT, Node, free_port
+from tools.visitors import until
 
 EVERY = "AZaz09._~-"
 LONGEST = "v" * 128

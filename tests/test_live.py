@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from counter.live import PACE, Live, Page
-from tests.visitors import Books, Client, Traffic, fetch, until
 from tools.servers import Node, free_port
+from tools.visitors import Books, Client, Traffic, fetch, until
 
 
 @contextmanager

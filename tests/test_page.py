@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.visitors import fetch, until
 from tools.servers import Node, find, free_port
+from tools.visitors import fetch, until
 
 QUIET = [
     "--no-sandbox",

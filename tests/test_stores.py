@@ -31,8 +31,8 @@ from counter.store import (
 from counter.store.memory import MemoryStore
 from counter.store.redis import LEASE, RedisStore
 from counter.store.sqlite import SqliteStore
-from tests.visitors import until
 from tools.servers import ROOT, RabbitMQ, Redis
+from tools.visitors import until
 
 ID = "7q2m9f2ck3x8a"
 MOST = 2**53 - 1

@@ -17,8 +17,8 @@ from counter.transport import Transport, backoff, mesh
 from counter.transport.hub import Hub, HubTransport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
-from tests.visitors import until
 from tools.servers import RabbitMQ, free_port
+from tools.visitors import until
 
 HELLO = b"hello, are you there?"
 
