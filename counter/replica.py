@@ -317,14 +317,14 @@ class Replica:
             effects.grew.update(grew)
 
     def _compare(self, replica: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
-        """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is silent.
+        """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
 
-        What another says of a vector whose writer is heard proves no loss: its delta may have
-        come to them a moment earlier. The writer's own next word settles it.
+        What another says of a vector whose writer still speaks proves no loss: its delta may
+        have come to them a moment earlier. The writer's own next word settles it.
         """
         if replica == self.id or total <= self.tally.total(replica):
             return
-        if peer is self._peers.get(replica) or replica not in self._live(now):
+        if peer is self._peers.get(replica) or not self._speaks(replica, now):
             self._ask(replica, peer.address, now, effects)
 
     def _ask(
@@ -390,7 +390,7 @@ class Replica:
         totals = iter(held.items())
         part = dict(islice(totals, _REPLICAS_A_REPORT))
         while True:
-            silent = [replica for replica in part if replica != self.id and replica not in live]
+            silent = [r for r in part if r != self.id and not self._speaks(r, now)]
             digests = {replica: self.tally.vector(replica).digest() for replica in silent}
             yield Report(self.state, part, digests, peers)
             part, peers = dict(islice(totals, _REPLICAS_A_REPORT)), {}
@@ -412,6 +412,11 @@ class Replica:
 
     def _staying(self, now: float) -> list[Peer]:
         return [peer for peer in self._live(now).values() if peer.state != "leaving"]
+
+    def _speaks(self, replica: str, now: float) -> bool:
+        """Whether more of this vector is to be expected from its writer itself."""
+        peer = self._live(now).get(replica)
+        return peer is not None and peer.state != "leaving" and not self._succeeded(replica)
 
     def _succeeded(self, replica: str) -> bool:
         member = member_of(replica)

@@ -31,7 +31,8 @@ def main() -> int:
     tasks = ((seed, asked.steps) for seed in count(asked.first))
     with Pool(os.cpu_count()) as pool:
         while (left := deadline - time.monotonic()) > 0:
-            print(f"\r{histories} histories, {left:.0f} s left ", end="", flush=True)
+            if sys.stdout.isatty():
+                print(f"\r{histories} histories, {left:.0f} s left ", end="", flush=True)
             # A few at a time, for a pool takes in everything that it is offered.
             for seed, outcome in pool.imap_unordered(_one, islice(tasks, 40)):
                 histories += 1

@@ -281,6 +281,17 @@ def test_copies_with_equal_totals_but_different_content_are_joined(
     assert b.counter("cats") == c.counter("cats") == {a.member: 1}
 
 
+def test_what_a_killed_node_had_only_stored_is_told_as_soon_as_it_is_back(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(2)
+    network.visit(a, "cats")
+    del network.nodes["a"]
+    again = network.node("a", run=1)
+    again.loaded(a.id, a.tally.vector(a.id).counts)
+    network.seconds(1)
+    assert b.counter("cats") == {a.member: 1}, "nobody waits for the silence of a run that ended"
+
+
 def test_nobody_else_raises_a_live_replicas_vector(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
     network.seconds(2)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
@@ -155,9 +156,20 @@ class Cluster:
         self.redis.start()
 
     def empty_redis(self) -> None:
+        self._ask_redis("FLUSHALL")
+        # A kill before the nodes noticed would lose what nobody else had heard, as it must.
+        for node in self.nodes:
+            if "REDIS_URI" in node.settings:
+                key = f"counter:{node.name}:store"
+                until(partial(self._redis_has, key), HEALED, f"{node.name} heals its store")
+
+    def _redis_has(self, key: str) -> bool:
+        return self._ask_redis(f"EXISTS {key}") == b":1\r\n"
+
+    def _ask_redis(self, command: str) -> bytes:
         with socket.create_connection(("127.0.0.1", self.redis.port), 2) as connection:
-            connection.sendall(b"FLUSHALL\r\n")
-            connection.recv(16)
+            connection.sendall(command.encode() + b"\r\n")
+            return connection.recv(16)
 
     def kill_broker(self) -> None:
         assert self.broker is not None
