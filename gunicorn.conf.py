@@ -6,6 +6,7 @@ The only place that knows gevent. `gunicorn` without arguments reads this file.
 import logging
 import mmap
 import os
+import resource
 import signal
 import sys
 import threading
@@ -37,6 +38,19 @@ timeout = 60
 loglevel = "warning" if _config.log_level == "info" else _config.log_level
 # Otherwise all nodes of a user would share one path for it.
 control_socket_disable = True
+
+# Each connection is a file; the usual soft limit of 1,024 would keep visitors out before
+# `worker_connections` does.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+_needed = WORKER_CONNECTIONS + 200
+if 0 <= _hard < _needed:  # less than 0 is no limit
+    print(
+        f"counter: the limit of open files, {_hard}, is less than {_needed}: raise it "
+        "(ulimit -Hn), or connections will be refused",
+        file=sys.stderr,
+    )
+if 0 <= _soft < _needed:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_hard if 0 <= _hard < _needed else _needed, _hard))
 
 _refused = mmap.mmap(-1, 1)  # shared by arbiter and worker
 

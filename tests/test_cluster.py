@@ -71,13 +71,6 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Closes at the end of the test what was entered into it."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def make_cluster(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[str], Cluster]]:

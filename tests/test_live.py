@@ -508,3 +508,26 @@ def test_many_pages_that_come_and_go_while_numbers_grow_all_see_the_last_one() -
             thread.join()
         assert failures == []
         assert watched.live.pages == 0
+
+
+class ShortOfFiles(Node):
+    """A node started where the soft limit of open files is what most shells have, or less."""
+
+    def command(self) -> list[str]:
+        return ["prlimit", "--nofile=200:", *super().command()]
+
+
+def test_a_low_limit_of_open_files_does_not_keep_visitors_out(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    node = stack.enter_context(ShortOfFiles(tmp_path, "counter1", settings={"DRAIN_TIME": "0"}))
+    node.wait_ready()
+    for _ in range(300):
+        page = stack.enter_context(socket.create_connection(("127.0.0.1", node.port), 5))
+        page.sendall(
+            b"GET /live/cats HTTP/1.1\r\nHost: node\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert page.recv(12) == b"HTTP/1.1 101"
+    assert fetch(node.url, "/video/cats")["visits"] == 1
