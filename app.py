@@ -20,7 +20,6 @@ def create_app(config: Config | None = None) -> Flask:
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
-    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     node = Node(config or Config.from_environ(os.environ))
     app.extensions["node"] = node
     problems.install(app)

@@ -432,7 +432,7 @@ def test_the_metrics_show_all_that_an_operator_watches(node: Node) -> None:
     before = samples(node)
     for _ in range(5):
         get(node, "/hit/metrics-video")
-    ask(node, "POST", "/mesh", None, b"junk")
+    post(node, b"junk")
     after = samples(node)
     assert after["counter_visits_total"] == before["counter_visits_total"] + 5
     received = "counter_messages_received_total"
@@ -576,6 +576,23 @@ def test_junk_and_forged_messages_are_refused_without_effect(node: Node, kind: s
     assert all(member["name"] != "forger" for member in get(node, "/cluster").json()["members"])
 
 
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_page_of_another_site_cannot_post_messages(node: Node, content_type: str) -> None:
+    """A browser sends these types anywhere without asking first, also to a node on loopback."""
+    message = envelope(Delta({"cross-site": 5}, 5))
+    answer = ask(node, "POST", "/mesh", {"Content-Type": content_type}, message)
+    assert answer.status == 415
+    answer.problem()
+    assert visits(node, "cross-site") == 0
+
+
+def test_a_page_of_another_site_cannot_cut_a_node_off(node: Node) -> None:
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 204)):
+        for path in ("/dev/cut", "/dev/heal"):
+            assert ask(node, "POST", path, {"Sec-Fetch-Site": site}).status == status
+    assert get(node, "/cluster").json()["transport"]["up"]
+
+
 @pytest.mark.parametrize("size", [messages.MAX_BYTES + 1, 1_000_000, 3_000_000])
 def test_a_message_that_is_too_large_is_a_413(node: Node, size: int) -> None:
     answer = post(node, bytes(size))
@@ -585,7 +602,10 @@ def test_a_message_that_is_too_large_is_a_413(node: Node, size: int) -> None:
 
 def test_a_message_of_unknown_length_is_read_only_so_far(node: Node) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    head = b"POST /mesh HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /mesh HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
     assert raw(node, head + b"4\r\njunk\r\n0\r\n\r\n").startswith(b"HTTP/1.1 403 ")
     assert raw(node, head + chunk * 3 + b"0\r\n\r\n").startswith(b"HTTP/1.1 413 ")
     assert raw(node, head + chunk * 40 + b"0\r\n\r\n").startswith(b"HTTP/1.1 413 ")

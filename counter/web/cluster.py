@@ -45,6 +45,9 @@ def install(app: Flask, node: Node) -> None:
 
         @app.post("/mesh")
         def mesh() -> Response:
+            if request.mimetype != "application/octet-stream":
+                # Also keeps out what any web page can make a browser post to loopback.
+                raise Problem(415, "Not a message", "a message is application/octet-stream")
             too_large = Problem(413, "Too large", f"a message has at most {MAX_BYTES} bytes")
             if (request.content_length or 0) > MAX_BYTES:
                 raise too_large
@@ -63,11 +66,13 @@ def install(app: Flask, node: Node) -> None:
 
         @app.post("/dev/cut")
         def cut() -> Response:
+            _check_origin()
             node.cut = True
             return Response(status=204)
 
         @app.post("/dev/heal")
         def heal() -> Response:
+            _check_origin()
             node.cut = False
             return Response(status=204)
 
@@ -108,6 +113,12 @@ def show(node: Node) -> dict[str, Any]:
             for member in node.members()
         ],
     }
+
+
+def _check_origin() -> None:
+    """Raise a `Problem` if a browser sends this for a page of another site."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        raise Problem(403, "Another site", "only a page of this node may ask for that")
 
 
 def _plain(text: str) -> Response:
