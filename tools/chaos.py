@@ -8,6 +8,7 @@ a seed; between them the nodes have to agree.
 
 import argparse
 import random
+import resource
 import socket
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tools.line import Line
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
 from tools.terminal import say
 from tools.visitors import Books, Client, Traffic, counted, until
@@ -90,7 +92,8 @@ class Cluster:
         ports = [free_port() for _ in range(3)]
         if kind == "RabbitMQ":
             self.broker = stack.enter_context(RabbitMQ(folder / "rabbitmq"))
-            settings["AMQP_URI"] = self.broker.uri
+            # Each node has a line of its own to it.
+            self.lines = [stack.enter_context(Line(self.broker.port)) for _ in ports]
         else:
             settings["PEERS"] = ",".join(f"http://127.0.0.1:{port}" for port in ports)
         self.nodes: list[Node] = []
@@ -98,6 +101,9 @@ class Cluster:
             own = dict(settings)
             if store == "redis":
                 own["REDIS_URI"] = self.redis.uri
+            if self.broker is not None:
+                line = self.lines[number - 1]
+                own["AMQP_URI"] = self.broker.uri.replace(f":{self.broker.port}/", f":{line.port}/")
             node = Node(folder / f"counter{number}", f"counter{number}", port, own)
             self.nodes.append(stack.enter_context(node))
         backends = [f"127.0.0.1:{port}" for port in ports]
@@ -111,12 +117,15 @@ class Cluster:
             "node stopped by SIGTERM": self.stop_node,
             "node frozen for a while": self.freeze_node,
             "all nodes killed": self.kill_all,
+            "disk full under SQLite": self.fill_disk,
             "Redis killed": self.kill_redis,
             "Redis emptied": self.empty_redis,
         }
         if self.broker is not None:
             self.faults["broker killed"] = self.kill_broker
             self.faults["broker frozen for a while"] = self.freeze_broker
+            self.faults["line to the broker cut"] = self.cut_line
+            self.faults["line to the broker held"] = self.hold_line
 
     # -- faults; each ends with everything running again
 
@@ -181,6 +190,28 @@ class Cluster:
         self.broker.pause()
         time.sleep(1 + 5 * self.choose.random())
         self.broker.resume()
+
+    def cut_line(self) -> None:
+        line = self.choose.choice(self.lines)
+        line.cut()
+        time.sleep(1 + 3 * self.choose.random())
+        line.heal()
+
+    def hold_line(self) -> None:
+        line = self.choose.choice(self.lines)
+        line.hold()
+        time.sleep(1 + 4 * self.choose.random())
+        line.heal()
+
+    def fill_disk(self) -> None:
+        """No file of the node can grow any more, which is what SQLite sees of a full disk."""
+        node = self.choose.choice([n for n in self.nodes if "REDIS_URI" not in n.settings])
+        before = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in node.processes()]
+        for pid, (_, hard) in before:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        time.sleep(1 + 2 * self.choose.random())
+        for pid, limits in before:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
     # -- what must be true
 

@@ -224,6 +224,14 @@ class Server:
         """Return the exit status of the last run; None while it runs or was never run."""
         return None if self._process is None else self._process.poll()
 
+    def processes(self) -> list[int]:
+        """Return the ids of its process and of that one's children."""
+        if self._process is None:
+            return []
+        own = self._process.pid
+        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+        return [own, *map(int, children)]
+
     def running(self) -> bool:
         """Say whether the process is there; it may be paused, or starting."""
         return self._process is not None and self._process.poll() is None

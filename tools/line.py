@@ -1,0 +1,95 @@
+"""A line to a server that can be cut or held: a TCP proxy on loopback."""
+
+import socket
+import threading
+from contextlib import suppress
+from typing import Self
+
+from tools.servers import free_port
+
+
+class Line:
+    """Forwards connections on `port` to `target` on 127.0.0.1.
+
+    `cut` closes all of them and lets nobody in; `hold` keeps them open and forwards nothing, as
+    a network does that drops every packet; `heal` ends both. Its threads end with `stop`.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.port = free_port()
+        self._target = target
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._is_cut = False
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, name=f"line {self.port}", daemon=True).start()
+
+    def cut(self) -> None:
+        """Close every connection, and every new one at once."""
+        self._is_cut = True
+        self._close_all()
+
+    def hold(self) -> None:
+        """Forward nothing any more; connections stay open, new ones too."""
+        self._flowing.clear()
+
+    def heal(self) -> None:
+        """Forward again. What was held is lost with its connections, as after a long silence."""
+        if not self._flowing.is_set():
+            self._close_all()
+        self._is_cut = False
+        self._flowing.set()
+
+    def stop(self) -> None:
+        """Close everything."""
+        # A thread that waits in accept() is woken by this, not by closing alone.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        self._flowing.set()
+
+    def _close_all(self) -> None:
+        with self._lock:
+            ends, self._open = self._open, set()
+        for end in ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                if self._is_cut:
+                    raise ConnectionError
+                far = socket.create_connection(("127.0.0.1", self._target), 2)
+            except OSError:
+                near.close()
+                continue
+            far.settimeout(None)
+            with self._lock:
+                self._open |= {near, far}
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while part := source.recv(65536):
+                self._flowing.wait()
+                sink.sendall(part)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
