@@ -320,11 +320,15 @@ class Replica:
         """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
 
         What another says of a vector whose writer still speaks proves no loss: its delta may
-        have come to them a moment earlier. The writer's own next word settles it.
+        have come to them a moment earlier. The writer's own next word settles it. But a writer
+        that does not answer may not hear this node.
         """
         if replica == self.id or total <= self.tally.total(replica):
             return
-        if peer is self._peers.get(replica) or not self._speaks(replica, now):
+        asked = self._repairs.get(replica)
+        unanswered = asked is not None and now - asked.at >= self._sync_interval
+        writes = peer is self._peers.get(replica)
+        if writes or unanswered or not self._speaks(replica, now):
             self._ask(replica, peer.address, now, effects)
 
     def _ask(
@@ -335,8 +339,13 @@ class Replica:
         effects: Effects,
         sums: list[int] | None = None,
     ) -> None:
-        under_way = self._repairs.get(replica)
-        if not address or (under_way and now - under_way.at < self._sync_interval):
+        asked = self._repairs.get(replica)
+        if asked is not None:
+            # Who has not answered is asked again, but others come first.
+            patience = self._sync_interval * (2 if asked.address == address else 1)
+            if now - asked.at < patience:
+                return
+        if not address:
             return
         vector = self.tally.vector(replica)
         if sums is None:

@@ -327,6 +327,17 @@ def test_a_node_is_ready_only_when_it_holds_what_its_peers_advertise(network: Ne
     assert b.counter("cats") == {a.member: 1}
 
 
+def test_a_node_that_a_writer_cannot_hear_is_helped_by_another(network: Network) -> None:
+    a, _ = network.node("a"), network.node("b")
+    network.visit(a, "cats")
+    network.seconds(6)
+    network.lose = lambda source, target, _body: (source, target) == ("c", "a")
+    c = network.node("c")
+    network.seconds(5)
+    assert c.counter("cats") == {a.member: 1}
+    assert state(c) == "ready"
+
+
 def test_a_node_that_hears_a_peer_waits_for_its_report(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
     envelope = Envelope(a.id, "a", 0, Delta({"cats": 1}, 1))
