@@ -1,6 +1,7 @@
 """The composition root: joins a node and the web pages into a Flask application."""
 
 import os
+import time
 
 from flask import Flask, Response
 
@@ -29,6 +30,9 @@ def create_app(config: Config | None = None) -> Flask:
 
     @app.after_request
     def finish(response: Response) -> Response:
+        # Once a request the other threads get their turn: gevent switches only where something
+        # waits, which a busy connection never does. Flush, lease and heartbeat would starve.
+        time.sleep(0)
         response.headers["X-Served-By"] = node.name
         if response.mimetype == "text/html":
             response.headers["Content-Security-Policy"] = _POLICY

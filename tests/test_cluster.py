@@ -2,6 +2,7 @@
 
 import http.client
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -489,3 +490,26 @@ def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) 
             until(lambda: ready()[0] == 200, 30, "ready")
             assert sum(counted(first.url, list(videos)[-500:]).values()) == 500
             until(lambda: sum(counted(second.url, list(videos)[-500:]).values()) == 500, 20, "all")
+
+
+@pytest.mark.parametrize(("path", "ack"), [("/count/a", "stored"), ("/video/a", "memory")])
+def test_one_busy_connection_does_not_keep_others_waiting(
+    tmp_path: Path, stack: ExitStack, path: str, ack: str
+) -> None:
+    """Requests that wait in a buffer are answered one after another, and gevent switches at none."""
+    node = stack.enter_context(Node(tmp_path, "counter1", None, {"ACK": ack, "DRAIN_TIME": "0"}))
+    node.wait_ready()
+    busy = stack.enter_context(socket.create_connection(("127.0.0.1", node.port), 10))
+    other = stack.enter_context(Client(node.url))
+    requests = 4000
+    busy.sendall(f"GET {path} HTTP/1.1\r\nHost: node\r\n\r\n".encode() * requests)
+    answers = busy.makefile("rb")
+    stack.callback(answers.close)
+    assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+    start = time.monotonic()
+    assert other.get("/healthz")[0] == 200
+    waited = time.monotonic() - start
+    received = 1
+    while received < requests:
+        received += answers.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert waited < 0.25 * (time.monotonic() - start), "answered long before the burst was over"
