@@ -23,7 +23,7 @@ from pathlib import Path
 from tools.line import Line
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
 from tools.terminal import say
-from tools.visitors import Books, Client, Traffic, counted, until
+from tools.visitors import Books, Client, Traffic, counted, fetch, until
 
 VIDEOS = 40
 CLUSTERS = {
@@ -231,7 +231,22 @@ class Cluster:
             shown = [counted(url, videos) for url in self.urls]
             return self.healthy() and all(other == shown[0] for other in shown)
 
-        return until(same, HEALED, "the nodes agree")
+        try:
+            return until(same, HEALED, "the nodes agree")
+        except AssertionError:
+            self.explain(videos)
+            raise
+
+    def explain(self, videos: list[str]) -> None:
+        """Say what keeps the nodes from agreeing."""
+        for node in self.nodes:
+            with Client(node.url, 5) as client:
+                say(f"{node.name}: {client.get('/cluster')[1].decode()}")
+            say(node.tail(20))
+        for video in videos:
+            counters = [fetch(url, f"/count/{video}?stale=1")["counts"] for url in self.urls]
+            if any(counter != counters[0] for counter in counters):
+                say(f"{video}: {counters}")
 
 
 def main() -> int:
@@ -239,15 +254,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long (60)")
     parser.add_argument("--seed", type=int, default=1, help="chooses the faults (1)")
+    parser.add_argument("--only", choices=CLUSTERS, help="one of the clusters instead of both")
     asked = parser.parse_args()
     account = Account()
     choose = random.Random(asked.seed)
-    for kind in CLUSTERS:
+    kinds = [asked.only] if asked.only else list(CLUSTERS)
+    for kind in kinds:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
             say(f"starting three nodes: {kind} ...")
             cluster = Cluster(Path(folder), kind, choose, stack)
-            _disturb(cluster, asked.seconds / len(CLUSTERS), choose, account)
+            _disturb(cluster, asked.seconds / len(kinds), choose, account)
             account.add(cluster.books, counted(cluster.urls[0], sorted(cluster.books.tried)))
     say(account.table())
     return 0 if account.lost == account.doubled == 0 else 1
