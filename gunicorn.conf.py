@@ -100,4 +100,18 @@ def _offload(worker):
         return lambda function, *arguments: function(*arguments)
     import gevent
 
-    return lambda function, *arguments: gevent.get_hub().threadpool.apply(function, arguments)
+    def outcome(function, arguments):
+        # gevent prints an exception that leaves its pool; where that fails, for the log lies on
+        # the disk that is full, whoever waits for the call is never woken.
+        try:
+            return function(*arguments), None
+        except Exception as error:
+            return None, error
+
+    def offload(function, *arguments):
+        value, error = gevent.get_hub().threadpool.apply(outcome, (function, arguments))
+        if error is not None:
+            raise error
+        return value
+
+    return offload

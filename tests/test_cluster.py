@@ -1,6 +1,7 @@
 """Whole clusters of real processes, under traffic and under faults."""
 
 import http.client
+import resource
 import shutil
 import socket
 import time
@@ -513,3 +514,30 @@ def test_one_busy_connection_does_not_keep_others_waiting(
     while received < requests:
         received += answers.readline() == b"HTTP/1.1 200 OK\r\n"
     assert waited < 0.25 * (time.monotonic() - start), "answered long before the burst was over"
+
+
+def test_a_full_disk_where_the_log_lies_too_is_survived(tmp_path: Path, stack: ExitStack) -> None:
+    """No file of the node can grow: what SQLite sees of a full disk, and the log as well."""
+    settings = {"DRAIN_TIME": "0"}
+    full = stack.enter_context(Node(tmp_path / "full", "counter1", None, settings))
+    settings |= {"PEERS": full.url}
+    other = stack.enter_context(Node(tmp_path / "other", "counter2", None, settings))
+    for node in (full, other):
+        node.wait_ready()
+    urls, books = [full.url, other.url], Books()
+    for _ in range(2):
+        with Traffic(urls, books, visitors=4, pause=0.005) as traffic:
+            traffic.more(50)
+            limits = [
+                (pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in full.processes()
+            ]
+            for pid, (_, hard) in limits:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+            until(lambda: not fetch(full.url, "/cluster")["store"]["up"], 10, "it is noticed")
+            traffic.more(50)
+            for pid, limit in limits:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
+            until(lambda: fetch(full.url, "/cluster")["store"]["up"], 10, "it goes on")
+            traffic.stop()
+        agree(urls, books, 5)
+    assert books.refused.total() > 0
