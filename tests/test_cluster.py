@@ -497,7 +497,7 @@ def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) 
 def test_one_busy_connection_does_not_keep_others_waiting(
     tmp_path: Path, stack: ExitStack, path: str, ack: str
 ) -> None:
-    """Requests that wait in a buffer are answered one after another, and gevent switches at none."""
+    """Requests that wait in a buffer are answered in a row, and gevent switches at none."""
     node = stack.enter_context(Node(tmp_path, "counter1", None, {"ACK": ack, "DRAIN_TIME": "0"}))
     node.wait_ready()
     busy = stack.enter_context(socket.create_connection(("127.0.0.1", node.port), 10))
