@@ -45,7 +45,7 @@ def main() -> int:
                     return _again(seed, asked.steps)
     print(f"\r{histories} histories of {asked.steps} steps, {visits} visits: all promises kept")
     for kind, times in kinds.most_common():
-        print(f"  {kind:10} {times}")
+        print(f"  {kind:16} {times}")
     print(f"longest repair: {longest:.1f} virtual seconds")
     return 0
 

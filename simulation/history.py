@@ -81,13 +81,16 @@ def generate(seed: int, length: int) -> History:
 def run(history: History, rules: Rules | None = None) -> Outcome:
     """Let a history happen, heal everything, and wait until the cluster is exact."""
     cluster = Cluster(history, rules or Rules())
+    failure, repair_time = "", 0.0
     try:
         for step in history.steps:
             cluster.do(step)
         repair_time = cluster.rest()
     except BrokenPromiseError as broken:
-        return Outcome(str(broken), cluster.kinds, 0.0, cluster.oracle.visits())
-    return Outcome("", cluster.kinds, repair_time, cluster.oracle.visits())
+        failure = str(broken)
+    network = cluster.network
+    cluster.kinds.update({"message lost": network.lost, "message repeated": network.repeated})
+    return Outcome(failure, cluster.kinds, repair_time, cluster.oracle.visits())
 
 
 def shorten(history: History, rules: Rules | None = None) -> History:

@@ -18,7 +18,7 @@ class Network:
         self._under_way: list[tuple[float, int, str, bytes]] = []
         self._number = 0
         self.calm()
-        self.lost = self.repeated = self.carried = 0
+        self.lost = self.repeated = 0
 
     def calm(self) -> None:
         """Be perfect from now on. What is under way still arrives."""
@@ -37,7 +37,6 @@ class Network:
             times = 2 if self._choose.random() < self.repetition else 1
             self.repeated += times - 1
             for _ in range(times):
-                self.carried += 1
                 self._number += 1
                 due = now + self._choose.random() * self.delay
                 heapq.heappush(self._under_way, (due, self._number, address, message))
