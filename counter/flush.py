@@ -13,7 +13,7 @@ from threading import Event, Lock
 
 from counter.metrics import Metrics
 from counter.replica import Replica
-from counter.store import Opened, Store, StoreDownError, StoreForgotError, StoreTakenError
+from counter.store import Known, Opened, Store, StoreDownError, StoreForgotError, StoreTakenError
 from counter.transport import backoff
 
 log = logging.getLogger("counter")
@@ -41,9 +41,10 @@ class Flush:
 class Flusher:
     """Keeps a replica's counts in a store.
 
-    `open_store` takes hold of the store, `mint` makes the replica for what was opened, `loaded`
-    is called when the replica has everything that the store held, `grew` with the videos that
-    became visible. `lock` guards the replica; it is never held while the store works.
+    `open_store` takes hold of the store, `mint` makes the replica for what was opened, `renew`
+    gives it a new run where others have ended its own, `loaded` is called when the replica has
+    everything that the store held, `grew` with the videos that became visible. `lock` guards the
+    replica; it is never held while the store works.
     """
 
     def __init__(
@@ -53,7 +54,8 @@ class Flusher:
         metrics: Metrics,
         *,
         open_store: Callable[[], Opened],
-        mint: Callable[[Opened], Replica],
+        mint: Callable[[Opened, Known], Replica],
+        renew: Callable[[Replica], None],
         loaded: Callable[[], None],
         grew: Callable[[set[str]], None],
     ) -> None:
@@ -69,9 +71,11 @@ class Flusher:
         self._metrics = metrics
         self._open_store = open_store
         self._mint = mint
+        self._renew = renew
         self._loaded = loaded
         self._grew = grew
         self._work = Event()
+        self._to_load = True
 
     def wake(self) -> None:
         """There is something to write, or to stop for."""
@@ -99,8 +103,11 @@ class Flusher:
         tries = 0
         while not stopping.is_set():
             try:
-                replica = self._mint(self._open_store())
-                self._store.begin(replica.id)
+                opened = self._open_store()
+                known = self._store.known()
+                replica = self._mint(opened, known)
+                replica.opened(*known)
+                self._store.begin(replica.id, replica.own_fact())
             except StoreDownError as error:
                 tries += 1
                 self._fail(str(error))
@@ -114,22 +121,22 @@ class Flusher:
 
     def _keep(self, replica: Replica, stopping: Event) -> None:
         tries, renew_at, joined = 0, 0.0, False
-        pieces: Iterator[tuple[str, dict[str, int]]] | None = self._store.load()
+        pieces: Iterator[tuple[str, dict[str, int]]] | None = None
         while not stopping.is_set():
             try:
                 if self._work.is_set() or time.monotonic() >= renew_at:
                     self._work.clear()
                     renew_at = time.monotonic() + RENEWAL
-                    more, forgot = self._write(replica)
-                    if more:
+                    if self._write(replica):
                         self._work.set()
-                    if forgot:
-                        # What is in its place now may know of visits that nobody else does.
-                        pieces = self._store.load()
+                if self._to_load:
+                    self._to_load, pieces = False, self._store.load()
                 if pieces is None:
                     self._work.wait(max(0.0, renew_at - time.monotonic()))
                 elif (piece := next(pieces, None)) is None:
                     pieces = None
+                    with self._lock:
+                        replica.all_loaded()
                     if not joined:
                         joined = True
                         self._loaded()
@@ -141,7 +148,7 @@ class Flusher:
             except StoreDownError as error:
                 tries += 1
                 self._fail(str(error))
-                pieces = pieces and self._store.load()
+                self._to_load = self._to_load or pieces is not None
                 self._work.set()
                 stopping.wait(backoff(tries))
         if replica.unflushed():
@@ -149,29 +156,30 @@ class Flusher:
             with suppress(StoreDownError):
                 self._write(replica)
 
-    def _write(self, replica: Replica) -> tuple[bool, bool]:
-        """Write one batch, maybe an empty one.
-
-        Say whether there is more to write, and whether the store had lost something.
-        """
+    def _write(self, replica: Replica) -> bool:
+        """Write one batch, maybe an empty one; say whether there is more to write."""
         flushes: list[Flush] = []
         heal = False
         while True:
             with self._lock:
+                if replica.to_renew:
+                    self._renew(replica)
                 batch = replica.batch(_ROWS_A_BATCH)
                 flushes.append(self.gathering)
                 self.gathering = Flush()
-            counts = batch.counts(replica.id)
             try:
-                self._store.write(counts, heal=heal)
-                break
-            except StoreForgotError as error:
-                log.warning("store.forgot %s", error)
-                self._metrics.heals.inc()
-                heal = True
+                try:
+                    self._store.write(batch.counts, facts=batch.facts, drop=batch.drop, heal=heal)
+                    break
+                except StoreForgotError as error:
+                    log.warning("store.forgot %s", error)
+                    self._metrics.heals.inc()
+                    known = self._store.known()
                 with self._lock:
                     replica.not_stored(batch)
-                    replica.forgotten()
+                    replica.forgotten(*known)
+                # What is in its place now may know of visits that nobody else does.
+                heal = self._to_load = True
             except (StoreDownError, StoreTakenError) as error:
                 self._metrics.flush_failures.inc()
                 with self._lock:
@@ -189,12 +197,12 @@ class Flusher:
             more = replica.unsaved()
         if was_down:
             log.warning("store.up kind=%s", self._store.kind)
-        if counts:
+        if batch.counts:
             self._metrics.flushes.inc()
         for flush in flushes:
             flush.end(ok=True)
         self._grew(grew)
-        return more, heal
+        return more
 
     def _fail(self, error: str) -> None:
         if self.error is None or not self.tried.is_set():

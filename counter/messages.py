@@ -13,21 +13,31 @@ from typing import Annotated, Literal
 from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, msgpack
 
+from counter.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
 from counter.tally import BUCKETS, MAX_COUNT
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 128 * 1024
 """No message is longer; `PAGE_BYTES` of entries leave room for everything else in it."""
 PAGE_BYTES = 96 * 1024
 
 VIDEO = r"[A-Za-z0-9._~-]{1,128}"
 NAME = r"[A-Za-z0-9._-]{1,32}"
-_ID = "[0-9a-hjkmnp-tv-z]"
+_MEMBER = rf"{NAME}~{DIGIT}{{{STORE_LENGTH}}}"
+_RUN = rf"{DIGIT}{{{RUN_LENGTH}}}"
 
 Video = Annotated[str, Limit(pattern=rf"^{VIDEO}\Z")]
-ReplicaId = Annotated[str, Limit(pattern=rf"^{NAME}~{_ID}{{13}}\.{_ID}{{23}}\Z")]
+MemberId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\Z")]
+RunId = Annotated[str, Limit(pattern=rf"^{_RUN}\Z")]
+NoRun = Annotated[str, Limit(pattern=rf"^({_RUN})?\Z")]
+"""A run, or "" for none."""
+ReplicaId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\.{_RUN}\Z")]
+VectorId = Annotated[str, Limit(pattern=rf"^{_MEMBER}[.@]{_RUN}\Z")]
 Count = Annotated[int, Limit(ge=1, le=MAX_COUNT)]
 Total = Annotated[int, Limit(ge=0, le=2**63 - 1)]
+Digest = Annotated[int, Limit(ge=0, le=2**63 - 1)] | None
+Copied = tuple[Total, Digest]
+"""A copy of a vector: its total, and its content hash where its writer is silent."""
 Address = Annotated[str, Limit(max_length=255)]
 State = Literal["joining", "ready", "leaving"]
 
@@ -39,26 +49,35 @@ class Delta(Struct, array_like=True, tag="delta"):
     total: Total
 
 
+class Standing(Struct, array_like=True):
+    """A member as the sender knows it: two runs (see `members.py`), fold mark, and copies held."""
+
+    latest: NoRun
+    removed: NoRun
+    mark: NoRun
+    folded: Copied
+    runs: dict[RunId, Copied]
+
+
 class Report(Struct, array_like=True, tag="report"):
-    """What the sender holds: totals of replicas, content hashes of those whose writer is silent.
+    """What the sender holds, of every member that it remembers.
 
     `peers` names the nodes that it hears, with their addresses. A long report comes in parts,
-    each of which stands for itself.
+    each of which stands for itself; one member's runs may be spread over several.
     """
 
     state: State
-    totals: dict[ReplicaId, Total]
-    digests: dict[ReplicaId, Annotated[int, Limit(ge=0, le=2**63 - 1)]]
+    members: dict[MemberId, Standing]
     peers: dict[ReplicaId, Address]
 
 
 class Ask(Struct, array_like=True, tag="ask"):
-    """A request for what the sender misses of a replica: the sums a bucket of its copy.
+    """A request for what the sender misses of a vector: the sums a bucket of its copy.
 
     `after` is 0, or the `next` of the answer that this one goes on from.
     """
 
-    replica: ReplicaId
+    vector: VectorId
     sums: Annotated[list[Total], Limit(max_length=BUCKETS)]
     after: Annotated[int, Limit(ge=0, le=2**53)]
 
@@ -66,7 +85,7 @@ class Ask(Struct, array_like=True, tag="ask"):
 class Answer(Struct, array_like=True, tag="answer"):
     """One page of the counts in the buckets that differ; `next` is where the next page starts."""
 
-    replica: ReplicaId
+    vector: VectorId
     counts: dict[Video, Count]
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
 

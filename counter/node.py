@@ -18,11 +18,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from counter import messages
 from counter.config import LIVE_PAGES, Config
 from counter.flush import Flusher
+from counter.ids import mint_run, mint_store, run_of
 from counter.live import Live
+from counter.members import decode_fact
 from counter.messages import Body, Envelope, RejectedError, State
 from counter.metrics import Gauges, Metrics
-from counter.replica import Effects, Member, Replica, mint_run, mint_store
+from counter.replica import Effects, Member, Replica
 from counter.store import (
+    Known,
     Offload,
     Opened,
     Store,
@@ -151,7 +154,7 @@ class Node:
     def members(self) -> list[Member]:
         """Every member as this node sees it."""
         with self._lock:
-            return self.replica.members(time.monotonic()) if self.replica else []
+            return self.replica.roll(time.monotonic()) if self.replica else []
 
     @property
     def state(self) -> State:
@@ -205,6 +208,7 @@ class Node:
             self.metrics,
             open_store=partial(self.store.open, self._holder, _mint_store),
             mint=self._mint,
+            renew=self._renew,
             loaded=self._join,
             grew=self.live.grew,
         )
@@ -251,19 +255,30 @@ class Node:
         self._stopping.set()
         self._flusher.wake()
 
-    def _mint(self, opened: Opened) -> Replica:
+    def _mint(self, opened: Opened, known: Known) -> Replica:
         """The replica of this run: an id that was never used, and a tally still to be loaded."""
         config = self.config
         name = config.name or opened.name or f"node-{opened.store[:5]}"
-        run = mint_run(int(time.time() * 1000), opened.latest_run, secrets.randbits(64))
+        runs = [run_of(vector) for vector in known.vectors]
+        for fact in known.facts.values():
+            runs += decode_fact(fact)
+        run = mint_run(int(time.time() * 1000), max(runs, default=""), secrets.randbits(64))
         return Replica(
             f"{name}~{opened.store}.{run}",
             Tally(),
             time.monotonic(),
             sync_interval=config.sync_interval,
             join_timeout=config.join_timeout,
+            message_ttl=config.message_ttl,
             has_peers=bool(config.amqp_uri or config.peers),
         )
+
+    def _renew(self, replica: Replica) -> None:
+        """Go on as another run, because the others have ended this one unheard."""
+        latest = replica.members.latest(replica.member)
+        run = mint_run(int(time.time() * 1000), latest, secrets.randbits(64))
+        replica.renew(run, time.monotonic())
+        log.warning("renewed replica=%s", replica.id)
 
     def _join(self) -> None:
         """The tally is loaded: speak with the others from now on."""
@@ -342,7 +357,7 @@ class Node:
         with self._lock:
             effects = replica.receive(envelope, time.monotonic())
             self._do(effects)
-        self._grown(effects.grew)
+        self._after(effects.grew)
         return None
 
     def _drop(self, reason: str, detail: str) -> str:
@@ -360,7 +375,7 @@ class Node:
         assert self.replica is not None
         with self._lock:
             self._do(self.replica.sync(time.monotonic()))
-        self._grown(())
+        self._after(())
 
     def _connected(self) -> None:
         """The transport has (re)connected: tell the others at once where one stands."""
@@ -389,12 +404,13 @@ class Node:
         else:
             self.transport.send(address, message)
 
-    def _grown(self, videos: Iterable[str]) -> None:
-        """Pass on what a message brought: to the store and to the pages."""
+    def _after(self, grew: Iterable[str]) -> None:
+        """Pass on what a step brought: to the store and to the pages."""
         assert self.replica is not None
-        if videos and self._flusher is not None:
+        if self._flusher is not None and (self.replica.unsaved() or self.replica.overtaken):
             self._flusher.wake()
-            self.live.grew(videos)
+        if grew:
+            self.live.grew(grew)
         if not self._ready and self.replica.state == "ready":
             self._ready = True
             log.info("ready replica=%s", self.replica.id)

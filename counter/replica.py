@@ -8,11 +8,14 @@ to the store), *visible* (in the tally: shown, published, reported). Only what t
 becomes visible, so nothing is ever shown or told that a crash could take back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations, islice
+from itertools import islice
 from typing import NamedTuple
 
+from counter.folding import Agreement, Copy, Fold
+from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
+from counter.members import Members, decode_fact, encode_fact
 from counter.messages import (
     PAGE_BYTES,
     Answer,
@@ -21,38 +24,14 @@ from counter.messages import (
     Delta,
     Envelope,
     Report,
+    Standing,
     State,
 )
-from counter.tally import MAX_COUNT, Tally, member_of, name_of
+from counter.peers import Peer, Peers
+from counter.tally import MAX_COUNT, Tally
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_REPLICAS_A_REPORT = 300
+_RUNS_A_REPORT = 300
 _PEERS_A_REPORT = 100
-
-
-def encode_id(number: int, length: int) -> str:
-    """`number` in `length` characters that sort like it (Crockford's base 32, lower case)."""
-    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))
-
-
-def mint_store(random: int) -> str:
-    """The id of a new store, of 64 random bits."""
-    return encode_id(random, 13)
-
-
-def mint_run(now: int, latest: str, random: int) -> str:
-    """A run id never used before: 10 characters of time, 13 of 64 random bits.
-
-    `now` is Unix time in ms; `latest` the newest run that the store knows, or "". The new run
-    sorts after it, and is not earlier than the clock.
-    """
-    started = now
-    if latest:
-        known = 0
-        for character in latest[:10]:
-            known = known << 5 | _ALPHABET.index(character)
-        started = max(now, known + 1)
-    return encode_id(started, 10) + encode_id(random, 13)
 
 
 @dataclass(slots=True)
@@ -65,31 +44,19 @@ class Effects:
 
 
 class Batch(NamedTuple):
-    """What one flush writes: counts of this replica not visible yet, and other news."""
+    """What one flush writes, in one atomic step.
 
-    own: dict[str, int]
-    rows: dict[str, dict[str, int]]
-
-    def counts(self, replica: str) -> dict[str, dict[str, int]]:
-        """Everything in it as `{replica: {video: count}}`, `replica` being the writer's own id."""
-        rows = dict(self.rows)
-        if self.own:
-            rows[replica] = rows.get(replica, {}) | self.own
-        return rows
-
-
-@dataclass(slots=True)
-class Peer:
-    """Another replica as this one heard it last, in seconds of the caller's clock.
-
-    `state` is None and `totals` empty until its first report.
+    `counts` is everything by vector, of which `own` are counts of this replica not visible yet
+    and `rows` other news; what is neither is a fold under way. `drop` are vectors to be forgotten,
+    `facts` what is to be kept of members. With `folds` the fold is done when this is written.
     """
 
-    address: str
-    since: float
-    heard: float
-    state: State | None = None
-    totals: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]]
+    own: dict[str, int]
+    rows: dict[str, dict[str, int]]
+    facts: dict[str, str]
+    drop: list[str]
+    folds: bool
 
 
 @dataclass(slots=True)
@@ -102,7 +69,10 @@ class Repair:
 
 
 class Member(NamedTuple):
-    """A member as this node sees it. `heard`: seconds ago. `behind`: visits it still misses."""
+    """A member as this node sees it. `heard`: seconds ago. `behind`: visits it still misses.
+
+    `runs` is how many runs are not folded, `closed` how many of them have ended for good.
+    """
 
     member: str
     visits: int
@@ -110,13 +80,17 @@ class Member(NamedTuple):
     state: State | None
     heard: float | None
     behind: int | None
+    removed: bool
+    runs: int
+    closed: int
 
 
 class Replica:
-    """One run of a node: counts visits, tells the others, repairs what it missed.
+    """One run of a node: counts visits, tells the others, repairs what it missed, folds.
 
-    `has_peers` says whether there is anybody to wait for before being ready; `join_timeout` and
-    `sync_interval` are in seconds, and so is every `now`, of any clock that never goes back.
+    `has_peers` says whether there is anybody to wait for before being ready; `join_timeout`,
+    `sync_interval` and `message_ttl` are in seconds, and so is every `now`, of any clock that
+    never goes back.
     """
 
     scanned_a_page = 20_000
@@ -130,6 +104,7 @@ class Replica:
         *,
         sync_interval: float,
         join_timeout: float,
+        message_ttl: float,
         has_peers: bool,
     ) -> None:
         self.id = replica
@@ -137,19 +112,32 @@ class Replica:
         self.name = name_of(replica)
         self.state: State = "joining"
         self.tally = tally
+        self.members = Members()
+        self.members.learn(self.member, run_of(replica))
+        self.folds = 0
         self._started = now
-        self._silence = 3 * sync_interval
         self._sync_interval = sync_interval
         self._join_timeout = join_timeout
+        self._message_ttl = message_ttl
         self._has_peers = has_peers
+        self._wait = 2 * message_ttl
+        self._has_heard = False
+        self._loading = True
         self._raised: dict[str, int] = {}
         self._in_batch: dict[str, int] = {}
+        self._in_doubt = False
         self._unsaved: dict[str, set[str]] = {}
+        self._unsaved_facts = {self.member}
+        self._drop: set[str] = set()
         self._unpublished: dict[str, int] = {}
         self._published = 0
-        self._peers: dict[str, Peer] = {}
+        self.peers = Peers(3 * sync_interval, message_ttl)
         self._introduced: dict[str, float] = {}
         self._repairs: dict[str, Repair] = {}
+        self._agreement = Agreement()
+        self._synced = now
+        self._follow: dict[str, str] = {}
+        self._fold: Fold | None = None
 
     # -- visits and the store
 
@@ -173,12 +161,39 @@ class Replica:
         latest = self._in_batch | self._raised
         return sum(count - self.tally.count(self.id, video) for video, count in latest.items())
 
-    def loaded(self, replica: str, counts: Mapping[str, int]) -> set[str]:
-        """Join what the store holds of earlier and other replicas; return what grew.
+    def opened(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
+        """Take in what the store knows beside counts: its vectors, and the facts on members.
+
+        What it still has of vectors that were folded is to be dropped.
+        """
+        for member, fact in facts.items():
+            latest, removed, mark = decode_fact(fact)
+            self._learn(member, max(latest, mark), removed)
+            if member == self.member and mark >= run_of(self.id):
+                self._follow[member] = mark
+            elif mark > self.tally.mark(member):
+                # It is done in the store already, so that there is nothing to wait for.
+                self._fold_here(Fold(self.tally, member, mark))
+        for vector in vectors:
+            if self.tally.current(vector):
+                self._learn(member_of(vector), run_of(vector))
+            else:
+                self._drop.add(vector)
+
+    def own_fact(self) -> dict[str, str]:
+        """What the store must keep before anybody hears of this run, lest a later one be older."""
+        return {self.member: self._fact(self.member)}
+
+    def loaded(self, vector: str, counts: Mapping[str, int]) -> set[str]:
+        """Join what the store holds of a vector; return what grew.
 
         Its own vector is what it wrote itself: that becomes visible with `stored`, not here.
         """
-        return set() if replica == self.id else set(self.tally.merge(replica, counts))
+        return set() if vector == self.id else set(self.tally.merge(vector, counts))
+
+    def all_loaded(self) -> None:
+        """Everything that the store held was given to `loaded`."""
+        self._loading = False
 
     def batch(self, limit: int) -> Batch:
         """Take what is to be written next: every visit, and about `limit` other rows.
@@ -187,38 +202,112 @@ class Replica:
         """
         self._in_batch, self._raised = self._raised, {}
         rows: dict[str, dict[str, int]] = {}
-        for replica, videos in list(self._unsaved.items()):
-            taken = [videos.pop() for _ in range(min(limit, len(videos)))]
-            rows[replica] = {video: self.tally.count(replica, video) for video in taken}
-            limit -= len(taken)
-            if not videos:
-                del self._unsaved[replica]
+        for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
                 break
-        return Batch(self._in_batch, rows)
+            taken = [videos.pop() for _ in range(min(limit, len(videos)))]
+            rows[vector] = {video: self.tally.count(vector, video) for video in taken}
+            limit -= len(taken)
+            if not videos:
+                del self._unsaved[vector]
+        counts = dict(rows)
+        if self._in_batch:
+            counts[self.id] = counts.get(self.id, {}) | self._in_batch
+        drop: list[str] = []
+        ripe = self._unsaved_facts
+        if self._unsaved:
+            # What a store that forgot has of older vectors stays until it has the newer ones.
+            ripe = ripe - {member_of(vector) for vector in self._drop}
+        else:
+            drop, self._drop = list(self._drop), set()
+        facts = {member: self._fact(member) for member in ripe}
+        self._unsaved_facts = self._unsaved_facts - ripe
+        fold = self._fold = self._fold or self._next_to_follow()
+        if fold is not None:
+            # The store may have its new mark already, if it failed after it wrote.
+            facts.pop(fold.member, None)
+            self._unsaved_facts.add(fold.member)
+            if limit > 0 and (staged := fold.step(limit)):
+                counts[fold.id] = staged
+            if fold.complete:
+                facts[fold.member] = self._fact(fold.member, fold.mark)
+                drop += fold.parts
+        return Batch(counts, self._in_batch, rows, facts, drop, bool(fold and fold.complete))
 
     def stored(self, batch: Batch) -> set[str]:
         """The store holds the batch: its visits become visible. Returns the videos that grew."""
-        self._in_batch = {}
+        self._in_batch, self._in_doubt = {}, False
         grew = self.tally.merge(self.id, batch.own)
         for video, growth in grew.items():
             self._unpublished[video] = self._unpublished.get(video, 0) + growth
+        if batch.folds and self._fold is not None:
+            fold, self._fold = self._fold, None
+            self._folded(fold)
+            self._unsaved_facts.discard(fold.member)
         return set(grew)
 
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""
         self._raised = batch.own | self._raised
-        self._in_batch = {}
-        for replica, counts in batch.rows.items():
-            self._unsaved.setdefault(replica, set()).update(counts)
+        self._in_batch, self._in_doubt = {}, self._in_doubt or bool(batch.own)
+        for vector, counts in batch.rows.items():
+            self._unsaved.setdefault(vector, set()).update(counts)
+        self._unsaved_facts.update(batch.facts)
+        self._drop.update(batch.drop if not batch.folds else ())
+        if self._fold is not None:
+            self._fold.restart()
 
-    def forgotten(self) -> None:
-        """The store lost something: all that is visible is to be written again."""
-        self._unsaved = {replica: set(videos) for replica, videos in self.tally.replicas()}
+    def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
+        """The store lost something: all that is visible is to be written again.
+
+        `vectors` and `facts` are what it knows now. Ends with `all_loaded`, for it may hold more
+        than is known here.
+        """
+        self._fold = None
+        self._loading = True
+        self.opened(vectors, facts)
+        self._unsaved = {vector: set(videos) for vector, videos in self.tally.vectors()}
+        self._unsaved_facts = set(self.members)
 
     def unsaved(self) -> bool:
-        """Whether there is anything that the store does not hold."""
-        return bool(self._raised or self._unsaved)
+        """Whether there is anything that the store does not hold, or to be folded in it."""
+        return bool(
+            self._raised
+            or self._unsaved
+            or self._unsaved_facts
+            or self._drop
+            or self._fold
+            or (self._follow and not self._loading)
+        )
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether others have ended this run: it was folded, or this member removed, unheard.
+
+        Nobody listens to such a run any more.
+        """
+        run = run_of(self.id)
+        return run <= max(self._mark_heard(self.member), self.members.removed(self.member))
+
+    @property
+    def to_renew(self) -> bool:
+        """Whether to go on as a new run: not with visits that the store may hold for this one."""
+        return self.overtaken and not self._in_doubt
+
+    def renew(self, run: str, now: float) -> None:
+        """Go on as a new run, later than any known of this member. Not while there is a batch.
+
+        What the old run has counted stays where it is, as that of any run that has ended; visits
+        that were not written yet are counted by the new one.
+        """
+        raised = {
+            video: count - self.tally.count(self.id, video) for video, count in self._raised.items()
+        }
+        self.id = replica_of(self.member, run)
+        self._raised = raised
+        self._unpublished, self._published = {}, 0
+        self._started = now
+        self._learn(self.member, run)
 
     # -- outgoing
 
@@ -234,14 +323,17 @@ class Replica:
         return deltas
 
     def sync(self, now: float) -> Effects:
-        """The periodic step: report what is held, forget peers long gone, become ready."""
-        for replica, peer in list(self._peers.items()):
-            if now - peer.heard > self._silence and self._succeeded(replica):
-                del self._peers[replica]
+        """The periodic step: report what is held, forget peers long gone, become ready, fold."""
+        self.peers.forget(now)
         for replica, told in list(self._introduced.items()):
-            if now - told > self._silence:
+            if now - told > self.peers.silence:
                 del self._introduced[replica]
+        for vector in list(self._repairs):
+            if not self.tally.current(vector):
+                del self._repairs[vector]
         self._become_ready(now)
+        self._agree(now)
+        self._synced = now
         return Effects(broadcast=list(self._report(now)))
 
     def leave(self, now: float) -> Effects:
@@ -249,15 +341,23 @@ class Replica:
         self.state = "leaving"
         return Effects(broadcast=list(self._report(now)))
 
+    def remove(self, member: str, now: float) -> Effects:
+        """An operator says that a member is gone for good: nothing waits for it any more.
+
+        What it has counted stays counted.
+        """
+        self._learn(member, "", self.members.latest(member))
+        return Effects(broadcast=list(self._report(now)))
+
     def held(self, now: float) -> bool:
         """Whether a live peer holds all visits of this replica, or there is no live peer."""
         total = self.tally.total(self.id)
-        held = (peer.totals.get(self.id, 0) >= total for peer in self._staying(now))
+        held = (peer.total(self.id) >= total for peer in self.peers.staying(now).values())
         return self.alone(now) or any(held)
 
     def alone(self, now: float) -> bool:
         """Whether it hears no peer, but for those that are leaving."""
-        return not self._staying(now)
+        return not self.peers.staying(now)
 
     # -- incoming
 
@@ -267,11 +367,9 @@ class Replica:
         sender, body = envelope.sender, envelope.body
         if sender == self.id:
             return effects
-        peer = self._peers.get(sender)
-        returned = peer is None or now - peer.heard > self._silence
-        if peer is None:
-            peer = self._peers[sender] = Peer(envelope.address, now, now)
-        peer.address, peer.heard = envelope.address, now
+        self._has_heard = True
+        self._learn(member_of(sender), run_of(sender))
+        peer, returned = self.peers.hear(sender, envelope.address, now)
         if returned:
             self._introduce(sender, peer.address, now, effects)
         match body:
@@ -289,98 +387,213 @@ class Replica:
 
     def _heard_report(self, report: Report, peer: Peer, now: float, effects: Effects) -> None:
         peer.state = report.state
-        peer.totals.update(report.totals)
-        for replica, total in report.totals.items():
-            self._compare(replica, total, peer, now, effects)
-        for replica, digest in report.digests.items():
-            vector = self.tally.vector(replica)
-            if (
-                replica != self.id
-                and vector.total == report.totals.get(replica)
-                and vector.digest() != digest
-            ):
-                # Equal totals: sums of buckets may be equal as well, so it asks for everything.
-                self._ask(replica, peer.address, now, effects, sums=[])
+        for member, standing in report.members.items():
+            self._learn(member, max(standing.latest, standing.mark), standing.removed)
+            for run in standing.runs:
+                self._learn(member, run)
+            word = peer.says(member, standing, now)
+            if standing.mark > self._mark_heard(member):
+                self._follow[member] = standing.mark
+                self._follow_at_once(member)
+            for vector, copy in word.copies.items():
+                self._agreement.contradict(vector, copy)
+                self._compare(vector, copy.total, peer, now, effects)
+                if copy.digest is not None and self._differs(vector, copy):
+                    # Equal totals: sums of buckets may be equal as well, so it asks for everything.
+                    self._ask(vector, peer.address, now, effects, sums=[])
         for replica, address in report.peers.items():
-            if replica != self.id and replica not in self._peers:
+            if replica != self.id and replica not in self.peers:
                 self._introduce(replica, address, now, effects)
         if report.state == "leaving":
             self._tell(peer.address, now, effects)
 
-    def _merge(self, replica: str, counts: Mapping[str, int], effects: Effects) -> None:
-        # Nobody else writes this vector: what claims more for it is an error or a forgery.
-        if replica == self.id:
+    def _merge(self, vector: str, counts: Mapping[str, int], effects: Effects) -> None:
+        # Nobody else writes its own vector: what claims more for it is an error or a forgery.
+        # What is being folded rests meanwhile: a repair brings later what that misses.
+        if vector == self.id or (self._fold and vector in self._fold.parts):
             return
-        grew = self.tally.merge(replica, counts)
+        grew = self.tally.merge(vector, counts)
         if grew:
-            self._unsaved.setdefault(replica, set()).update(grew)
+            self._unsaved.setdefault(vector, set()).update(grew)
             effects.grew.update(grew)
 
-    def _compare(self, replica: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
+    def _compare(self, vector: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
         """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
 
         What another says of a vector whose writer still speaks proves no loss: its delta may
         have come to them a moment earlier. The writer's own next word settles it. But a writer
         that does not answer may not hear this node.
         """
-        if replica == self.id or total <= self.tally.total(replica):
+        if vector == self.id or total <= self.tally.total(vector):
             return
-        asked = self._repairs.get(replica)
+        asked = self._repairs.get(vector)
         unanswered = asked is not None and now - asked.at >= self._sync_interval
-        writes = peer is self._peers.get(replica)
-        if writes or unanswered or not self._speaks(replica, now):
-            self._ask(replica, peer.address, now, effects)
+        writes = peer is self.peers.get(vector)
+        if writes or unanswered or not self.peers.speaks(vector, now):
+            self._ask(vector, peer.address, now, effects)
+
+    def _differs(self, vector: str, copy: Copy) -> bool:
+        """Whether another's copy has the same total as the one here, and other content."""
+        own = self.tally.vector(vector)
+        return vector != self.id and own.total == copy.total and own.digest() != copy.digest
 
     def _ask(
         self,
-        replica: str,
+        vector: str,
         address: str,
         now: float,
         effects: Effects,
         sums: list[int] | None = None,
     ) -> None:
-        asked = self._repairs.get(replica)
+        asked = self._repairs.get(vector)
         if asked is not None:
             # Who has not answered is asked again, but others come first.
             patience = self._sync_interval * (2 if asked.address == address else 1)
             if now - asked.at < patience:
                 return
-        if not address:
+        if not address or not self.tally.current(vector):
             return
-        vector = self.tally.vector(replica)
         if sums is None:
-            sums = list(vector.sums()) if vector.total else []
+            own = self.tally.vector(vector)
+            sums = list(own.sums()) if own.total else []
         repair = Repair(now, address, sums)
-        self._repairs[replica] = repair
-        effects.send.append((address, Ask(replica, repair.sums, 0)))
+        self._repairs[vector] = repair
+        effects.send.append((address, Ask(vector, repair.sums, 0)))
 
     def _answer(self, ask: Ask, address: str, effects: Effects) -> None:
-        vector = self.tally.vector(ask.replica)
+        vector = self.tally.vector(ask.vector)
         if vector.total and address:
             counts, position = vector.differing(
                 ask.sums, ask.after, PAGE_BYTES, self.scanned_a_page
             )
-            effects.send.append((address, Answer(ask.replica, counts, position)))
+            effects.send.append((address, Answer(ask.vector, counts, position)))
 
     def _go_on(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
-        self._merge(answer.replica, answer.counts, effects)
-        repair = self._repairs.get(answer.replica)
+        self._merge(answer.vector, answer.counts, effects)
+        repair = self._repairs.get(answer.vector)
         # A position means something only to the copy that it was given by.
         if repair is None or repair.address != peer.address:
             return
         if answer.next is None:
-            del self._repairs[answer.replica]
+            del self._repairs[answer.vector]
         else:
             repair.at = now
-            ask = Ask(answer.replica, repair.sums, answer.next)
+            ask = Ask(answer.vector, repair.sums, answer.next)
             effects.send.append((repair.address, ask))
+
+    # -- folding
+
+    def _agree(self, now: float) -> None:
+        """Look whether all members say the same; fold what they have said for long enough."""
+        if now - self._synced > self.peers.silence or not self._all_speak(now):
+            self._agreement.end_all()
+            return
+        for member in self.members:
+            closed = self._closed(member)
+            mark = self.tally.mark(member)
+            agreed: str | None = mark
+            for vector in ([folded_of(member, mark)] if mark and closed else []) + closed:
+                copy = Copy(self.tally.total(vector), self.tally.vector(vector).digest())
+                if self._all_say(member, mark, vector, copy, now):
+                    self._agreement.say(vector, copy, now)
+                else:
+                    self._agreement.end(vector)
+                # Oldest first: none behind one that is not agreed upon.
+                if agreed is not None and self._agreement.lasted(vector, now) >= self._wait:
+                    agreed = run_of(vector)
+                else:
+                    agreed = None
+            if agreed is not None and agreed > self._mark_heard(member) and not self._fold:
+                # From here on its parts rest, so that what is folded is what was agreed upon.
+                self._fold = Fold(self.tally, member, agreed)
+
+    def _all_speak(self, now: float) -> bool:
+        """Whether every member is heard, so that its word counts."""
+        if self._loading or self.state != "ready" or (self._has_peers and not self._has_heard):
+            return False
+        return not any(self.awaited(now))
+
+    def awaited(self, now: float) -> Iterator[str]:
+        """The members without whose word nothing is folded, and that are not heard."""
+        live = {member_of(replica) for replica in self.peers.staying(now)} | {self.member}
+        for member in self.members:
+            if member not in live and not self.members.is_removed(member):
+                yield member
+
+    def _all_say(self, member: str, mark: str, vector: str, copy: Copy, now: float) -> bool:
+        """Whether all that are heard hold such a copy of a vector, and no run before it."""
+        for replica, peer in self.peers.staying(now).items():
+            if self.members.is_removed(member_of(replica)):
+                continue
+            word = peer.words.get(member)
+            if word is None or word.mark != mark or word.copies.get(vector) != copy:
+                return False
+            if now - word.at > self.peers.silence:
+                return False
+            if any(
+                run_of(other) < run_of(vector) and not self.tally.total(other)
+                for other in word.copies
+                if not is_folded(other)
+            ):
+                return False
+        heard = None if is_folded(vector) else self.peers.silent_for(vector, now)
+        return heard is None or heard > self._message_ttl
+
+    def _closed(self, member: str) -> list[str]:
+        """The runs of a member that have ended for good and are not folded, oldest first."""
+        return [
+            vector
+            for vector in self.tally.parts(member, self.members.latest(member))
+            if not is_folded(vector) and vector != self.id and self.members.is_closed(vector)
+        ]
+
+    def _mark_heard(self, member: str) -> str:
+        """The largest fold mark that is known of a member, followed here or not yet."""
+        return max(self.tally.mark(member), self._follow.get(member, ""))
+
+    def _follow_at_once(self, member: str) -> None:
+        """Where nothing is to be added up there is no need to wait for the store."""
+        mark = self._follow[member]
+        if member != self.member and not (self._loading or self.tally.parts(member, mark)):
+            self._fold_here(Fold(self.tally, member, mark))
+
+    def _next_to_follow(self) -> Fold | None:
+        """The next fold to a mark that others have; its own run must not be in it."""
+        if self._loading or self.overtaken or not self._follow:
+            return None
+        return Fold(self.tally, *next(iter(self._follow.items())))
+
+    def _fold_here(self, fold: Fold) -> None:
+        """Fold in memory, to be written with everything else."""
+        fold.step(MAX_COUNT)
+        self._folded(fold)
+        self._unsaved_facts.add(fold.member)
+
+    def _folded(self, fold: Fold) -> None:
+        """The store holds the fold, and its parts are to be dropped there: now it is done here."""
+        self.tally.fold(fold.member, fold.mark, fold.vector)
+        self.folds += 1
+        for part in fold.parts:
+            self._unsaved.pop(part, None)
+            self._repairs.pop(part, None)
+            self._agreement.end(part)
+        if self._follow.get(fold.member, "") <= fold.mark:
+            self._follow.pop(fold.member, None)
+
+    def _fact(self, member: str, mark: str = "") -> str:
+        latest, removed = self.members.latest(member), self.members.removed(member)
+        return encode_fact(latest, removed, mark or self.tally.mark(member))
+
+    def _learn(self, member: str, latest: str, removed: str = "") -> None:
+        if self.members.learn(member, latest, removed):
+            self._unsaved_facts.add(member)
 
     # -- peers and joining
 
     def _introduce(self, replica: str, address: str, now: float, effects: Effects) -> None:
         """Make oneself known to a node that was not heard, or not lately; once in a while only."""
         told = self._introduced.get(replica)
-        if told is None or now - told > self._silence:
+        if told is None or now - told > self.peers.silence:
             self._introduced[replica] = now
             self._tell(address, now, effects)
 
@@ -389,22 +602,52 @@ class Replica:
             effects.send.extend((address, report) for report in self._report(now))
 
     def _report(self, now: float) -> Iterator[Report]:
-        live = self._live(now)
+        live = self.peers.live(now)
         peers = {replica: peer.address for replica, peer in live.items() if peer.address}
         peers = dict(islice(peers.items(), _PEERS_A_REPORT))
-        # Of its own vector it reports what it has published: more would look like a loss.
-        held = self.tally.totals()
-        if self.id in held:
-            held[self.id] = self._published
-        totals = iter(held.items())
-        part = dict(islice(totals, _REPLICAS_A_REPORT))
-        while True:
-            silent = [r for r in part if r != self.id and not self._speaks(r, now)]
-            digests = {replica: self.tally.vector(replica).digest() for replica in silent}
-            yield Report(self.state, part, digests, peers)
-            part, peers = dict(islice(totals, _REPLICAS_A_REPORT)), {}
-            if not part:
-                return
+        standings = self._standings(now)
+        part: dict[str, Standing] = {}
+        size = 0
+        for member, standing in standings:
+            if part and (member in part or size + 1 + len(standing.runs) > _RUNS_A_REPORT):
+                yield Report(self.state, part, peers)
+                part, peers, size = {}, {}, 0
+            part[member] = standing
+            size += 1 + len(standing.runs)
+        yield Report(self.state, part, peers)
+
+    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
+        """How each member stands here; one with very many runs several times."""
+        runs: dict[str, dict[str, tuple[int, int | None]]] = {}
+        folded: dict[str, tuple[int, int | None]] = {}
+        for vector, total in self.tally.totals().items():
+            member = member_of(vector)
+            if is_folded(vector):
+                folded[member] = total, self.tally.vector(vector).digest()
+            elif vector == self.id:
+                # Of its own vector it reports what it has published: more would look like a loss.
+                runs.setdefault(member, {})[run_of(vector)] = self._published, None
+            else:
+                silent = not self.peers.speaks(vector, now)
+                digest = self.tally.vector(vector).digest() if silent else None
+                runs.setdefault(member, {})[run_of(vector)] = total, digest
+        for member in self.members:
+            rest = iter(runs.get(member, {}).items())
+            part = dict(islice(rest, _RUNS_A_REPORT))
+            while True:
+                yield (
+                    member,
+                    Standing(
+                        self.members.latest(member),
+                        self.members.removed(member),
+                        self.tally.mark(member),
+                        folded.get(member, (0, 0)),
+                        part,
+                    ),
+                )
+                part = dict(islice(rest, _RUNS_A_REPORT))
+                if not part:
+                    break
 
     def _own(self, video: str) -> int:
         """Its own count of the video, whether the store holds it yet or not."""
@@ -412,84 +655,50 @@ class Replica:
             self._raised.get(video) or self._in_batch.get(video) or self.tally.count(self.id, video)
         )
 
-    def _live(self, now: float) -> dict[str, Peer]:
-        return {
-            replica: peer
-            for replica, peer in self._peers.items()
-            if now - peer.heard <= self._silence
-        }
-
-    def _staying(self, now: float) -> list[Peer]:
-        return [peer for peer in self._live(now).values() if peer.state != "leaving"]
-
-    def _speaks(self, replica: str, now: float) -> bool:
-        """Whether more of this vector is to be expected from its writer itself."""
-        peer = self._live(now).get(replica)
-        return peer is not None and peer.state != "leaving" and not self._succeeded(replica)
-
-    def _succeeded(self, replica: str) -> bool:
-        member = member_of(replica)
-        return any(other > replica and member_of(other) == member for other in self._peers)
-
     def _become_ready(self, now: float) -> None:
         """Ready once it holds every total that the peers it hears have advertised."""
         if self.state != "joining":
             return
-        peers = self._live(now).values()
+        peers = self.peers.live(now).values()
         waited = now - self._started >= self._join_timeout
         if not peers and self._has_peers and not waited:
             return
-        held = (
-            total <= self.tally.total(replica)
-            for peer in peers
-            for replica, total in peer.totals.items()
-        )
+        held = (self.holds(vector, total) for peer in peers for vector, total in peer.totals())
         if all(peer.state for peer in peers) and all(held):
             self.state = "ready"
 
+    def holds(self, vector: str, total: int) -> bool:
+        """Whether it holds so much of a vector; what is folded here counts as held."""
+        if self.tally.current(vector):
+            return self.tally.total(vector) >= total
+        return run_of(vector) <= self.tally.mark(member_of(vector))
+
+    # -- what it looks like
+
     def doubled(self, now: float) -> dict[str, bool]:
-        """Names that two live replicas bear, each heard after the other had begun.
+        """Names that two live replicas bear; see `Peers.doubled`."""
+        return self.peers.doubled(self.id, self._started, now)
 
-        True where they are one member: two nodes run on copies of one store.
-        """
-        lives = [(self.id, self._started, now)]
-        lives += [
-            (replica, peer.since, peer.heard)
-            for replica, peer in self._live(now).items()
-            if peer.state != "leaving"
-        ]
-        doubled: dict[str, bool] = {}
-        for (one, since, heard), (other, other_since, other_heard) in combinations(lives, 2):
-            overlap = min(heard, other_heard) - max(since, other_since)
-            if name_of(one) == name_of(other) and overlap > _OVERLAP:
-                same = member_of(one) == member_of(other)
-                doubled[name_of(one)] = doubled.get(name_of(one), False) or same
-        return doubled
-
-    def members(self, now: float) -> list[Member]:
-        """Every member that is known, sorted: this one, those heard, those with counts."""
-        visits = self.tally.members()
-        latest: dict[str, str] = {}
-        for replica in sorted(self._peers):
-            latest[member_of(replica)] = replica
-        total, members = self.tally.total(self.id), []
-        for member in sorted({self.member, *visits, *latest}):
-            count = visits.get(member, 0)
+    def roll(self, now: float) -> list[Member]:
+        """Every member that is known, sorted."""
+        visits, newest = self.tally.members(), self.peers.newest()
+        total = self.tally.total(self.id)
+        members = []
+        for member in sorted(self.members):
+            live, state, heard, behind = False, None, None, None
             if member == self.member:
-                members.append(Member(member, count, True, self.state, 0.0, 0))
-            elif member in latest:
-                peer = self._peers[latest[member]]
-                live = now - peer.heard <= self._silence and peer.state != "leaving"
-                behind = max(0, total - peer.totals.get(self.id, 0)) if live else None
-                heard = now - peer.heard
-                members.append(Member(member, count, live, peer.state, heard, behind))
-            else:
-                members.append(Member(member, count, False, None, None, None))
+                live, state, heard, behind = True, self.state, 0.0, 0
+            elif (peer := self.peers.get(newest.get(member, ""))) is not None:
+                live = now - peer.heard <= self.peers.silence and peer.state != "leaving"
+                behind = max(0, total - peer.total(self.id)) if live else None
+                state, heard = peer.state, now - peer.heard
+            parts = self.tally.parts(member, self.members.latest(member))
+            runs = sum(not is_folded(part) for part in parts)
+            removed = self.members.is_removed(member)
+            closed = len(self._closed(member))
+            count = visits.get(member, 0)
+            members.append(Member(member, count, live, state, heard, behind, removed, runs, closed))
         return members
-
-
-_OVERLAP = 1.0
-"""Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
 
 
 def _page(growth: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""The rule: one grow-only counter a video, kept as one vector a replica.
+"""The rule: one grow-only counter a video, kept as one vector a replica, old ones folded.
 
 State-based G-Counter: Shapiro, Preguiça, Baquero, Zawirski, *A comprehensive study of Convergent
 and Commutative Replicated Data Types*, INRIA RR-7506, 2011, section 3.1.1. A replica raises only
@@ -15,20 +15,12 @@ from heapq import nsmallest
 from itertools import islice
 from zlib import crc32
 
+from counter.ids import folded_of, is_folded, member_of, run_of
+
 MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
 
 BUCKETS = 256
-
-
-def member_of(replica: str) -> str:
-    """`NAME~store` of `NAME~store.run`."""
-    return replica.rpartition(".")[0]
-
-
-def name_of(member: str) -> str:
-    """The `NAME` of a member or a replica."""
-    return member.partition("~")[0]
 
 
 def bucket_of(video: str) -> int:
@@ -136,7 +128,12 @@ class Leaders:
 
 
 class Tally:
-    """Everything a node knows: one vector for each replica it has heard of."""
+    """Everything a node knows: a vector for each replica it has heard of, small for ever.
+
+    What ended runs of a member have counted is folded into one vector a member, up to its *fold
+    mark*, the newest run in it. The vectors that count are the folded one of that very mark, and
+    those of later runs: any other is older news and ignored, so that no visit counts twice.
+    """
 
     TOP = 1000
     """How many videos `top` can name."""
@@ -144,21 +141,52 @@ class Tally:
 
     def __init__(self) -> None:
         self._vectors: dict[str, Vector] = {}
+        self._marks: dict[str, str] = {}
         self._leaders = Leaders(self.TOP)
 
-    def merge(self, replica: str, counts: Mapping[str, int]) -> dict[str, int]:
-        """Join `counts` into the vector of `replica`; return `{video: growth}` of what grew.
+    def merge(self, vector: str, counts: Mapping[str, int]) -> dict[str, int]:
+        """Join `counts` into a vector; return `{video: growth}` of what grew.
 
         Idempotent, commutative and associative; nothing ever becomes smaller. An empty answer
         means that nothing was news.
         """
-        vector = self._vectors.get(replica) or self.vector_class()
-        grew = vector.merge(counts)
+        if not self.current(vector):
+            return {}
+        own = self._vectors.get(vector) or self.vector_class()
+        grew = own.merge(counts)
         if grew:
-            self._vectors[replica] = vector
+            self._vectors[vector] = own
             for video in grew:
                 self._leaders.grew(video, self.visits(video))
         return grew
+
+    def mark(self, member: str) -> str:
+        """The newest run that is folded here, "" if none is."""
+        return self._marks.get(member, "")
+
+    def current(self, vector: str) -> bool:
+        """Whether this vector counts here: of a run after its member's mark, or folded up to it."""
+        mark, run = self.mark(member_of(vector)), run_of(vector)
+        return run == mark if is_folded(vector) else run > mark
+
+    def parts(self, member: str, mark: str) -> list[str]:
+        """The vectors that go into the one folded up to `mark`, oldest first."""
+        return [
+            vector
+            for vector in sorted(self._vectors, key=run_of)
+            if member_of(vector) == member and run_of(vector) <= mark
+        ]
+
+    def fold(self, member: str, mark: str, folded: Vector) -> None:
+        """Put `folded` in the place of its `parts`, in one step; it must be their sum, or larger.
+
+        So the visits of a video are the same before and after, or larger.
+        """
+        for part in self.parts(member, mark):
+            del self._vectors[part]
+        self._marks[member] = mark
+        if folded.total:
+            self._vectors[folded_of(member, mark)] = folded
 
     def visits(self, video: str) -> int:
         """The video's visits: the sum of its counter; 0 for one that nobody visited."""
@@ -167,10 +195,10 @@ class Tally:
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""
         members: dict[str, int] = {}
-        for replica, vector in self._vectors.items():
+        for name, vector in self._vectors.items():
             count = vector.counts.get(video)
             if count:
-                member = member_of(replica)
+                member = member_of(name)
                 members[member] = members.get(member, 0) + count
         return members
 
@@ -178,33 +206,33 @@ class Tally:
         """The `limit` (at most `TOP`) most visited videos, most visits first."""
         return self._leaders.top(limit)
 
-    def count(self, replica: str, video: str) -> int:
-        """What `replica` has counted for `video`, as far as known here."""
-        vector = self._vectors.get(replica)
-        return vector.counts.get(video, 0) if vector else 0
+    def count(self, vector: str, video: str) -> int:
+        """The count of `video` in one vector, as far as known here."""
+        own = self._vectors.get(vector)
+        return own.counts.get(video, 0) if own else 0
 
-    def vector(self, replica: str) -> Vector:
-        """The vector of `replica`, empty if nothing is known of it. Not to be changed."""
-        return self._vectors.get(replica) or Vector()
+    def vector(self, vector: str) -> Vector:
+        """A vector, empty if nothing is known of it. Not to be changed."""
+        return self._vectors.get(vector) or Vector()
 
-    def total(self, replica: str) -> int:
-        """The sum of the vector of `replica`."""
-        vector = self._vectors.get(replica)
-        return vector.total if vector else 0
+    def total(self, vector: str) -> int:
+        """The sum of a vector."""
+        own = self._vectors.get(vector)
+        return own.total if own else 0
 
     def totals(self) -> dict[str, int]:
-        """The total of every replica."""
-        return {replica: vector.total for replica, vector in self._vectors.items()}
+        """The total of every vector."""
+        return {vector: own.total for vector, own in self._vectors.items()}
 
     def members(self) -> dict[str, int]:
         """The visits that each member has counted, over all videos."""
         visits: dict[str, int] = {}
-        for replica, vector in self._vectors.items():
-            member = member_of(replica)
+        for name, vector in self._vectors.items():
+            member = member_of(name)
             visits[member] = visits.get(member, 0) + vector.total
         return visits
 
-    def replicas(self) -> Iterator[tuple[str, Collection[str]]]:
-        """Each replica with the videos it has counted."""
-        for replica, vector in self._vectors.items():
-            yield replica, vector.counts.keys()
+    def vectors(self) -> Iterator[tuple[str, Collection[str]]]:
+        """Each vector with the videos counted in it."""
+        for name, vector in self._vectors.items():
+            yield name, vector.counts.keys()

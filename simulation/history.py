@@ -6,15 +6,18 @@ does nothing, and any sub-list of a history is a history.
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from simulation.network import Network
-from simulation.node import Copy, Node, Rules
+from simulation.node import MESSAGE_TTL, Copy, Node, Rules
 from simulation.oracle import BrokenPromiseError, Oracle
 
 TICK = 0.1
 REST = 60.0
 """Virtual seconds after which a healed cluster must be exact."""
+FOLDED = 60.0
+"""Virtual seconds after which, from then on, every ended run must be folded."""
 
 VIDEOS = ("dogs0", "cats15", "dogs1", "cats14", "birds", "fish")
 """The first two share a bucket, and so do the next two."""
@@ -29,7 +32,10 @@ WEIGHTS = {
     "kill": 4,
     "stop": 2,
     "start": 8,
+    "calm": 2,
+    "remove": 2,
     "fail": 2,
+    "slow": 2,
     "repair": 4,
     "copy": 3,
     "roll back": 2,
@@ -123,10 +129,10 @@ class Cluster:
         for number in range(history.nodes):
             # Twins share a name on two stores, which must only confuse people.
             name = f"n{number // 2 if history.twins else number}"
-            node = Node(f"at-{number}", name, rules, self.network, self.oracle)
+            node = Node(f"at-{number}", name, rules, self.network, self.oracle, self.choose)
             self.nodes.append(node)
             if number < 3 or self.choose.random() < 0.7:
-                node.start(self.now, self.choose)
+                node.start(self.now)
 
     def do(self, step: Step) -> None:
         """Let one step happen."""
@@ -157,18 +163,32 @@ class Cluster:
             case "heal":
                 self.network.calm()
             case "kill":
+                self.oracle.before_a_loss(self.nodes)
                 node.kill()
-                self.oracle.survived(self.nodes)
+                self.oracle.after_a_loss(self.nodes)
             case "stop":
+                self.oracle.before_a_loss(self.nodes)
                 node.stop(self.now)
-                self.oracle.survived(self.nodes)
+                self.oracle.after_a_loss(self.nodes)
             case "start":
                 if node.replica is None:
-                    node.start(self.now, self.choose)
+                    node.start(self.now)
+            case "calm":
+                # Long enough for something to be folded.
+                self.network.calm()
+                self.start_all()
+                self.pass_time(2 * MESSAGE_TTL + much * 8.0)
+            case "remove":
+                member = node.remove(step.other, self.now)
+                for other in self.nodes:
+                    if member == f"{other.name}~{other.disk.store}":
+                        self.oracle.without(other, self.nodes)
             case "fail":
                 node.disk.failure = "before" if much < 0.7 else "after"
+            case "slow":
+                node.slow = much * 2.0
             case "repair":
-                node.disk.failure = ""
+                node.disk.failure, node.slow = "", 0.0
             case "copy":
                 self.copies.setdefault(node.address, []).append(node.disk.copy())
             case "roll back" | "lose":
@@ -178,12 +198,22 @@ class Cluster:
     def tamper(self, node: Node, step: Step) -> None:
         """Put an earlier copy of a store in its place, or an empty one, whoever has it open."""
         copies = self.copies.get(node.address)
+        self.oracle.before_a_loss(self.nodes)
+        self.oracle.tampered(node)
         if step.kind == "lose":
             node.disk.restore(Copy())
         elif copies:
             node.disk.restore(copies[int(step.much * len(copies))])
-        self.oracle.tampered(node.address)
-        self.oracle.survived(self.nodes)
+        self.oracle.after_a_loss(self.nodes)
+        self.oracle.tampered(node)
+        self.oracle.unknown(self.nodes)
+
+    def start_all(self) -> None:
+        """Start whoever does not run, on a disk that works."""
+        for node in self.nodes:
+            node.disk.failure, node.slow = "", 0.0
+            if node.replica is None:
+                node.start(self.now)
 
     def pass_time(self, seconds: float) -> None:
         """Let virtual time pass, tick by tick."""
@@ -201,7 +231,7 @@ class Cluster:
             address, message = arrived
             by_address[address].receive(message, self.now)
         for node in self.nodes:
-            self.oracle.look_at_store(node.address, node.disk.counts)
+            self.oracle.look_at_store(node)
 
     def look(self, page: int, node: Node) -> None:
         """A page reads everything from a node and merges it; nodes that join show nothing."""
@@ -217,18 +247,42 @@ class Cluster:
         self.oracle.look_at_page(f"page {page}", visits)
 
     def rest(self) -> float:
-        """Heal everything and stop the visits; return how long it took to become exact."""
+        """Heal everything and stop the visits; return how long it took to become exact.
+
+        Then let an operator remove who is gone for good, and see that everything is folded.
+        """
         self.network.calm()
+        self.start_all()
+        took = self.until(REST, lambda: self.oracle.at_rest(self.nodes), "exact")
+        there = {f"{node.name}~{node.disk.store}" for node in self.nodes}
+        first = self.nodes[0]
+        assert first.replica is not None
+        for member in list(first.replica.members):
+            if member not in there:
+                first.remove_member(member, self.now)
+        self.until(FOLDED, self.folded, "small")
+        if wrong := self.oracle.at_rest(self.nodes):
+            raise BrokenPromiseError(f"exact: {wrong}, when all was folded")
+        for page in self.pages:
+            self.look(page, self.nodes[0])
+        self.kinds["folded"] += sum(node.replica.folds for node in self.nodes if node.replica)
+        return took
+
+    def folded(self) -> str:
+        """Say what is not folded yet."""
         for node in self.nodes:
-            node.disk.failure = ""
-            if node.replica is None:
-                node.start(self.now, self.choose)
-        start, wrong = self.now, "nothing"
-        while self.now - start < REST:
+            assert node.replica is not None
+            for member in node.replica.roll(self.now):
+                if member.closed:
+                    return f"{node.address} has not folded {member}"
+        return self.oracle.small(self.nodes)
+
+    def until(self, seconds: float, wrong: Callable[[], str], promise: str) -> float:
+        """Let time pass until nothing is wrong; return how long it took."""
+        start, what = self.now, "nothing"
+        while self.now - start < seconds:
             self.pass_time(TICK)
-            wrong = self.oracle.at_rest(self.nodes)
-            if not wrong:
-                for page in self.pages:
-                    self.look(page, self.nodes[0])
+            what = wrong()
+            if not what:
                 return self.now - start
-        raise BrokenPromiseError(f"exact: {wrong}, {REST:g} s after everything was healed")
+        raise BrokenPromiseError(f"{promise}: {what}, {seconds:g} s after everything was healed")

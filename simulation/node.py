@@ -1,20 +1,24 @@
 """A node of a simulated cluster: a real `Replica` over a store that can fail, without threads."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from counter.messages import Body, Envelope, Report, decode, encode
-from counter.replica import Effects, Replica, mint_run, mint_store
-from counter.store import Counts, StoreDownError, StoreForgotError
+from counter.ids import folded_of, mint_run, mint_store, replica_of, run_of
+from counter.members import decode_fact
+from counter.messages import Body, Envelope, RejectedError, Report, decode, encode
+from counter.replica import Batch, Effects, Replica
+from counter.store import NOTHING, Counts, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
-from counter.tally import Tally
+from counter.tally import Tally, Vector
 from simulation.network import Network
 from simulation.oracle import Oracle
 
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
-TTL_MS = 30_000
+MESSAGE_TTL = 4.0
+_SKEW = 0.5
+"""Seconds by which a clock is wrong, at most."""
 _EPOCH = 1_700_000_000_000
 _ROWS_A_BATCH = 5
 """Few, so that what peers told takes several batches and a kill can come in between."""
@@ -28,24 +32,42 @@ class Disk(MemoryStore):
         self.failure = ""
         self._oracle = oracle
 
-    def write(self, counts: Counts, *, heal: bool = False) -> None:
+    def write(
+        self,
+        counts: Counts,
+        *,
+        facts: Mapping[str, str] = NOTHING,
+        drop: Collection[str] = (),
+        heal: bool = False,
+    ) -> None:
         """See `Store.write`."""
         if self.failure == "before":
             raise StoreDownError("the simulated disk fails")
-        super().write(counts, heal=heal)
+        super().write(counts, facts=facts, drop=drop, heal=heal)
         self._oracle.written(counts)
         if self.failure == "after":
             raise StoreDownError("the simulated disk fails, and has written all the same")
 
     def copy(self) -> "Copy":
         """What a copy of the store's files would hold."""
-        counts = {replica: dict(vector) for replica, vector in self.counts.items()}
-        return Copy(counts, self.mark, self.store, self.name)
+        counts = {vector: dict(kept) for vector, kept in self.counts.items()}
+        return Copy(counts, dict(self.facts), self.mark, self.store, self.name)
 
     def restore(self, copy: "Copy") -> None:
         """Become what it was when `copy` was made, under whoever has it open."""
-        self.counts = {replica: dict(vector) for replica, vector in copy.counts.items()}
+        self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
+        self.facts = dict(copy.facts)
         self.mark, self.store, self.name = copy.mark, copy.store, copy.name
+
+    def tally(self) -> Tally:
+        """What a start would load."""
+        tally = Tally()
+        for member, fact in self.facts.items():
+            if mark := decode_fact(fact)[2]:
+                tally.fold(member, mark, Vector())
+        for vector, counts in self.counts.items():
+            tally.merge(vector, counts)
+        return tally
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,7 @@ class Copy:
     """A copy of a disk; the empty one is a new disk."""
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     mark: str | None = None
     store: str | None = None
     name: str | None = None
@@ -78,7 +101,13 @@ class Node:
     """A place in the cluster: an address, a name, a disk, and the replica that runs on it."""
 
     def __init__(
-        self, address: str, name: str, rules: Rules, network: Network, oracle: Oracle
+        self,
+        address: str,
+        name: str,
+        rules: Rules,
+        network: Network,
+        oracle: Oracle,
+        choose: random.Random,
     ) -> None:
         self.address = address
         self.name = name
@@ -89,45 +118,62 @@ class Node:
         self.replica: Replica | None = None
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""
+        self.slow = 0.0
+        """Seconds that a write takes."""
+        self._choose = choose
+        self._skew = choose.uniform(-_SKEW, _SKEW)
         self._next_sync = 0.0
-        self._has_forgotten = False
+        self._heals = self._to_load = False
+        self._under_way: tuple[float, Batch] | None = None
 
     # -- life and death
 
-    def start(self, now: float, choose: random.Random) -> None:
+    def start(self, now: float) -> None:
         """Start a new run on the disk; nothing happens while that fails."""
+        choose = self._choose
         try:
             opened = self.disk.open(self.address, lambda: mint_store(choose.getrandbits(64)))
-            clock = _EPOCH + int(now * 1000) + choose.randrange(-2000, 2000)
-            run = self.rules.mint(clock, opened.latest_run, choose.getrandbits(64))
+            known = self.disk.known()
+            runs = [run_of(vector) for vector in known.vectors]
+            for fact in known.facts.values():
+                runs += decode_fact(fact)
             replica = self.rules.replica(
-                f"{self.name}~{opened.store}.{run}",
+                f"{self.name}~{opened.store}.{self._mint(now, max(runs, default=''))}",
                 self.rules.tally(),
                 now,
                 sync_interval=SYNC_INTERVAL,
                 join_timeout=JOIN_TIMEOUT,
+                message_ttl=MESSAGE_TTL,
                 has_peers=True,
             )
-            self.disk.begin(replica.id)
+            replica.opened(*known)
+            self.disk.begin(replica.id, replica.own_fact())
         except StoreDownError:
             self.disk.close()
             return
         for piece in self.disk.load():
             replica.loaded(*piece)
-        self.replica, self.heard, self._has_forgotten = replica, {}, False
+        replica.all_loaded()
+        self.replica, self.heard = replica, {}
+        self._heals = self._to_load = False
         self._next_sync = now
         self.oracle.started(self.address)
 
+    def _mint(self, now: float, latest: str) -> str:
+        clock = _EPOCH + int(now * 1000) + self._choose.randrange(-2000, 2000)
+        return self.rules.mint(clock, latest, self._choose.getrandbits(64))
+
     def kill(self) -> None:
         """End at once; what was in memory is gone."""
-        self.replica = None
+        self.replica = self._under_way = None
         self.disk.close()
 
     def stop(self, now: float) -> None:
         """End in order: flush, publish, say goodbye."""
         if self.replica is not None:
+            self.slow = 0.0
             for _ in range(20):
-                if not (self.replica.unsaved() and self.flush()):
+                if not (self.replica.unsaved() and self.flush(now)):
                     break
             self.publish(now)
             self._do(self.replica.leave(now), now)
@@ -139,7 +185,7 @@ class Node:
         """What happens about every `PUBLISH_INTERVAL`; the report when it is due."""
         if self.replica is None:
             return
-        self.flush()
+        self.flush(now)
         self.publish(now)
         if now >= self._next_sync:
             self._next_sync = now + SYNC_INTERVAL
@@ -150,30 +196,54 @@ class Node:
         """Take one visit, if there is anybody to take it."""
         if self.replica is not None:
             self.replica.visit(video)
-            counted = self.replica.counter(video, raised=True)[self.replica.member]
-            self.oracle.tried(self.replica, video, counted)
+            self.oracle.tried(self.replica.member, video)
 
-    def flush(self) -> bool:
-        """Write one batch, as the flush thread does; say whether it was stored."""
+    def remove(self, choice: int, now: float) -> str:
+        """As the operator: remove a member that is not heard here; say which, "" if none."""
+        if self.replica is None:
+            return ""
+        silent = [member for member in self.replica.awaited(now) if member != self.replica.member]
+        if not silent:
+            return ""
+        member = sorted(silent)[choice % len(silent)]
+        self.remove_member(member, now)
+        return member
+
+    def remove_member(self, member: str, now: float) -> None:
+        """As the operator: remove this member."""
+        assert self.replica is not None
+        self._do(self.replica.remove(member, now), now)
+
+    def flush(self, now: float) -> bool:
+        """Write a batch, as the flush thread does, which may take a while; False if it fails."""
         replica = self.replica
         assert replica is not None
-        batch = replica.batch(_ROWS_A_BATCH)
+        if self._under_way is None:
+            if replica.to_renew:
+                replica.renew(self._mint(now, replica.members.latest(replica.member)), now)
+            self._under_way = now + self.slow, replica.batch(_ROWS_A_BATCH)
+        due, batch = self._under_way
+        if due > now:
+            return True
+        self._under_way = None
         try:
-            self.disk.write(batch.counts(replica.id), heal=self._has_forgotten)
+            self.disk.write(batch.counts, facts=batch.facts, drop=batch.drop, heal=self._heals)
         except StoreForgotError:
             replica.not_stored(batch)
-            replica.forgotten()
-            self._has_forgotten = True
+            replica.forgotten(*self.disk.known())
+            self._heals = self._to_load = True
             return True
         except StoreDownError:
             replica.not_stored(batch)
             return False
-        if self._has_forgotten:
-            for piece in self.disk.load():
-                replica.loaded(*piece)
-        self._has_forgotten = False
+        self._heals = False
         replica.stored(batch)
         self.oracle.acknowledged(replica.id, batch.own)
+        if self._to_load:
+            for piece in self.disk.load():
+                replica.loaded(*piece)
+            replica.all_loaded()
+            self._to_load = False
         return True
 
     def publish(self, now: float) -> None:
@@ -185,14 +255,20 @@ class Node:
         """Take a message in."""
         if self.replica is None:
             return
-        clock = _EPOCH + int(now * 1000)
-        envelope = decode(message, None, clock, TTL_MS)
+        try:
+            envelope = decode(message, None, self._clock(now), int(MESSAGE_TTL * 1000))
+        except RejectedError as error:
+            assert error.reason == "clock"  # noqa: PT017 - it was late, and is dropped
+            return
         _, totals = self.heard.get(envelope.sender, (0.0, {}))
         if isinstance(envelope.body, Report) and envelope.sender != self.replica.id:
-            totals = totals | envelope.body.totals
+            totals = totals | _advertised(envelope.body)
         self.heard[envelope.sender] = (now, totals)
         self._do(self.replica.receive(envelope, now), now)
         self._look(now)
+
+    def _clock(self, now: float) -> int:
+        return _EPOCH + int((now + self._skew) * 1000)
 
     def _look(self, now: float) -> None:
         assert self.replica is not None
@@ -207,6 +283,16 @@ class Node:
 
     def _send(self, address: str, body: Body, now: float) -> None:
         assert self.replica is not None
-        sent = _EPOCH + int(now * 1000)
-        message = encode(Envelope(self.replica.id, self.address, sent, body), None)
+        message = encode(Envelope(self.replica.id, self.address, self._clock(now), body), None)
         self.network.send(now, self.address, address, message)
+
+
+def _advertised(report: Report) -> dict[str, int]:
+    """The totals in a report, by vector."""
+    totals = {}
+    for member, standing in report.members.items():
+        if standing.mark:
+            totals[folded_of(member, standing.mark)] = standing.folded[0]
+        for run, (total, _) in standing.runs.items():
+            totals[replica_of(member, run)] = total
+    return totals

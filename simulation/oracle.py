@@ -1,20 +1,25 @@
 """The oracle: knows what is true, and says so when the cluster shows anything else.
 
-For each replica and video it keeps how many visits were *tried*, how many were *written* to some
-store, and the *floor*: acknowledged visits that at least one memory or store still held after
-every fault. What is acknowledged and below the floor must be counted everywhere in the end.
+For each member and video it keeps how many visits were *tried*, how many the runs have *written*
+to some store, and the *floor*: acknowledged visits that at least one memory or store still held
+after every fault. What is acknowledged and below the floor must be counted everywhere in the end.
+
+It knows nothing of how runs are folded, but that this must not change a number.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from counter.ids import is_folded, member_of, run_of
+from counter.members import decode_fact
 from counter.replica import Replica
+from counter.tally import Tally
 
 if TYPE_CHECKING:
     from simulation.node import Node
 
 Entry = tuple[str, str]
-"""A replica and a video."""
+"""A member (or a replica) and a video."""
 
 
 class BrokenPromiseError(AssertionError):
@@ -27,97 +32,137 @@ class Oracle:
     def __init__(self) -> None:
         self._tried: dict[Entry, int] = {}
         self._written: dict[Entry, int] = {}
+        self._written_by_member: dict[Entry, int] = {}
+        self._acknowledged: dict[Entry, int] = {}
         self._floor: dict[Entry, int] = {}
         self._shown: dict[str, dict[str, int]] = {}
         self._kept: dict[str, dict[Entry, int]] = {}
         self._ready: set[str] = set()
+        self._rolled_back: set[str] = set()
+        self._before: dict[Entry, int] = {}
 
     # -- what happens
 
-    def tried(self, replica: Replica, video: str, member_count: int) -> None:
-        """A visit was made; the member's count with it is `member_count`."""
-        earlier = replica.tally.counter(video).get(replica.member, 0)
-        own = member_count - earlier + replica.tally.count(replica.id, video)
-        self._tried[replica.id, video] = own
+    def tried(self, member: str, video: str) -> None:
+        """A visit was made at a node."""
+        self._tried[member, video] = self._tried.get((member, video), 0) + 1
 
     def written(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Some store holds these counts from now on."""
-        for replica, vector in counts.items():
-            for video, count in vector.items():
-                entry = (replica, video)
-                self._written[entry] = max(count, self._written.get(entry, 0))
+        for vector, changed in counts.items():
+            if is_folded(vector):
+                continue
+            for video, count in changed.items():
+                more = count - self._written.get((vector, video), 0)
+                if more > 0:
+                    self._written[vector, video] = count
+                    entry = (member_of(vector), video)
+                    self._written_by_member[entry] = self._written_by_member.get(entry, 0) + more
 
     def acknowledged(self, replica: str, counts: Mapping[str, int]) -> None:
         """The visitors of these visits were told that they are counted."""
         for video, count in counts.items():
-            self._floor[replica, video] = count
+            more = count - self._acknowledged.get((replica, video), 0)
+            self._acknowledged[replica, video] = count
+            entry = (member_of(replica), video)
+            self._floor[entry] = self._floor.get(entry, 0) + more
 
-    def survived(self, nodes: Iterable["Node"]) -> None:
+    def before_a_loss(self, nodes: Iterable["Node"]) -> None:
+        """Something is about to be destroyed."""
+        self._before = _union(_copies(nodes))
+
+    def after_a_loss(self, nodes: Iterable["Node"]) -> None:
         """Something was destroyed: what no memory and no store holds now is lost for good."""
-        holds: dict[Entry, int] = {}
+        self._lower(_union(_copies(nodes)), self._floor)
+
+    def tampered(self, node: "Node") -> None:
+        """Somebody changes the store of a node from outside."""
+        self._kept.pop(node.address, None)
+        self._rolled_back.add(f"{node.name}~{node.disk.store}")
+
+    def unknown(self, nodes: list["Node"]) -> None:
+        """A word is waited for by who knows of it.
+
+        A store that is rolled back to a time before it knew of a member takes that member's word
+        away, as its removal does.
+        """
         for node in nodes:
-            copies = [node.disk.counts]
-            if node.replica is not None:
-                tally = node.replica.tally
-                copies.append({r: tally.vector(r).counts for r, _ in tally.replicas()})
-            for copy in copies:
-                for replica, vector in copy.items():
-                    for video, count in vector.items():
-                        entry = (replica, video)
-                        holds[entry] = max(count, holds.get(entry, 0))
-        for entry, floor in self._floor.items():
-            self._floor[entry] = min(floor, holds.get(entry, 0))
+            if any(other is not node and not _knows(other, node) for other in nodes):
+                self.without(node, nodes)
+
+    def without(self, node: "Node", nodes: list["Node"]) -> None:
+        """A node's word is not waited for: its copies of what others have lost are given up.
+
+        That is what only it holds of runs whose own store was rolled back.
+        """
+        self.before_a_loss(nodes)
+        others = _union(_copies(other for other in nodes if other is not node))
+        self._lower(others, [e for e in self._floor if e[0] in self._rolled_back])
+
+    def _lower(self, after: Mapping[Entry, int], entries: Iterable[Entry]) -> None:
+        for entry in list(entries):
+            # What was missing before is the fault of the cluster, and stays one.
+            missing = max(0, self._floor[entry] - self._before.get(entry, 0))
+            self._floor[entry] = min(self._floor[entry], after.get(entry, 0) + missing)
 
     def started(self, address: str) -> None:
         """A node began anew: what it showed in an earlier life does not bind it."""
         self._shown.pop(address, None)
         self._ready.discard(address)
 
-    def tampered(self, address: str) -> None:
-        """Somebody changed the store of a node from outside."""
-        self._kept.pop(address, None)
-
     # -- what must be true
 
     def look(self, address: str, replica: Replica, advertised: list[dict[str, int]]) -> None:
         """Look at a running node: monotone, honest, and nothing shown that no store holds."""
         tally, shown = replica.tally, self._shown.setdefault(address, {})
-        for known, videos in tally.replicas():
-            for video in videos:
-                count = tally.count(known, video)
-                if count > self._written.get((known, video), 0):
+        videos: set[str] = set()
+        for vector, counted in tally.vectors():
+            videos.update(counted)
+            if is_folded(vector):
+                continue
+            for video in counted:
+                most = self._written.get((vector, video), 0)
+                if tally.count(vector, video) > most:
                     raise BrokenPromiseError(
-                        f"exact: {address} shows {count} for {known} and {video}, "
-                        f"and no store ever held more than {self._written.get((known, video), 0)}"
+                        f"exact: {address} shows {tally.count(vector, video)} for {vector} and "
+                        f"{video}, and no store ever held more than {most}"
                     )
-                visits = sum(replica.counter(video).values())
-                if visits < shown.get(video, 0):
+        for video in videos | shown.keys():
+            counter = replica.counter(video)
+            visits = sum(counter.values())
+            if visits < shown.get(video, 0):
+                raise BrokenPromiseError(
+                    f"monotone: at {address}, {video} fell from {shown[video]} to {visits}"
+                )
+            shown[video] = visits
+            for member, count in counter.items():
+                most = self._written_by_member.get((member, video), 0)
+                if count > most:
                     raise BrokenPromiseError(
-                        f"monotone: at {address}, {video} fell from {shown[video]} to {visits}"
+                        f"exact: {address} shows {count} for {member} and {video}, "
+                        f"and its runs have written no more than {most}"
                     )
-                shown[video] = visits
-        for video, visits in shown.items():
-            if sum(replica.counter(video).values()) < visits:
-                raise BrokenPromiseError(f"monotone: at {address}, {video} fell from {visits}")
         if replica.state == "ready" and address not in self._ready:
             self._ready.add(address)
             for totals in advertised:
-                for known, total in totals.items():
-                    if known != replica.id and tally.total(known) < total:
+                for vector, total in totals.items():
+                    if vector != replica.id and not _holds(tally, vector, total):
                         raise BrokenPromiseError(
-                            f"honest: {address} says ready with {tally.total(known)} of the "
-                            f"{total} visits that a peer advertised of {known}"
+                            f"honest: {address} says ready with {tally.total(vector)} of the "
+                            f"{total} visits that a peer advertised of {vector}"
                         )
 
-    def look_at_store(self, address: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+    def look_at_store(self, node: "Node") -> None:
         """Look at a store: no count in it ever falls, unless somebody tampered with it."""
-        kept = self._kept.setdefault(address, {})
-        for (replica, video), count in kept.items():
-            if counts.get(replica, {}).get(video, 0) < count:
-                raise BrokenPromiseError(f"monotone: the store of {address} lost {replica} {video}")
-        for replica, vector in counts.items():
-            for video, count in vector.items():
-                kept[replica, video] = count
+        kept = self._kept.setdefault(node.address, {})
+        holds = _content(node.disk.tally())
+        for entry, count in kept.items():
+            if holds.get(entry, 0) < count:
+                raise BrokenPromiseError(
+                    f"monotone: the store of {node.address} held {count} for {entry}, "
+                    f"and now {holds.get(entry, 0)}"
+                )
+        self._kept[node.address] = holds
 
     def look_at_page(self, page: str, visits: Mapping[str, int]) -> None:
         """Look at a page: no number on it ever falls, and none is more than was tried."""
@@ -142,8 +187,7 @@ class Oracle:
             replica = node.replica
             if replica is None or replica.state != "ready":
                 return f"{node.address} is not ready"
-            tally = replica.tally
-            holds = {(r, v): tally.count(r, v) for r, videos in tally.replicas() for v in videos}
+            holds = _content(replica.tally)
             for entry in self._floor.keys() | holds.keys():
                 least, most = self._floor.get(entry, 0), self._tried.get(entry, 0)
                 if not least <= holds.get(entry, 0) <= most:
@@ -154,11 +198,92 @@ class Oracle:
             if first is not None and holds != first:
                 return f"{node.address} holds something else than the others"
             first = holds
-            kept = {(r, v): n for r, vector in node.disk.counts.items() for v, n in vector.items()}
-            if kept != holds:
+            if _content(node.disk.tally()) != holds:
                 return f"the store of {node.address} does not hold what its node shows"
+        return ""
+
+    def small(self, nodes: Iterable["Node"]) -> str:
+        """Say where a counter has more than two entries a member, in memory or store."""
+        for node in nodes:
+            assert node.replica is not None
+            memory = [vector for vector, _ in node.replica.tally.vectors()]
+            for place, vectors in (("memory", memory), ("store", list(node.disk.counts))):
+                for member in {member_of(vector) for vector in vectors}:
+                    kept = sorted(v for v in vectors if member_of(v) == member)
+                    if len(kept) > 2:
+                        return f"{place} of {node.address} has {kept}"
         return ""
 
     def visits(self) -> int:
         """How many visits were tried."""
         return sum(self._tried.values())
+
+
+def _content(tally: Tally) -> dict[Entry, int]:
+    """What a tally shows: the count of each member for each video."""
+    content: dict[Entry, int] = {}
+    for vector, videos in tally.vectors():
+        for video in videos:
+            entry = (member_of(vector), video)
+            content[entry] = content.get(entry, 0) + tally.count(vector, video)
+    return content
+
+
+def _holds(tally: Tally, vector: str, total: int) -> bool:
+    """Whether a tally has this much of a vector; what it has folded counts as held."""
+    mark, run = tally.mark(member_of(vector)), run_of(vector)
+    if is_folded(vector) and run == mark:
+        return tally.total(vector) >= total
+    return run <= mark or (not is_folded(vector) and tally.total(vector) >= total)
+
+
+def _copies(nodes: Iterable["Node"]) -> Iterator[Tally]:
+    for node in nodes:
+        yield node.disk.tally()
+        if node.replica is not None:
+            yield node.replica.tally
+
+
+def _union(copies: Iterable[Tally]) -> dict[Entry, int]:
+    """What there is of each entry, over all copies.
+
+    Of a run it is the largest count. Of what is folded in some copy, the largest sum that a copy
+    has of the same runs.
+    """
+    tallies = list(copies)
+    marks: dict[str, str] = {}
+    for tally in tallies:
+        for vector, _ in tally.vectors():
+            member = member_of(vector)
+            marks[member] = max(marks.get(member, ""), tally.mark(member))
+    folded: dict[Entry, int] = {}
+    runs: dict[Entry, int] = {}
+    for tally in tallies:
+        sums: dict[Entry, int] = {}
+        for vector, videos in tally.vectors():
+            member = member_of(vector)
+            for video in videos:
+                count = tally.count(vector, video)
+                if run_of(vector) <= marks[member]:
+                    sums[member, video] = sums.get((member, video), 0) + count
+                else:
+                    runs[vector, video] = max(count, runs.get((vector, video), 0))
+        for entry, count in sums.items():
+            folded[entry] = max(count, folded.get(entry, 0))
+    for (replica, video), count in runs.items():
+        entry = (member_of(replica), video)
+        folded[entry] = folded.get(entry, 0) + count
+    return folded
+
+
+def _knows(node: "Node", other: "Node") -> bool:
+    """Whether a node, running or not, knows that another is a member."""
+    member = f"{other.name}~{other.disk.store}"
+    if node.replica is not None:
+        members = node.replica.members
+        return member in members and not members.is_removed(member)
+    fact = node.disk.facts.get(member)
+    if fact is None:
+        return any(member_of(vector) == member for vector in node.disk.counts)
+    latest, removed, _ = decode_fact(fact)
+    return removed < latest

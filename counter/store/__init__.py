@@ -1,17 +1,22 @@
 """Where a tally outlives its process: the contract of every store.
 
-A store belongs to one process at a time. It keeps what it is given, never lowers a count, and
-remembers the *flush mark* of the last write: a write that finds another mark means that the store
-lost something since (it was emptied, restored to an older state, or used by another process).
+A store belongs to one process at a time. It keeps vectors of counts, never lowers a count, and
+keeps a few facts beside them, which mean nothing to it. It remembers the *flush mark* of the last
+write: a write that finds another mark means that the store lost something since (it was emptied,
+restored to an older state, or used by another process).
 
 Calls may block and come from one thread at a time; the node decides which.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 Counts = Mapping[str, Mapping[str, int]]
-"""`{replica: {video: count}}`, absolute counts."""
+"""`{vector: {video: count}}`, absolute counts."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+"""No facts."""
 
 Offload = Callable[..., Any]
 """`offload(function, *arguments)` returns `function(*arguments)`, without stopping the loop."""
@@ -43,11 +48,17 @@ class StoreRefusedError(Exception):
 
 
 class Opened(NamedTuple):
-    """What an opened store is: its id, the name kept in it, and the newest run it knows."""
+    """What an opened store is: its id, and the name kept in it."""
 
     store: str
     name: str | None
-    latest_run: str
+
+
+class Known(NamedTuple):
+    """What a store knows beside counts: which vectors it has, and the facts kept in it."""
+
+    vectors: list[str]
+    facts: dict[str, str]
 
 
 class Store(Protocol):
@@ -62,18 +73,33 @@ class Store(Protocol):
         Raises `StoreDownError` where trying again may help, `StoreRefusedError` where not.
         """
 
-    def begin(self, replica: str) -> None:
-        """Start the life of a replica: its name is kept, its mark is on every write from now on."""
+    def begin(self, replica: str, facts: Mapping[str, str]) -> None:
+        """Start the life of a replica: its name and these facts are kept.
+
+        Its mark is on every write from now on.
+        """
+
+    def known(self) -> Known:
+        """What it knows now. Raises `StoreDownError`."""
 
     def load(self) -> Iterator[tuple[str, dict[str, int]]]:
         """All counts, in pieces of bounded size. Writes may happen in between."""
 
-    def write(self, counts: Counts, *, heal: bool = False) -> None:
-        """Write a batch and the next flush mark, atomically; also renews the hold on the store.
+    def write(
+        self,
+        counts: Counts,
+        *,
+        facts: Mapping[str, str] = NOTHING,
+        drop: Collection[str] = (),
+        heal: bool = False,
+    ) -> None:
+        """Forget the vectors in `drop`, then write counts, facts and the next flush mark.
 
-        A count already stored never goes down. Durable when it returns, as far as the store is.
-        With `heal` any mark is accepted. Raises `StoreDownError`, `StoreForgotError`, or
-        `StoreTakenError` if another process took the store.
+        All of it in one atomic step, which also renews the hold on the store. A count already
+        stored never goes down; a fact replaces the one kept under its name. Durable when it
+        returns, as far as the store is; the room of dropped vectors may be freed later, so that
+        a large one holds up nobody. With `heal` any mark is accepted. Raises `StoreDownError`,
+        `StoreForgotError`, or `StoreTakenError` if another process took the store.
         """
 
     def close(self) -> None:

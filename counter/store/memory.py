@@ -1,8 +1,8 @@
 """A store that lasts as long as the object: the yardstick of the contract, and for tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
-from counter.store import Counts, Marks, Opened, StoreForgotError, StoreTakenError
+from counter.store import NOTHING, Counts, Known, Marks, Opened, StoreForgotError, StoreTakenError
 
 
 class MemoryStore:
@@ -12,11 +12,13 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.counts: dict[str, dict[str, int]] = {}
+        self.facts: dict[str, str] = {}
         self.mark: str | None = None
         self.store: str | None = None
         self.name: str | None = None
         self.holder: str | None = None
         self._own_holder = ""
+        self._kept: tuple[str, str | None] = "", None
         self._marks = Marks("")
 
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
@@ -24,32 +26,46 @@ class MemoryStore:
         if self.holder not in (None, holder):
             raise StoreTakenError(f"the memory store is held by {self.holder}")
         self.holder = self._own_holder = holder
-        self.store = self.store or mint()
-        runs = (replica.rpartition(".")[2] for replica in self.counts)
-        return Opened(self.store, self.name, max(runs, default=""))
+        self._kept = self.store or mint(), self.name
+        return Opened(*self._kept)
 
-    def begin(self, replica: str) -> None:
+    def begin(self, replica: str, facts: Mapping[str, str]) -> None:
         """See `Store.begin`."""
         self._marks = Marks(replica)
-        self.name = replica.partition("~")[0]
-        self.write({replica: {}}, heal=True)
+        self._kept = self._kept[0], replica.partition("~")[0]
+        self.write({}, facts=facts, heal=True)
+
+    def known(self) -> Known:
+        """See `Store.known`."""
+        return Known(list(self.counts), dict(self.facts))
 
     def load(self) -> Iterator[tuple[str, dict[str, int]]]:
         """See `Store.load`."""
-        for replica, counts in list(self.counts.items()):
-            yield replica, dict(counts)
+        for vector, counts in list(self.counts.items()):
+            yield vector, dict(counts)
 
-    def write(self, counts: Counts, *, heal: bool = False) -> None:
+    def write(
+        self,
+        counts: Counts,
+        *,
+        facts: Mapping[str, str] = NOTHING,
+        drop: Collection[str] = (),
+        heal: bool = False,
+    ) -> None:
         """See `Store.write`."""
         if self.holder != self._own_holder:
             raise StoreTakenError(f"the memory store is held by {self.holder}")
         if not heal and not self._marks.accepts(self.mark):
             raise StoreForgotError(f"the memory store holds the flush mark {self.mark!r}")
         self.mark = self._marks.next()
-        for replica, changed in counts.items():
-            vector = self.counts.setdefault(replica, {})
+        self.store, self.name = self._kept
+        for dropped in drop:
+            self.counts.pop(dropped, None)
+        for vector, changed in counts.items():
+            kept = self.counts.setdefault(vector, {})
             for video, count in changed.items():
-                vector[video] = max(count, vector.get(video, 0))
+                kept[video] = max(count, kept.get(video, 0))
+        self.facts.update(facts)
         self._marks.done()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The Redis store: one hash a replica, under a prefix of the node's name; one script a flush.
+"""The Redis store: one hash a vector, under a prefix of the node's name; one script a flush.
 
 The script runs alone in Redis, which makes lease, flush mark and counts one atomic step. It
 compares counts as numbers, exact up to 2^53 in its Lua.
@@ -6,7 +6,7 @@ compares counts as numbers, exact up to 2^53 in its Lua.
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -26,8 +26,10 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from counter.store import (
+    NOTHING,
     PATIENCE,
     Counts,
+    Known,
     Marks,
     Opened,
     StoreDownError,
@@ -57,10 +59,13 @@ _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
-# KEYS: lease, store, replicas, then a hash a replica.
+# KEYS: lease, store, vectors, facts, then a hash a vector: those to be dropped first.
 # ARGV: holder, lease in ms, id, name, mark, the replica whose marks are right ('*': any) and
 #       their first and last number,
-#       then for each replica its id, how many counts follow, and these as video, count, ...
+#       how many vectors are dropped, and their ids,
+#       how many facts follow, and these as name, fact, ...
+#       then for each vector its id, how many counts follow, and these as video, count, ...
+# UNLINK frees the memory of a large hash in another thread.
 _WRITE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return {'taken', holder} end
@@ -72,10 +77,22 @@ if ARGV[6] ~= '*' then
         return {'forgot', mark}
     end
 end
-local at = 9
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('HSET', KEYS[2], 'id', ARGV[3], 'name', ARGV[4], 'mark', ARGV[5], 'version', '1')
-for k = 4, #KEYS do
+redis.call('HSET', KEYS[2], 'id', ARGV[3], 'name', ARGV[4], 'mark', ARGV[5], 'version', '2')
+local dropped = tonumber(ARGV[9])
+local at = 10
+for k = 5, 4 + dropped do
+    redis.call('UNLINK', KEYS[k])
+    redis.call('SREM', KEYS[3], ARGV[at])
+    at = at + 1
+end
+local facts = tonumber(ARGV[at])
+at = at + 1
+for _ = 1, facts do
+    redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1])
+    at = at + 2
+end
+for k = 5 + dropped, #KEYS do
     redis.call('SADD', KEYS[3], ARGV[at])
     local last = at + 1 + 2 * tonumber(ARGV[at + 1])
     at = at + 2
@@ -121,14 +138,16 @@ class RedisStore:
         try:
             self._hold()
             kept = cast(dict[bytes, bytes], self._redis.hgetall(self._key("store")))
-            version = kept.get(b"version", b"1").decode()
-            if version != "1":
+            version = kept.get(b"version", b"2").decode()
+            if version == "1":
+                self._upgrade()
+            elif version != "2":
                 raise StoreRefusedError(
                     f"REDIS_URI={self._where}: {self._prefix} was written by another version of "
-                    f"this program (format {version}, this one knows 1); run that version on it"
+                    f"this program (format {version}, this one knows 2); run that version on it"
                 )
             self._store = kept[b"id"].decode() if b"id" in kept else mint()
-            return Opened(self._store, self._name, max(map(_run_of, self._replicas()), default=""))
+            return Opened(self._store, self._name)
         except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
             raise StoreRefusedError(
                 f"REDIS_URI: Redis at {self._where} refuses this user ({error}); "
@@ -146,37 +165,58 @@ class RedisStore:
                 raise self._no_redis(f"it says {answer!r}") from None
             raise StoreDownError(f"Redis at {self._where}: {error}") from None
 
-    def begin(self, replica: str) -> None:
+    def begin(self, replica: str, facts: Mapping[str, str]) -> None:
         """See `Store.begin`."""
         self._marks = Marks(replica)
-        self.write({replica: {}}, heal=True)
+        self.write({}, facts=facts, heal=True)
+
+    def known(self) -> Known:
+        """See `Store.known`."""
+        try:
+            facts = cast(dict[bytes, bytes], self._redis.hgetall(self._key("facts")))
+            return Known(
+                self._vectors(), {name.decode(): fact.decode() for name, fact in facts.items()}
+            )
+        except (RedisError, OSError) as error:
+            raise StoreDownError(f"Redis at {self._where}: {error}") from None
 
     def load(self) -> Iterator[tuple[str, dict[str, int]]]:
         """See `Store.load`."""
         try:
-            for replica in self._replicas():
-                cursor, key = 0, self._key(f"vector:{replica}")
+            for vector in self._vectors():
+                cursor, key = 0, self._key(f"vector:{vector}")
                 while True:
                     cursor, piece = cast(
                         tuple[int, dict[bytes, bytes]],
                         self._redis.hscan(key, cursor, count=_ROWS_A_PIECE),
                     )
-                    yield replica, {video.decode(): int(count) for video, count in piece.items()}
+                    yield vector, {video.decode(): int(count) for video, count in piece.items()}
                     if cursor == 0:
                         break
         except (RedisError, OSError) as error:
             raise StoreDownError(f"Redis at {self._where}: {error}") from None
 
-    def write(self, counts: Counts, *, heal: bool = False) -> None:
+    def write(
+        self,
+        counts: Counts,
+        *,
+        facts: Mapping[str, str] = NOTHING,
+        drop: Collection[str] = (),
+        heal: bool = False,
+    ) -> None:
         """See `Store.write`."""
         marks = self._marks
         mark = marks.next()
-        keys = [self._key("lease"), self._key("store"), self._key("replicas")]
+        keys = [self._key(rest) for rest in ("lease", "store", "vectors", "facts")]
+        keys += [self._key(f"vector:{vector}") for vector in drop]
         arguments: list[str | int] = [self._holder, int(LEASE * 1000), self._store, self._name]
         arguments += [mark, "*" if heal else marks.replica, marks.written, marks.tried]
-        for replica, changed in counts.items():
-            keys.append(self._key(f"vector:{replica}"))
-            arguments += [replica, len(changed)]
+        arguments += [len(drop), *drop, len(facts)]
+        for fact in facts.items():
+            arguments += fact
+        for vector, changed in counts.items():
+            keys.append(self._key(f"vector:{vector}"))
+            arguments += [vector, len(changed)]
             for item in changed.items():
                 arguments += item
         try:
@@ -232,16 +272,21 @@ class RedisStore:
             "stop that process, or set another NAME"
         )
 
-    def _replicas(self) -> list[str]:
-        members = cast(set[bytes], self._redis.smembers(self._key("replicas")))
-        return sorted(replica.decode() for replica in members)
+    def _vectors(self) -> list[str]:
+        vectors = cast(set[bytes], self._redis.smembers(self._key("vectors")))
+        return sorted(vector.decode() for vector in vectors)
+
+    def _upgrade(self) -> None:
+        """Format 1 had no facts, and another key for the names of its vectors."""
+        old, new = self._key("replicas"), self._key("vectors")
+        with self._redis.pipeline() as step:
+            step.sunionstore(new, [new, old])
+            step.delete(old)
+            step.hset(self._key("store"), "version", "2")
+            step.execute()
 
     def _key(self, rest: str) -> str:
         return self._prefix + rest
-
-
-def _run_of(replica: str) -> str:
-    return replica.rpartition(".")[2]
 
 
 def _lease_ms() -> int:

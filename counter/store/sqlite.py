@@ -4,14 +4,16 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from counter.store import (
+    NOTHING,
     PATIENCE,
     Counts,
+    Known,
     Marks,
     Offload,
     Opened,
@@ -24,14 +26,27 @@ from counter.store import (
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS store (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS replicas (number INTEGER PRIMARY KEY, replica TEXT UNIQUE NOT NULL);
+    CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS vectors (number INTEGER PRIMARY KEY, vector TEXT UNIQUE NOT NULL);
     CREATE TABLE IF NOT EXISTS counts (
-        replica INTEGER NOT NULL, video TEXT NOT NULL, count INTEGER NOT NULL,
-        PRIMARY KEY (replica, video)
+        vector INTEGER NOT NULL, video TEXT NOT NULL, count INTEGER NOT NULL,
+        PRIMARY KEY (vector, video)
     ) WITHOUT ROWID;
 """
-_VERSION = "1"
+_FROM_1_TO_2 = """
+    BEGIN IMMEDIATE;
+    ALTER TABLE replicas RENAME TO vectors;
+    ALTER TABLE vectors RENAME COLUMN replica TO vector;
+    ALTER TABLE counts RENAME COLUMN replica TO vector;
+    UPDATE store SET value = '2' WHERE key = 'version';
+    COMMIT;
+"""
+_VERSION = "2"
 _ROWS_A_PIECE = 10_000
+_ROWS_FREED = 2_000
+"""How many rows of dropped vectors are deleted with one write, at most."""
+_DROPPED = "dropped "
+"""How the name of a vector begins that is no more, while rows of it are still to be deleted."""
 
 
 class SqliteStore:
@@ -64,7 +79,6 @@ class SqliteStore:
             self._hold(PATIENCE)
             self._connect()
             kept = dict(self._query("SELECT key, value FROM store"))
-            replicas = [row[0] for row in self._query("SELECT replica FROM replicas")]
         except OSError as error:
             self.close()
             raise StoreRefusedError(
@@ -87,33 +101,41 @@ class SqliteStore:
                 f"(format {kept['version']}, this one knows {_VERSION}); run that version on it"
             )
         self._kept = {"version": _VERSION, "id": kept.get("id") or mint()}
-        runs = (replica.rpartition(".")[2] for replica in replicas)
-        return Opened(self._kept["id"], kept.get("name"), max(runs, default=""))
+        return Opened(self._kept["id"], kept.get("name"))
 
-    def begin(self, replica: str) -> None:
+    def begin(self, replica: str, facts: Mapping[str, str]) -> None:
         """See `Store.begin`."""
         self._marks = Marks(replica)
         self._kept["name"] = replica.partition("~")[0]
-        self.write({replica: {}}, heal=True)
+        self.write({}, facts=facts, heal=True)
+
+    def known(self) -> Known:
+        """See `Store.known`."""
+        with self._reading():
+            vectors = [vector for _, vector in self._vectors()]
+            return Known(vectors, dict(self._query("SELECT name, fact FROM facts")))
 
     def load(self) -> Iterator[tuple[str, dict[str, int]]]:
         """See `Store.load`."""
-        try:
-            for number, replica in list(self._query("SELECT number, replica FROM replicas")):
+        with self._reading():
+            for number, vector in self._vectors():
                 video = ""
                 while piece := self._offload(self._piece, number, video):
-                    yield replica, piece
+                    yield vector, piece
                     video = next(reversed(piece))
-        except sqlite3.OperationalError as error:
-            raise StoreDownError(f"{self._path}: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from None
 
-    def write(self, counts: Counts, *, heal: bool = False) -> None:
+    def write(
+        self,
+        counts: Counts,
+        *,
+        facts: Mapping[str, str] = NOTHING,
+        drop: Collection[str] = (),
+        heal: bool = False,
+    ) -> None:
         """See `Store.write`. A file that was replaced or removed counts as having forgotten."""
         mark = self._marks.next()
         try:
-            self._offload(self._transaction, mark, counts, heal)
+            self._offload(self._transaction, mark, counts, facts, drop, heal)
         except (sqlite3.Error, OSError) as error:
             raise StoreDownError(f"{self._path}: {error}") from None
         self._marks.done()
@@ -127,6 +149,15 @@ class SqliteStore:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise StoreDownError(f"{self._path}: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from None
 
     def _damaged(self, error: sqlite3.Error) -> StoreRefusedError:
         return StoreRefusedError(
@@ -175,6 +206,8 @@ class SqliteStore:
         self._db = db
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
+        if list(self._query("SELECT 1 FROM sqlite_master WHERE name = 'replicas'")):
+            db.executescript(_FROM_1_TO_2)
         db.executescript(_SCHEMA)
         self._inode = os.stat(self._path).st_ino
 
@@ -194,7 +227,14 @@ class SqliteStore:
                     self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
             self._connect()
 
-    def _transaction(self, mark: str, counts: Counts, heal: bool) -> None:
+    def _transaction(
+        self,
+        mark: str,
+        counts: Counts,
+        facts: Mapping[str, str],
+        drop: Collection[str],
+        heal: bool,
+    ) -> None:
         self._hold_on()
         self._follow()
         db = self._db
@@ -202,15 +242,43 @@ class SqliteStore:
         with db:
             db.execute("BEGIN IMMEDIATE")
             self._check(heal)
-            for replica, changed in counts.items():
-                self._upsert(db, replica, changed)
+            db.executemany(
+                "UPDATE vectors SET vector = ? || number WHERE vector = ?",
+                ((_DROPPED, vector) for vector in drop),
+            )
+            for vector, changed in counts.items():
+                self._upsert(db, vector, changed)
+            db.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
             kept = self._kept | {"mark": mark}
             db.executemany("REPLACE INTO store VALUES (?, ?)", kept.items())
+            self._free(db)
+
+    def _vectors(self) -> list[tuple[int, str]]:
+        rows = self._query("SELECT number, vector FROM vectors ORDER BY number")
+        return [(number, vector) for number, vector in rows if not vector.startswith(_DROPPED)]
+
+    def _free(self, db: sqlite3.Connection) -> None:
+        """Delete some rows of a vector that was dropped."""
+        row = next(
+            self._query(
+                "SELECT number FROM vectors WHERE vector > ? AND vector < ?",
+                (_DROPPED, _DROPPED + "~"),
+            ),
+            None,
+        )
+        if row is None:
+            return
+        deleted = db.execute(
+            "DELETE FROM counts WHERE vector = ?1 AND video IN "
+            "(SELECT video FROM counts WHERE vector = ?1 LIMIT ?2)",
+            (row[0], _ROWS_FREED),
+        ).rowcount
+        if deleted < _ROWS_FREED:
+            db.execute("DELETE FROM vectors WHERE number = ?", row)
 
     def _piece(self, number: int, after: str) -> dict[str, int]:
         rows = self._query(
-            "SELECT video, count FROM counts WHERE replica = ? AND video > ? "
-            "ORDER BY video LIMIT ?",
+            "SELECT video, count FROM counts WHERE vector = ? AND video > ? ORDER BY video LIMIT ?",
             (number, after, _ROWS_A_PIECE),
         )
         return dict(rows)
@@ -220,9 +288,9 @@ class SqliteStore:
         if not heal and not self._marks.accepts(row and row[0]):
             raise StoreForgotError(f"{self._path} holds the flush mark {row and row[0]!r}")
 
-    def _upsert(self, db: sqlite3.Connection, replica: str, changed: Mapping[str, int]) -> None:
-        db.execute("INSERT OR IGNORE INTO replicas (replica) VALUES (?)", (replica,))
-        number = next(self._query("SELECT number FROM replicas WHERE replica = ?", (replica,)))[0]
+    def _upsert(self, db: sqlite3.Connection, vector: str, changed: Mapping[str, int]) -> None:
+        db.execute("INSERT OR IGNORE INTO vectors (vector) VALUES (?)", (vector,))
+        number = next(self._query("SELECT number FROM vectors WHERE vector = ?", (vector,)))[0]
         db.executemany(
             "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
             "SET count = excluded.count WHERE excluded.count > count",

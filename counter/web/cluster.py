@@ -5,9 +5,9 @@ from typing import Any
 from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
+from counter.ids import name_of
 from counter.messages import MAX_BYTES
 from counter.node import Node
-from counter.tally import name_of
 from counter.web.problems import Problem, wants_page
 
 
