@@ -270,7 +270,7 @@ class Replica:
         self._unsaved_facts = set(self.members)
 
     def unsaved(self) -> bool:
-        """Whether there is anything that the store does not hold, or to be folded in it."""
+        """Whether there is anything to be written: news, a fold, another run."""
         return bool(
             self._raised
             or self._unsaved
@@ -278,6 +278,7 @@ class Replica:
             or self._drop
             or self._fold
             or (self._follow and not self._loading)
+            or self.to_renew
         )
 
     @property

@@ -187,6 +187,8 @@ class Oracle:
             replica = node.replica
             if replica is None or replica.state != "ready":
                 return f"{node.address} is not ready"
+            if replica.unflushed():
+                return f"{node.address} has visits that its store does not hold"
             holds = _content(replica.tally)
             for entry in self._floor.keys() | holds.keys():
                 least, most = self._floor.get(entry, 0), self._tried.get(entry, 0)

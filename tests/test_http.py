@@ -22,8 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import create_app
 from counter import messages
 from counter.config import Config
-from counter.messages import Delta, Envelope, Report
-from counter.replica import mint_run
+from counter.ids import mint_run
+from counter.messages import Delta, Envelope, Report, Standing
 from tools.servers import ROOT, Node, free_port
 from tools.visitors import until
 
@@ -561,7 +561,9 @@ JUNK: dict[str, Callable[[], bytes]] = {
     "a count of 0": lambda: envelope(Delta({"forged": 0}, 5)),
     "a count too large": lambda: envelope(Delta({"forged": 2**53}, 5)),
     "a bad video": lambda: envelope(Delta({"for ged": 5}, 5)),
-    "a bad replica": lambda: envelope(Report("ready", {"forged": 5}, {}, {})),
+    "a bad replica": lambda: envelope(
+        Report("ready", {"forged": Standing("", "", "", (0, 0), {})}, {})
+    ),
 }
 
 
