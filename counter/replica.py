@@ -213,25 +213,22 @@ class Replica:
         counts = dict(rows)
         if self._in_batch:
             counts[self.id] = counts.get(self.id, {}) | self._in_batch
-        drop: list[str] = []
-        ripe = self._unsaved_facts
-        if self._unsaved:
-            # What a store that forgot has of older vectors stays until it has the newer ones.
-            ripe = ripe - {member_of(vector) for vector in self._drop}
-        else:
-            drop, self._drop = list(self._drop), set()
-        facts = {member: self._fact(member) for member in ripe}
-        self._unsaved_facts = self._unsaved_facts - ripe
+        # What a store that forgot has of older vectors stays until it has the newer ones.
+        held = {member_of(vector) for vector in self._drop} if self._unsaved else set()
         fold = self._fold = self._fold or self._next_to_follow()
         if fold is not None:
-            # The store may have its new mark already, if it failed after it wrote.
-            facts.pop(fold.member, None)
-            self._unsaved_facts.add(fold.member)
             if limit > 0 and (staged := fold.step(limit)):
                 counts[fold.id] = staged
-            if fold.complete:
-                facts[fold.member] = self._fact(fold.member, fold.mark)
-                drop += fold.parts
+            # The store may have its new mark already, if it failed after it wrote.
+            held.add(fold.member)
+        facts = {member: self._fact(member) for member in self._unsaved_facts - held}
+        drop = [vector for vector in self._drop if member_of(vector) not in held]
+        self._unsaved_facts &= held
+        self._drop.difference_update(drop)
+        if fold is not None and fold.complete:
+            facts[fold.member] = self._fact(fold.member, fold.mark)
+            drop += fold.parts
+            self._unsaved_facts.discard(fold.member)
         return Batch(counts, self._in_batch, rows, facts, drop, bool(fold and fold.complete))
 
     def stored(self, batch: Batch) -> set[str]:
@@ -243,7 +240,6 @@ class Replica:
         if batch.folds and self._fold is not None:
             fold, self._fold = self._fold, None
             self._folded(fold)
-            self._unsaved_facts.discard(fold.member)
         return set(grew)
 
     def not_stored(self, batch: Batch) -> None:
@@ -253,7 +249,7 @@ class Replica:
         for vector, counts in batch.rows.items():
             self._unsaved.setdefault(vector, set()).update(counts)
         self._unsaved_facts.update(batch.facts)
-        self._drop.update(batch.drop if not batch.folds else ())
+        self._drop.update(part for part in batch.drop if not self.tally.current(part))
         if self._fold is not None:
             self._fold.restart()
 
