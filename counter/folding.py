@@ -68,10 +68,13 @@ class Fold:
         self.id = folded_of(member, mark)
         self.parts = tally.parts(member, mark)
         self._copies = [tally.vector(part) for part in self.parts]
+        self.in_doubt = False
+        """Whether the store may hold it already, complete, in the place of its parts."""
         self.restart()
 
-    def restart(self) -> None:
-        """Begin anew, because what was written may be lost."""
+    def restart(self, *, in_doubt: bool = False) -> None:
+        """Begin anew, because what was written may be lost, or, in doubt, be the whole of it."""
+        self.in_doubt = self.in_doubt or in_doubt
         self.vector = Vector()
         self._videos = self._each()
         self.complete = not self._copies

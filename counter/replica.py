@@ -27,7 +27,7 @@ from counter.messages import (
     Standing,
     State,
 )
-from counter.peers import Peer, Peers
+from counter.peers import Peer, Peers, Word
 from counter.tally import MAX_COUNT, Tally
 
 _RUNS_A_REPORT = 300
@@ -223,6 +223,9 @@ class Replica:
             held.add(fold.member)
         facts = {member: self._fact(member) for member in self._unsaved_facts - held}
         drop = [vector for vector in self._drop if member_of(vector) not in held]
+        if fold is not None and fold.id in self._drop:
+            # Left over from a fold that a crash cut short: gone before this one is written.
+            drop.append(fold.id)
         self._unsaved_facts &= held
         self._drop.difference_update(drop)
         if fold is not None and fold.complete:
@@ -249,9 +252,11 @@ class Replica:
         for vector, counts in batch.rows.items():
             self._unsaved.setdefault(vector, set()).update(counts)
         self._unsaved_facts.update(batch.facts)
-        self._drop.update(part for part in batch.drop if not self.tally.current(part))
+        self._drop.update(vector for vector in batch.drop if not self.tally.current(vector))
         if self._fold is not None:
-            self._fold.restart()
+            self._fold.restart(in_doubt=batch.folds)
+            if self._fold.in_doubt:
+                self._drop.discard(self._fold.id)
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """The store lost something: all that is visible is to be written again.
@@ -527,14 +532,18 @@ class Replica:
                 return False
             if now - word.at > self.peers.silence:
                 return False
-            if any(
-                run_of(other) < run_of(vector) and not self.tally.total(other)
-                for other in word.copies
-                if not is_folded(other)
-            ):
+            if self._names_older(word, vector):
                 return False
         heard = None if is_folded(vector) else self.peers.silent_for(vector, now)
         return heard is None or heard > self._message_ttl
+
+    def _names_older(self, word: Word, vector: str) -> bool:
+        """Whether there is a run before this one that was only heard of."""
+        return any(
+            run_of(other) < run_of(vector) and not self.tally.total(other)
+            for other in word.copies
+            if not is_folded(other)
+        )
 
     def _closed(self, member: str) -> list[str]:
         """The runs of a member that have ended for good and are not folded, oldest first."""
@@ -574,6 +583,7 @@ class Replica:
             self._unsaved.pop(part, None)
             self._repairs.pop(part, None)
             self._agreement.end(part)
+        self._drop.discard(fold.id)
         if self._follow.get(fold.member, "") <= fold.mark:
             self._follow.pop(fold.member, None)
 

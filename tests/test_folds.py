@@ -256,6 +256,27 @@ def test_what_a_store_has_left_of_folded_vectors_is_dropped(network: Network) ->
     assert sorted(a.batch(10).drop) == sorted([*left[:3], left[4]])
 
 
+def test_what_a_fold_cut_short_has_left_is_dropped_before_it_is_done_again(
+    network: Network,
+) -> None:
+    a, _, _ = three(network)
+    (run,) = entries(a, a.member)
+    left = folded_of(a.member, run_of(run))
+    a.opened([run, left], {})
+    network.seconds(int(3 * TTL) + 4)
+    batch = a.batch(1000)
+    assert batch.folds
+    assert batch.drop == [left, run]
+    assert batch.counts == {left: {"cats": 3}}
+    a.not_stored(batch)
+    batch = a.batch(1000)
+    assert batch.drop == [run], "the store may have nothing but the new one by now"
+    a.stored(batch)
+    live(network, 2)
+    assert not a.unsaved()
+    assert entries(a, a.member) == [left]
+
+
 def test_a_store_that_was_emptied_is_given_marks_and_all(network: Network) -> None:
     a, _, _ = three(network)
     live(network, int(3 * TTL) + 4)

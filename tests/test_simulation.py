@@ -4,15 +4,20 @@ Each fault here is a plausible mistake, put in the place of one part of a node. 
 must catch it soon: one that it does not catch means that it looks too little.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from counter.messages import Answer, Delta, Report
-from counter.replica import Batch, Effects, Peer, mint_run
+from counter.folding import Fold
+from counter.ids import is_folded, mint_run, replica_of
+from counter.messages import Answer, Delta, Standing
+from counter.peers import Peer, Word
+from counter.replica import Batch, Effects
 from counter.store import Counts
-from counter.tally import Tally, Vector, member_of
+from counter.tally import Tally, Vector
 from simulation.history import History, Step, generate, run, shorten
 from simulation.node import Disk, Rules, SmallPages
 
@@ -52,50 +57,109 @@ class IgnoresTheTotal(SmallPages):
 
 
 class ForgetsRepairForAGoneNode(SmallPages):
-    def _compare(self, replica: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
-        if peer is self._peers.get(replica):
-            super()._compare(replica, total, peer, now, effects)
+    def _compare(self, vector: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
+        if peer is self.peers.get(vector):
+            super()._compare(vector, total, peer, now, effects)
 
 
 class LeavesOutTheContentHash(SmallPages):
-    def _report(self, now: float) -> Iterator[Report]:
-        for report in super()._report(now):
-            yield Report(report.state, report.totals, {}, report.peers)
+    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
+        for member, standing in super()._standings(now):
+            runs = {run: (total, None) for run, (total, _) in standing.runs.items()}
+            yield member, replace(standing, runs=runs)
 
 
 class HashesClosedVectorsOnly(SmallPages):
-    def _report(self, now: float) -> Iterator[Report]:
-        for report in super()._report(now):
-            closed = {
-                replica: digest
-                for replica, digest in report.digests.items()
-                if any(
-                    other > replica and member_of(other) == member_of(replica)
-                    for other in (*self.tally.totals(), *self._peers)
-                )
+    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
+        for member, standing in super()._standings(now):
+            runs = {
+                run: (total, digest if self.members.is_closed(replica_of(member, run)) else None)
+                for run, (total, digest) in standing.runs.items()
             }
-            yield Report(report.state, report.totals, closed, report.peers)
+            yield member, replace(standing, runs=runs)
 
 
 class StopsARepairAfterItsFirstPage(SmallPages):
     def _go_on(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
-        super()._go_on(Answer(answer.replica, answer.counts, None), peer, now, effects)
+        super()._go_on(Answer(answer.vector, answer.counts, None), peer, now, effects)
 
 
 class IsReadyTooEarly(SmallPages):
     def _become_ready(self, now: float) -> None:
-        if self._live(now) or now - self._started >= self._join_timeout:
+        if self.peers.live(now) or now - self._started >= self._join_timeout:
             self.state = "ready"
 
 
 class DoesNotLoadItsStore(SmallPages):
-    def loaded(self, replica: str, counts: Mapping[str, int]) -> set[str]:
+    def loaded(self, vector: str, counts: Mapping[str, int]) -> set[str]:
         return set()
 
 
 class DoesNotRewriteAStoreThatForgot(SmallPages):
-    def forgotten(self) -> None:
-        pass
+    def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
+        self._loading = True
+
+
+class FoldsWithoutEveryMembersWord(SmallPages):
+    def awaited(self, now: float) -> Iterator[str]:
+        return iter(())
+
+
+class FoldsWithoutTheWait(SmallPages):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._wait = 0.0
+
+
+class FoldsOutOfOrder(SmallPages):
+    def _names_older(self, word: Word, vector: str) -> bool:
+        return False
+
+
+class TakesAFoldedVectorOverWhole(SmallPages):
+    def _next_to_follow(self) -> Fold | None:
+        fold = super()._next_to_follow()
+        if fold is not None:
+            self.tally.fold(fold.member, fold.mark, Vector())
+            fold = Fold(self.tally, fold.member, fold.mark)
+        return fold
+
+
+class FollowsAMarkWithoutItsOwnCopies(SmallPages):
+    """Joins by the larger count, but does not add up before."""
+
+    def _next_to_follow(self) -> Fold | None:
+        fold = super()._next_to_follow()
+        if fold is not None and len(fold.parts) > 1:
+            fold._copies = fold._copies[:1]
+            fold.restart()
+        return fold
+
+
+class DropsWhatIsFoldedBeforeThatIsStored(SmallPages):
+    def batch(self, limit: int) -> Batch:
+        batch = super().batch(limit)
+        if self._fold is not None and not self._fold.complete:
+            drop = [*batch.drop, *self._fold.parts]
+            return batch._replace(drop=drop)
+        return batch
+
+
+class CountsWhatIsFoldedAlready(Tally):
+    def current(self, vector: str) -> bool:
+        return not is_folded(vector) or super().current(vector)
+
+
+class GoesOnInAFoldedRun(SmallPages):
+    @property
+    def overtaken(self) -> bool:
+        return False
+
+
+class MovesVisitsThatTheStoreMayHold(SmallPages):
+    @property
+    def to_renew(self) -> bool:
+        return self.overtaken
 
 
 class NewerVector(Vector):
@@ -125,8 +189,8 @@ class AddsWhatIsToldTwice(Tally):
 
 
 class IgnoresTheFlushMark(Disk):
-    def write(self, counts: Counts, *, heal: bool = False) -> None:
-        super().write(counts, heal=True)
+    def write(self, counts: Counts, **more: Any) -> None:
+        super().write(counts, **(more | {"heal": True}))
 
 
 def reuse_the_run(now: int, latest: str, random: int) -> str:
@@ -149,6 +213,17 @@ FAULTS = {
     "takes the newer instead of the larger count": Rules(tally=TakesTheNewerCount),
     "adds what it is told": Rules(tally=AddsWhatIsToldTwice),
     "ignores the flush mark": Rules(disk=IgnoresTheFlushMark),
+    "folds without every member's word": Rules(replica=FoldsWithoutEveryMembersWord),
+    "folds without the wait": Rules(replica=FoldsWithoutTheWait),
+    "folds out of order": Rules(replica=FoldsOutOfOrder),
+    "takes a folded vector over whole": Rules(replica=TakesAFoldedVectorOverWhole),
+    "follows a mark without its own copies": Rules(replica=FollowsAMarkWithoutItsOwnCopies),
+    "drops what is folded before that is stored": Rules(
+        replica=DropsWhatIsFoldedBeforeThatIsStored
+    ),
+    "counts what is folded already": Rules(tally=CountsWhatIsFoldedAlready),
+    "goes on in a run that is folded": Rules(replica=GoesOnInAFoldedRun),
+    "moves visits that the store may hold": Rules(replica=MovesVisitsThatTheStoreMayHold),
 }
 
 
