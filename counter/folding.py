@@ -50,10 +50,10 @@ class Agreement:
         """There is no agreement on anything: somebody is silent."""
         self._since.clear()
 
-    def lasted(self, vector: str, now: float) -> float:
-        """For how long there has been agreement on a vector; 0 if there is none."""
+    def lasted(self, vector: str, seconds: float, now: float) -> bool:
+        """Whether there has been agreement on a vector for so long."""
         known = self._since.get(vector)
-        return now - known[0] if known else 0.0
+        return known is not None and now - known[0] >= seconds
 
 
 class Fold:

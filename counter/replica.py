@@ -390,9 +390,8 @@ class Replica:
     def _heard_report(self, report: Report, peer: Peer, now: float, effects: Effects) -> None:
         peer.state = report.state
         for member, standing in report.members.items():
-            self._learn(member, max(standing.latest, standing.mark), standing.removed)
-            for run in standing.runs:
-                self._learn(member, run)
+            latest = max(standing.latest, standing.mark, *standing.runs)
+            self._learn(member, latest, standing.removed)
             word = peer.says(member, standing, now)
             if standing.mark > self._mark_heard(member):
                 self._follow[member] = standing.mark
@@ -501,7 +500,7 @@ class Replica:
                 else:
                     self._agreement.end(vector)
                 # Oldest first: none behind one that is not agreed upon.
-                if agreed is not None and self._agreement.lasted(vector, now) >= self._wait:
+                if agreed is not None and self._agreement.lasted(vector, self._wait, now):
                     agreed = run_of(vector)
                 else:
                     agreed = None

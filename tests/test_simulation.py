@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from counter.folding import Fold
 from counter.ids import is_folded, mint_run, replica_of
 from counter.messages import Answer, Delta, Standing
-from counter.peers import Peer, Word
+from counter.peers import Peer
 from counter.replica import Batch, Effects
 from counter.store import Counts
 from counter.tally import Tally, Vector
@@ -112,8 +112,10 @@ class FoldsWithoutTheWait(SmallPages):
 
 
 class FoldsOutOfOrder(SmallPages):
-    def _names_older(self, word: Word, vector: str) -> bool:
-        return False
+    """Folds a run that all agree upon, though there are older ones that they do not."""
+
+    def _closed(self, member: str) -> list[str]:
+        return super()._closed(member)[-1:]
 
 
 class TakesAFoldedVectorOverWhole(SmallPages):
@@ -227,8 +229,33 @@ FAULTS = {
 }
 
 
-A_MOMENT = 0.23
-"""Two ticks."""
+def then(seconds: float) -> Step:
+    """Time passes."""
+    return Step("pass", 0, 0, (seconds / 4.0) ** 0.5)
+
+
+def at(kind: str, node: int, much: float = 0.0) -> Step:
+    """Something happens at a node. A visit is one of the same video."""
+    return Step(kind, node, 0, much)
+
+
+def cut(*lines: tuple[int, int]) -> tuple[Step, ...]:
+    """Nothing gets from the one node to the other any more."""
+    return tuple(Step("one-way", one, other, 0.0) for one, other in lines)
+
+
+def dumb(*nodes: int) -> tuple[Step, ...]:
+    """Nothing gets from these nodes to anybody."""
+    return cut(*((one, other) for one in nodes for other in range(4) if other != one))
+
+
+def deaf(*nodes: int) -> tuple[Step, ...]:
+    """Nothing gets to these nodes."""
+    return cut(*((other, one) for one in nodes for other in range(4) if other != one))
+
+
+HEAL = Step("heal", 0, 0, 0.0)
+LOSSY = Step("network", 2, 0, 0.0)
 
 DIRECTED = {
     "two nodes hold different parts of a gone node's vector, with equal totals": History(
@@ -236,17 +263,146 @@ DIRECTED = {
         nodes=3,
         twins=False,
         steps=(
-            Step("pass", 0, 0, 0.6),
-            Step("one-way", 0, 2, 0),
-            Step("visit", 0, 0, 0),
-            Step("pass", 0, 0, A_MOMENT),
-            Step("heal", 0, 0, 0),
-            Step("one-way", 0, 1, 0),
-            Step("one-way", 2, 0, 0),
+            then(1.5),
+            *cut((0, 2)),
+            at("visit", 0),
+            then(0.2),
+            HEAL,
+            *cut((0, 1), (2, 0)),
             Step("visit", 0, 1, 0),
-            Step("pass", 0, 0, A_MOMENT),
-            Step("kill", 0, 0, 0),
-            Step("lose", 0, 0, 0),
+            then(0.2),
+            at("kill", 0),
+            at("lose", 0),
+        ),
+    ),
+    "a member that is down has what the writer has lost": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("copy", 0),
+            *cut((0, 1)),
+            at("visit", 0),
+            then(0.4),
+            at("kill", 2),
+            at("kill", 0),
+            at("roll back", 0),
+            at("start", 0),
+            HEAL,
+            then(1.0),
+            at("visit", 0),
+            then(1.0),
+            at("kill", 0),
+            at("start", 0),
+            *(then(4.0) for _ in range(6)),
+        ),
+    ),
+    "two members were given parts of what the writer lost, after they gave their word": History(
+        seed=4,
+        nodes=4,
+        twins=False,
+        steps=(
+            at("start", 3),
+            then(2.5),
+            at("visit", 0),
+            then(1.0),
+            at("copy", 0),
+            # What the first run counted last is only in its store,
+            *dumb(0),
+            *deaf(0),
+            at("visit", 0),
+            then(0.5),
+            at("kill", 0),
+            at("start", 0),
+            then(0.3),
+            HEAL,
+            *deaf(0),
+            at("visit", 0),
+            then(0.4),
+            *dumb(0),
+            # and so is what the second one did.
+            at("visit", 0),
+            then(0.5),
+            at("kill", 0),
+            HEAL,
+            then(4.0),
+            then(4.4),
+            # The words of 2 and 3 are a moment old when they are given more of it, by chance.
+            *cut((2, 1), (3, 1), (1, 2), (1, 3), (2, 3), (3, 2), (0, 1), (1, 0)),
+            LOSSY,
+            at("start", 0),
+            then(0.6),
+            at("kill", 0),
+            at("roll back", 0),
+            HEAL,
+            *cut((2, 1), (3, 1), (1, 2), (1, 3), (2, 3), (3, 2)),
+            *cut((0, 2), (0, 3), (2, 0), (3, 0)),
+            at("start", 0),
+            then(4.0),
+        ),
+    ),
+    "all agree upon the newest run, and two of them have more of an older one each": History(
+        seed=0,
+        nodes=4,
+        twins=False,
+        steps=(
+            at("start", 3),
+            then(2.5),
+            at("visit", 0),
+            then(1.0),
+            at("copy", 0),
+            *dumb(2),
+            *cut((0, 1), (0, 3)),
+            at("visit", 0),
+            then(0.4),
+            at("kill", 0),
+            at("roll back", 0),
+            HEAL,
+            *dumb(2),
+            at("start", 0),
+            then(0.3),
+            at("visit", 0),
+            then(0.6),
+            at("copy", 0),
+            *dumb(3),
+            *cut((0, 1), (0, 2)),
+            at("visit", 0),
+            then(0.4),
+            at("kill", 0),
+            at("roll back", 0, 0.9),
+            HEAL,
+            *dumb(2, 3),
+            at("start", 0),
+            then(0.3),
+            at("visit", 0),
+            then(0.6),
+            at("kill", 0),
+            at("start", 0),
+            HEAL,
+            *deaf(2, 3),
+            *(then(4.0) for _ in range(5)),
+        ),
+    ),
+    "a member is removed while the outcome of its last write is unknown": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(2.5),
+            *cut((0, 1)),
+            then(4.0),
+            at("fail", 0, 0.9),
+            at("visit", 0),
+            then(0.3),
+            at("remove", 1),
+            HEAL,
+            then(1.0),
+            at("repair", 0),
+            then(1.0),
+            at("kill", 0),
+            at("start", 0),
+            then(1.0),
         ),
     ),
 }
