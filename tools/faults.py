@@ -154,8 +154,10 @@ class Cluster:
         return node.name
 
     def _stop_in_turn(self) -> str:
-        # What nginx answers is then what it answers to this alone.
+        # What nginx answers is to be what it answers to this alone, and it leaves a node out for
+        # a second after its last failure.
         self.until_healthy()
+        time.sleep(1.1)
         before = Counter(self.balanced.statuses)
         for node in self.nodes:
             self._stop(node)
