@@ -111,6 +111,7 @@ class Node:
         self._stopping = Event()
         self._hurry = Event()
         self._ready = False
+        self._held_by = ""
         self._listens_since = time.monotonic()
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
@@ -298,19 +299,31 @@ class Node:
         self._thread("store", self._keep, self._let_go)
 
     def drain(self) -> None:
-        """Refuse visits from now on; after `DRAIN_TIME` close the live pages."""
+        """Refuse visits from now on; after `DRAIN_TIME` close the live pages, and hand over.
+
+        The server still listens meanwhile: on a full mesh, peers could not answer otherwise.
+        """
         log.info("drain seconds=%g", self.config.drain_time)
         self._draining.set()
         self._hurry.wait(self.config.drain_time)
         self.live.stop()
+        self._hand_over()
 
     def hurry(self) -> None:
         """Cut short every wait of `drain` and `stop`."""
         self._hurry.set()
 
     def stop(self) -> None:
-        """Flush, publish, wait (bounded) until a peer holds everything, end every thread."""
+        """Hand over, if `drain` did not, and end every thread."""
         self._draining.set()
+        self._hand_over()
+        log.info("stop unflushed=%d held=%s", self.unflushed(), self._held_by)
+        self._exit.close()
+
+    def _hand_over(self) -> None:
+        """Flush, publish, wait (bounded) until a peer holds everything. Once."""
+        if self._held_by:
+            return
         deadline = time.monotonic() + _DRAIN_WAIT
         self._wait(lambda: self.unflushed() == 0 or not self.store_up, deadline)
         self._publish()
@@ -318,8 +331,7 @@ class Node:
             with self._lock:
                 self._do(self.replica.leave(time.monotonic()))
             self._wait(self._held, deadline)
-        log.info("stop unflushed=%d held=%s", self.unflushed(), self._held_by())
-        self._exit.close()
+        self._held_by = self._holders()
 
     def _keep(self) -> None:
         """Own the store until the node stops; end the node if that cannot go on."""
@@ -407,7 +419,7 @@ class Node:
         with self._lock:
             return self.replica is None or self.replica.held(time.monotonic())
 
-    def _held_by(self) -> str:
+    def _holders(self) -> str:
         """Whether its last visits are held elsewhere, for whoever thinks of deleting the store."""
         with self._lock:
             if self.replica is None or self.replica.alone(time.monotonic()):

@@ -23,7 +23,7 @@ from app import create_app
 from counter import messages
 from counter.config import Config
 from counter.ids import mint_run
-from counter.messages import Delta, Envelope, Report, Standing
+from counter.messages import VERSION, Delta, Envelope, Report, Standing
 from tools.servers import ROOT, Node, free_port
 from tools.visitors import until
 
@@ -551,8 +551,8 @@ JUNK: dict[str, Callable[[], bytes]] = {
     "a head and a list": lambda: b"\1\0\x94",
     "deep lists": lambda: b"\1\0" + b"\x91" * 100_000,
     "zeros": lambda: bytes(messages.MAX_BYTES),
-    "another version": lambda: b"\2\0" + envelope(FORGED)[2:],
-    "signed where nothing is": lambda: b"\1\x20" + bytes(32) + envelope(FORGED)[2:],
+    "another version": lambda: bytes((VERSION + 1, 0)) + envelope(FORGED)[2:],
+    "signed where nothing is": lambda: bytes((VERSION, 32, *range(32))) + envelope(FORGED)[2:],
     "cut short": lambda: envelope(FORGED)[:-1],
     "with more behind": lambda: envelope(FORGED) + b"\0",
     "too old": lambda: envelope(FORGED, age=31_000),

@@ -10,8 +10,8 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
+from counter.ids import name_of
 from counter.messages import MAX_BYTES, RejectedError, decode
-from counter.tally import name_of
 from counter.transport.rabbitmq import EXCHANGE
 from tools.servers import RabbitMQ
 
