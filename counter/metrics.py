@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 
 class Gauges(NamedTuple):
@@ -15,8 +15,13 @@ class Gauges(NamedTuple):
     transport_up: bool
     unflushed: int
     live_pages: int
+    closed_runs: int
+    names_doubled: int
+    folds: int
     peers: Iterable[tuple[str, int]]
     """For each live peer its member id and how many visits of this node it does not hold yet."""
+    awaited: Iterable[tuple[str, float]]
+    """For each member that folding waits for its id and for how many seconds it is silent."""
 
 
 class Metrics:
@@ -49,8 +54,8 @@ class Metrics:
         )
         self._registry.register(self)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The gauges, as prometheus_client's registry asks for them."""
+    def collect(self) -> Iterator[Metric]:
+        """What is read when asked for, as prometheus_client's registry wants it."""
         gauges = self._read()
         for name, what, value in (
             ("counter_ready", "Whether this node is ready (1) or not (0).", gauges.ready),
@@ -58,6 +63,8 @@ class Metrics:
             ("counter_transport_up", "Whether messages can go out.", gauges.transport_up),
             ("counter_unflushed_visits", "Visits the store does not hold yet.", gauges.unflushed),
             ("counter_live_pages", "Open live connections.", gauges.live_pages),
+            ("counter_closed_runs", "Ended runs that are to be folded.", gauges.closed_runs),
+            ("counter_names_doubled", "Names that two live nodes bear.", gauges.names_doubled),
         ):
             yield GaugeMetricFamily(name, what, value=float(value))
         lag = GaugeMetricFamily(
@@ -68,6 +75,17 @@ class Metrics:
         for peer, behind in gauges.peers:
             lag.add_metric((peer,), behind)
         yield lag
+        awaited = GaugeMetricFamily(
+            "counter_awaited_seconds",
+            "For how long a member that folding waits for was not heard.",
+            labels=("member",),
+        )
+        for member, silent in gauges.awaited:
+            awaited.add_metric((member,), silent)
+        yield awaited
+        yield CounterMetricFamily(
+            "counter_folds", "Times that runs of a member were folded.", value=gauges.folds
+        )
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

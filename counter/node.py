@@ -5,11 +5,11 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from counter import messages
 from counter.config import LIVE_PAGES, Config
 from counter.flush import Flusher
-from counter.ids import mint_run, mint_store, run_of
+from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.live import Live
 from counter.members import decode_fact
 from counter.messages import Body, Envelope, RejectedError, State
@@ -56,6 +56,39 @@ class MaybeCountedError(Exception):
     """The visit may be counted: its batch failed half-way, and will be written again."""
 
 
+class NotReadyError(Exception):
+    """Too early, or too late, to ask this node for that."""
+
+
+class UnknownMemberError(Exception):
+    """No such member is remembered here."""
+
+
+class LiveMemberError(Exception):
+    """A member that runs cannot be removed: it would only come back."""
+
+
+class Awaited(NamedTuple):
+    """A member that folding waits for, which is silent for so many seconds.
+
+    `heard` is None if this process never heard it: then `silent` is since it could have.
+    With `earlier_life` a live member has its name: the store of that node was lost or replaced.
+    """
+
+    member: str
+    heard: float | None
+    silent: float
+    earlier_life: bool
+
+
+class Folding(NamedTuple):
+    """How many runs are closed and not folded, how many folds were done, and who is awaited."""
+
+    closed: int = 0
+    folds: int = 0
+    waits_for: Sequence[Awaited] = ()
+
+
 class Node:
     """A running node. Every method may be called by any thread.
 
@@ -78,6 +111,7 @@ class Node:
         self._stopping = Event()
         self._hurry = Event()
         self._ready = False
+        self._listens_since = time.monotonic()
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
         self._end: Callable[[], None] = lambda: None
@@ -155,6 +189,54 @@ class Node:
         """Every member as this node sees it."""
         with self._lock:
             return self.replica.roll(time.monotonic()) if self.replica else []
+
+    def folding(self) -> Folding:
+        """What there is to fold, and whom that waits for: nobody while there is nothing."""
+        with self._lock:
+            if self.replica is None:
+                return Folding()
+            now = time.monotonic()
+            roll = {member.member: member for member in self.replica.roll(now)}
+            closed = sum(member.closed for member in roll.values())
+            live = {name_of(member) for member in roll if roll[member].live}
+            waits_for = []
+            for member in sorted(self.replica.awaited(now)) if closed else ():
+                heard = roll[member].heard
+                silent = now - self._listens_since if heard is None else heard
+                waits_for.append(Awaited(member, heard, silent, name_of(member) in live))
+            return Folding(closed, self.replica.folds, waits_for)
+
+    def remove(self, member: str) -> bool:
+        """Take a member for gone for good and tell the others; False if it is removed already.
+
+        Raises `UnknownMemberError`, `LiveMemberError`, or `NotReadyError` while this node may
+        not know yet who is live.
+        """
+        with self._lock:
+            replica, now = self.replica, time.monotonic()
+            if replica is None or self.state != "ready":
+                raise NotReadyError(
+                    f"this node is {self.state}, and may not know who is live; ask another one"
+                )
+            if member not in replica.members:
+                raise UnknownMemberError(
+                    f"{member[:100]!r} is no member that {self.name} knows; "
+                    "GET /cluster lists them, as NAME~store"
+                )
+            if member == replica.member:
+                raise LiveMemberError(
+                    f"{member} is this node, which cannot remove itself: stop it and ask another"
+                )
+            live = replica.peers.staying(now).items()
+            heard = [now - peer.heard for other, peer in live if member_of(other) == member]
+            if heard:
+                raise LiveMemberError(f"{member} was heard {min(heard):.1f} s ago: stop it first")
+            if replica.members.is_removed(member):
+                return False
+            self._do(replica.remove(member, now))
+        log.info("removed member=%s", member)
+        self._after(())
+        return True
 
     @property
     def state(self) -> State:
@@ -283,6 +365,7 @@ class Node:
     def _join(self) -> None:
         """The tally is loaded: speak with the others from now on."""
         assert self.transport is not None
+        self._listens_since = time.monotonic()
         self._exit.callback(self.transport.stop)
         self.transport.start(self.receive, self._connected)
         self._schedule()
@@ -435,13 +518,18 @@ class Node:
     def _gauges(self) -> Gauges:
         peers = [(m.member, m.behind) for m in self.members() if m.behind is not None]
         own = self.replica.member if self.replica else None
+        folding = self.folding()
         return Gauges(
             ready=self.ready,
             store_up=self.store_up,
             transport_up=self.transport_up,
             unflushed=self.unflushed(),
             live_pages=self.live.pages,
+            closed_runs=folding.closed,
+            names_doubled=len(self.doubled()),
+            folds=folding.folds,
             peers=[(member, behind) for member, behind in peers if member != own],
+            awaited=[(awaited.member, awaited.silent) for awaited in folding.waits_for],
         )
 
     def _warn(self, event: str, detail: str) -> None:

@@ -1,5 +1,7 @@
 """Endpoints about nodes: members, health, metrics, messages between nodes, demonstrations."""
 
+import hmac
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Flask, Response, make_response, render_template, request
@@ -7,7 +9,7 @@ from msgspec import json
 
 from counter.ids import name_of
 from counter.messages import MAX_BYTES
-from counter.node import Node
+from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web.problems import Problem, wants_page
 
 
@@ -40,6 +42,25 @@ def install(app: Flask, node: Node) -> None:
         response = Response(node.metrics.text(), content_type="text/plain; version=0.0.4")
         response.headers["Cache-Control"] = "no-store"
         return response
+
+    if token := node.config.admin_token:
+
+        @app.delete("/cluster/<member>")
+        def remove(member: str) -> Response:
+            _check_origin()
+            _check_token(token)
+            try:
+                removed = node.remove(member)
+            except UnknownMemberError as error:
+                raise Problem(404, "No such member", str(error)) from None
+            except LiveMemberError as error:
+                raise Problem(409, "Still live", str(error)) from None
+            except NotReadyError as error:
+                raise Problem(503, "Not ready", str(error)) from None
+            done = {"member": member, "removed": True, "already": not removed}
+            response = Response(json.encode(done) + b"\n", content_type="application/json")
+            response.headers["Cache-Control"] = "no-store"
+            return response
 
     if not node.config.amqp_uri:
 
@@ -80,6 +101,7 @@ def install(app: Flask, node: Node) -> None:
 def show(node: Node) -> dict[str, Any]:
     """The cluster as this node sees it, for the page and as JSON."""
     own = node.replica.member if node.replica else None
+    folding = node.folding()
     return {
         "node": node.name,
         "member": own,
@@ -93,12 +115,19 @@ def show(node: Node) -> dict[str, Any]:
             "kind": node.transport.kind if node.transport else None,
             "up": node.transport_up,
         },
-        "warnings": [
-            f"Two live nodes are called {name!r}"
-            + (", and run on copies of one store" if copies else "")
-            + ": counts stay exact, but give each node a NAME and a store of its own."
-            for name, copies in sorted(node.doubled().items())
-        ],
+        "folding": {
+            "closed_runs": folding.closed,
+            "folds": folding.folds,
+            "waits_for": [
+                {
+                    "member": awaited.member,
+                    "heard": None if awaited.heard is None else round(awaited.heard, 1),
+                    "earlier_life": awaited.earlier_life,
+                }
+                for awaited in folding.waits_for
+            ],
+        },
+        "warnings": [*_doubled(node), *_awaited(node, folding)],
         "members": [
             {
                 "member": member.member,
@@ -109,16 +138,62 @@ def show(node: Node) -> dict[str, Any]:
                 "self": member.member == own,
                 "heard": None if member.heard is None else round(member.heard, 1),
                 "behind": member.behind,
+                "removed": member.removed,
+                "runs": member.runs,
             }
             for member in node.members()
         ],
     }
 
 
+def _doubled(node: Node) -> Iterator[str]:
+    """A warning for each name that two live nodes bear."""
+    for name, copies in sorted(node.doubled().items()):
+        same = ", and run on copies of one store" if copies else ""
+        yield (
+            f"Two live nodes are called {name!r}{same}: counts stay exact, but give each node "
+            "a NAME and a store of its own."
+        )
+
+
+def _awaited(node: Node, folding: Folding) -> Iterator[str]:
+    """A warning for each member that folding waits for longer than a restart would take it."""
+    for member, heard, silent, earlier_life in folding.waits_for:
+        if silent <= 2 * node.config.message_ttl:
+            continue
+        silence = f"not heard for {_time(silent)}"
+        if heard is None:
+            silence = f"not heard since this node started {_time(silent)} ago"
+        if earlier_life:
+            remedy = (
+                f"it is an earlier life of {name_of(member)}, whose store was lost or replaced. "
+                "If that store is gone for good"
+            )
+        else:
+            remedy = "start it, or if it is gone for good"
+        yield f"Folding waits for {member}, {silence}: {remedy}: flask cluster remove {member}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min" if seconds < 3600 else f"{seconds // 3600:.0f} h"
+
+
 def _check_origin() -> None:
     """Raise a `Problem` if a browser sends this for a page of another site."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise Problem(403, "Another site", "only a page of this node may ask for that")
+
+
+def _check_token(token: str) -> None:
+    """Raise a `Problem` unless the request bears the operator's token."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not given.strip():
+        raise Problem(401, "No token", "this is for the operator: send Authorization: Bearer TOKEN")
+    # A header comes as latin-1, whatever its bytes mean.
+    if not hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode()):
+        raise Problem(401, "Wrong token", "the token is not the ADMIN_TOKEN of this node")
 
 
 def _plain(text: str) -> Response:

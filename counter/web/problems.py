@@ -47,6 +47,8 @@ def answer(problem: Problem) -> Response:
     response.headers["Cache-Control"] = "no-store"
     if problem.status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
+    if problem.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if problem.status == 426:
         response.headers["Upgrade"] = "websocket"
     return response
