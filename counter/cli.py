@@ -45,7 +45,7 @@ def status(url: str) -> None:
         click.echo(f"warning: {warning}")
     rows = [("MEMBER", "STATE", "HEARD", "BEHIND", "VISITS", "RUNS")]
     for member in shown["members"]:
-        state = member["state"] if member["live"] else "gone"
+        state = member["state"] if member["live"] else "silent"
         if member["removed"]:
             state = "removed"
         behind = "-" if member["behind"] is None else str(member["behind"])
@@ -91,9 +91,9 @@ def remove(member: str, url: str, token: str | None, yes: bool) -> None:
 def _confirm(member: dict[str, Any]) -> None:
     click.echo(
         f"{member['member']}: {member['visits']} visits, last heard: {_heard(member)}\n"
-        "They stay counted; folding no longer waits for it. Given up is only what nobody but its\n"
-        "store holds of other runs whose own store was rolled back. If it ever starts again, it\n"
-        "is a member again, and nothing that it holds of its own visits is lost."
+        "They stay counted, and folding no longer waits for it. Given up is only what no store\n"
+        "but its own holds of other nodes' ended runs, because theirs was lost or rolled back.\n"
+        "If it starts again it is a member again, with all visits that its store holds of it."
     )
     try:
         click.confirm("Is it gone for good, and to be removed?", abort=True)
