@@ -140,13 +140,17 @@ def _ask(request: urllib.request.Request) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
             return _object(response)
+    except urllib.error.HTTPError as error:
+        # It is the answer too, with its connection.
+        with error:
+            if request.get_method() == "DELETE":
+                raise click.ClickException(_refusal(error)) from None
+            reason = error.reason
     except (OSError, ValueError, HTTPException) as error:
-        if request.get_method() == "DELETE" and isinstance(error, urllib.error.HTTPError):
-            raise click.ClickException(_refusal(error)) from None
-        reason = getattr(error, "reason", error)
-        raise click.ClickException(
-            f"no node answers at {request.full_url} ({reason}); name one with --url http://HOST:PORT"
-        ) from None
+        reason = str(getattr(error, "reason", error))
+    raise click.ClickException(
+        f"no node answers at {request.full_url} ({reason}); name one with --url http://HOST:PORT"
+    )
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:
