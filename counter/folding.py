@@ -50,10 +50,10 @@ class Agreement:
         """There is no agreement on anything: somebody is silent."""
         self._since.clear()
 
-    def lasted(self, vector: str, now: float) -> float:
-        """For how long there has been agreement on a vector; 0 if there is none."""
+    def lasted(self, vector: str, seconds: float, now: float) -> bool:
+        """Whether there has been agreement on a vector for so long."""
         known = self._since.get(vector)
-        return now - known[0] if known else 0.0
+        return known is not None and now - known[0] >= seconds
 
 
 class Fold:
@@ -68,10 +68,13 @@ class Fold:
         self.id = folded_of(member, mark)
         self.parts = tally.parts(member, mark)
         self._copies = [tally.vector(part) for part in self.parts]
+        self.in_doubt = False
+        """Whether the store may hold it already, complete, in the place of its parts."""
         self.restart()
 
-    def restart(self) -> None:
-        """Begin anew, because what was written may be lost."""
+    def restart(self, *, in_doubt: bool = False) -> None:
+        """Begin anew, because what was written may be lost, or, in doubt, be the whole of it."""
+        self.in_doubt = self.in_doubt or in_doubt
         self.vector = Vector()
         self._videos = self._each()
         self.complete = not self._copies

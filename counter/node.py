@@ -490,7 +490,7 @@ class Node:
     def _after(self, grew: Iterable[str]) -> None:
         """Pass on what a step brought: to the store and to the pages."""
         assert self.replica is not None
-        if self._flusher is not None and (self.replica.unsaved() or self.replica.overtaken):
+        if self._flusher is not None and self.replica.unsaved():
             self._flusher.wake()
         if grew:
             self.live.grew(grew)

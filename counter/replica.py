@@ -27,7 +27,7 @@ from counter.messages import (
     Standing,
     State,
 )
-from counter.peers import Peer, Peers
+from counter.peers import Peer, Peers, Word
 from counter.tally import MAX_COUNT, Tally
 
 _RUNS_A_REPORT = 300
@@ -213,25 +213,25 @@ class Replica:
         counts = dict(rows)
         if self._in_batch:
             counts[self.id] = counts.get(self.id, {}) | self._in_batch
-        drop: list[str] = []
-        ripe = self._unsaved_facts
-        if self._unsaved:
-            # What a store that forgot has of older vectors stays until it has the newer ones.
-            ripe = ripe - {member_of(vector) for vector in self._drop}
-        else:
-            drop, self._drop = list(self._drop), set()
-        facts = {member: self._fact(member) for member in ripe}
-        self._unsaved_facts = self._unsaved_facts - ripe
+        # What a store that forgot has of older vectors stays until it has the newer ones.
+        held = {member_of(vector) for vector in self._drop} if self._unsaved else set()
         fold = self._fold = self._fold or self._next_to_follow()
         if fold is not None:
-            # The store may have its new mark already, if it failed after it wrote.
-            facts.pop(fold.member, None)
-            self._unsaved_facts.add(fold.member)
             if limit > 0 and (staged := fold.step(limit)):
                 counts[fold.id] = staged
-            if fold.complete:
-                facts[fold.member] = self._fact(fold.member, fold.mark)
-                drop += fold.parts
+            # The store may have its new mark already, if it failed after it wrote.
+            held.add(fold.member)
+        facts = {member: self._fact(member) for member in self._unsaved_facts - held}
+        drop = [vector for vector in self._drop if member_of(vector) not in held]
+        if fold is not None and fold.id in self._drop:
+            # Left over from a fold that a crash cut short: gone before this one is written.
+            drop.append(fold.id)
+        self._unsaved_facts &= held
+        self._drop.difference_update(drop)
+        if fold is not None and fold.complete:
+            facts[fold.member] = self._fact(fold.member, fold.mark)
+            drop += fold.parts
+            self._unsaved_facts.discard(fold.member)
         return Batch(counts, self._in_batch, rows, facts, drop, bool(fold and fold.complete))
 
     def stored(self, batch: Batch) -> set[str]:
@@ -243,7 +243,6 @@ class Replica:
         if batch.folds and self._fold is not None:
             fold, self._fold = self._fold, None
             self._folded(fold)
-            self._unsaved_facts.discard(fold.member)
         return set(grew)
 
     def not_stored(self, batch: Batch) -> None:
@@ -253,9 +252,11 @@ class Replica:
         for vector, counts in batch.rows.items():
             self._unsaved.setdefault(vector, set()).update(counts)
         self._unsaved_facts.update(batch.facts)
-        self._drop.update(batch.drop if not batch.folds else ())
+        self._drop.update(vector for vector in batch.drop if not self.tally.current(vector))
         if self._fold is not None:
-            self._fold.restart()
+            self._fold.restart(in_doubt=batch.folds)
+            if self._fold.in_doubt:
+                self._drop.discard(self._fold.id)
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """The store lost something: all that is visible is to be written again.
@@ -270,7 +271,7 @@ class Replica:
         self._unsaved_facts = set(self.members)
 
     def unsaved(self) -> bool:
-        """Whether there is anything that the store does not hold, or to be folded in it."""
+        """Whether there is anything to be written: news, a fold, another run."""
         return bool(
             self._raised
             or self._unsaved
@@ -278,6 +279,7 @@ class Replica:
             or self._drop
             or self._fold
             or (self._follow and not self._loading)
+            or self.to_renew
         )
 
     @property
@@ -388,9 +390,8 @@ class Replica:
     def _heard_report(self, report: Report, peer: Peer, now: float, effects: Effects) -> None:
         peer.state = report.state
         for member, standing in report.members.items():
-            self._learn(member, max(standing.latest, standing.mark), standing.removed)
-            for run in standing.runs:
-                self._learn(member, run)
+            latest = max(standing.latest, standing.mark, *standing.runs)
+            self._learn(member, latest, standing.removed)
             word = peer.says(member, standing, now)
             if standing.mark > self._mark_heard(member):
                 self._follow[member] = standing.mark
@@ -499,7 +500,7 @@ class Replica:
                 else:
                     self._agreement.end(vector)
                 # Oldest first: none behind one that is not agreed upon.
-                if agreed is not None and self._agreement.lasted(vector, now) >= self._wait:
+                if agreed is not None and self._agreement.lasted(vector, self._wait, now):
                     agreed = run_of(vector)
                 else:
                     agreed = None
@@ -530,14 +531,18 @@ class Replica:
                 return False
             if now - word.at > self.peers.silence:
                 return False
-            if any(
-                run_of(other) < run_of(vector) and not self.tally.total(other)
-                for other in word.copies
-                if not is_folded(other)
-            ):
+            if self._names_older(word, vector):
                 return False
         heard = None if is_folded(vector) else self.peers.silent_for(vector, now)
         return heard is None or heard > self._message_ttl
+
+    def _names_older(self, word: Word, vector: str) -> bool:
+        """Whether there is a run before this one that was only heard of."""
+        return any(
+            run_of(other) < run_of(vector) and not self.tally.total(other)
+            for other in word.copies
+            if not is_folded(other)
+        )
 
     def _closed(self, member: str) -> list[str]:
         """The runs of a member that have ended for good and are not folded, oldest first."""
@@ -577,6 +582,7 @@ class Replica:
             self._unsaved.pop(part, None)
             self._repairs.pop(part, None)
             self._agreement.end(part)
+        self._drop.discard(fold.id)
         if self._follow.get(fold.member, "") <= fold.mark:
             self._follow.pop(fold.member, None)
 

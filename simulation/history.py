@@ -149,9 +149,9 @@ class Cluster:
             case "page":
                 self.look(step.other, node)
             case "network":
-                self.network.loss = self.choose.choice((0, 0.05, 0.3, 0.7))
-                self.network.repetition = self.choose.choice((0, 0.3))
-                self.network.delay = self.choose.choice((0.01, 0.3, 3.0))
+                self.network.loss = (0, 0.05, 0.3, 0.7)[step.one % 4]
+                self.network.repetition = (0, 0.3)[step.other % 2]
+                self.network.delay = (0.01, 0.3, 3.0)[int(much * 3)]
             case "split":
                 left = {n.address for n in self.nodes if self.choose.random() < 0.5}
                 for a in self.nodes:

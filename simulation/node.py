@@ -30,6 +30,8 @@ class Disk(MemoryStore):
     def __init__(self, oracle: Oracle) -> None:
         super().__init__()
         self.failure = ""
+        self.changes = 0
+        """How often its content has changed."""
         self._oracle = oracle
 
     def write(
@@ -44,6 +46,7 @@ class Disk(MemoryStore):
         if self.failure == "before":
             raise StoreDownError("the simulated disk fails")
         super().write(counts, facts=facts, drop=drop, heal=heal)
+        self.changes += bool(counts or facts or drop)
         self._oracle.written(counts)
         if self.failure == "after":
             raise StoreDownError("the simulated disk fails, and has written all the same")
@@ -55,6 +58,7 @@ class Disk(MemoryStore):
 
     def restore(self, copy: "Copy") -> None:
         """Become what it was when `copy` was made, under whoever has it open."""
+        self.changes += 1
         self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
         self.facts = dict(copy.facts)
         self.mark, self.store, self.name = copy.mark, copy.store, copy.name

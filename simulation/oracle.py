@@ -37,6 +37,7 @@ class Oracle:
         self._floor: dict[Entry, int] = {}
         self._shown: dict[str, dict[str, int]] = {}
         self._kept: dict[str, dict[Entry, int]] = {}
+        self._looked: dict[str, object] = {}
         self._ready: set[str] = set()
         self._rolled_back: set[str] = set()
         self._before: dict[Entry, int] = {}
@@ -78,6 +79,7 @@ class Oracle:
     def tampered(self, node: "Node") -> None:
         """Somebody changes the store of a node from outside."""
         self._kept.pop(node.address, None)
+        self._looked.pop(f"store of {node.address}", None)
         self._rolled_back.add(f"{node.name}~{node.disk.store}")
 
     def unknown(self, nodes: list["Node"]) -> None:
@@ -114,6 +116,10 @@ class Oracle:
 
     def look(self, address: str, replica: Replica, advertised: list[dict[str, int]]) -> None:
         """Look at a running node: monotone, honest, and nothing shown that no store holds."""
+        seen = (replica, replica.state, replica.tally.totals())
+        if self._looked.get(address) == seen:
+            return
+        self._looked[address] = seen
         tally, shown = replica.tally, self._shown.setdefault(address, {})
         videos: set[str] = set()
         for vector, counted in tally.vectors():
@@ -154,6 +160,10 @@ class Oracle:
 
     def look_at_store(self, node: "Node") -> None:
         """Look at a store: no count in it ever falls, unless somebody tampered with it."""
+        place = f"store of {node.address}"
+        if self._looked.get(place) == node.disk.changes:
+            return
+        self._looked[place] = node.disk.changes
         kept = self._kept.setdefault(node.address, {})
         holds = _content(node.disk.tally())
         for entry, count in kept.items():
@@ -187,6 +197,8 @@ class Oracle:
             replica = node.replica
             if replica is None or replica.state != "ready":
                 return f"{node.address} is not ready"
+            if replica.unflushed():
+                return f"{node.address} has visits that its store does not hold"
             holds = _content(replica.tally)
             for entry in self._floor.keys() | holds.keys():
                 least, most = self._floor.get(entry, 0), self._tried.get(entry, 0)

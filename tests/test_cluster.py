@@ -476,7 +476,7 @@ def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) 
     videos = {f"video-{number}": 1 for number in range(200_000)}
     store = SqliteStore(tmp_path / "first")
     opened = store.open("this test", lambda: "0" * 13)
-    store.begin(f"first~{opened.store}.{'0' * 23}")
+    store.begin(f"first~{opened.store}.{'0' * 23}", {})
     store.write({f"first~{opened.store}.{'0' * 23}": videos})
     store.close()
     # It hears a peer that has nothing from the first moment on.

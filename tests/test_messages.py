@@ -18,23 +18,37 @@ from counter.messages import (
     Envelope,
     RejectedError,
     Report,
+    Standing,
     decode,
     encode,
 )
 
 SENDER = "counter1~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns"
 OTHER = "counter2~07b1a0zz5k2vd.01m83kr3000000000000001"
+RUN, EARLIER = SENDER[-23:], "01m83kr0000000000000001"
+FOLDED = f"{OTHER[:-24]}@{EARLIER}"
 SENT = 1_795_417_705_423
 SECRET = "a secret of this cluster"
 
 BODIES: dict[str, Body] = {
     "delta": Delta({"cats": 7, "dogs": 2**53 - 1}, 2**53 + 6),
-    "report": Report("ready", {SENDER: 8, OTHER: 3}, {OTHER: 2**63 - 1}, {OTHER: "http://b:1"}),
+    "report": Report(
+        "ready",
+        {
+            SENDER[:-24]: Standing(RUN, "", "", (0, 0), {RUN: (8, None)}),
+            OTHER[:-24]: Standing(
+                RUN, EARLIER, EARLIER, (2**53 + 5, 17), {RUN: (2**63 - 1, 2**63 - 1)}
+            ),
+        },
+        {OTHER: "http://b:1"},
+    ),
     "ask for all": Ask(OTHER, [], 0),
+    "ask for what is folded": Ask(FOLDED, [], 0),
     "ask for what differs": Ask(OTHER, list(range(256)), 20_000),
     "answer": Answer(OTHER, {"cats": 1}, 77),
     "last answer": Answer(OTHER, {}, None),
 }
+STANDING = [RUN, "", "", [0, 0], {}]
 GOLDEN = json.loads((Path(__file__).parent / "vectors" / "messages.json").read_text())
 
 
@@ -78,8 +92,8 @@ def test_what_is_not_signed_with_the_secret_is_dropped() -> None:
 
 def test_other_versions_and_sizes_are_dropped() -> None:
     assert reason(b"") == "version"
-    assert reason(b"\x02\x00") == "version"
-    assert reason(b"\x01\x00" + b"x" * MAX_BYTES) == "size"
+    assert reason(b"\x01\x00") == "version"
+    assert reason(b"\x02\x00" + b"x" * MAX_BYTES) == "size"
 
 
 @pytest.mark.parametrize(
@@ -108,17 +122,26 @@ def test_other_versions_and_sizes_are_dropped() -> None:
         ["ask", OTHER + "\n", [], 0],
         ["ask", OTHER.upper(), [], 0],
         ["answer", OTHER, {"cats": 1}, "77"],
-        ["report", "asleep", {}, {}, {}],
-        ["report", "ready", {"nobody": 1}, {}, {}],
-        ["report", "ready", {}, {OTHER: -1}, {}],
-        ["report", "ready", {}, {}, {OTHER: "x" * 256}],
+        ["ask", OTHER.replace(".", "*"), [], 0],
+        ["report", "asleep", {}, {}],
+        ["report", "ready", {"nobody": STANDING}, {}],
+        ["report", "ready", {OTHER: STANDING}, {}],
+        ["report", "ready", {OTHER[:-24]: ["", "", "", [0, 0]]}, {}],
+        ["report", "ready", {OTHER[:-24]: ["never", "", "", [0, 0], {}]}, {}],
+        ["report", "ready", {OTHER[:-24]: ["", RUN + RUN, "", [0, 0], {}]}, {}],
+        ["report", "ready", {OTHER[:-24]: ["", "", "", [-1, 0], {}]}, {}],
+        ["report", "ready", {OTHER[:-24]: ["", "", "", [0, "x"], {}]}, {}],
+        ["report", "ready", {OTHER[:-24]: ["", "", "", [0, 0, 0], {}]}, {}],
+        ["report", "ready", {OTHER[:-24]: ["", "", "", [0, 0], {"": [0, 0]}]}, {}],
+        ["report", "ready", {OTHER[:-24]: ["", "", "", [0, 0], {RUN: [0, 2**63]}]}, {}],
+        ["report", "ready", {}, {OTHER: "x" * 256}],
         {"delta": 1},
         17,
         None,
     ],
 )
 def test_a_body_out_of_its_types_and_ranges_is_dropped(body: Any) -> None:
-    data = b"\x01\x00" + msgspec.msgpack.encode([SENDER, "", SENT, body])
+    data = b"\x02\x00" + msgspec.msgpack.encode([SENDER, "", SENT, body])
     assert reason(data) == "junk"
 
 
@@ -129,7 +152,7 @@ def test_text_that_is_not_utf8_is_dropped() -> None:
 
 @given(st.binary(max_size=300))
 def test_junk_is_dropped_whatever_it_is(junk: bytes) -> None:
-    assert reason(b"\x01\x00" + junk) == "junk"
+    assert reason(b"\x02\x00" + junk) == "junk"
 
 
 @given(st.binary(min_size=1, max_size=20), st.integers(0, 400))

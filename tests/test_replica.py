@@ -1,80 +1,23 @@
 """The protocol in virtual time: replicas on a network whose losses each test decides."""
 
 import random
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counter.messages import MAX_BYTES, Answer, Ask, Body, Delta, Envelope, Report, encode
-from counter.replica import Effects, Replica, encode_id, mint_run, mint_store
-from counter.tally import MAX_COUNT, Tally, bucket_of
+from counter.ids import encode_id, mint_run, mint_store, run_of
+from counter.messages import Answer, Body, Delta, Envelope, Report, Standing
+from counter.replica import Effects, Replica
+from counter.tally import MAX_COUNT, bucket_of
+from tests.protocol import Network
 
 
-class Network:
-    """Replicas, their stores (which never fail), and the messages between them."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.nodes: dict[str, Replica] = {}
-        self.sent: list[tuple[str, str, Body]] = []
-        self.lose: Callable[[str, str, Body], bool] = lambda _source, _target, _body: False
-
-    def node(self, name: str, *, has_peers: bool = True, run: int = 0) -> Replica:
-        store = encode_id(sum(map(ord, name)), 13)
-        replica = Replica(
-            f"{name}~{store}.{mint_run(run, '', 7)}",
-            Tally(),
-            self.now,
-            sync_interval=1.0,
-            join_timeout=5.0,
-            has_peers=has_peers,
-        )
-        self.nodes[name] = replica
-        return replica
-
-    def visit(self, replica: Replica, *videos: str) -> None:
-        for video in videos:
-            replica.visit(video)
-        replica.stored(replica.batch(1000))
-
-    def do(self, source: str, effects: Effects) -> None:
-        """Deliver at once and in order, with everything that follows from it."""
-        for body in effects.broadcast:
-            for target in list(self.nodes):
-                if target != source:
-                    self.deliver(source, target, body)
-        for target, body in effects.send:
-            self.deliver(source, target, body)
-
-    def deliver(self, source: str, target: str, body: Body) -> None:
-        self.sent.append((source, target, body))
-        if target not in self.nodes or self.lose(source, target, body):
-            return
-        envelope = Envelope(self.id_of(source), source, 0, body)
-        assert len(encode(envelope, "a secret")) <= MAX_BYTES
-        self.do(target, self.nodes[target].receive(envelope, self.now))
-
-    def id_of(self, name: str) -> str:
-        return self.nodes[name].id
-
-    def publish(self, name: str) -> None:
-        self.do(name, Effects(broadcast=list(self.nodes[name].publish())))
-
-    def second(self) -> None:
-        """A second passes: everybody publishes and reports."""
-        self.now += 1.0
-        for name in list(self.nodes):
-            self.publish(name)
-            self.do(name, self.nodes[name].sync(self.now))
-
-    def seconds(self, number: int) -> None:
-        for _ in range(number):
-            self.second()
-
-    def asks(self) -> list[tuple[str, str]]:
-        return [(source, target) for source, target, body in self.sent if isinstance(body, Ask)]
+def reported(replica: str, total: int) -> Report:
+    """A report of one live replica's total."""
+    run = run_of(replica)
+    standing = Standing(run, "", "", (0, 0), {run: (total, None)})
+    return Report("ready", {replica[: -len(run) - 1]: standing}, {})
 
 
 def state(replica: Replica) -> str:
@@ -108,7 +51,7 @@ def test_visits_during_a_flush_are_neither_lost_nor_doubled(network: Network) ->
     a.visit("cats")
     first = a.batch(10)
     a.visit("cats")
-    assert first.counts(a.id) == {a.id: {"cats": 1}}
+    assert first.counts == {a.id: {"cats": 1}}
     a.stored(first)
     assert a.counter("cats") == {a.member: 1}
     a.stored(a.batch(10))
@@ -123,7 +66,7 @@ def test_a_batch_that_failed_is_written_again_with_what_came_since(network: Netw
     a.visit("cats")
     a.not_stored(failed)
     again = a.batch(10)
-    assert again.counts(a.id) == {a.id: {"cats": 2, "dogs": 1}}
+    assert again.counts == {a.id: {"cats": 2, "dogs": 1}}
     a.stored(again)
     assert a.counter("cats") == {a.member: 2}
     assert a.publish() == [Delta({"cats": 2, "dogs": 1}, 3)]
@@ -136,11 +79,11 @@ def test_a_store_that_forgot_is_given_everything_again_in_bounded_batches(networ
     network.seconds(2)
     a.stored(a.batch(1000))
     assert not a.unsaved()
-    a.forgotten()
+    a.forgotten([], {})
     kept: dict[str, dict[str, int]] = {}
     while a.unsaved():
         batch = a.batch(7)
-        for replica, counts in batch.counts(a.id).items():
+        for replica, counts in batch.counts.items():
             assert len(counts) <= 7
             kept.setdefault(replica, {}).update(counts)
         a.stored(batch)
@@ -153,9 +96,9 @@ def test_what_peers_tell_is_for_the_store_too(network: Network) -> None:
     network.visit(b, "cats")
     network.second()
     failed = a.batch(10)
-    assert failed.counts(a.id) == {b.id: {"cats": 1}}
+    assert failed.counts == {b.id: {"cats": 1}}
     a.not_stored(failed)
-    assert a.batch(10).counts(a.id) == {b.id: {"cats": 1}}
+    assert a.batch(10).counts == {b.id: {"cats": 1}}
 
 
 def test_a_count_at_its_end_refuses_the_visit(network: Network) -> None:
@@ -297,7 +240,7 @@ def test_nobody_else_raises_a_live_replicas_vector(network: Network) -> None:
     network.seconds(2)
     network.visit(a, "cats")
     network.second()
-    for body in (Answer(a.id, {"cats": 100}, None), Report("ready", {a.id: 500}, {}, {})):
+    for body in (Answer(a.id, {"cats": 100}, None), reported(a.id, 500)):
         a.receive(Envelope(b.id, "b", 0, body), network.now)
     assert a.counter("cats") == {a.member: 1}
 
@@ -345,7 +288,7 @@ def test_a_node_that_hears_a_peer_waits_for_its_report(network: Network) -> None
     b.receive(envelope, network.now)
     b.sync(network.now)
     assert state(b) == "joining"
-    b.receive(Envelope(a.id, "a", 0, Report("ready", {a.id: 1}, {}, {})), network.now)
+    b.receive(Envelope(a.id, "a", 0, reported(a.id, 1)), network.now)
     assert state(b) == "ready"
 
 
@@ -392,7 +335,7 @@ def test_nodes_learn_of_each_other_from_reports(network: Network) -> None:
     network.lose = only_direct
     network.seconds(3)
     assert told == {("b", "c"), ("c", "b")}
-    assert {member.member for member in network.nodes["b"].members(network.now)} >= {a.member}
+    assert {member.member for member in network.nodes["b"].roll(network.now)} >= {a.member}
 
 
 def test_a_leaving_node_waits_for_a_live_peer_to_hold_its_visits(network: Network) -> None:
@@ -414,7 +357,7 @@ def test_a_leaving_node_waits_for_nobody_when_nobody_stays(network: Network) -> 
     network.seconds(2)
     network.visit(a, "cats")
     b.leave(network.now)
-    network.do("b", Effects(broadcast=[Report("leaving", {}, {}, {})]))
+    network.do("b", Effects(broadcast=[Report("leaving", {}, {})]))
     assert a.held(network.now)
     del network.nodes["b"]
     network.node("b")
@@ -428,10 +371,12 @@ def test_a_leaving_node_waits_for_nobody_when_nobody_stays(network: Network) -> 
 
 def test_members_are_those_heard_and_those_with_counts(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
-    a.loaded("old~0000000000001.00000000000000000000001", {"cats": 4})
+    old = "old~0000000000001.00000000000000000000001"
+    a.opened([old], {})
+    a.loaded(old, {"cats": 4})
     network.visit(b, "cats")
     network.seconds(2)
-    members = {member.member: member for member in a.members(network.now)}
+    members = {member.member: member for member in a.roll(network.now)}
     assert set(members) == {a.member, b.member, "old~0000000000001"}
     assert members[b.member].live
     assert members[b.member].behind == 0
@@ -439,7 +384,7 @@ def test_members_are_those_heard_and_those_with_counts(network: Network) -> None
     assert members["old~0000000000001"].visits == 4
     del network.nodes["b"]
     network.seconds(4)
-    assert not {member.member: member for member in a.members(network.now)}[b.member].live
+    assert not {member.member: member for member in a.roll(network.now)}[b.member].live
 
 
 def test_run_ids_sort_by_start_and_never_go_back() -> None:

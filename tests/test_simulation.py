@@ -4,15 +4,20 @@ Each fault here is a plausible mistake, put in the place of one part of a node. 
 must catch it soon: one that it does not catch means that it looks too little.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from counter.messages import Answer, Delta, Report
-from counter.replica import Batch, Effects, Peer, mint_run
+from counter.folding import Fold
+from counter.ids import is_folded, mint_run, replica_of
+from counter.messages import Answer, Delta, Standing
+from counter.peers import Peer
+from counter.replica import Batch, Effects
 from counter.store import Counts
-from counter.tally import Tally, Vector, member_of
+from counter.tally import Tally, Vector
 from simulation.history import History, Step, generate, run, shorten
 from simulation.node import Disk, Rules, SmallPages
 
@@ -52,50 +57,111 @@ class IgnoresTheTotal(SmallPages):
 
 
 class ForgetsRepairForAGoneNode(SmallPages):
-    def _compare(self, replica: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
-        if peer is self._peers.get(replica):
-            super()._compare(replica, total, peer, now, effects)
+    def _compare(self, vector: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
+        if peer is self.peers.get(vector):
+            super()._compare(vector, total, peer, now, effects)
 
 
 class LeavesOutTheContentHash(SmallPages):
-    def _report(self, now: float) -> Iterator[Report]:
-        for report in super()._report(now):
-            yield Report(report.state, report.totals, {}, report.peers)
+    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
+        for member, standing in super()._standings(now):
+            runs = {run: (total, None) for run, (total, _) in standing.runs.items()}
+            yield member, replace(standing, runs=runs)
 
 
 class HashesClosedVectorsOnly(SmallPages):
-    def _report(self, now: float) -> Iterator[Report]:
-        for report in super()._report(now):
-            closed = {
-                replica: digest
-                for replica, digest in report.digests.items()
-                if any(
-                    other > replica and member_of(other) == member_of(replica)
-                    for other in (*self.tally.totals(), *self._peers)
-                )
+    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
+        for member, standing in super()._standings(now):
+            runs = {
+                run: (total, digest if self.members.is_closed(replica_of(member, run)) else None)
+                for run, (total, digest) in standing.runs.items()
             }
-            yield Report(report.state, report.totals, closed, report.peers)
+            yield member, replace(standing, runs=runs)
 
 
 class StopsARepairAfterItsFirstPage(SmallPages):
     def _go_on(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
-        super()._go_on(Answer(answer.replica, answer.counts, None), peer, now, effects)
+        super()._go_on(Answer(answer.vector, answer.counts, None), peer, now, effects)
 
 
 class IsReadyTooEarly(SmallPages):
     def _become_ready(self, now: float) -> None:
-        if self._live(now) or now - self._started >= self._join_timeout:
+        if self.peers.live(now) or now - self._started >= self._join_timeout:
             self.state = "ready"
 
 
 class DoesNotLoadItsStore(SmallPages):
-    def loaded(self, replica: str, counts: Mapping[str, int]) -> set[str]:
+    def loaded(self, vector: str, counts: Mapping[str, int]) -> set[str]:
         return set()
 
 
 class DoesNotRewriteAStoreThatForgot(SmallPages):
-    def forgotten(self) -> None:
-        pass
+    def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
+        self._loading = True
+
+
+class FoldsWithoutEveryMembersWord(SmallPages):
+    def awaited(self, now: float) -> Iterator[str]:
+        return iter(())
+
+
+class FoldsWithoutTheWait(SmallPages):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._wait = 0.0
+
+
+class FoldsOutOfOrder(SmallPages):
+    """Folds a run that all agree upon, though there are older ones that they do not."""
+
+    def _closed(self, member: str) -> list[str]:
+        return super()._closed(member)[-1:]
+
+
+class TakesAFoldedVectorOverWhole(SmallPages):
+    def _next_to_follow(self) -> Fold | None:
+        fold = super()._next_to_follow()
+        if fold is not None:
+            self.tally.fold(fold.member, fold.mark, Vector())
+            fold = Fold(self.tally, fold.member, fold.mark)
+        return fold
+
+
+class FollowsAMarkWithoutItsOwnCopies(SmallPages):
+    """Joins by the larger count, but does not add up before."""
+
+    def _next_to_follow(self) -> Fold | None:
+        fold = super()._next_to_follow()
+        if fold is not None and len(fold.parts) > 1:
+            fold._copies = fold._copies[:1]
+            fold.restart()
+        return fold
+
+
+class DropsWhatIsFoldedBeforeThatIsStored(SmallPages):
+    def batch(self, limit: int) -> Batch:
+        batch = super().batch(limit)
+        if self._fold is not None and not self._fold.complete:
+            drop = [*batch.drop, *self._fold.parts]
+            return batch._replace(drop=drop)
+        return batch
+
+
+class CountsWhatIsFoldedAlready(Tally):
+    def current(self, vector: str) -> bool:
+        return not is_folded(vector) or super().current(vector)
+
+
+class GoesOnInAFoldedRun(SmallPages):
+    @property
+    def overtaken(self) -> bool:
+        return False
+
+
+class MovesVisitsThatTheStoreMayHold(SmallPages):
+    @property
+    def to_renew(self) -> bool:
+        return self.overtaken
 
 
 class NewerVector(Vector):
@@ -125,8 +191,8 @@ class AddsWhatIsToldTwice(Tally):
 
 
 class IgnoresTheFlushMark(Disk):
-    def write(self, counts: Counts, *, heal: bool = False) -> None:
-        super().write(counts, heal=True)
+    def write(self, counts: Counts, **more: Any) -> None:
+        super().write(counts, **(more | {"heal": True}))
 
 
 def reuse_the_run(now: int, latest: str, random: int) -> str:
@@ -149,11 +215,47 @@ FAULTS = {
     "takes the newer instead of the larger count": Rules(tally=TakesTheNewerCount),
     "adds what it is told": Rules(tally=AddsWhatIsToldTwice),
     "ignores the flush mark": Rules(disk=IgnoresTheFlushMark),
+    "folds without every member's word": Rules(replica=FoldsWithoutEveryMembersWord),
+    "folds without the wait": Rules(replica=FoldsWithoutTheWait),
+    "folds out of order": Rules(replica=FoldsOutOfOrder),
+    "takes a folded vector over whole": Rules(replica=TakesAFoldedVectorOverWhole),
+    "follows a mark without its own copies": Rules(replica=FollowsAMarkWithoutItsOwnCopies),
+    "drops what is folded before that is stored": Rules(
+        replica=DropsWhatIsFoldedBeforeThatIsStored
+    ),
+    "counts what is folded already": Rules(tally=CountsWhatIsFoldedAlready),
+    "goes on in a run that is folded": Rules(replica=GoesOnInAFoldedRun),
+    "moves visits that the store may hold": Rules(replica=MovesVisitsThatTheStoreMayHold),
 }
 
 
-A_MOMENT = 0.23
-"""Two ticks."""
+def then(seconds: float) -> Step:
+    """Time passes."""
+    return Step("pass", 0, 0, (seconds / 4.0) ** 0.5)
+
+
+def at(kind: str, node: int, much: float = 0.0) -> Step:
+    """Something happens at a node. A visit is one of the same video."""
+    return Step(kind, node, 0, much)
+
+
+def cut(*lines: tuple[int, int]) -> tuple[Step, ...]:
+    """Nothing gets from the one node to the other any more."""
+    return tuple(Step("one-way", one, other, 0.0) for one, other in lines)
+
+
+def dumb(*nodes: int) -> tuple[Step, ...]:
+    """Nothing gets from these nodes to anybody."""
+    return cut(*((one, other) for one in nodes for other in range(4) if other != one))
+
+
+def deaf(*nodes: int) -> tuple[Step, ...]:
+    """Nothing gets to these nodes."""
+    return cut(*((other, one) for one in nodes for other in range(4) if other != one))
+
+
+HEAL = Step("heal", 0, 0, 0.0)
+LOSSY = Step("network", 2, 0, 0.0)
 
 DIRECTED = {
     "two nodes hold different parts of a gone node's vector, with equal totals": History(
@@ -161,17 +263,146 @@ DIRECTED = {
         nodes=3,
         twins=False,
         steps=(
-            Step("pass", 0, 0, 0.6),
-            Step("one-way", 0, 2, 0),
-            Step("visit", 0, 0, 0),
-            Step("pass", 0, 0, A_MOMENT),
-            Step("heal", 0, 0, 0),
-            Step("one-way", 0, 1, 0),
-            Step("one-way", 2, 0, 0),
+            then(1.5),
+            *cut((0, 2)),
+            at("visit", 0),
+            then(0.2),
+            HEAL,
+            *cut((0, 1), (2, 0)),
             Step("visit", 0, 1, 0),
-            Step("pass", 0, 0, A_MOMENT),
-            Step("kill", 0, 0, 0),
-            Step("lose", 0, 0, 0),
+            then(0.2),
+            at("kill", 0),
+            at("lose", 0),
+        ),
+    ),
+    "a member that is down has what the writer has lost": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("copy", 0),
+            *cut((0, 1)),
+            at("visit", 0),
+            then(0.4),
+            at("kill", 2),
+            at("kill", 0),
+            at("roll back", 0),
+            at("start", 0),
+            HEAL,
+            then(1.0),
+            at("visit", 0),
+            then(1.0),
+            at("kill", 0),
+            at("start", 0),
+            *(then(4.0) for _ in range(6)),
+        ),
+    ),
+    "two members were given parts of what the writer lost, after they gave their word": History(
+        seed=4,
+        nodes=4,
+        twins=False,
+        steps=(
+            at("start", 3),
+            then(2.5),
+            at("visit", 0),
+            then(1.0),
+            at("copy", 0),
+            # What the first run counted last is only in its store,
+            *dumb(0),
+            *deaf(0),
+            at("visit", 0),
+            then(0.5),
+            at("kill", 0),
+            at("start", 0),
+            then(0.3),
+            HEAL,
+            *deaf(0),
+            at("visit", 0),
+            then(0.4),
+            *dumb(0),
+            # and so is what the second one did.
+            at("visit", 0),
+            then(0.5),
+            at("kill", 0),
+            HEAL,
+            then(4.0),
+            then(4.4),
+            # The words of 2 and 3 are a moment old when they are given more of it, by chance.
+            *cut((2, 1), (3, 1), (1, 2), (1, 3), (2, 3), (3, 2), (0, 1), (1, 0)),
+            LOSSY,
+            at("start", 0),
+            then(0.6),
+            at("kill", 0),
+            at("roll back", 0),
+            HEAL,
+            *cut((2, 1), (3, 1), (1, 2), (1, 3), (2, 3), (3, 2)),
+            *cut((0, 2), (0, 3), (2, 0), (3, 0)),
+            at("start", 0),
+            then(4.0),
+        ),
+    ),
+    "all agree upon the newest run, and two of them have more of an older one each": History(
+        seed=0,
+        nodes=4,
+        twins=False,
+        steps=(
+            at("start", 3),
+            then(2.5),
+            at("visit", 0),
+            then(1.0),
+            at("copy", 0),
+            *dumb(2),
+            *cut((0, 1), (0, 3)),
+            at("visit", 0),
+            then(0.4),
+            at("kill", 0),
+            at("roll back", 0),
+            HEAL,
+            *dumb(2),
+            at("start", 0),
+            then(0.3),
+            at("visit", 0),
+            then(0.6),
+            at("copy", 0),
+            *dumb(3),
+            *cut((0, 1), (0, 2)),
+            at("visit", 0),
+            then(0.4),
+            at("kill", 0),
+            at("roll back", 0, 0.9),
+            HEAL,
+            *dumb(2, 3),
+            at("start", 0),
+            then(0.3),
+            at("visit", 0),
+            then(0.6),
+            at("kill", 0),
+            at("start", 0),
+            HEAL,
+            *deaf(2, 3),
+            *(then(4.0) for _ in range(5)),
+        ),
+    ),
+    "a member is removed while the outcome of its last write is unknown": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(2.5),
+            *cut((0, 1)),
+            then(4.0),
+            at("fail", 0, 0.9),
+            at("visit", 0),
+            then(0.3),
+            at("remove", 1),
+            HEAL,
+            then(1.0),
+            at("repair", 0),
+            then(1.0),
+            at("kill", 0),
+            at("start", 0),
+            then(1.0),
         ),
     ),
 }

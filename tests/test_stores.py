@@ -45,6 +45,10 @@ def replica(run: int, member: str = f"counter1~{ID}") -> str:
     return f"{member}.{run:023}"
 
 
+def folded(mark: int) -> str:
+    return f"counter1~{ID}@{mark:023}"
+
+
 def others(how_many: int) -> Counts:
     """Counts of other members' replicas, with videos of every kind of id."""
     return {
@@ -199,7 +203,7 @@ def opened() -> Iterator[Callable[[Place], Store]]:
             store = place.store()
             stack.callback(store.close)
             store.open(f"holder of run {run}", lambda: ID)
-            store.begin(replica(run))
+            store.begin(replica(run), {})
             return store
 
         yield open_
@@ -239,8 +243,7 @@ def test_a_new_store_mints_an_id_and_keeps_it_and_the_name(place: Place) -> None
     store = place.store()
     first = store.open("one", lambda: ID)
     assert first.store == ID
-    assert first.latest_run == ""
-    store.begin(replica(1))
+    store.begin(replica(1), {})
     store.close()
     again = place.store()
     second = again.open("another", lambda: "0" * 13)
@@ -304,24 +307,48 @@ def test_loading_in_pieces_while_writes_go_on_misses_nothing(place: Place, opene
     assert seen[replica(3, "y~" + "2" * 13)] == {"cats": 5}
 
 
-def test_the_latest_run_is_the_newest_of_all_replicas(place: Place) -> None:
+def test_facts_and_vectors_are_known_after_close_and_reopen(place: Place) -> None:
     store = place.store()
     store.open("one", lambda: ID)
-    store.begin(replica(5))
-    store.write({replica(3): {"cats": 1}, replica(12, "a~" + "1" * 13): {"cats": 1}})
+    store.begin(replica(5), {"counter1": "a run that counted nothing"})
+    first = store.known()
+    store.write({replica(3): {"cats": 1}, folded(2): {"dogs": 1}}, facts={"other": "x"})
+    store.write({}, facts={"other": "y - ~", LONGEST: ""})
+    known = store.known()
     store.close()
-    assert (opened := store.open("one", lambda: ID)).latest_run == replica(12).rpartition(".")[2]
-    assert opened.store == ID
-    store.close()
-
-
-def test_a_run_that_counted_nothing_is_remembered_all_the_same(place: Place) -> None:
-    store = place.store()
+    assert first.facts == {"counter1": "a run that counted nothing"}
+    assert set(known.vectors) == {replica(3), folded(2)}
+    assert known.facts == {"counter1": "a run that counted nothing", "other": "y - ~", LONGEST: ""}
     store.open("one", lambda: ID)
-    store.begin(replica(5))
+    again = store.known()
     store.close()
-    assert store.open("one", lambda: ID).latest_run == replica(5).rpartition(".")[2]
-    store.close()
+    assert set(again.vectors) == set(known.vectors)
+    assert again.facts == known.facts
+
+
+def test_a_dropped_vector_is_gone_at_once_and_may_begin_anew(place: Place, opened: Open) -> None:
+    store = opened(place)
+    large = {f"video-{number}": 9 for number in range(9_000)}
+    store.write({replica(2): large, replica(3): {"cats": 1}, folded(4): {"dogs": 3}})
+    store.write({replica(2): {"mice": 1}}, drop=[replica(2), replica(3), "never~there"])
+    assert loaded(store) == {replica(2): {"mice": 1}, folded(4): {"dogs": 3}}
+    assert set(store.known().vectors) == {replica(2), folded(4)}
+    for number in range(10):
+        store.write({replica(2): {"video-5": number + 1}})
+    store.write({}, drop=[folded(4)])
+    assert reopened(place, store) == {replica(2): {"mice": 1, "video-5": 10}}
+
+
+def test_a_write_that_finds_another_mark_drops_nothing_and_keeps_no_fact(
+    place: Place, opened: Open
+) -> None:
+    store = opened(place)
+    store.write({replica(2): {"cats": 1}}, facts={"counter1": "x"})
+    put_mark(place, "somebody else's")
+    with pytest.raises(StoreForgotError):
+        store.write({}, facts={"counter1": "y"}, drop=[replica(2)])
+    assert loaded(store) == {replica(2): {"cats": 1}}
+    assert store.known().facts == {"counter1": "x"}
 
 
 def test_another_process_mark_is_found_and_nothing_is_written(place: Place, opened: Open) -> None:
@@ -445,7 +472,7 @@ def test_a_start_that_failed_half_way_is_made_again_at_once(place: Place) -> Non
     # Where `begin` fails with StoreDownError, both are tried again on the same object.
     store.open("me", lambda: ID)
     assert time.monotonic() - start < 1.0
-    store.begin(replica(1))
+    store.begin(replica(1), {})
     store.write({replica(1): {"cats": 1}})
     assert reopened(place, store) == {replica(1): {"cats": 1}}
 
@@ -464,11 +491,19 @@ from counter.store.sqlite import SqliteStore
 kind, *arguments = sys.argv[1:]
 store = RedisStore(*arguments) if kind == "redis" else SqliteStore(Path(arguments[0]))
 store.open("the one that will be killed", lambda: "7q2m9f2ck3x8a")
-store.begin("counter1~7q2m9f2ck3x8a." + "1" * 23)
+store.begin("counter1~7q2m9f2ck3x8a." + "1" * 23, {})
 number = 0
 while True:
     number += 1
-    store.write({"counter1~7q2m9f2ck3x8a." + "1" * 23: {"cats": number, "dogs": number}})
+    fold = "counter1~7q2m9f2ck3x8a@{:023}".format
+    store.write(
+        {
+            "counter1~7q2m9f2ck3x8a." + "1" * 23: {"cats": number, "dogs": number},
+            fold(number): {f"video-{other}": number for other in range(50)},
+        },
+        facts={"mark": str(number)},
+        drop=[fold(number - 1)],
+    )
     print(number, flush=True)
 """
 
@@ -487,10 +522,15 @@ def test_after_a_kill_in_mid_write_it_opens_within_patience_and_holds_whole_batc
     store, start = place.store(), time.monotonic()
     store.open("the next", lambda: "0" * 13)
     assert time.monotonic() - start < PATIENCE
-    [counts] = loaded(store).values()
+    whole, known = loaded(store), store.known()
     store.close()
+    counts = whole.pop("counter1~7q2m9f2ck3x8a." + "1" * 23)
+    number = counts["cats"]
     assert counts["cats"] == counts["dogs"]
-    assert acknowledged <= counts["cats"] <= acknowledged + 1
+    assert acknowledged <= number <= acknowledged + 1
+    # A fold is done or not done: its counts, its mark, and what it takes the place of.
+    assert whole == {folded(number): {f"video-{other}": number for other in range(50)}}
+    assert known.facts == {"mark": str(number)}
 
 
 # -- Redis
@@ -506,7 +546,7 @@ def own_redis(tmp_path: Path) -> Iterator[Redis]:
 def redis_store(uri: str, run: int = 1) -> RedisStore:
     store = RedisStore(uri, "counter1")
     store.open(f"holder of run {run}", lambda: ID)
-    store.begin(replica(run))
+    store.begin(replica(run), {})
     return store
 
 
@@ -569,7 +609,7 @@ def test_a_redis_that_is_down_is_waited_for(tmp_path: Path) -> None:
             store.open("me", lambda: ID)
         with server:
             store.open("me", lambda: ID)
-            store.begin(replica(1))
+            store.begin(replica(1), {})
             store.write({replica(1): {"cats": 1}})
 
 
@@ -676,7 +716,7 @@ def test_two_names_on_one_redis_do_not_see_each_other(own_redis: Redis) -> None:
     ):
         for store in (first, second):
             store.open("me", lambda: ID)
-            store.begin(replica(1))
+            store.begin(replica(1), {})
         first.write({replica(1): {"cats": 1}})
         second.write({replica(1): {"dogs": 1}})
         assert loaded(first) == {replica(1): {"cats": 1}}
@@ -685,12 +725,26 @@ def test_two_names_on_one_redis_do_not_see_each_other(own_redis: Redis) -> None:
 
 def test_a_redis_kept_by_another_version_is_refused(own_redis: Redis) -> None:
     with closing(redis.Redis.from_url(own_redis.uri)) as client:
-        client.hset("counter:counter1:store", "version", "2")
+        client.hset("counter:counter1:store", "version", "3")
     with (
         closing(RedisStore(own_redis.uri, "counter1")) as store,
-        pytest.raises(StoreRefusedError, match="format 2"),
+        pytest.raises(StoreRefusedError, match="format 3"),
     ):
         store.open("me", lambda: ID)
+
+
+def test_a_redis_of_format_1_is_taken_over(own_redis: Redis) -> None:
+    with closing(redis.Redis.from_url(own_redis.uri)) as client:
+        key = "counter:counter1:".__add__
+        client.hset(key("store"), mapping={"version": "1", "id": ID, "mark": "old", "name": "x"})
+        client.sadd(key("replicas"), replica(1))
+        client.hset(key(f"vector:{replica(1)}"), "cats", 3)
+        for _ in range(2):
+            with closing(redis_store(own_redis.uri, 2)) as store:
+                assert loaded(store) == {replica(1): {"cats": 3}}
+                assert store.known().vectors == [replica(1)]
+        assert client.hget(key("store"), "version") == b"2"
+        assert not client.exists(key("replicas"))
 
 
 # -- SQLite
@@ -699,7 +753,7 @@ def test_a_redis_kept_by_another_version_is_refused(own_redis: Redis) -> None:
 def sqlite_store(folder: Path, run: int = 1) -> SqliteStore:
     store = SqliteStore(folder)
     store.open(f"holder of run {run}", lambda: ID)
-    store.begin(replica(run))
+    store.begin(replica(run), {})
     return store
 
 
@@ -721,9 +775,48 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path)
 def test_a_database_kept_by_another_version_is_refused(tmp_path: Path) -> None:
     sqlite_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "counter.sqlite")) as db, db:
-        db.execute("UPDATE store SET value = '2' WHERE key = 'version'")
-    with pytest.raises(StoreRefusedError, match="format 2"):
+        db.execute("UPDATE store SET value = '3' WHERE key = 'version'")
+    with pytest.raises(StoreRefusedError, match="format 3"):
         SqliteStore(tmp_path).open("me", lambda: ID)
+
+
+def test_a_database_of_format_1_is_taken_over(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "counter.sqlite")) as db, db:
+        db.executescript(f"""
+            CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+            CREATE TABLE replicas (number INTEGER PRIMARY KEY, replica TEXT UNIQUE NOT NULL);
+            CREATE TABLE counts (
+                replica INTEGER NOT NULL, video TEXT NOT NULL, count INTEGER NOT NULL,
+                PRIMARY KEY (replica, video)
+            ) WITHOUT ROWID;
+            INSERT INTO store VALUES ('version', '1'), ('id', '{ID}'), ('name', 'counter1');
+            INSERT INTO replicas VALUES (1, '{replica(1)}');
+            INSERT INTO counts VALUES (1, 'cats', 3);
+        """)
+    for _ in range(2):
+        with closing(sqlite_store(tmp_path, 2)) as store:
+            store.write({replica(2): {"cats": 1}})
+            assert loaded(store) == {replica(1): {"cats": 3}, replica(2): {"cats": 1}}
+
+
+def test_the_rows_of_a_dropped_vector_are_deleted_bit_by_bit(tmp_path: Path) -> None:
+    large = {f"video-{number}": 9 for number in range(9_000)}
+    with (
+        closing(sqlite_store(tmp_path)) as store,
+        closing(sqlite3.connect(tmp_path / "counter.sqlite")) as db,
+    ):
+        store.write({replica(2): large, replica(3): large})
+
+        def rows() -> int:
+            return int(db.execute("SELECT count(*) FROM counts").fetchone()[0])
+
+        before = rows()
+        store.write({replica(1): {"cats": 1}}, drop=[replica(2), replica(3)])
+        assert 2_500 > before + 1 - rows() > 0
+        for _ in range(12):
+            store.write({})
+        assert rows() == 1
+        assert db.execute("SELECT vector FROM vectors").fetchall() == [(replica(1),)]
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nowhere", "/dev/null"])
@@ -770,7 +863,7 @@ from counter.store.sqlite import SqliteStore
 replica = "counter1~7q2m9f2ck3x8a." + "1" * 23
 store = SqliteStore(Path(sys.argv[1]))
 store.open("me", lambda: "7q2m9f2ck3x8a")
-store.begin(replica)
+store.begin(replica, {})
 store.write({replica: {"cats": 1}})
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 size = max(path.stat().st_size for path in Path(sys.argv[1]).iterdir())
@@ -863,7 +956,7 @@ def test_calls_that_block_go_through_the_offload_once_it_is_open(tmp_path: Path)
 
     with closing(SqliteStore(tmp_path, offload)) as store:
         store.open("me", lambda: ID)
-        store.begin(replica(1))
+        store.begin(replica(1), {})
         calls.clear()
         store.write({replica(1): {"cats": 1}})
         assert len(calls) == 1

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counter.folding import Fold
+from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.messages import VIDEO
-from counter.tally import BUCKETS, Leaders, Tally, Vector, member_of
+from counter.tally import BUCKETS, MAX_COUNT, Leaders, Tally, Vector
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "gcounter.json").read_text())
 RUN = ".01m83kr2yy3a0d1xw7bp3ns"
@@ -90,7 +92,7 @@ def merged(*histories: list[tuple[str, dict[str, int]]]) -> Tally:
 
 
 def shown(tally: Tally) -> dict[str, dict[str, int]]:
-    return {replica: dict(tally.vector(replica).counts) for replica, _ in tally.replicas()}
+    return {replica: dict(tally.vector(replica).counts) for replica, _ in tally.vectors()}
 
 
 @given(updates, updates)
@@ -186,5 +188,107 @@ def test_the_leaders_are_the_most_visited_videos(visits: list[tuple[int, int]]) 
     assert top == sorted(top, key=lambda video: (-counts[video], video))
 
 
-def test_a_members_id_is_its_replicas_id_without_the_run() -> None:
-    assert member_of("a.b-c~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns") == "a.b-c~7q2m9f2ck3x8a"
+def test_an_id_tells_what_it_is_of() -> None:
+    member, run = "a.b-c~7q2m9f2ck3x8a", "01m83kr2yy3a0d1xw7bp3ns"
+    for vector in (replica_of(member, run), folded_of(member, run)):
+        assert (member_of(vector), run_of(vector), name_of(vector)) == (member, run, "a.b-c")
+    assert is_folded(folded_of(member, run))
+    assert not is_folded(replica_of(member, run))
+
+
+# -- folding
+
+MEMBER, OTHER = "counter1~7q2m9f2ck3x8a", "counter2~07b1a0zz5k2vd"
+RUNS = [f"{number:023}" for number in range(1, 6)]
+
+runs = st.dictionaries(
+    st.sampled_from(RUNS),
+    st.dictionaries(st.sampled_from(["cats", "dogs", "mice"]), st.integers(1, 50), min_size=1),
+)
+
+
+def of_runs(member: str, counted: dict[str, dict[str, int]]) -> Tally:
+    tally = Tally()
+    for run, counts in counted.items():
+        tally.merge(replica_of(member, run), counts)
+    return tally
+
+
+def fold(tally: Tally, member: str, mark: str, pace: int = 1000) -> None:
+    folding = Fold(tally, member, mark)
+    while not folding.complete:
+        folding.step(pace)
+    tally.fold(member, mark, folding.vector)
+
+
+@given(runs, st.sampled_from(RUNS), st.integers(1, 4))
+def test_a_fold_changes_no_number_and_leaves_one_vector(
+    counted: dict[str, dict[str, int]], mark: str, pace: int
+) -> None:
+    tally = of_runs(MEMBER, counted)
+    tally.merge(replica_of(OTHER, RUNS[0]), {"cats": 7})
+    before = {video: tally.counter(video) for video in ("cats", "dogs", "mice")}
+    fold(tally, MEMBER, mark, pace)
+    assert {video: tally.counter(video) for video in before} == before
+    assert all(tally.visits(video) == sum(before[video].values()) for video in before)
+    left = [vector for vector, _ in tally.vectors() if member_of(vector) == MEMBER]
+    assert [vector for vector in left if run_of(vector) <= mark] in ([], [folded_of(MEMBER, mark)])
+    assert tally.total(folded_of(MEMBER, mark)) == sum(
+        sum(counts.values()) for run, counts in counted.items() if run <= mark
+    )
+
+
+@given(runs, st.sampled_from(RUNS), st.sampled_from(RUNS))
+def test_folding_bit_by_bit_is_folding_at_once(
+    counted: dict[str, dict[str, int]], first: str, last: str
+) -> None:
+    once, twice = of_runs(MEMBER, counted), of_runs(MEMBER, counted)
+    fold(once, MEMBER, max(first, last))
+    fold(twice, MEMBER, min(first, last))
+    fold(twice, MEMBER, max(first, last))
+    assert shown(once) == shown(twice)
+
+
+@given(runs, st.sampled_from(RUNS), st.data())
+def test_copies_that_missed_something_are_joined_without_loss_or_doubling(
+    counted: dict[str, dict[str, int]], mark: str, data: st.DataObject
+) -> None:
+    """One copy is whole; the other missed anything, and follows to the mark of the first."""
+    whole = of_runs(MEMBER, counted)
+    truth = {video: whole.counter(video) for video in ("cats", "dogs", "mice")}
+    partial = of_runs(
+        MEMBER,
+        {
+            run: {video: data.draw(st.integers(1, count)) for video, count in counts.items()}
+            for run, counts in counted.items()
+            if data.draw(st.booleans())
+        },
+    )
+    for tally in (whole, partial):
+        fold(tally, MEMBER, mark)
+    for name, counts in shown(whole).items():
+        partial.merge(name, counts)
+    for name, counts in shown(partial).items():
+        whole.merge(name, counts)
+    assert shown(whole) == shown(partial)
+    assert {video: whole.counter(video) for video in truth} == truth
+
+
+def test_what_is_older_than_the_mark_is_ignored() -> None:
+    tally = of_runs(MEMBER, {RUNS[0]: {"cats": 3}, RUNS[1]: {"cats": 4}, RUNS[2]: {"cats": 5}})
+    fold(tally, MEMBER, RUNS[1])
+    assert tally.merge(replica_of(MEMBER, RUNS[0]), {"cats": 100}) == {}
+    assert tally.merge(replica_of(MEMBER, RUNS[1]), {"dogs": 1}) == {}
+    assert tally.merge(folded_of(MEMBER, RUNS[0]), {"cats": 100}) == {}
+    assert tally.merge(folded_of(MEMBER, RUNS[2]), {"cats": 100}) == {}
+    assert tally.counter("cats") == {MEMBER: 12}
+    assert tally.merge(folded_of(MEMBER, RUNS[1]), {"cats": 8}) == {"cats": 1}
+    assert tally.merge(replica_of(MEMBER, RUNS[2]), {"cats": 6}) == {"cats": 1}
+    assert tally.counter("cats") == {MEMBER: 14}
+    assert tally.top(1) == ["cats"]
+
+
+def test_a_fold_stays_within_what_a_count_may_be() -> None:
+    tally = of_runs(MEMBER, {RUNS[0]: {"cats": MAX_COUNT}, RUNS[1]: {"cats": MAX_COUNT}})
+    fold(tally, MEMBER, RUNS[1])
+    assert tally.count(folded_of(MEMBER, RUNS[1]), "cats") == MAX_COUNT

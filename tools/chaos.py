@@ -1,59 +1,59 @@
 """`make chaos`: real processes under load and faults, and the books that must balance.
 
-Three nodes with nginx in front, on a full mesh and then over RabbitMQ, one of the nodes with the
-other kind of store. The load that must be exact goes to the nodes directly; what goes through
-nginx is checked against acknowledged ≤ counted ≤ tried. Faults come one after another, chosen by
-a seed; between them the nodes have to agree.
+Three nodes with nginx in front, first on a full mesh, then over RabbitMQ; each time some of them
+keep their counts in SQLite and some in Redis. The load that must be exact goes to the nodes
+directly; what goes through nginx is checked against acknowledged ≤ counted ≤ tried. Faults come
+one after another, chosen by a seed, and every few of them the nodes have to agree.
 """
 
 import argparse
 import random
-import resource
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import islice
 from pathlib import Path
 
-from tools.line import Line
-from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
+from tools.faults import CLUSTERS, Cluster
 from tools.terminal import say
-from tools.visitors import Books, Client, Traffic, counted, fetch, until
+from tools.visitors import Books, Traffic, fetch
 
 VIDEOS = 40
-CLUSTERS = {
-    "full mesh": ("sqlite", "redis", "sqlite"),
-    "RabbitMQ": ("redis", "sqlite", "redis"),
+FAULTS_A_ROUND = 6
+SHARES = {"mesh": 0.4, "rabbitmq": 0.6}
+"""How much of the time each cluster gets: there is more that can befall the second."""
+KILLS = {
+    "node killed": 3,
+    "node killed, and again while it starts": 2,
+    "all nodes killed": 1,
 }
-HEALED = 30.0
-"""Seconds within which the nodes must agree after a fault is over."""
+"""How often each of the faults that kill nodes comes, in comparison."""
+FOLDED = 30.0
+"""Seconds within which the runs of killed nodes are to be folded, once all is quiet."""
 
 
 @dataclass
-class Account:
-    """What happened, over all clusters."""
+class Sum:
+    """What became of visits, over all clusters."""
 
-    faults: Counter[str] = field(default_factory=Counter)
     tried: int = 0
-    acknowledged: int = 0
-    unanswered: int = 0
     refused: int = 0
+    unanswered: int = 0
+    acknowledged: int = 0
     counted: int = 0
     lost: int = 0
     doubled: int = 0
-    longest: float = 0.0
 
     def add(self, books: Books, shown: dict[str, int]) -> None:
-        """Add a cluster's books, and what its nodes show in the end."""
+        """Add a cluster's books, and what its nodes show."""
         self.tried += books.tried.total()
-        self.acknowledged += books.acknowledged.total()
-        self.unanswered += books.unknown.total()
         self.refused += books.refused.total()
+        self.unanswered += books.unknown.total()
+        self.acknowledged += books.acknowledged.total()
         for video in books.tried:
             least = books.acknowledged[video]
             most = least + books.unknown[video]
@@ -62,191 +62,130 @@ class Account:
             self.lost += max(0, least - number)
             self.doubled += max(0, number - most)
 
+
+@dataclass
+class Account:
+    """What happened, over all clusters."""
+
+    seconds: float = 0.0
+    clusters: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    killed_meanwhile: int = 0
+    overflowed: int = 0
+    unclean: int = 0
+    complaints: int = 0
+    exact: Sum = field(default_factory=Sum)
+    balanced: Sum = field(default_factory=Sum)
+    in_turn: Counter[int] = field(default_factory=Counter)
+    longest_ready: float = 0.0
+    longest: float = 0.0
+    closed_runs: int | None = None
+    closed_runs_left: int | None = None
+
+    @property
+    def lost(self) -> int:
+        """Visits that were acknowledged and are not counted."""
+        return self.exact.lost + self.balanced.lost
+
+    @property
+    def doubled(self) -> int:
+        """Visits that are counted and cannot have been made so often."""
+        return self.exact.doubled + self.balanced.doubled
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing was lost or doubled, and no node failed at anything else."""
+        return self.lost == self.doubled == self.unclean == self.complaints == 0
+
+    def add(self, cluster: Cluster) -> None:
+        """Add the books of a cluster at rest."""
+        shown = cluster.shown()
+        self.exact.add(cluster.exact, shown)
+        self.balanced.add(cluster.balanced, shown)
+        self.clusters.append(cluster.transport)
+        self.kills += cluster.kills
+        self.killed_meanwhile += cluster.killed_meanwhile
+        self.overflowed += cluster.overflowed
+        self.unclean += len(cluster.unclean)
+        complaints = cluster.complaints()
+        self.complaints += len(complaints)
+        if complaints:
+            say("\n".join(complaints[:10]))
+        self.in_turn += cluster.in_turn
+
+    def see_closed_runs(self, cluster: Cluster) -> None:
+        """Remember the most runs that were ever waiting to be folded."""
+        self.closed_runs = _most(self.closed_runs, cluster.closed_runs())
+
     def table(self) -> str:
         """The account in lines."""
-        rows = [(f"  {fault}", str(times)) for fault, times in sorted(self.faults.items())]
-        rows = [("faults", str(self.faults.total())), *rows]
-        rows += [
-            ("visits tried", f"{self.tried:,}"),
-            ("refused (503, not counted)", f"{self.refused:,}"),
-            ("without a yes or no (may count)", f"{self.unanswered:,}"),
-            ("acknowledged", f"{self.acknowledged:,}"),
-            ("counted", f"{self.counted:,}"),
-            ("lost", f"{self.lost:,}"),
-            ("doubled", f"{self.doubled:,}"),
-            ("longest time to agree", f"{self.longest:.2f} s"),
+        stores = sorted({(kind, store) for kind in self.clusters for store in CLUSTERS[kind]})
+        ran = ", ".join(f"{transport} + {store}" for transport, store in stores)
+        faults = [(f"  {fault}", str(times)) for fault, times in sorted(self.faults.items())]
+        rate = self.kills / self.seconds * 60 if self.seconds else 0.0
+        columns = [
+            ("visits tried", "tried"),
+            ("refused (503 or nobody there: not counted)", "refused"),
+            ("answered neither yes nor no (may count)", "unanswered"),
+            ("acknowledged", "acknowledged"),
+            ("counted", "counted"),
+            ("lost", "lost"),
+            ("doubled", "doubled"),
         ]
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:{width}}  {value:>10}" for name, value in rows)
+        visits = [
+            (name, f"{getattr(self.exact, key):,}", f"{getattr(self.balanced, key):,}")
+            for name, key in columns
+        ]
+        rows: list[Sequence[str]] = [
+            ("faults", str(self.faults.total())),
+            *faults,
+            ("node kills (kill -9)", str(self.kills), f"{rate:.1f} a minute"),
+            ("  of these while another fault lasted", str(self.killed_meanwhile)),
+            ("messages dropped by full queues of the broker", f"{self.overflowed:,}"),
+            ("SIGTERM that did not end with status 0", str(self.unclean)),
+            ("tracebacks and dead threads in the nodes' logs", str(self.complaints)),
+            (),
+            ("", "to a node", "through nginx"),
+            *visits,
+            *self._in_turn(),
+            (),
+            ("longest time until every node was ready", f"{self.longest_ready:.2f} s"),
+            ("longest time to agree, once they were", f"{self.longest:.2f} s"),
+            ("most closed runs, not yet folded", _shown(self.closed_runs)),
+            ("closed runs in the end", _shown(self.closed_runs_left)),
+        ]
+        width = max(len(row[0]) for row in rows if row)
+        lines = [
+            "".join([f"{row[0]:{width}}", *(f"{c:>15}" for c in row[1:])]) for row in rows if row
+        ]
+        return "\n".join([f"nodes: {ran}; {self.seconds:.0f} s under load", *lines])
+
+    def _in_turn(self) -> Iterator[Sequence[str]]:
+        if not self.in_turn:
+            return
+        yield "  while every node got SIGTERM in turn", "", f"{self.in_turn.total():,}"
+        for status, times in sorted(self.in_turn.items()):
+            yield f"    {status or 'no answer'}", "", f"{times:,}"
 
 
-class Cluster:
-    """Three nodes and what they stand on, and the faults that can befall them."""
+def run(seconds: float, seed: int, kinds: Sequence[str] = tuple(CLUSTERS)) -> Account:
+    """Run clusters of these kinds for so many seconds in all, and return what happened.
 
-    def __init__(self, folder: Path, kind: str, choose: random.Random, stack: ExitStack) -> None:
-        self.choose = choose
-        self.books = Books()
-        self.redis = stack.enter_context(Redis(folder / "redis"))
-        self.broker: RabbitMQ | None = None
-        settings = {"DRAIN_TIME": "0.5"}
-        ports = [free_port() for _ in range(3)]
-        if kind == "RabbitMQ":
-            self.broker = stack.enter_context(RabbitMQ(folder / "rabbitmq"))
-            # Each node has a line of its own to it.
-            self.lines = [stack.enter_context(Line(self.broker.port)) for _ in ports]
-        else:
-            settings["PEERS"] = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-        self.nodes: list[Node] = []
-        for number, (port, store) in enumerate(zip(ports, CLUSTERS[kind], strict=True), 1):
-            own = dict(settings)
-            if store == "redis":
-                own["REDIS_URI"] = self.redis.uri
-            if self.broker is not None:
-                line = self.lines[number - 1]
-                own["AMQP_URI"] = self.broker.uri.replace(f":{self.broker.port}/", f":{line.port}/")
-            node = Node(folder / f"counter{number}", f"counter{number}", port, own)
-            self.nodes.append(stack.enter_context(node))
-        backends = [f"127.0.0.1:{port}" for port in ports]
-        self.nginx = stack.enter_context(Nginx(folder / "nginx", backends))
-        self.urls = [node.url for node in self.nodes]
-        for node in self.nodes:
-            node.wait_ready()
-        self.faults: dict[str, Callable[[], None]] = {
-            "node killed": self.kill_node,
-            "node killed twice": self.kill_node_twice,
-            "node stopped by SIGTERM": self.stop_node,
-            "node frozen for a while": self.freeze_node,
-            "all nodes killed": self.kill_all,
-            "disk full under SQLite": self.fill_disk,
-            "Redis killed": self.kill_redis,
-            "Redis emptied": self.empty_redis,
-        }
-        if self.broker is not None:
-            self.faults["broker killed"] = self.kill_broker
-            self.faults["broker frozen for a while"] = self.freeze_broker
-            self.faults["line to the broker cut"] = self.cut_line
-            self.faults["line to the broker held"] = self.hold_line
-
-    # -- faults; each ends with everything running again
-
-    def kill_node(self) -> None:
-        node = self.choose.choice(self.nodes)
-        node.kill()
-        node.start()
-
-    def kill_node_twice(self) -> None:
-        node = self.choose.choice(self.nodes)
-        node.kill()
-        node.launch()
-        time.sleep(self.choose.random())  # anywhere in its start
-        node.kill()
-        node.start()
-
-    def stop_node(self) -> None:
-        node = self.choose.choice(self.nodes)
-        node.stop()
-        node.start()
-
-    def freeze_node(self) -> None:
-        node = self.choose.choice(self.nodes)
-        node.pause()
-        time.sleep(1 + 4 * self.choose.random())  # shorter and longer than a lease
-        node.resume()
-
-    def kill_all(self) -> None:
-        for node in self.nodes:
-            node.kill()
-        for node in self.nodes:
-            node.start()
-
-    def kill_redis(self) -> None:
-        self.redis.kill()
-        time.sleep(2 * self.choose.random())
-        self.redis.start()
-
-    def empty_redis(self) -> None:
-        self._ask_redis("FLUSHALL")
-        # A kill before the nodes noticed would lose what nobody else had heard, as it must.
-        for node in self.nodes:
-            if "REDIS_URI" in node.settings:
-                key = f"counter:{node.name}:store"
-                until(partial(self._redis_has, key), HEALED, f"{node.name} heals its store")
-
-    def _redis_has(self, key: str) -> bool:
-        return self._ask_redis(f"EXISTS {key}") == b":1\r\n"
-
-    def _ask_redis(self, command: str) -> bytes:
-        with socket.create_connection(("127.0.0.1", self.redis.port), 2) as connection:
-            connection.sendall(command.encode() + b"\r\n")
-            return connection.recv(16)
-
-    def kill_broker(self) -> None:
-        assert self.broker is not None
-        self.broker.kill()
-        self.broker.start()
-
-    def freeze_broker(self) -> None:
-        assert self.broker is not None
-        self.broker.pause()
-        time.sleep(1 + 5 * self.choose.random())
-        self.broker.resume()
-
-    def cut_line(self) -> None:
-        line = self.choose.choice(self.lines)
-        line.cut()
-        time.sleep(1 + 3 * self.choose.random())
-        line.heal()
-
-    def hold_line(self) -> None:
-        line = self.choose.choice(self.lines)
-        line.hold()
-        time.sleep(1 + 4 * self.choose.random())
-        line.heal()
-
-    def fill_disk(self) -> None:
-        """No file of the node can grow any more, which is what SQLite sees of a full disk."""
-        node = self.choose.choice([n for n in self.nodes if "REDIS_URI" not in n.settings])
-        before = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in node.processes()]
-        for pid, (_, hard) in before:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
-        time.sleep(1 + 2 * self.choose.random())
-        for pid, limits in before:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
-
-    # -- what must be true
-
-    def healthy(self) -> bool:
-        """Every node is ready, and its store takes writes."""
-        for url in self.urls:
-            with Client(url, 5) as client:
-                if client.get("/readyz")[0] != 200 or not client.json("/cluster")["store"]["up"]:
-                    return False
-        return True
-
-    def agree(self) -> float:
-        """Wait until all nodes show the same while visits rest; return how long that took."""
-        videos = sorted(self.books.tried)
-
-        def same() -> bool:
-            shown = [counted(url, videos) for url in self.urls]
-            return self.healthy() and all(other == shown[0] for other in shown)
-
-        try:
-            return until(same, HEALED, "the nodes agree")
-        except AssertionError:
-            self.explain(videos)
-            raise
-
-    def explain(self, videos: list[str]) -> None:
-        """Say what keeps the nodes from agreeing."""
-        for node in self.nodes:
-            with Client(node.url, 5) as client:
-                say(f"{node.name}: {client.get('/cluster')[1].decode()}")
-            say(node.tail(20))
-        for video in videos:
-            counters = [fetch(url, f"/count/{video}?stale=1")["counts"] for url in self.urls]
-            if any(counter != counters[0] for counter in counters):
-                say(f"{video}: {counters}")
+    Starting them takes some more. Raises AssertionError if the nodes do not agree.
+    """
+    account = Account()
+    choose = random.Random(seed)
+    shares = sum(SHARES[kind] for kind in kinds)
+    for kind in kinds:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+            say(f"starting three nodes: {kind} with {', '.join(CLUSTERS[kind])} ...")
+            cluster = Cluster(Path(folder), kind, choose, stack)
+            _disturb(cluster, seconds * SHARES[kind] / shares, choose, account)
+            _fold(cluster, account)
+            account.add(cluster)
+    return account
 
 
 def main() -> int:
@@ -256,44 +195,102 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="chooses the faults (1)")
     parser.add_argument("--only", choices=CLUSTERS, help="one of the clusters instead of both")
     asked = parser.parse_args()
-    account = Account()
-    choose = random.Random(asked.seed)
-    kinds = [asked.only] if asked.only else list(CLUSTERS)
-    for kind in kinds:
-        with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
-            say(f"starting three nodes: {kind} ...")
-            cluster = Cluster(Path(folder), kind, choose, stack)
-            _disturb(cluster, asked.seconds / len(kinds), choose, account)
-            account.add(cluster.books, counted(cluster.urls[0], sorted(cluster.books.tried)))
+    account = run(asked.seconds, asked.seed, [asked.only] if asked.only else list(CLUSTERS))
     say(account.table())
-    return 0 if account.lost == account.doubled == 0 else 1
+    return 0 if account.right else 1
 
 
 def _disturb(cluster: Cluster, seconds: float, choose: random.Random, account: Account) -> None:
-    deadline = time.monotonic() + seconds
+    start = time.monotonic()
+    deadline = start + seconds
+    faults = _faults(cluster, choose, account)
+    right = True
     while time.monotonic() < deadline:
+        happened = []
         seed = choose.randrange(2**32)
         direct = Traffic(
-            cluster.urls, cluster.books, videos=VIDEOS, visitors=9, pause=0.005, seed=seed
+            cluster.urls, cluster.exact, videos=VIDEOS, visitors=9, pause=0.005, seed=seed
         )
         balanced = Traffic(
-            [cluster.nginx.url], cluster.books, videos=VIDEOS, visitors=3, pause=0.01, seed=seed + 1
+            [cluster.nginx.url],
+            cluster.balanced,
+            videos=VIDEOS,
+            visitors=3,
+            pause=0.01,
+            seed=seed + 1,
+            prefix="balanced",
         )
         with direct, balanced:
-            for _ in range(3):
-                fault = choose.choice(list(cluster.faults))
-                cluster.faults[fault]()
+            for fault, befall in islice(faults, FAULTS_A_ROUND):
+                began = time.monotonic()
+                what = befall()
                 account.faults[fault] += 1
+                happened.append(f"{fault} {what}".strip() + f" {time.monotonic() - began:.1f} s")
                 direct.more(30)
-            until(cluster.healthy, HEALED, "every node is ready, and its store is up")
+                if time.monotonic() > deadline:
+                    break
+            ready = cluster.until_healthy()
+            account.longest_ready = max(account.longest_ready, ready)
         took = cluster.agree()
         account.longest = max(account.longest, took)
-        left = max(0.0, deadline - time.monotonic())
+        account.see_closed_runs(cluster)
         say(
-            f"{account.faults.total()} faults, {cluster.books.acknowledged.total():,} visits, "
-            f"agreed after {took:.2f} s; {left:.0f} s left"
+            f"{time.monotonic() - start:3.0f} s: {'; '.join(happened)}; agreed after {took:.2f} s,"
+            f" {cluster.kills} kills, {cluster.exact.acknowledged.total():,} visits"
         )
+        right = right and _check(cluster)
+    account.seconds += time.monotonic() - start
+
+
+def _faults(
+    cluster: Cluster, choose: random.Random, account: Account
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Kills and other faults in turn; of the others, each once before any comes again."""
+    others: list[str] = []
+    while True:
+        if not others:
+            others = choose.sample(list(cluster.other_faults), len(cluster.other_faults))
+            # A short run is to see all of them: those that no cluster had come first.
+            others.sort(key=lambda fault: account.faults[fault] == 0)
+        other = others.pop()
+        yield other, cluster.other_faults[other]
+        (kill,) = choose.choices(list(KILLS), list(KILLS.values()))
+        yield kill, cluster.kill_faults[kill]
+
+
+def _check(cluster: Cluster) -> bool:
+    """Whether the books balance; say what is wrong at once, while the log still tells why."""
+    shown, right = cluster.shown(), True
+    for books in (cluster.exact, cluster.balanced):
+        try:
+            books.check(shown)
+        except AssertionError as error:
+            right = False
+            video = str(error).partition(":")[0]
+            say(f"WRONG: {error}; {fetch(cluster.urls[0], f'/count/{video}')['counts']}")
+    if not right:
+        cluster.explain()
+    return right
+
+
+def _fold(cluster: Cluster, account: Account) -> None:
+    """Give the nodes time to fold ended runs, which must not change any number."""
+    left = cluster.closed_runs()
+    deadline = time.monotonic() + FOLDED
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left = cluster.closed_runs()
+    account.closed_runs_left = _most(account.closed_runs_left, left)
+    cluster.agree()
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    known = [runs for runs in (one, other) if runs is not None]
+    return max(known, default=None)
+
+
+def _shown(number: int | None) -> str:
+    return "n/a" if number is None else str(number)
 
 
 if __name__ == "__main__":

@@ -456,6 +456,25 @@ class RabbitMQ(Server):
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
+    def control(self, *arguments: str, timeout: float = 60) -> str:
+        """Return what rabbitmqctl prints; the broker must be up. Raises `StartError`."""
+        program = find("/usr/lib/rabbitmq/bin/rabbitmqctl") or "rabbitmqctl"
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        try:
+            done = subprocess.run(
+                [program, *arguments],
+                env=inherited | self.environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StartError(f"rabbitmqctl {arguments[0]}: {error}") from error
+        if done.returncode:
+            raise StartError(f"rabbitmqctl {arguments[0]}: {done.stderr or done.stdout}")
+        return done.stdout
+
     def answers(self) -> bool:
         # The broker opens with Connection.Start, in a method frame (type 1).
         return _exchange(self.port, b"AMQP\x00\x00\x09\x01").startswith(b"\x01")

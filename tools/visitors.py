@@ -91,7 +91,8 @@ class Client:
 class Traffic:
     """Concurrent visitors, each at one of the urls, until `stop` or a number of visits.
 
-    `pause` seconds between two visits of one visitor bound the rate.
+    `pause` seconds between two visits of one visitor bound the rate. The videos are named
+    `prefix` and a number.
     """
 
     def __init__(
@@ -104,12 +105,13 @@ class Traffic:
         visits: int | None = None,
         pause: float = 0.0,
         seed: int = 1,
+        prefix: str = "video",
     ) -> None:
         self.books = books
         self._stop = threading.Event()
         self._left = visits
         self._lock = threading.Lock()
-        self._videos, self._pause = videos, pause
+        self._videos, self._pause, self._prefix = videos, pause, prefix
         self._threads = [
             threading.Thread(
                 target=self._run,
@@ -152,7 +154,7 @@ class Traffic:
     def _run(self, url: str, choose: random.Random) -> None:
         client = Client(url)
         while self._next():
-            video = f"video-{choose.randrange(self._videos)}"
+            video = f"{self._prefix}-{choose.randrange(self._videos)}"
             try:
                 status: int | None = client.get(f"/video/{video}")[0]
             except ConnectionRefusedError:

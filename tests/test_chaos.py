@@ -1,0 +1,44 @@
+"""Real processes under load and random faults: what `make chaos` does, for a minute."""
+
+from itertools import product
+
+import pytest
+
+from tools.chaos import Account, Sum, run
+from tools.faults import CLUSTERS
+from tools.visitors import Books
+
+STATUSES = (200, 200, 503, None)
+"""Of one video's visits: two were acknowledged, one refused, one got no answer."""
+
+
+@pytest.mark.parametrize(
+    ("counted", "lost", "doubled"), [(1, 1, 0), (2, 0, 0), (3, 0, 0), (4, 0, 1)]
+)
+def test_the_books_tell_lost_and_doubled_visits(counted: int, lost: int, doubled: int) -> None:
+    books, account = Books(), Account()
+    for video, status in product(("wrong", "right"), STATUSES):
+        books.note(video, status)
+    account.balanced.add(books, {"wrong": counted, "right": 2})
+    expected = Sum(8, 2, 2, 4, counted + 2, lost, doubled)
+    assert account.balanced == expected
+    assert (account.lost, account.doubled) == (lost, doubled)
+    assert account.right is (lost == doubled == 0)
+
+
+@pytest.mark.timeout(600)  # a minute of it, the start of two clusters, and whoever else runs here
+def test_a_minute_of_chaos_loses_nothing_and_doubles_nothing() -> None:
+    account = run(60, seed=1)
+    table = account.table()
+    print(table)
+    assert account.lost == 0, table
+    assert account.doubled == 0, table
+    assert account.right, table
+    # Every combination of transport and store, and enough of everything to mean something.
+    assert account.clusters == list(CLUSTERS)
+    assert {"sqlite", "redis"} == {*CLUSTERS["mesh"]} == {*CLUSTERS["rabbitmq"]}
+    assert account.kills >= 10, table
+    assert len(account.faults) >= 9, table
+    assert account.faults["node frozen until its queue overflows"] == 0 or account.overflowed
+    assert account.exact.acknowledged > 1000, table
+    assert account.balanced.acknowledged > 100, table

@@ -1,0 +1,322 @@
+"""Folding and removal in virtual time: when a run is folded, and what a fold must not do."""
+
+import pytest
+
+from counter.ids import folded_of, mint_run, replica_of, run_of
+from counter.members import decode_fact, encode_fact
+from counter.messages import Answer, Delta, Envelope
+from counter.replica import Replica
+from tests.protocol import TTL, Network
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+def restart(network: Network, name: str, run: int) -> Replica:
+    """End a run as a kill does, and start another on the same store."""
+    old = network.nodes[name]
+    new = network.node(name, run=run)
+    facts = {member: encode_fact(old.members.latest(member), "", "") for member in old.members}
+    new.opened([vector for vector, _ in old.tally.vectors()], facts)
+    for vector, videos in list(old.tally.vectors()):
+        new.loaded(vector, {video: old.tally.count(vector, video) for video in videos})
+    return new
+
+
+def live(network: Network, seconds: int) -> None:
+    """Seconds pass, and everybody's store takes what there is to write."""
+    for _ in range(seconds):
+        network.second()
+        for name in list(network.nodes):
+            flush(network, name)
+
+
+def flush(network: Network, name: str) -> None:
+    replica = network.nodes[name]
+    while replica.unsaved():
+        if replica.to_renew:
+            run = mint_run(int(network.now * 1000), replica.members.latest(replica.member), 5)
+            replica.renew(run, network.now)
+        replica.stored(replica.batch(1000))
+
+
+def entries(replica: Replica, member: str) -> list[str]:
+    return replica.tally.parts(member, "z" * 23)
+
+
+def three(network: Network) -> tuple[Replica, Replica, Replica]:
+    """Three nodes that know each other; the first has ended a run with 3 visits of cats."""
+    a = network.node("a")
+    network.node("b")
+    network.node("c")
+    network.visit(a, "cats", "cats", "cats")
+    live(network, 6)
+    return restart(network, "a", 1000), network.nodes["b"], network.nodes["c"]
+
+
+def test_a_run_that_ended_is_folded_when_everybody_has_said_the_same_for_long(
+    network: Network,
+) -> None:
+    a, b, c = three(network)
+    (run,) = entries(b, a.member)
+    network.visit(a, "cats")
+    live(network, int(2 * TTL))
+    for node in (a, b, c):
+        assert entries(node, a.member) == [run, a.id], "not before its time"
+    live(network, int(TTL) + 4)
+    for node in (a, b, c):
+        assert entries(node, a.member) == [folded_of(a.member, run_of(run)), a.id]
+        assert node.counter("cats") == {a.member: 4}
+        assert not any(member.closed for member in node.roll(network.now))
+
+
+def test_many_ended_runs_are_folded_at_once(network: Network) -> None:
+    a, b, c = three(network)
+    for run in range(2, 12):
+        network.visit(a, "cats")
+        live(network, 1)
+        a = restart(network, "a", 1000 * run)
+    assert len(entries(b, a.member)) == 11
+    live(network, int(3 * TTL) + 6)
+    for node in (a, b, c):
+        (folded,) = entries(node, a.member)
+        assert folded == folded_of(a.member, run_of(folded))
+        assert node.counter("cats") == {a.member: 13}
+
+
+def test_a_member_that_is_silent_delays_folding_until_it_is_removed(network: Network) -> None:
+    a, b, c = three(network)
+    del network.nodes["c"]
+    live(network, 40)
+    assert len(entries(a, a.member)) == 1
+    assert list(a.awaited(network.now)) == [c.member]
+    assert [member.closed for member in a.roll(network.now)] == [1, 0, 0]
+    network.do("a", a.remove(c.member, network.now))
+    live(network, int(2 * TTL) + 4)
+    for node in (a, b):
+        assert list(node.awaited(network.now)) == []
+        assert entries(node, a.member)[0].startswith(f"{a.member}@")
+        assert [member.removed for member in node.roll(network.now)] == [False, False, True]
+        assert node.counter("cats") == {a.member: 3}
+
+
+def test_one_that_only_missed_a_count_delays_folding_until_it_has_it(network: Network) -> None:
+    a, b, c = three(network)
+    network.lose = lambda source, target, body: (
+        "c" in (source, target) and isinstance(body, Answer | Delta)
+    )
+    network.visit(a, "cats")
+    live(network, 2)
+    a = restart(network, "a", 2000)
+    live(network, 40)
+    assert len(entries(b, a.member)) == 2, "c has only one of these runs"
+    network.lose = lambda *_: False
+    live(network, int(3 * TTL) + 4)
+    for node in (a, b, c):
+        assert len(entries(node, a.member)) == 1
+        assert node.counter("cats") == {a.member: 4}
+
+
+def test_who_hears_of_a_larger_mark_adds_its_own_copies_first(network: Network) -> None:
+    a, b, c = three(network)
+    network.lose = lambda source, target, _body: "c" in (source, target)
+    live(network, 5)
+    network.do("a", a.remove(c.member, network.now))
+    # What only C holds of the ended run, though its writer lost it, is not lost by the join.
+    c.tally.merge(entries(c, a.member)[0], {"cats": 5, "dogs": 1})
+    live(network, int(2 * TTL) + 4)
+    assert entries(b, a.member)[0].startswith(f"{a.member}@")
+    network.lose = lambda *_: False
+    live(network, 5)
+    for node in (a, b, c):
+        assert node.counter("cats") == {a.member: 5}
+        assert node.counter("dogs") == {a.member: 1}
+
+
+def test_one_removed_while_only_split_off_goes_on_as_a_new_run_and_is_exact(
+    network: Network,
+) -> None:
+    a, b, c = three(network)
+    run = c.id
+    network.lose = lambda source, target, _body: "c" in (source, target)
+    network.visit(c, "cats")
+    live(network, 5)
+    network.do("a", a.remove(c.member, network.now))
+    network.visit(c, "cats", "dogs")
+    c.visit("cats")
+    live(network, int(2 * TTL) + 4)
+    network.lose = lambda *_: False
+    live(network, 2)
+    assert c.id > run
+    network.visit(c, "cats")
+    live(network, 5)
+    for node in (a, b, c):
+        assert not any(member.removed for member in node.roll(network.now))
+        assert node.counter("cats") == {a.member: 3, c.member: 4}
+    live(network, int(3 * TTL) + 4)
+    for node in (a, b, c):
+        assert len(entries(node, c.member)) == 2
+        assert node.counter("cats") == {a.member: 3, c.member: 4}
+
+
+def test_a_visit_that_the_store_may_hold_is_not_moved_to_the_next_run(network: Network) -> None:
+    a, _, c = three(network)
+    c.visit("cats")
+    c.not_stored(c.batch(10))  # and the store has it all the same
+    network.do("a", a.remove(c.member, network.now))
+    assert c.overtaken
+    assert not c.to_renew, "the same visit would be in the store twice, under two runs"
+    c.stored(c.batch(10))
+    assert c.to_renew
+    run = c.id
+    flush(network, "c")
+    assert c.id != run
+    assert c.counter("cats", raised=True) == {a.member: 3, c.member: 1}
+
+
+def test_a_fold_shows_only_once_the_store_holds_it(network: Network) -> None:
+    a, _, _ = three(network)
+    network.visit(a, *(f"v{number}" for number in range(20)))
+    live(network, 1)
+    a = restart(network, "a", 2000)
+    flush(network, "a")
+    old = entries(a, a.member)
+    network.seconds(int(3 * TTL) + 4)
+    while not (batch := a.batch(6)).folds:
+        assert all(len(counts) <= 6 for counts in batch.counts.values())
+        assert entries(a, a.member) == old
+        a.stored(batch)
+    a.not_stored(batch)  # it may be done or not, so it is done again, whole
+    assert entries(a, a.member) == old
+    written: dict[str, int] = {}
+    folded = ""
+    while entries(a, a.member) == old:
+        batch = a.batch(6)
+        for vector in batch.counts:
+            folded = vector
+            written |= batch.counts[vector]
+        if not batch.folds:
+            assert a.member not in batch.facts, "the store may have the new mark already"
+            assert not batch.drop
+        a.stored(batch)
+    assert sorted(batch.drop) == sorted(old)
+    assert entries(a, a.member) == [folded]
+    assert written == a.tally.vector(folded).counts
+    assert a.tally.total(folded) == 23
+
+
+def test_what_comes_in_while_a_fold_is_written_is_repaired_afterwards(network: Network) -> None:
+    a, b, _ = three(network)
+    (run,) = entries(b, a.member)
+    flush(network, "b")
+    network.seconds(int(3 * TTL) + 4)
+    batch = b.batch(1000)
+    assert batch.folds
+    late = Answer(run, {"cats": 4, "mice": 1}, None)
+    b.receive(Envelope(a.id, "a", 0, late), network.now)
+    a.tally.merge(run, late.counts)
+    b.stored(batch)
+    assert b.counter("cats") == {a.member: 3}
+    live(network, 5)
+    for node in network.nodes.values():
+        assert node.counter("cats") == {a.member: 4}
+        assert node.counter("mice") == {a.member: 1}
+
+
+def test_a_node_with_peers_to_hear_folds_nothing_before_it_has_heard_one(network: Network) -> None:
+    a = network.node("a")
+    network.visit(a, "cats")
+    a = restart(network, "a", 1000)
+    live(network, 40)
+    (entry,) = entries(a, a.member)
+    assert not entry.startswith(f"{a.member}@")
+
+
+def test_a_node_without_peers_folds_alone(network: Network) -> None:
+    first = network.node("a", has_peers=False)
+    again = network.node("a", has_peers=False, run=1000)
+    again.opened([first.id], first.own_fact())
+    again.loaded(first.id, {"cats": 1})
+    live(network, int(2 * TTL) + 2)
+    assert entries(again, again.member) == [folded_of(again.member, run_of(first.id))]
+    assert again.counter("cats") == {again.member: 1}
+
+
+def test_what_a_store_has_left_of_folded_vectors_is_dropped(network: Network) -> None:
+    a = network.node("a", run=1000)
+    runs = [mint_run(number, "", number) for number in range(1, 5)]
+    left = [replica_of(a.member, run) for run in runs] + [folded_of(a.member, runs[0])]
+    folded = folded_of(a.member, runs[2])
+    a.opened([*left, folded], {a.member: encode_fact(runs[3], "", runs[2])})
+    for vector in (*left, folded):
+        a.loaded(vector, {"cats": 1})
+    assert entries(a, a.member) == [folded, left[3]]
+    assert sorted(a.batch(10).drop) == sorted([*left[:3], left[4]])
+
+
+def test_what_a_fold_cut_short_has_left_is_dropped_before_it_is_done_again(
+    network: Network,
+) -> None:
+    a, _, _ = three(network)
+    (run,) = entries(a, a.member)
+    left = folded_of(a.member, run_of(run))
+    a.opened([run, left], {})
+    network.seconds(int(3 * TTL) + 4)
+    batch = a.batch(1000)
+    assert batch.folds
+    assert batch.drop == [left, run]
+    assert batch.counts == {left: {"cats": 3}}
+    a.not_stored(batch)
+    batch = a.batch(1000)
+    assert batch.drop == [run], "the store may have nothing but the new one by now"
+    a.stored(batch)
+    live(network, 2)
+    assert not a.unsaved()
+    assert entries(a, a.member) == [left]
+
+
+def test_a_store_that_was_emptied_is_given_marks_and_all(network: Network) -> None:
+    a, _, _ = three(network)
+    live(network, int(3 * TTL) + 4)
+    a.forgotten([], {})
+    kept: dict[str, dict[str, int]] = {}
+    facts: dict[str, str] = {}
+    while a.unsaved():
+        batch = a.batch(2)
+        for vector, counts in batch.counts.items():
+            kept.setdefault(vector, {}).update(counts)
+        facts |= batch.facts
+        a.stored(batch)
+    again = network.node("again")
+    again.opened(list(kept), facts)
+    for vector, counts in kept.items():
+        again.loaded(vector, counts)
+    assert again.counter("cats") == {a.member: 3}
+    assert entries(again, a.member) == entries(a, a.member) == list(kept)
+    assert set(again.members) == {*a.members, again.member}
+
+
+def test_older_vectors_in_a_store_stay_until_it_has_the_newer_ones(network: Network) -> None:
+    """A store restored to an older state, and killed while it is healed, loses nothing of it."""
+    a, _, _ = three(network)
+    (run,) = entries(a, a.member)
+    network.visit(a, *(f"v{number}" for number in range(20)))
+    live(network, int(3 * TTL) + 4)
+    a.forgotten([run], {})
+    while a.unsaved():
+        batch = a.batch(4)
+        a.stored(batch)
+        if a.unsaved():
+            assert not batch.drop
+            assert a.member not in batch.facts
+    assert batch.drop == [run]
+    assert a.member in batch.facts
+
+
+def test_facts_that_are_none_say_nothing() -> None:
+    for fact in ("", "x", "a b c", "- - - -"):
+        assert decode_fact(fact) == ("", "", "")
+    run = mint_run(5, "", 5)
+    assert decode_fact(encode_fact(run, "", run)) == (run, "", run)

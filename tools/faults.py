@@ -1,0 +1,342 @@
+"""Three nodes and what they stand on, and the faults that can befall them."""
+
+import random
+import resource
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from tools import overflow
+from tools.line import Line
+from tools.overflow import Overflow
+from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
+from tools.terminal import say
+from tools.visitors import Books, Client, counted, fetch, until
+
+CLUSTERS = {
+    "mesh": ("sqlite", "redis", "sqlite"),
+    "rabbitmq": ("redis", "sqlite", "redis"),
+}
+"""Transports, and the stores of the three nodes on each: every combination of the two occurs."""
+
+SETTINGS = {
+    "DRAIN_TIME": "0.5",
+    # Short, so that the vectors of ended runs are folded all the time.
+    "MESSAGE_TTL": "2",
+    "SYNC_INTERVAL": "0.3",
+}
+
+HEALED = 30.0
+"""Seconds within which the nodes must be ready, and agree, after a fault is over."""
+
+_OVERFLOWED = 10
+"""Messages between nodes that an overflowing queue must have lost."""
+
+
+class Cluster:
+    """Three nodes on one transport, with nginx in front.
+
+    Each of `faults` happens to it when called, ends with everything running again, and returns
+    what it befell. `exact` and `balanced` are the books of the visits to the nodes themselves and
+    of those through nginx; of different videos, so that each can be checked.
+    """
+
+    def __init__(
+        self, folder: Path, transport: str, choose: random.Random, stack: ExitStack
+    ) -> None:
+        self.transport = transport
+        self.kills = 0
+        """How many nodes were killed."""
+        self.killed_meanwhile = 0
+        """How many of them while something else was wrong as well."""
+        self.overflowed = 0
+        """How many messages between nodes the broker dropped from full queues."""
+        self.unclean: list[str] = []
+        """Nodes that did not end with status 0 after SIGTERM."""
+        self.exact, self.balanced = Books(), Books()
+        self.in_turn: Counter[int] = Counter()
+        """What nginx answered to visits while nodes were stopped in turn: how often which status,
+        0 for no answer."""
+        self._choose = choose
+        self._redis = stack.enter_context(Redis(folder / "redis"))
+        self._broker: RabbitMQ | None = None
+        self._lines: list[Line] = []
+        ports = [free_port() for _ in range(3)]
+        settings = dict(SETTINGS)
+        if transport == "rabbitmq":
+            self._broker = stack.enter_context(RabbitMQ(folder / "rabbitmq"))
+            overflow.watch(self._broker)
+            # Each node has a line of its own to it.
+            self._lines = [stack.enter_context(Line(self._broker.port)) for _ in ports]
+        else:
+            settings["PEERS"] = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+        self.nodes: list[Node] = []
+        for number, (port, store) in enumerate(zip(ports, CLUSTERS[transport], strict=True), 1):
+            own = dict(settings)
+            if store == "redis":
+                own["REDIS_URI"] = self._redis.uri
+            if self._broker is not None:
+                line = f":{self._lines[number - 1].port}/"
+                own["AMQP_URI"] = self._broker.uri.replace(f":{self._broker.port}/", line)
+            node = Node(folder / f"counter{number}", f"counter{number}", port, own)
+            self.nodes.append(stack.enter_context(node))
+        backends = [f"127.0.0.1:{port}" for port in ports]
+        self.nginx = stack.enter_context(Nginx(folder / "nginx", backends))
+        self.urls = [node.url for node in self.nodes]
+        for node in self.nodes:
+            node.wait_ready()
+        self.kill_faults: dict[str, Callable[[], str]] = {
+            "node killed": self._kill_one,
+            "node killed, and again while it starts": self._kill_twice,
+            "all nodes killed": self._kill_all,
+        }
+        self.other_faults: dict[str, Callable[[], str]] = {
+            "SIGTERM of a node": self._stop_one,
+            "SIGTERM of every node in turn": self._stop_in_turn,
+            "node frozen": self._freeze_node,
+            "disk full under SQLite": self._fill_disk,
+            "Redis killed": self._kill_redis,
+            "Redis emptied": self._empty_redis,
+        }
+        if self._broker is not None:
+            self.other_faults |= {
+                "broker killed": self._kill_broker,
+                "broker frozen": self._freeze_broker,
+                "connection to the broker cut": self._cut_line,
+                "connection to the broker held": self._hold_line,
+                "node frozen until its queue overflows": self._overflow_queue,
+            }
+
+    # -- nodes
+
+    def _kill(self, node: Node) -> None:
+        node.kill()
+        self.kills += 1
+
+    def _stop(self, node: Node) -> None:
+        status = node.stop()
+        if status != 0:
+            self.unclean.append(f"{node.name} ended with status {status}:\n{node.tail()}")
+            say(self.unclean[-1])
+
+    def _kill_one(self) -> str:
+        node = self._choose.choice(self.nodes)
+        self._kill(node)
+        node.start()
+        return node.name
+
+    def _kill_twice(self) -> str:
+        node = self._choose.choice(self.nodes)
+        self._kill(node)
+        node.launch()
+        time.sleep(self._choose.random())  # anywhere in its start
+        self._kill(node)
+        node.start()
+        return node.name
+
+    def _kill_all(self) -> str:
+        for node in self.nodes:
+            self._kill(node)
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.wait()
+        return ""
+
+    def _stop_one(self) -> str:
+        node = self._choose.choice(self.nodes)
+        self._stop(node)
+        node.start()
+        return node.name
+
+    def _stop_in_turn(self) -> str:
+        # What nginx answers is to be what it answers to this alone, and it leaves a node out for
+        # a second after its last failure.
+        self.until_healthy()
+        time.sleep(1.1)
+        before = Counter(self.balanced.statuses)
+        for node in self.nodes:
+            self._stop(node)
+            node.start()
+            node.wait_ready()
+        answers = Counter(self.balanced.statuses) - before
+        self.in_turn += answers
+        return f"nginx answered {dict(answers)}"
+
+    def _freeze_node(self) -> str:
+        node = self._choose.choice(self.nodes)
+        node.pause()
+        self._last(0.5 + 4 * self._choose.random(), node)  # shorter and longer than a lease
+        node.resume()
+        return node.name
+
+    def _fill_disk(self) -> str:
+        """No file of the node can grow any more, which is what SQLite sees of a full disk."""
+        node = self._choose.choice([n for n in self.nodes if "REDIS_URI" not in n.settings])
+        before = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in node.processes()]
+        for pid, (_, hard) in before:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        self._last(1 + 2 * self._choose.random(), node)
+        for pid, limits in before:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+        return node.name
+
+    def _last(self, seconds: float, spared: Node | None = None) -> None:
+        """Let a fault last, and every other time kill a node meanwhile; not the `spared` one."""
+        end = time.monotonic() + seconds
+        if self._choose.random() < 0.5:
+            node = self._choose.choice([node for node in self.nodes if node is not spared])
+            self._kill(node)
+            self.killed_meanwhile += 1
+            node.start()
+        time.sleep(max(0.0, end - time.monotonic()))
+
+    # -- Redis
+
+    def _kill_redis(self) -> str:
+        self._redis.kill()
+        self._last(2 * self._choose.random())
+        self._redis.start()
+        return ""
+
+    def _empty_redis(self) -> str:
+        # A node that was just killed, and has not loaded its store again, would lose for ever what
+        # nobody else had heard: a store lost under a node that does not run.
+        self.until_healthy()
+        self._ask_redis("FLUSHALL")
+        # So would one that is killed before it notices.
+        for node in self.nodes:
+            if "REDIS_URI" in node.settings:
+                key = f"counter:{node.name}:store"
+                until(partial(self._redis_has, key), HEALED, f"{node.name} heals its store")
+        time.sleep(1.0)  # a large tally takes several batches, of which that key was in the first
+        return ""
+
+    def _redis_has(self, key: str) -> bool:
+        return self._ask_redis(f"EXISTS {key}") == b":1\r\n"
+
+    def _ask_redis(self, command: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", self._redis.port), 2) as connection:
+            connection.sendall(command.encode() + b"\r\n")
+            return connection.recv(16)
+
+    # -- the broker
+
+    def _kill_broker(self) -> str:
+        assert self._broker is not None
+        self._broker.kill()
+        self._last(0)
+        self._broker.start()
+        return ""
+
+    def _freeze_broker(self) -> str:
+        assert self._broker is not None
+        self._broker.pause()
+        self._last(1 + 5 * self._choose.random())
+        self._broker.resume()
+        return ""
+
+    def _cut_line(self) -> str:
+        number = self._choose.randrange(len(self._lines))
+        self._lines[number].cut()
+        self._last(0.5 + 3 * self._choose.random())
+        self._lines[number].heal()
+        return self.nodes[number].name
+
+    def _hold_line(self) -> str:
+        number = self._choose.randrange(len(self._lines))
+        self._lines[number].hold()
+        self._last(1 + 4 * self._choose.random())
+        self._lines[number].heal()
+        return self.nodes[number].name
+
+    def _overflow_queue(self) -> str:
+        assert self._broker is not None
+        node = self._choose.choice(self.nodes)
+        with Overflow(self._broker.uri, HEALED) as queues:
+            queue = queues.queue_of(node.name)
+            node.pause()
+            try:
+                queues.fill(queue, _OVERFLOWED)
+                self._last(3 * self._choose.random(), node)  # it may lose its lease as well
+            finally:
+                node.resume()
+            self.overflowed += queues.dropped
+            return f"{node.name} missed {queues.dropped} messages"
+
+    # -- what must be true
+
+    def healthy(self) -> bool:
+        """Every node is ready, and its store takes writes."""
+        for url in self.urls:
+            with Client(url, 5) as client:
+                if client.get("/readyz")[0] != 200 or not client.json("/cluster")["store"]["up"]:
+                    return False
+        return True
+
+    def until_healthy(self) -> float:
+        """Wait until every node is; return how long that took."""
+        try:
+            return until(self.healthy, HEALED, "every node is ready, and its store is up")
+        except AssertionError:
+            self.explain()
+            raise
+
+    def agree(self) -> float:
+        """Wait until all nodes show the same while visits rest; return how long that took."""
+        videos = self.videos()
+        start = time.monotonic()
+        self.until_healthy()
+
+        def same() -> bool:
+            shown = [counted(url, videos) for url in self.urls]
+            return all(other == shown[0] for other in shown)
+
+        try:
+            until(same, HEALED, "the nodes agree")
+        except AssertionError:
+            self.explain()
+            raise
+        return time.monotonic() - start
+
+    def videos(self) -> list[str]:
+        """All that were visited."""
+        return sorted({*self.exact.tried, *self.balanced.tried})
+
+    def shown(self) -> dict[str, int]:
+        """The visits of every video, as one node shows them."""
+        return counted(self.urls[0], self.videos())
+
+    def closed_runs(self) -> int | None:
+        """The most vectors of ended runs that a node still keeps apart; None if it does not tell.
+
+        Folding them away is to keep this small, however often nodes restart.
+        """
+        told = [fetch(url, "/cluster").get("folding", {}).get("closed_runs") for url in self.urls]
+        return max((int(runs) for runs in told if runs is not None), default=None)
+
+    def complaints(self) -> list[str]:
+        """What nodes have logged that no fault excuses."""
+        return [
+            f"{node.name}: {line}"
+            for node in self.nodes
+            for line in node.log.read_text(errors="replace").splitlines()
+            if "Traceback" in line or "thread.died" in line
+        ]
+
+    def explain(self) -> None:
+        """Say what the nodes know, and where they differ."""
+        for node in self.nodes:
+            try:
+                say(f"{node.name}: {fetch(node.url, '/cluster')}")
+            except (OSError, AssertionError) as error:
+                say(f"{node.name}: {error!r}")
+            say(node.tail(40))
+        for video in self.videos():
+            counters = [fetch(url, f"/count/{video}?stale=1")["counts"] for url in self.urls]
+            if any(counter != counters[0] for counter in counters):
+                say(f"{video}: {counters}")
