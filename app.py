@@ -3,10 +3,11 @@
 import os
 import time
 
+import click
 from flask import Flask, Response
 
 from counter import cli
-from counter.config import Config
+from counter.config import Config, ConfigError
 from counter.node import Node
 from counter.web import cluster, counters, problems
 
@@ -21,7 +22,7 @@ def create_app(config: Config | None = None) -> Flask:
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
-    node = Node(config or Config.from_environ(os.environ))
+    node = Node(config or _settings())
     app.extensions["node"] = node
     problems.install(app)
     counters.install(app, node)
@@ -41,3 +42,13 @@ def create_app(config: Config | None = None) -> Flask:
         return response
 
     return app
+
+
+def _settings() -> Config:
+    try:
+        return Config.from_environ(os.environ)
+    except ConfigError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        # A command of the operator's: one sentence for him, too, instead of a traceback.
+        raise click.ClickException(str(error)) from None

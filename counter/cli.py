@@ -4,7 +4,9 @@ import json
 import os
 import urllib.error
 import urllib.request
-from typing import Any
+from http.client import HTTPException
+from typing import IO, Any
+from urllib.parse import quote
 
 import click
 
@@ -13,33 +15,99 @@ def _default_url() -> str:
     return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
 
 
+_url = click.option("--url", default=_default_url, show_default="this machine's LISTEN_PORT")
+
+
 @click.group()
 def cluster() -> None:
-    """Look at the cluster through one of its nodes."""
+    """Look at the cluster through one of its nodes, and remove members that are gone for good."""
 
 
 @cluster.command()
-@click.option("--url", default=_default_url, show_default="this machine's LISTEN_PORT")
+@_url
 def status(url: str) -> None:
     """Show every member as a node sees it."""
-    shown = _get(f"{url.rstrip('/')}/cluster")
+    shown = _get(url)
     click.echo(
         f"{shown['node']} is {shown['state']}; store {_up(shown['store'])}, "
         f"transport {_up(shown['transport'])}"
     )
+    folding = shown["folding"]
+    waits_for = [
+        awaited["member"] + (", an earlier life" if awaited["earlier_life"] else "")
+        for awaited in folding["waits_for"]
+    ]
+    click.echo(
+        f"ended runs to fold: {folding['closed_runs']}, folds done: {folding['folds']}"
+        + (f"; waits for {' and '.join(waits_for)}" if waits_for else "")
+    )
     for warning in shown["warnings"]:
         click.echo(f"warning: {warning}")
-    rows = [("MEMBER", "STATE", "HEARD", "BEHIND", "VISITS")]
+    rows = [("MEMBER", "STATE", "HEARD", "BEHIND", "VISITS", "RUNS")]
     for member in shown["members"]:
-        state = member["state"] if member["live"] else "gone"
-        heard = "never" if member["heard"] is None else f"{member['heard']:.1f} s ago"
+        state = member["state"] if member["live"] else "silent"
+        if member["removed"]:
+            state = "removed"
         behind = "-" if member["behind"] is None else str(member["behind"])
         me = " (this node)" if member["self"] else ""
-        rows.append((member["member"] + me, state or "-", heard, behind, str(member["visits"])))
+        numbers = str(member["visits"]), str(member["runs"])
+        rows.append((member["member"] + me, state or "-", _heard(member), behind, *numbers))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+@cluster.command()
+@click.argument("member", metavar="NAME~STORE")
+@_url
+@click.option("--token", help="The node's ADMIN_TOKEN; by default it is taken from the environment")
+@click.option("--yes", is_flag=True, help="Do not ask")
+def remove(member: str, url: str, token: str | None, yes: bool) -> None:
+    """Remove a member that is gone for good, so that nothing waits for it any more."""
+    token = token or os.environ.get("ADMIN_TOKEN")
+    if not token:
+        raise click.ClickException(
+            "no token: set ADMIN_TOKEN to that of the node that is asked, or give --token"
+        )
+    if not token.isprintable() or " " in token:
+        raise click.ClickException("the token has blanks in it, as no ADMIN_TOKEN has")
+    shown = _get(url)
+    known = {each["member"]: each for each in shown["members"]}
+    if member not in known:
+        of_name = [each for each in known if each.startswith(f"{member}~")]
+        raise click.ClickException(
+            f"{member!r} is no member that {shown['node']} knows; "
+            + (f"is it {' or '.join(of_name)}?" if of_name else "`flask cluster status` lists them")
+        )
+    if not yes and not known[member]["removed"]:
+        _confirm(known[member])
+    if _delete(url, member, token).get("already"):
+        click.echo(f"{member} is removed already")
+    else:
+        click.echo(f"{member} is removed; all that the others have of its visits stays counted")
+
+
+def _confirm(member: dict[str, Any]) -> None:
+    click.echo(
+        f"{member['member']}: {member['visits']} visits, last heard: {_heard(member)}\n"
+        "They stay counted, and folding no longer waits for it. Given up is only what no store\n"
+        "but its own holds of other nodes' ended runs, because theirs was lost or rolled back.\n"
+        "If it starts again it is a member again, with all visits that its store holds of it."
+    )
+    try:
+        click.confirm("Is it gone for good, and to be removed?", abort=True)
+    except click.Abort:
+        raise click.ClickException("nothing was removed; answer y, or give --yes") from None
+
+
+def _heard(member: dict[str, Any]) -> str:
+    seconds = member["heard"]
+    if seconds is None:
+        return "never"
+    if seconds < 60:
+        return f"{seconds:.1f} s ago"
+    return f"{seconds // 60:.0f} min ago" if seconds < 3600 else f"{seconds // 3600:.0f} h ago"
 
 
 def _up(part: dict[str, Any]) -> str:
@@ -49,11 +117,60 @@ def _up(part: dict[str, Any]) -> str:
 def _get(url: str) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise click.ClickException(f"--url {url!r} is not an address; write http://HOST:PORT")
+    shown = _ask(urllib.request.Request(_cluster(url)))  # noqa: S310 - http(s) only
+    if not {"node", "members", "folding"} <= shown.keys():
+        raise click.ClickException(f"what answers at {url} is no node of this release")
+    return shown
+
+
+def _delete(url: str, member: str, token: str) -> dict[str, Any]:
+    # In UTF-8, as the node reads its setting.
+    headers = {"Authorization": f"Bearer {token}".encode().decode("latin-1")}
+    address = f"{_cluster(url)}/{quote(member, safe='~')}"
+    return _ask(
+        urllib.request.Request(address, headers=headers, method="DELETE")  # noqa: S310 - as above
+    )
+
+
+def _cluster(url: str) -> str:
+    return f"{url.rstrip('/')}/cluster"
+
+
+def _ask(request: urllib.request.Request) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - http(s) only
-            return dict(json.load(response))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise click.ClickException(
-            f"no node answers at {url} ({reason}); name one with --url http://HOST:PORT"
-        ) from None
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
+            return _object(response)
+    except urllib.error.HTTPError as error:
+        # It is the answer too, with its connection.
+        with error:
+            if request.get_method() == "DELETE":
+                raise click.ClickException(_refusal(error)) from None
+            reason = error.reason
+    except (OSError, ValueError, HTTPException) as error:
+        reason = str(getattr(error, "reason", error))
+    raise click.ClickException(
+        f"no node answers at {request.full_url} ({reason}); name one with --url http://HOST:PORT"
+    )
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    """Why a node, or what stands in its place, does not remove a member."""
+    node = error.headers.get("X-Served-By") or "what answers there"
+    try:
+        problem = _object(error)
+    except (OSError, ValueError, HTTPException):
+        problem = {}
+    if error.code == 404 and problem.get("title") != "No such member":
+        return (
+            f"{node} removes nobody: ask a node itself, not the balancer, and one that has "
+            "ADMIN_TOKEN set"
+        )
+    return f"{node} refuses: {problem.get('detail', f'status {error.code}')}"
+
+
+def _object(response: IO[bytes]) -> dict[str, Any]:
+    """The JSON object that an answer holds; raises ValueError if it is none."""
+    answer = json.load(response)
+    if not isinstance(answer, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 - what is wrong is the text
+    return answer

@@ -243,6 +243,7 @@ class Replica:
         if batch.folds and self._fold is not None:
             fold, self._fold = self._fold, None
             self._folded(fold)
+            self.folds += 1
         return set(grew)
 
     def not_stored(self, batch: Batch) -> None:
@@ -577,7 +578,6 @@ class Replica:
     def _folded(self, fold: Fold) -> None:
         """The store holds the fold, and its parts are to be dropped there: now it is done here."""
         self.tally.fold(fold.member, fold.mark, fold.vector)
-        self.folds += 1
         for part in fold.parts:
             self._unsaved.pop(part, None)
             self._repairs.pop(part, None)

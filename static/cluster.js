@@ -2,8 +2,9 @@
 
 import { arrange, ask, element, make, whileSeen, write, written } from "./page.js";
 
-/** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null}} Member */
-/** @typedef {{node: string, member: string, state: string, store: {kind: string, up: boolean, unflushed: number}, transport: {kind: string, up: boolean}, warnings: string[], members: Member[]}} Cluster */
+/** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null, removed: boolean, runs: number}} Member */
+/** @typedef {{closed_runs: number, waits_for: {member: string}[]}} Folding */
+/** @typedef {{node: string, member: string, state: string, store: {kind: string, up: boolean, unflushed: number}, transport: {kind: string, up: boolean}, folding: Folding, warnings: string[], members: Member[]}} Cluster */
 
 const REFRESH = 2000;
 
@@ -15,6 +16,8 @@ function show(cluster) {
   write(element("member"), cluster.member);
   mark(element("state"), cluster.state);
   write(element("unflushed"), written(cluster.store.unflushed));
+  write(element("closed-runs"), written(cluster.folding.closed_runs));
+  write(element("waits-for"), cluster.folding.waits_for.map(({ member }) => member).join(", ") || "nobody");
   for (const part of /** @type {const} */ (["store", "transport"])) {
     const { kind, up } = cluster[part];
     mark(element(part), up ? "up" : "down", `${kind}, ${up ? "up" : "down"}`);
@@ -44,7 +47,9 @@ function newRow({ member, name }) {
   head.append(make("small", member));
   const state = make("td");
   state.append(make("span", "", { class: "state" }));
-  row.append(head, state, ...["visits", "heard", "behind"].map((field) => make("td", "", { class: `number ${field}` })));
+  /** @param {string} field */
+  const number = (field) => make("td", "", { class: `number ${field}` });
+  row.append(head, state, ...["visits", "heard", "behind", "runs"].map(number));
   return row;
 }
 
@@ -56,10 +61,11 @@ function fill(row, member) {
   /** @param {string} field */
   const cell = (field) => /** @type {HTMLElement} */ (row.querySelector(`.${field}`));
   row.classList.toggle("self", member.self);
-  mark(cell("state"), member.live ? member.state : "silent");
+  mark(cell("state"), member.removed ? "removed" : member.live ? member.state : "silent");
   write(cell("visits"), written(member.visits));
   write(cell("heard"), member.self ? "this node" : ago(member.heard));
   write(cell("behind"), member.behind === null ? "unknown" : written(member.behind));
+  write(cell("runs"), written(member.runs));
 }
 
 /**
@@ -79,7 +85,7 @@ function ago(seconds) {
   return seconds < 3600 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
 }
 
-for (const cell of /** @type {NodeListOf<HTMLElement>} */ (body.querySelectorAll(".visits, .behind"))) {
+for (const cell of /** @type {NodeListOf<HTMLElement>} */ (body.querySelectorAll(".visits, .behind, .runs"))) {
   const value = Number(cell.textContent);
   if (!Number.isNaN(value)) write(cell, written(value));
 }

@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from counter import messages
+from counter.cli import cluster
 from counter.config import Config
 from counter.ids import mint_run
-from counter.messages import VERSION, Delta, Envelope, Report, Standing
+from counter.messages import Delta, Envelope, Report, Standing
 from tools.servers import ROOT, Node, free_port
 from tools.visitors import until
 
@@ -31,6 +33,7 @@ EVERY = "AZaz09._~-"
 LONGEST = "v" * 128
 MEMBER = r"counter1~[0-9a-hjkmnp-tv-z]{13}"
 PROBLEM = "application/problem+json"
+TOKEN = "only-for-tëstß"
 
 
 class Answer(NamedTuple):
@@ -82,7 +85,8 @@ def visits(node: Node, video: str) -> int:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     folder = tmp_path_factory.mktemp("http")
-    with Node(folder, "counter1", settings={"DEV_MODE": "1", "DRAIN_TIME": "0"}) as node:
+    settings = {"DEV_MODE": "1", "DRAIN_TIME": "0", "ADMIN_TOKEN": TOKEN}
+    with Node(folder, "counter1", settings=settings) as node:
         node.wait_ready()
         yield node
         assert "Traceback" not in node.log.read_text()
@@ -92,7 +96,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that waits for a peer which never comes."""
     nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "60"}
-    node = Node(tmp_path_factory.mktemp("joining"), "counter1", settings=nobody).start()
+    settings = {**nobody, "ADMIN_TOKEN": TOKEN}
+    node = Node(tmp_path_factory.mktemp("joining"), "counter1", settings=settings).start()
     yield node
     node.kill()
 
@@ -346,6 +351,8 @@ def test_a_bad_id_on_an_error_page_is_no_markup(node: Node) -> None:
         ("PUT", "/hit/cats", {"GET", "HEAD", "OPTIONS", "POST"}),
         ("GET", "/mesh", {"POST", "OPTIONS"}),
         ("GET", "/dev/cut", {"POST", "OPTIONS"}),
+        ("GET", "/cluster/counter1~0", {"DELETE", "OPTIONS"}),
+        ("DELETE", "/cluster", {"GET", "HEAD", "OPTIONS"}),
         ("PATCH", "/top", {"GET", "HEAD", "OPTIONS"}),
         ("TRACE", "/", {"GET", "HEAD", "OPTIONS"}),
         ("FOO", "/counts", {"GET", "HEAD", "OPTIONS"}),
@@ -408,6 +415,7 @@ def test_the_cluster_is_shown_as_json(node: Node) -> None:
     assert shown["state"] == "ready"
     assert shown["store"] == {"kind": "sqlite", "up": True, "unflushed": 0}
     assert shown["transport"] == {"kind": "mesh", "up": True}
+    assert shown["folding"] == {"closed_runs": 0, "folds": 0, "waits_for": []}
     assert shown["warnings"] == []
     [me] = [member for member in shown["members"] if member["self"]]
     assert me["member"] == shown["member"]
@@ -416,6 +424,8 @@ def test_the_cluster_is_shown_as_json(node: Node) -> None:
     assert me["state"] == "ready"
     assert me["visits"] >= 1
     assert me["behind"] == 0
+    assert me["removed"] is False
+    assert me["runs"] == 1
 
 
 def samples(node: Node) -> dict[str, float]:
@@ -447,6 +457,10 @@ def test_the_metrics_show_all_that_an_operator_watches(node: Node) -> None:
     assert after["counter_store_up"] == 1
     assert after["counter_transport_up"] == 1
     assert after["counter_ready"] == 1
+    assert after["counter_closed_runs"] == 0
+    assert after["counter_folds_total"] == 0
+    assert after["counter_names_doubled"] == 0
+    assert not any(name.startswith("counter_awaited_seconds") for name in after)
 
 
 def test_no_metric_has_a_label_with_a_video(node: Node) -> None:
@@ -459,15 +473,16 @@ def test_no_metric_has_a_label_with_a_video(node: Node) -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    assert labels <= {"reason", "status", "peer"}
+    assert labels <= {"reason", "status", "peer", "member"}
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]]:
-    """Two nodes that know each other; the first has DEV_MODE."""
+    """Two nodes that know each other; the first has DEV_MODE and an ADMIN_TOKEN."""
     folder = tmp_path_factory.mktemp("pair")
     quick = {"SYNC_INTERVAL": "0.3"}
-    first = Node(folder / "1", "counter1", settings={**quick, "DEV_MODE": "1"})
+    settings = {**quick, "DEV_MODE": "1", "ADMIN_TOKEN": TOKEN}
+    first = Node(folder / "1", "counter1", settings=settings)
     second = Node(folder / "2", "counter2", settings={**quick, "PEERS": first.url})
     try:
         first.start().wait_ready()
@@ -532,6 +547,8 @@ def test_a_node_is_made_deaf_and_dumb_and_healed_for_demonstrations_only(
 
 SENDER = "forger~" + "0" * 13 + "." + mint_run(1, "", 1)
 FORGED = Delta({"forged": 5}, 5)
+HEAD = bytes((messages.VERSION, 0))
+NOTHING = Standing("", "", "", (0, None), {})
 
 
 def post(node: Node, message: bytes) -> Answer:
@@ -547,12 +564,12 @@ def envelope(body: messages.Body, *, age: int = 0) -> bytes:
 JUNK: dict[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
     "text": lambda: b"junk",
-    "a head": lambda: b"\1\0",
-    "a head and a list": lambda: b"\1\0\x94",
-    "deep lists": lambda: b"\1\0" + b"\x91" * 100_000,
+    "a head": lambda: HEAD,
+    "a head and a list": lambda: HEAD + b"\x94",
+    "deep lists": lambda: HEAD + b"\x91" * 100_000,
     "zeros": lambda: bytes(messages.MAX_BYTES),
-    "another version": lambda: bytes((VERSION + 1, 0)) + envelope(FORGED)[2:],
-    "signed where nothing is": lambda: bytes((VERSION, 32, *range(32))) + envelope(FORGED)[2:],
+    "another version": lambda: b"\1\0" + envelope(FORGED)[2:],
+    "signed where nothing is": lambda: HEAD[:1] + b"\x20" + bytes(32) + envelope(FORGED)[2:],
     "cut short": lambda: envelope(FORGED)[:-1],
     "with more behind": lambda: envelope(FORGED) + b"\0",
     "too old": lambda: envelope(FORGED, age=31_000),
@@ -561,9 +578,7 @@ JUNK: dict[str, Callable[[], bytes]] = {
     "a count of 0": lambda: envelope(Delta({"forged": 0}, 5)),
     "a count too large": lambda: envelope(Delta({"forged": 2**53}, 5)),
     "a bad video": lambda: envelope(Delta({"for ged": 5}, 5)),
-    "a bad replica": lambda: envelope(
-        Report("ready", {"forged": Standing("", "", "", (0, 0), {})}, {})
-    ),
+    "a bad member": lambda: envelope(Report("ready", {"forged": NOTHING}, {})),
 }
 
 
@@ -634,6 +649,146 @@ def test_with_a_secret_unsigned_messages_are_refused(tmp_path: Path, secret: str
         node.kill()
 
 
+# -- removing a member
+
+
+def remove(node: Node, member: str, token: str = TOKEN, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    bearer = f"Bearer {token}".encode().decode("latin-1")
+    return ask(node, "DELETE", f"/cluster/{quote(member)}", {"Authorization": bearer, **named})
+
+
+def own_member(node: Node) -> str:
+    return str(get(node, "/cluster").json()["member"])
+
+
+def test_a_member_is_removed_once_it_is_silent(pair: tuple[Node, Node]) -> None:
+    node, peer = pair
+    member = "leaver~" + "0" * 13
+    sender = f"{member}.{mint_run(1, '', 1)}"
+    sent = int(time.time() * 1000)
+    message = messages.encode(Envelope(sender, "", sent, Delta({"leaver": 5}, 5)), None)
+    assert post(node, message).status == 204
+    answer = remove(node, member)
+    assert answer.status == 409
+    assert re.fullmatch(rf"{member} was heard [0-9.]+ s ago: stop .*", answer.problem()["detail"])
+
+    until(lambda: remove(node, member).json() == done(member, already=False), 10, "it is silent")
+    answer = remove(node, member)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json() == done(member, already=True)
+
+    until(lambda: removed(node, member) and removed(peer, member), 5, "all know of it")
+    for each in pair:
+        assert visits(each, "leaver") == 5
+        page = browse(each, "/cluster").body.decode()
+        assert re.search(
+            rf'data-member="{member}".*?data-state="removed">removed<', page, re.DOTALL
+        )
+    assert re.search(rf"removed member={member}$", node.log.read_text(), re.MULTILINE)
+    listed = flask("cluster", "status", "--url", peer.url).stdout
+    assert re.search(rf"^{member} +removed ", listed, re.MULTILINE)
+
+
+def done(member: str, *, already: bool) -> dict[str, Any]:
+    return {"member": member, "removed": True, "already": already}
+
+
+def removed(node: Node, member: str) -> bool:
+    members = get(node, "/cluster").json()["members"]
+    return any(each["removed"] for each in members if each["member"] == member)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {TOKEN}",
+        TOKEN,
+        "Bearer only-for-tests",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer x {TOKEN}",
+        "Bearer \xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("whom", ["itself", "nobody"])
+def test_without_the_token_nobody_is_removed(
+    node: Node, authorization: str | None, whom: str
+) -> None:
+    """And it cannot be found out either who is a member."""
+    headers = {}
+    if authorization is not None:
+        raw = authorization.encode("latin-1" if "\xff" in authorization else "utf-8")
+        headers["Authorization"] = raw.decode("latin-1")
+    member = own_member(node) if whom == "itself" else "nobody~" + "0" * 13
+    answer = ask(node, "DELETE", f"/cluster/{member}", headers)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert TOKEN not in answer.problem()["detail"]
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_of_the_token_is_of_any_case(node: Node, scheme: str) -> None:
+    bearer = f"{scheme} {TOKEN}".encode().decode("latin-1")
+    assert remove(node, "nobody", Authorization=bearer).status == 404
+
+
+def test_a_page_of_another_site_cannot_remove_a_member(node: Node) -> None:
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 404)):
+        assert remove(node, "nobody", Sec_Fetch_Site=site).status == status
+    # Nor does a browser get as far: what it asks before is not granted.
+    asked = {
+        "Origin": "http://elsewhere.example",
+        "Access-Control-Request-Method": "DELETE",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    answer = ask(node, "OPTIONS", "/cluster/nobody", asked)
+    assert not any(name.startswith("access-control-") for name in answer.headers)
+
+
+@pytest.mark.parametrize(
+    "member", ["nobody~" + "0" * 13, "counter1", "x", "v" * 5000, "ü", "a b", "<b>", "%00", "~"]
+)
+def test_an_unknown_member_is_a_404_that_says_where_to_look(node: Node, member: str) -> None:
+    answer = remove(node, member)
+    assert answer.status == 404
+    assert "GET /cluster" in answer.problem()["detail"]
+    assert len(answer.problem()["detail"]) < 500
+
+
+def test_a_live_member_is_not_removed_and_nor_is_a_node_itself(pair: tuple[Node, Node]) -> None:
+    node, peer = pair
+    member = own_member(peer)
+    answer = remove(node, own_member(node))
+    assert answer.status == 409
+    assert "cannot remove itself" in answer.problem()["detail"]
+    until(lambda: remove(node, member).status == 409, 10, "it is heard")
+    assert "stop it first" in remove(node, member).problem()["detail"]
+    assert not removed(node, member)
+
+
+def test_without_an_admin_token_there_is_no_such_endpoint(pair: tuple[Node, Node]) -> None:
+    _, peer = pair
+    for method in ("DELETE", "GET", "POST"):
+        answer = ask(peer, method, f"/cluster/{own_member(peer)}", {"Authorization": "Bearer "})
+        assert answer.status == 404
+        answer.problem()
+
+
+def test_a_node_that_may_not_know_who_is_live_removes_nobody(joining: Node) -> None:
+    answer = remove(joining, "nobody")
+    assert answer.status == 503
+    assert "ask another one" in answer.problem()["detail"]
+    assert "retry-after" in answer.headers
+    assert remove(joining, "nobody", "wrong-token").status == 401
+
+
 # -- joining
 
 
@@ -696,7 +851,8 @@ def test_the_status_command_prints_every_member(node: Node, tmp_path: Path) -> N
     assert by_url.stderr == ""
     first, *lines = by_url.stdout.splitlines()
     assert first == "counter1 is ready; store sqlite up, transport mesh up"
-    assert lines[0].split() == ["MEMBER", "STATE", "HEARD", "BEHIND", "VISITS"]
+    assert lines[0] == "ended runs to fold: 0, folds done: 0"
+    assert lines[1].split() == ["MEMBER", "STATE", "HEARD", "BEHIND", "VISITS", "RUNS"]
     assert any(re.match(MEMBER + r" \(this node\) +ready ", line) for line in lines)
     by_port = flask("cluster", "status", LISTEN_PORT=str(node.port), DATA_DIR=str(tmp_path))
     assert by_port.stdout.startswith(first)
@@ -716,6 +872,69 @@ def test_the_status_command_is_not_fooled_by_another_server(node: Node) -> None:
     done = flask("cluster", "status", "--url", f"{node.url}/static")
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def command(node: Node, *arguments: str, answer: str = "", token: str = TOKEN) -> Result:
+    """Run `flask cluster remove` in this process, which is ten times as quick."""
+    asked = ["remove", "--url", node.url, *arguments]
+    return CliRunner().invoke(cluster, asked, answer, env={"ADMIN_TOKEN": token})
+
+
+def test_the_remove_command_asks_first(pair: tuple[Node, Node]) -> None:
+    node, peer = pair
+    member = "asked~" + "0" * 13
+    sender = f"{member}.{mint_run(1, '', 1)}"
+    sent = int(time.time() * 1000)
+    message = messages.encode(Envelope(sender, "", sent, Delta({"asked": 7}, 7)), None)
+    assert post(node, message).status == 204
+    for answer in ("", "\n", "n\n", "no\n"):
+        done = command(node, member, answer=answer)
+        assert done.exit_code == 1
+        assert done.stdout.startswith(f"{member}: 7 visits, last heard: ")
+        assert "nothing was removed" in done.stderr
+        assert not removed(node, member)
+    until(
+        lambda: command(node, member, "--token", TOKEN, answer="y\n", token="").exit_code == 0,
+        10,
+        "it is silent, and removed",
+    )
+    until(lambda: removed(node, member) and removed(peer, member), 5, "all know of it")
+    # There is nothing left to ask.
+    done = command(node, member)
+    assert (done.exit_code, done.stdout) == (0, f"{member} is removed already\n")
+
+
+def test_the_remove_command_says_in_one_sentence_what_is_wrong(
+    pair: tuple[Node, Node], joining: Node
+) -> None:
+    node, peer = pair
+    cases = [
+        (node, [own_member(node)], "", "no token"),
+        (node, [own_member(node), "--token", "a b"], "", "blanks"),
+        (node, [own_member(node)], "wrong-token", "counter1 refuses: the token"),
+        (node, [own_member(node)], TOKEN, "cannot remove itself"),
+        (node, [own_member(peer)], TOKEN, "stop it first"),
+        (node, ["counter2"], TOKEN, f"is it {own_member(peer)}?"),
+        (node, ["nobody~0"], TOKEN, "'nobody~0' is no member"),
+        (peer, [own_member(node)], TOKEN, "counter2 removes nobody"),
+        (joining, [own_member(joining)], TOKEN, "ask another one"),
+        (node, ["x", "--url", "http://127.0.0.1:9"], TOKEN, "no node answers"),
+        (node, ["x", "--url", f"{node.url}/static"], TOKEN, "no node answers"),
+        (node, ["x", "--url", "nonsense"], TOKEN, "is not an address"),
+    ]
+    for asked, arguments, token, words in cases:
+        done = command(asked, *arguments, "--yes", token=token)
+        assert done.exit_code == 1, (words, done)
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert words in done.stderr
+
+
+def test_a_bad_setting_ends_a_command_with_one_sentence() -> None:
+    done = flask("cluster", "status", ADMIN_TOKEN="short")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ADMIN_TOKEN: ")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -804,7 +1023,7 @@ headers = st.lists(
     max_size=6,
 )
 bodies = st.one_of(
-    st.just(b""), st.binary(max_size=60), st.binary(max_size=60).map(lambda body: b"\1\0" + body)
+    st.just(b""), st.binary(max_size=60), st.binary(max_size=60).map(lambda body: HEAD + body)
 )
 
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket")]

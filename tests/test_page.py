@@ -1,11 +1,16 @@
 """The pages in a real browser, on real nodes."""
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from counter.ids import mint_run
+from counter.messages import Body, Delta, Envelope, encode
 from tools.servers import Node, find, free_port
 from tools.visitors import fetch, until
 
@@ -189,6 +194,50 @@ def test_the_cluster_page_shows_every_member(nodes: list[Node], tabs: list[Tab])
         expect(row).to_contain_text(member["name"])
         expect(row).to_contain_text("ready")
     assert tabs[0].complaints == []
+
+
+def test_the_cluster_page_tells_live_what_folding_waits_for(
+    tabs: list[Tab], tmp_path: Path
+) -> None:
+    settings = {"MESSAGE_TTL": "0.5", "SYNC_INTERVAL": "0.1", "DRAIN_TIME": "0"}
+    member = "leaver~" + "0" * 13
+    with Node(tmp_path, "counter1", settings=settings | {"ADMIN_TOKEN": "only-for-tests"}) as node:
+        node.wait_ready()
+        page = tabs[0].page
+        page.goto(f"{node.url}/cluster")
+        waits_for, warnings = page.locator("#waits-for"), page.locator("#warnings")
+        expect(waits_for).to_have_text("nobody")
+        expect(warnings).to_be_hidden()
+
+        # It had two runs, and is not heard again.
+        for run in (1, 2):
+            tell(node, f"{member}.{mint_run(run, '', 1)}", Delta({"cats": 5}, 5))
+        expect(waits_for).to_have_text(member)
+        expect(page.locator("#closed-runs")).to_have_text("1")
+        expect(warnings).to_contain_text(f"flask cluster remove {member}", timeout=15_000)
+        row = page.locator(f'#members tr[data-member="{member}"]')
+        expect(row.locator(".state")).to_have_text("silent")
+        expect(row.locator(".runs")).to_have_text("2")
+
+        bearer = {"Authorization": "Bearer only-for-tests"}
+        with closing(HTTPConnection("127.0.0.1", node.port, timeout=10)) as connection:
+            connection.request("DELETE", f"/cluster/{member}", headers=bearer)
+            assert connection.getresponse().status == 200
+        expect(row.locator(".state")).to_have_text("removed")
+        expect(row.locator(".visits")).to_have_text("10")
+        expect(waits_for).to_have_text("nobody")
+        expect(warnings).to_be_hidden()
+        expect(row.locator(".runs")).to_have_text("0", timeout=15_000)
+        assert tabs[0].complaints == []
+
+
+def tell(node: Node, sender: str, body: Body) -> None:
+    """Say something to a node as another one would."""
+    message = encode(Envelope(sender, "", int(time.time() * 1000), body), None)
+    kind = {"Content-Type": "application/octet-stream"}
+    with closing(HTTPConnection("127.0.0.1", node.port, timeout=10)) as connection:
+        connection.request("POST", "/mesh", message, kind)
+        assert connection.getresponse().status == 204
 
 
 @pytest.mark.parametrize("path", ["/", "/video/" + "w" * 128, "/cluster", "/video/b%C3%A4d"])

@@ -156,7 +156,8 @@ class RedisPlace(Place):
         return sorted(self._redis.scan_iter(self.key("*")))
 
     def empty(self) -> None:
-        self._redis.delete(*self._keys())
+        for key in self._keys():
+            self._redis.delete(key)
 
     def keep(self) -> None:
         dump: Any = self._redis.dump
@@ -415,6 +416,24 @@ def test_a_store_restored_to_an_older_state_is_found_and_healed(place: Place, op
     store.write({replica(1): {"cats": 2, "dogs": 7, "mice": 1}}, heal=True)
     store.write({replica(1): {"cats": 3}})
     assert reopened(place, store) == {replica(1): {"cats": 3, "dogs": 7, "mice": 1}}
+
+
+def test_a_store_that_changes_again_before_it_is_healed_is_found_again(
+    place: Place, opened: Open
+) -> None:
+    store = opened(place)
+    store.write({replica(1): {"cats": 1}})
+    place.keep()
+    store.write({replica(1): {"cats": 2}})
+    place.empty()
+    with pytest.raises(StoreForgotError):
+        store.write({})
+    place.restore()
+    with pytest.raises(StoreForgotError):
+        store.write({replica(1): {"cats": 2}}, heal=True)
+    assert loaded(store) == {replica(1): {"cats": 1}}
+    store.write({replica(1): {"cats": 2}}, heal=True)
+    assert reopened(place, store) == {replica(1): {"cats": 2}}
 
 
 def test_a_store_restored_again_and_again_is_found_every_time(place: Place, opened: Open) -> None:

@@ -98,8 +98,9 @@ class Store(Protocol):
         All of it in one atomic step, which also renews the hold on the store. A count already
         stored never goes down; a fact replaces the one kept under its name. Durable when it
         returns, as far as the store is; the room of dropped vectors may be freed later, so that
-        a large one holds up nobody. With `heal` any mark is accepted. Raises `StoreDownError`,
-        `StoreForgotError`, or `StoreTakenError` if another process took the store.
+        a large one holds up nobody. With `heal` the mark that the last `StoreForgotError` found
+        is right, too. Raises `StoreDownError`, `StoreForgotError`, or `StoreTakenError` if
+        another process took the store.
         """
 
     def close(self) -> None:
@@ -110,13 +111,16 @@ class Marks:
     """The flush marks, `replica:number`, that a store may rightly hold.
 
     These are the last one written and those tried since: a write whose outcome is unknown may
-    have replaced the mark or not. Both are right, because what it held is written again.
+    have replaced the mark or not. Both are right, because what it held is written again. The
+    first write of a run takes the store as it finds it.
     """
 
     def __init__(self, replica: str) -> None:
         self.replica = replica
         self.written = 0
         self.tried = 0
+        self.found: str | None = None
+        """The last mark that was not right."""
 
     def next(self) -> str:
         """The mark for the next write, in doubt until `done`."""
@@ -127,7 +131,14 @@ class Marks:
         """The write of the last mark succeeded."""
         self.written = self.tried
 
-    def accepts(self, mark: str | None) -> bool:
-        """Whether a store that holds `mark` has lost nothing."""
+    def accepts(self, mark: str | None, *, heal: bool) -> bool:
+        """Whether a store that holds `mark` has lost nothing, or nothing since that was found."""
+        if not self.written or (heal and mark == self.found):
+            return True
         replica, _, number = (mark or "").rpartition(":")
         return replica == self.replica and self.written <= int(number) <= self.tried
+
+    def forgot(self, place: str, mark: str | None) -> "StoreForgotError":
+        """The error for a store at `place` that holds another mark."""
+        self.found = mark
+        return StoreForgotError(f"{place} holds the flush mark {mark!r}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from counter.store import NOTHING, Counts, Known, Marks, Opened, StoreForgotError, StoreTakenError
+from counter.store import NOTHING, Counts, Known, Marks, Opened, StoreTakenError
 
 
 class MemoryStore:
@@ -33,7 +33,7 @@ class MemoryStore:
         """See `Store.begin`."""
         self._marks = Marks(replica)
         self._kept = self._kept[0], replica.partition("~")[0]
-        self.write({}, facts=facts, heal=True)
+        self.write({}, facts=facts)
 
     def known(self) -> Known:
         """See `Store.known`."""
@@ -55,8 +55,8 @@ class MemoryStore:
         """See `Store.write`."""
         if self.holder != self._own_holder:
             raise StoreTakenError(f"the memory store is held by {self.holder}")
-        if not heal and not self._marks.accepts(self.mark):
-            raise StoreForgotError(f"the memory store holds the flush mark {self.mark!r}")
+        if not self._marks.accepts(self.mark, heal=heal):
+            raise self._marks.forgot("the memory store", self.mark)
         self.mark = self._marks.next()
         self.store, self.name = self._kept
         for dropped in drop:

@@ -33,7 +33,6 @@ from counter.store import (
     Marks,
     Opened,
     StoreDownError,
-    StoreForgotError,
     StoreRefusedError,
     StoreTakenError,
 )
@@ -61,7 +60,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 
 # KEYS: lease, store, vectors, facts, then a hash a vector: those to be dropped first.
 # ARGV: holder, lease in ms, id, name, mark, the replica whose marks are right ('*': any) and
-#       their first and last number,
+#       their first and last number, and with "=" before it another one that is right,
 #       how many vectors are dropped, and their ids,
 #       how many facts follow, and these as name, fact, ...
 #       then for each vector its id, how many counts follow, and these as video, count, ...
@@ -73,14 +72,13 @@ if ARGV[6] ~= '*' then
     local mark = redis.call('HGET', KEYS[2], 'mark') or ''
     local replica, number = string.match(mark, '^(.*):(%d+)$')
     number = tonumber(number)
-    if replica ~= ARGV[6] or number < tonumber(ARGV[7]) or number > tonumber(ARGV[8]) then
-        return {'forgot', mark}
-    end
+    local right = replica == ARGV[6] and number >= tonumber(ARGV[7]) and number <= tonumber(ARGV[8])
+    if not right and ARGV[9] ~= '=' .. mark then return {'forgot', mark} end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('HSET', KEYS[2], 'id', ARGV[3], 'name', ARGV[4], 'mark', ARGV[5], 'version', '2')
-local dropped = tonumber(ARGV[9])
-local at = 10
+local dropped = tonumber(ARGV[10])
+local at = 11
 for k = 5, 4 + dropped do
     redis.call('UNLINK', KEYS[k])
     redis.call('SREM', KEYS[3], ARGV[at])
@@ -168,7 +166,7 @@ class RedisStore:
     def begin(self, replica: str, facts: Mapping[str, str]) -> None:
         """See `Store.begin`."""
         self._marks = Marks(replica)
-        self.write({}, facts=facts, heal=True)
+        self.write({}, facts=facts)
 
     def known(self) -> Known:
         """See `Store.known`."""
@@ -210,7 +208,8 @@ class RedisStore:
         keys = [self._key(rest) for rest in ("lease", "store", "vectors", "facts")]
         keys += [self._key(f"vector:{vector}") for vector in drop]
         arguments: list[str | int] = [self._holder, int(LEASE * 1000), self._store, self._name]
-        arguments += [mark, "*" if heal else marks.replica, marks.written, marks.tried]
+        arguments += [mark, marks.replica if marks.written else "*", marks.written, marks.tried]
+        arguments.append(f"={marks.found}" if heal else "")
         arguments += [len(drop), *drop, len(facts)]
         for fact in facts.items():
             arguments += fact
@@ -226,7 +225,7 @@ class RedisStore:
         if outcome == b"taken":
             raise StoreTakenError(self._held_by(detail[0]))
         if outcome == b"forgot":
-            raise StoreForgotError(f"Redis at {self._where} holds the flush mark {detail[0]!r}")
+            raise marks.forgot(f"Redis at {self._where}", detail[0].decode())
         marks.done()
 
     def close(self) -> None:

@@ -18,7 +18,6 @@ from counter.store import (
     Offload,
     Opened,
     StoreDownError,
-    StoreForgotError,
     StoreRefusedError,
     StoreTakenError,
     run_here,
@@ -107,7 +106,7 @@ class SqliteStore:
         """See `Store.begin`."""
         self._marks = Marks(replica)
         self._kept["name"] = replica.partition("~")[0]
-        self.write({}, facts=facts, heal=True)
+        self.write({}, facts=facts)
 
     def known(self) -> Known:
         """See `Store.known`."""
@@ -285,8 +284,9 @@ class SqliteStore:
 
     def _check(self, heal: bool) -> None:
         row = next(self._query("SELECT value FROM store WHERE key = 'mark'"), None)
-        if not heal and not self._marks.accepts(row and row[0]):
-            raise StoreForgotError(f"{self._path} holds the flush mark {row and row[0]!r}")
+        mark = row and row[0]
+        if not self._marks.accepts(mark, heal=heal):
+            raise self._marks.forgot(str(self._path), mark)
 
     def _upsert(self, db: sqlite3.Connection, vector: str, changed: Mapping[str, int]) -> None:
         db.execute("INSERT OR IGNORE INTO vectors (vector) VALUES (?)", (vector,))

@@ -164,14 +164,13 @@ def _awaited(node: Node, folding: Folding) -> Iterator[str]:
         silence = f"not heard for {_time(silent)}"
         if heard is None:
             silence = f"not heard since this node started {_time(silent)} ago"
+        remedy = ". Start it, or if it is gone for good"
         if earlier_life:
             remedy = (
-                f"it is an earlier life of {name_of(member)}, whose store was lost or replaced. "
+                f": it is an earlier life of {name_of(member)}, whose store was lost or replaced. "
                 "If that store is gone for good"
             )
-        else:
-            remedy = "start it, or if it is gone for good"
-        yield f"Folding waits for {member}, {silence}: {remedy}: flask cluster remove {member}"
+        yield f"Folding waits for {member}, {silence}{remedy}: flask cluster remove {member}"
 
 
 def _time(seconds: float) -> str:
