@@ -136,7 +136,8 @@ class Flusher:
                 elif (piece := next(pieces, None)) is None:
                     pieces = None
                     with self._lock:
-                        replica.all_loaded()
+                        grew = replica.all_loaded()
+                    self._grew(grew)
                     if not joined:
                         joined = True
                         self._loaded()

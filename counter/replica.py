@@ -28,7 +28,7 @@ from counter.messages import (
     State,
 )
 from counter.peers import Peer, Peers, Word
-from counter.tally import MAX_COUNT, Tally
+from counter.tally import MAX_COUNT, Tally, Vector
 
 _RUNS_A_REPORT = 300
 _PEERS_A_REPORT = 100
@@ -129,6 +129,7 @@ class Replica:
         self._unsaved: dict[str, set[str]] = {}
         self._unsaved_facts = {self.member}
         self._drop: set[str] = set()
+        self._found = Tally()
         self._unpublished: dict[str, int] = {}
         self._published = 0
         self.peers = Peers(3 * sync_interval, message_ttl)
@@ -166,18 +167,21 @@ class Replica:
 
         What it still has of vectors that were folded is to be dropped.
         """
+        self._found = Tally()
         for member, fact in facts.items():
             latest, removed, mark = decode_fact(fact)
             self._learn(member, max(latest, mark), removed)
+            self._found.fold(member, mark, Vector())
             if member == self.member and mark >= run_of(self.id):
                 self._follow[member] = mark
             elif mark > self.tally.mark(member):
                 # It is done in the store already, so that there is nothing to wait for.
                 self._fold_here(Fold(self.tally, member, mark))
         for vector in vectors:
+            member, run = member_of(vector), run_of(vector)
             if self.tally.current(vector):
-                self._learn(member_of(vector), run_of(vector))
-            else:
+                self._learn(member, run)
+            elif run <= self.tally.mark(member) or not self._found.current(vector):
                 self._drop.add(vector)
 
     def own_fact(self) -> dict[str, str]:
@@ -189,11 +193,25 @@ class Replica:
 
         Its own vector is what it wrote itself: that becomes visible with `stored`, not here.
         """
-        return set() if vector == self.id else set(self.tally.merge(vector, counts))
+        if vector == self.id:
+            return set()
+        if not self.tally.current(vector):
+            self._found.merge(vector, counts)
+        return set(self.tally.merge(vector, counts))
 
-    def all_loaded(self) -> None:
-        """Everything that the store held was given to `loaded`."""
+    def all_loaded(self) -> set[str]:
+        """Everything that the store held was given to `loaded`. Returns what grew by that.
+
+        What it holds under an older fold mark is joined like another node's copy.
+        """
         self._loading = False
+        effects = Effects()
+        for member in {member_of(vector) for vector, _ in self._found.vectors()}:
+            fold = Fold(self._found, member, self.tally.mark(member))
+            fold.step(MAX_COUNT)
+            self._merge(fold.id, fold.vector.counts, effects)
+        self._found = Tally()
+        return effects.grew
 
     def batch(self, limit: int) -> Batch:
         """Take what is to be written next: every visit, and about `limit` other rows.
@@ -214,7 +232,9 @@ class Replica:
         if self._in_batch:
             counts[self.id] = counts.get(self.id, {}) | self._in_batch
         # What a store that forgot has of older vectors stays until it has the newer ones.
-        held = {member_of(vector) for vector in self._drop} if self._unsaved else set()
+        held = set(self._follow)
+        if self._unsaved or self._loading:
+            held |= {member_of(vector) for vector in self._drop}
         fold = self._fold = self._fold or self._next_to_follow()
         if fold is not None:
             if limit > 0 and (staged := fold.step(limit)):
@@ -231,6 +251,8 @@ class Replica:
         if fold is not None and fold.complete:
             facts[fold.member] = self._fact(fold.member, fold.mark)
             drop += fold.parts
+            for part in fold.parts:
+                counts.pop(part, None)
             self._unsaved_facts.discard(fold.member)
         return Batch(counts, self._in_batch, rows, facts, drop, bool(fold and fold.complete))
 
@@ -276,11 +298,9 @@ class Replica:
         return bool(
             self._raised
             or self._unsaved
-            or self._unsaved_facts
-            or self._drop
             or self._fold
-            or (self._follow and not self._loading)
             or self.to_renew
+            or (not self._loading and (self._unsaved_facts or self._drop or self._follow))
         )
 
     @property

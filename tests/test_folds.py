@@ -305,6 +305,10 @@ def test_older_vectors_in_a_store_stay_until_it_has_the_newer_ones(network: Netw
     network.visit(a, *(f"v{number}" for number in range(20)))
     live(network, int(3 * TTL) + 4)
     a.forgotten([run], {})
+    assert a.batch(0).drop == [], "not before it was read"
+    a.stored(a.batch(4))
+    assert a.loaded(run, {"cats": 2, "dogs": 1}) == set()
+    assert a.all_loaded() == {"dogs"}, "it may know of visits that nobody else does"
     while a.unsaved():
         batch = a.batch(4)
         a.stored(batch)
@@ -313,6 +317,22 @@ def test_older_vectors_in_a_store_stay_until_it_has_the_newer_ones(network: Netw
             assert a.member not in batch.facts
     assert batch.drop == [run]
     assert a.member in batch.facts
+    assert a.counter("cats") == {a.member: 3}
+
+
+def test_what_waits_to_be_written_of_a_part_is_not_written_behind_the_fold(
+    network: Network,
+) -> None:
+    a, b, _ = three(network)
+    (run,) = entries(b, a.member)
+    network.seconds(int(3 * TTL) + 4)
+    b._unsaved[run] = {"cats"}
+    batch = b.batch(1000)
+    assert batch.folds
+    assert run in batch.drop
+    assert run not in batch.counts
+    b.not_stored(batch)
+    assert b.unsaved()
 
 
 def test_facts_that_are_none_say_nothing() -> None:
