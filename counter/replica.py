@@ -71,7 +71,8 @@ class Repair:
 class Member(NamedTuple):
     """A member as this node sees it. `heard`: seconds ago. `behind`: visits it still misses.
 
-    `runs` is how many runs are not folded, `closed` how many of them have ended for good.
+    `folded` is how many of its visits are folded, `runs` how many runs are not, and `closed` how
+    many of these have ended for good.
     """
 
     member: str
@@ -81,6 +82,7 @@ class Member(NamedTuple):
     heard: float | None
     behind: int | None
     removed: bool
+    folded: int
     runs: int
     closed: int
 
@@ -722,8 +724,10 @@ class Replica:
             runs = sum(not is_folded(part) for part in parts)
             removed = self.members.is_removed(member)
             closed = len(self._closed(member))
+            folded = self.tally.total(folded_of(member, self.tally.mark(member)))
             count = visits.get(member, 0)
-            members.append(Member(member, count, live, state, heard, behind, removed, runs, closed))
+            told = (live, state, heard, behind)
+            members.append(Member(member, count, *told, removed, folded, runs, closed))
         return members
 
 

@@ -139,6 +139,7 @@ def show(node: Node) -> dict[str, Any]:
                 "heard": None if member.heard is None else round(member.heard, 1),
                 "behind": member.behind,
                 "removed": member.removed,
+                "folded": member.folded,
                 "runs": member.runs,
             }
             for member in node.members()
