@@ -11,17 +11,11 @@ Pure: no I/O, no clock.
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
-from counter.ids import folded_of
+from counter.ids import folded_of, is_folded, member_of, run_of
+from counter.members import Members
+from counter.peers import Copy, Peers, Word
 from counter.tally import MAX_COUNT, Tally, Vector
-
-
-class Copy(NamedTuple):
-    """A copy of a vector: its total, and its content hash where its writer is silent."""
-
-    total: int
-    digest: int | None
 
 
 class Agreement:
@@ -95,3 +89,122 @@ class Fold:
             for video in copy.counts:
                 if not any(video in before.counts for before in earlier):
                     yield video
+
+
+class Folding:
+    """Which runs are folded when: those agreed upon for long, and those others have folded.
+
+    `own` is the replica that runs here: its run is open, and never folded here.
+    """
+
+    def __init__(
+        self, own: str, tally: Tally, members: Members, peers: Peers, message_ttl: float
+    ) -> None:
+        self.own = own
+        self.under_way: Fold | None = None
+        """The one fold that is being written to the store; its parts rest meanwhile."""
+        self.followed: dict[str, str] = {}
+        """The larger marks that others have, by member, which are to be followed."""
+        self._tally = tally
+        self._members = members
+        self._peers = peers
+        self._message_ttl = message_ttl
+        self._wait = 2 * message_ttl
+        self._agreement = Agreement()
+        self._looked = 0.0
+
+    def closed(self, member: str) -> list[str]:
+        """The runs of a member that have ended for good and are not folded, oldest first."""
+        return [
+            vector
+            for vector in self._tally.parts(member, self._members.latest(member))
+            if not is_folded(vector) and vector != self.own and self._members.is_closed(vector)
+        ]
+
+    def awaited(self, now: float) -> Iterator[str]:
+        """The members without whose word nothing is folded, and that are not heard."""
+        live = {member_of(replica) for replica in self._peers.staying(now)} | {member_of(self.own)}
+        for member in self._members:
+            if member not in live and not self._members.is_removed(member):
+                yield member
+
+    def mark(self, member: str) -> str:
+        """The largest fold mark that is known of a member, followed here or not yet."""
+        return max(self._tally.mark(member), self.followed.get(member, ""))
+
+    def heard(self, vector: str, copy: Copy) -> None:
+        """Somebody has said that its copy of a vector is this one."""
+        self._agreement.contradict(vector, copy)
+
+    def look(self, now: float, *, may_fold: bool) -> None:
+        """Look, once a `SYNC_INTERVAL`, whether all say the same; begin a fold when it is time."""
+        gap, self._looked = now - self._looked, now
+        if not may_fold or gap > self._peers.silence or any(self.awaited(now)):
+            self._agreement.end_all()
+            return
+        for member in self._members:
+            mark = self._tally.mark(member)
+            agreed = self._agreed(member, mark, now)
+            if agreed > self.mark(member) and self.under_way is None:
+                # From here on its parts rest, so that what is folded is what was agreed upon.
+                self.under_way = Fold(self._tally, member, agreed)
+
+    def next(self) -> Fold | None:
+        """The fold to be written, which may be to a mark that others have."""
+        if self.under_way is None and self.followed:
+            self.under_way = Fold(self._tally, *next(iter(self.followed.items())))
+        return self.under_way
+
+    def done(self, fold: Fold) -> None:
+        """Fold in memory: the store holds it, or is not ahead of it."""
+        self._tally.fold(fold.member, fold.mark, fold.vector)
+        if self.followed.get(fold.member, "") <= fold.mark:
+            self.followed.pop(fold.member, None)
+        for part in fold.parts:
+            self._agreement.end(part)
+        if fold is self.under_way:
+            self.under_way = None
+
+    def rests(self, vector: str) -> bool:
+        """Whether a vector must not change, nor come up, for it would be in the fold under way."""
+        fold = self.under_way
+        return fold is not None and member_of(vector) == fold.member and run_of(vector) <= fold.mark
+
+    def _agreed(self, member: str, mark: str, now: float) -> str:
+        """Up to which run all have said the same for long, oldest first; `mark` if there is none.
+
+        No run is folded before an older one that is not agreed upon.
+        """
+        closed = self.closed(member)
+        agreed, unbroken = mark, True
+        for vector in ([folded_of(member, mark)] if mark and closed else []) + closed:
+            copy = Copy(self._tally.total(vector), self._tally.vector(vector).digest())
+            if self._all_say(member, mark, vector, copy, now):
+                self._agreement.say(vector, copy, now)
+            else:
+                self._agreement.end(vector)
+            unbroken = unbroken and self._agreement.lasted(vector, self._wait, now)
+            if unbroken:
+                agreed = run_of(vector)
+        return agreed
+
+    def _all_say(self, member: str, mark: str, vector: str, copy: Copy, now: float) -> bool:
+        """Whether all that are heard hold such a copy of a vector, and no run before it."""
+        for replica, peer in self._peers.staying(now).items():
+            if self._members.is_removed(member_of(replica)):
+                continue
+            word = peer.words.get(member)
+            if word is None or word.mark != mark or word.copies.get(vector) != copy:
+                return False
+            if now - word.at > self._peers.silence or self._names_older(word, vector):
+                return False
+        heard = None if is_folded(vector) else self._peers.silent_for(vector, now)
+        return heard is None or heard > self._message_ttl
+
+    def _names_older(self, word: Word, vector: str) -> bool:
+        """Whether there is a run before this one that was only heard of."""
+        return any(
+            run_of(other) < run_of(vector) and not self._tally.total(other)
+            for other in word.copies
+            if not is_folded(other)
+        )

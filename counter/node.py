@@ -201,7 +201,7 @@ class Node:
             closed = sum(member.closed for member in roll.values())
             live = {name_of(member) for member in roll if roll[member].live}
             waits_for = []
-            for member in sorted(self.replica.awaited(now)) if closed else ():
+            for member in sorted(self.replica.folding.awaited(now)) if closed else ():
                 heard = roll[member].heard
                 silent = now - self._listens_since if heard is None else heard
                 waits_for.append(Awaited(member, heard, silent, name_of(member) in live))

@@ -6,13 +6,20 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import NamedTuple
 
-from counter.folding import Copy
 from counter.ids import folded_of, member_of, name_of, replica_of
 from counter.messages import Standing, State
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
+
+
+class Copy(NamedTuple):
+    """A copy of a vector: its total, and its content hash where its writer is silent."""
+
+    total: int
+    digest: int | None
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from counter.folding import Agreement, Copy, Fold
+from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.members import Members, decode_fact, encode_fact
 from counter.messages import (
@@ -27,7 +27,8 @@ from counter.messages import (
     Standing,
     State,
 )
-from counter.peers import Peer, Peers, Word
+from counter.peers import Peer, Peers
+from counter.repairs import Repairs
 from counter.tally import MAX_COUNT, Tally, Vector
 
 _RUNS_A_REPORT = 300
@@ -41,6 +42,11 @@ class Effects:
     broadcast: list[Body] = field(default_factory=list)
     send: list[tuple[str, Body]] = field(default_factory=list)
     grew: set[str] = field(default_factory=set)
+
+    def ask(self, peer: Peer, body: Body | None) -> None:
+        """Send this to one peer, if it is anything, and known where."""
+        if body is not None and peer.address:
+            self.send.append((peer.address, body))
 
 
 class Batch(NamedTuple):
@@ -57,15 +63,6 @@ class Batch(NamedTuple):
     facts: dict[str, str]
     drop: list[str]
     folds: bool
-
-
-@dataclass(slots=True)
-class Repair:
-    """A repair under way: whom it asked with which sums, and when it last heard or asked."""
-
-    at: float
-    address: str
-    sums: list[int]
 
 
 class Member(NamedTuple):
@@ -95,8 +92,8 @@ class Replica:
     never goes back.
     """
 
-    scanned_a_page = 20_000
-    """How many entries one answer looks at: bounds the time that a page takes to some 10 ms."""
+    repairs_class = Repairs
+    folding_class = Folding
 
     def __init__(
         self,
@@ -120,9 +117,7 @@ class Replica:
         self._started = now
         self._sync_interval = sync_interval
         self._join_timeout = join_timeout
-        self._message_ttl = message_ttl
         self._has_peers = has_peers
-        self._wait = 2 * message_ttl
         self._has_heard = False
         self._loading = True
         self._raised: dict[str, int] = {}
@@ -136,11 +131,8 @@ class Replica:
         self._published = 0
         self.peers = Peers(3 * sync_interval, message_ttl)
         self._introduced: dict[str, float] = {}
-        self._repairs: dict[str, Repair] = {}
-        self._agreement = Agreement()
-        self._synced = now
-        self._follow: dict[str, str] = {}
-        self._fold: Fold | None = None
+        self._repairs = self.repairs_class(tally, self.peers, sync_interval)
+        self.folding = self.folding_class(replica, tally, self.members, self.peers, message_ttl)
 
     # -- visits and the store
 
@@ -175,7 +167,7 @@ class Replica:
             self._learn(member, max(latest, mark), removed)
             self._found.fold(member, mark, Vector())
             if member == self.member and mark >= run_of(self.id):
-                self._follow[member] = mark
+                self.folding.followed[member] = mark
             elif mark > self.tally.mark(member):
                 # It is done in the store already, so that there is nothing to wait for.
                 self._fold_here(Fold(self.tally, member, mark))
@@ -234,10 +226,12 @@ class Replica:
         if self._in_batch:
             counts[self.id] = counts.get(self.id, {}) | self._in_batch
         # What a store that forgot has of older vectors stays until it has the newer ones.
-        held = set(self._follow)
+        held = set(self.folding.followed)
         if self._unsaved or self._loading:
             held |= {member_of(vector) for vector in self._drop}
-        fold = self._fold = self._fold or self._next_to_follow()
+        # No mark is followed while its own run is in it, or the store may know more of its parts.
+        may_follow = not (self._loading or self.overtaken)
+        fold = self.folding.next() if may_follow else self.folding.under_way
         if fold is not None:
             if limit > 0 and (staged := fold.step(limit)):
                 counts[fold.id] = staged
@@ -264,9 +258,8 @@ class Replica:
         grew = self.tally.merge(self.id, batch.own)
         for video, growth in grew.items():
             self._unpublished[video] = self._unpublished.get(video, 0) + growth
-        if batch.folds and self._fold is not None:
-            fold, self._fold = self._fold, None
-            self._folded(fold)
+        if batch.folds and self.folding.under_way is not None:
+            self._folded(self.folding.under_way)
             self.folds += 1
         return set(grew)
 
@@ -278,10 +271,11 @@ class Replica:
             self._unsaved.setdefault(vector, set()).update(counts)
         self._unsaved_facts.update(batch.facts)
         self._drop.update(vector for vector in batch.drop if not self.tally.current(vector))
-        if self._fold is not None:
-            self._fold.restart(in_doubt=batch.folds)
-            if self._fold.in_doubt:
-                self._drop.discard(self._fold.id)
+        fold = self.folding.under_way
+        if fold is not None:
+            fold.restart(in_doubt=batch.folds)
+            if fold.in_doubt:
+                self._drop.discard(fold.id)
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """The store lost something: all that is visible is to be written again.
@@ -289,7 +283,7 @@ class Replica:
         `vectors` and `facts` are what it knows now. Ends with `all_loaded`, for it may hold more
         than is known here.
         """
-        self._fold = None
+        self.folding.under_way = None
         self._loading = True
         self.opened(vectors, facts)
         self._unsaved = {vector: set(videos) for vector, videos in self.tally.vectors()}
@@ -300,9 +294,9 @@ class Replica:
         return bool(
             self._raised
             or self._unsaved
-            or self._fold
+            or self.folding.under_way
             or self.to_renew
-            or (not self._loading and (self._unsaved_facts or self._drop or self._follow))
+            or (not self._loading and (self._unsaved_facts or self._drop or self.folding.followed))
         )
 
     @property
@@ -312,7 +306,7 @@ class Replica:
         Nobody listens to such a run any more.
         """
         run = run_of(self.id)
-        return run <= max(self._mark_heard(self.member), self.members.removed(self.member))
+        return run <= max(self.folding.mark(self.member), self.members.removed(self.member))
 
     @property
     def to_renew(self) -> bool:
@@ -328,7 +322,7 @@ class Replica:
         raised = {
             video: count - self.tally.count(self.id, video) for video, count in self._raised.items()
         }
-        self.id = replica_of(self.member, run)
+        self.id = self.folding.own = replica_of(self.member, run)
         self._raised = raised
         self._unpublished, self._published = {}, 0
         self._started = now
@@ -353,12 +347,10 @@ class Replica:
         for replica, told in list(self._introduced.items()):
             if now - told > self.peers.silence:
                 del self._introduced[replica]
-        for vector in list(self._repairs):
-            if not self.tally.current(vector):
-                del self._repairs[vector]
+        self._repairs.forget()
         self._become_ready(now)
-        self._agree(now)
-        self._synced = now
+        ready = self.state == "ready" and (self._has_heard or not self._has_peers)
+        self.folding.look(now, may_fold=ready and not self._loading)
         return Effects(broadcast=list(self._report(now)))
 
     def leave(self, now: float) -> Effects:
@@ -400,13 +392,14 @@ class Replica:
         match body:
             case Delta():
                 self._merge(sender, body.counts, effects)
-                self._compare(sender, body.total, peer, now, effects)
+                effects.ask(peer, self._repairs.compare(sender, body.total, peer, now))
             case Report():
                 self._heard_report(body, peer, now, effects)
             case Ask():
-                self._answer(body, peer.address, effects)
+                effects.ask(peer, self._repairs.answer(body))
             case Answer():
-                self._go_on(body, peer, now, effects)
+                self._merge(body.vector, body.counts, effects)
+                effects.ask(peer, self._repairs.go_on(body, peer, now))
         self._become_ready(now)
         return effects
 
@@ -416,15 +409,13 @@ class Replica:
             latest = max(standing.latest, standing.mark, *standing.runs)
             self._learn(member, latest, standing.removed)
             word = peer.says(member, standing, now)
-            if standing.mark > self._mark_heard(member):
-                self._follow[member] = standing.mark
-                self._follow_at_once(member)
+            if standing.mark > self.folding.mark(member):
+                self._follow(member, standing.mark)
             for vector, copy in word.copies.items():
-                self._agreement.contradict(vector, copy)
-                self._compare(vector, copy.total, peer, now, effects)
-                if copy.digest is not None and self._differs(vector, copy):
-                    # Equal totals: sums of buckets may be equal as well, so it asks for everything.
-                    self._ask(vector, peer.address, now, effects, sums=[])
+                if vector != self.id:
+                    self.folding.heard(vector, copy)
+                    effects.ask(peer, self._repairs.compare(vector, copy.total, peer, now))
+                    effects.ask(peer, self._repairs.compare_content(vector, copy, peer, now))
         for replica, address in report.peers.items():
             if replica != self.id and replica not in self.peers:
                 self._introduce(replica, address, now, effects)
@@ -434,162 +425,23 @@ class Replica:
     def _merge(self, vector: str, counts: Mapping[str, int], effects: Effects) -> None:
         # Nobody else writes its own vector: what claims more for it is an error or a forgery.
         # What is being folded rests meanwhile: a repair brings later what that misses.
-        if vector == self.id or (self._fold and vector in self._fold.parts):
+        if vector == self.id or self.folding.rests(vector):
             return
         grew = self.tally.merge(vector, counts)
         if grew:
             self._unsaved.setdefault(vector, set()).update(grew)
             effects.grew.update(grew)
 
-    def _compare(self, vector: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
-        """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
-
-        What another says of a vector whose writer still speaks proves no loss: its delta may
-        have come to them a moment earlier. The writer's own next word settles it. But a writer
-        that does not answer may not hear this node.
-        """
-        if vector == self.id or total <= self.tally.total(vector):
-            return
-        asked = self._repairs.get(vector)
-        unanswered = asked is not None and now - asked.at >= self._sync_interval
-        writes = peer is self.peers.get(vector)
-        if writes or unanswered or not self.peers.speaks(vector, now):
-            self._ask(vector, peer.address, now, effects)
-
-    def _differs(self, vector: str, copy: Copy) -> bool:
-        """Whether another's copy has the same total as the one here, and other content."""
-        own = self.tally.vector(vector)
-        return vector != self.id and own.total == copy.total and own.digest() != copy.digest
-
-    def _ask(
-        self,
-        vector: str,
-        address: str,
-        now: float,
-        effects: Effects,
-        sums: list[int] | None = None,
-    ) -> None:
-        asked = self._repairs.get(vector)
-        if asked is not None:
-            # Who has not answered is asked again, but others come first.
-            patience = self._sync_interval * (2 if asked.address == address else 1)
-            if now - asked.at < patience:
-                return
-        if not address or not self.tally.current(vector):
-            return
-        if sums is None:
-            own = self.tally.vector(vector)
-            sums = list(own.sums()) if own.total else []
-        repair = Repair(now, address, sums)
-        self._repairs[vector] = repair
-        effects.send.append((address, Ask(vector, repair.sums, 0)))
-
-    def _answer(self, ask: Ask, address: str, effects: Effects) -> None:
-        vector = self.tally.vector(ask.vector)
-        if vector.total and address:
-            counts, position = vector.differing(
-                ask.sums, ask.after, PAGE_BYTES, self.scanned_a_page
-            )
-            effects.send.append((address, Answer(ask.vector, counts, position)))
-
-    def _go_on(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
-        self._merge(answer.vector, answer.counts, effects)
-        repair = self._repairs.get(answer.vector)
-        # A position means something only to the copy that it was given by.
-        if repair is None or repair.address != peer.address:
-            return
-        if answer.next is None:
-            del self._repairs[answer.vector]
-        else:
-            repair.at = now
-            ask = Ask(answer.vector, repair.sums, answer.next)
-            effects.send.append((repair.address, ask))
-
     # -- folding
 
-    def _agree(self, now: float) -> None:
-        """Look whether all members say the same; fold what they have said for long enough."""
-        if now - self._synced > self.peers.silence or not self._all_speak(now):
-            self._agreement.end_all()
-            return
-        for member in self.members:
-            closed = self._closed(member)
-            mark = self.tally.mark(member)
-            agreed: str | None = mark
-            for vector in ([folded_of(member, mark)] if mark and closed else []) + closed:
-                copy = Copy(self.tally.total(vector), self.tally.vector(vector).digest())
-                if self._all_say(member, mark, vector, copy, now):
-                    self._agreement.say(vector, copy, now)
-                else:
-                    self._agreement.end(vector)
-                # Oldest first: none behind one that is not agreed upon.
-                if agreed is not None and self._agreement.lasted(vector, self._wait, now):
-                    agreed = run_of(vector)
-                else:
-                    agreed = None
-            if agreed is not None and agreed > self._mark_heard(member) and not self._fold:
-                # From here on its parts rest, so that what is folded is what was agreed upon.
-                self._fold = Fold(self.tally, member, agreed)
+    def _follow(self, member: str, mark: str) -> None:
+        """Somebody has folded more runs of a member: fold them here, too.
 
-    def _all_speak(self, now: float) -> bool:
-        """Whether every member is heard, so that its word counts."""
-        if self._loading or self.state != "ready" or (self._has_peers and not self._has_heard):
-            return False
-        return not any(self.awaited(now))
-
-    def awaited(self, now: float) -> Iterator[str]:
-        """The members without whose word nothing is folded, and that are not heard."""
-        live = {member_of(replica) for replica in self.peers.staying(now)} | {self.member}
-        for member in self.members:
-            if member not in live and not self.members.is_removed(member):
-                yield member
-
-    def _all_say(self, member: str, mark: str, vector: str, copy: Copy, now: float) -> bool:
-        """Whether all that are heard hold such a copy of a vector, and no run before it."""
-        for replica, peer in self.peers.staying(now).items():
-            if self.members.is_removed(member_of(replica)):
-                continue
-            word = peer.words.get(member)
-            if word is None or word.mark != mark or word.copies.get(vector) != copy:
-                return False
-            if now - word.at > self.peers.silence:
-                return False
-            if self._names_older(word, vector):
-                return False
-        heard = None if is_folded(vector) else self.peers.silent_for(vector, now)
-        return heard is None or heard > self._message_ttl
-
-    def _names_older(self, word: Word, vector: str) -> bool:
-        """Whether there is a run before this one that was only heard of."""
-        return any(
-            run_of(other) < run_of(vector) and not self.tally.total(other)
-            for other in word.copies
-            if not is_folded(other)
-        )
-
-    def _closed(self, member: str) -> list[str]:
-        """The runs of a member that have ended for good and are not folded, oldest first."""
-        return [
-            vector
-            for vector in self.tally.parts(member, self.members.latest(member))
-            if not is_folded(vector) and vector != self.id and self.members.is_closed(vector)
-        ]
-
-    def _mark_heard(self, member: str) -> str:
-        """The largest fold mark that is known of a member, followed here or not yet."""
-        return max(self.tally.mark(member), self._follow.get(member, ""))
-
-    def _follow_at_once(self, member: str) -> None:
-        """Where nothing is to be added up there is no need to wait for the store."""
-        mark = self._follow[member]
+        Where nothing is to be added up there is no need to wait for the store.
+        """
+        self.folding.followed[member] = mark
         if member != self.member and not (self._loading or self.tally.parts(member, mark)):
             self._fold_here(Fold(self.tally, member, mark))
-
-    def _next_to_follow(self) -> Fold | None:
-        """The next fold to a mark that others have; its own run must not be in it."""
-        if self._loading or self.overtaken or not self._follow:
-            return None
-        return Fold(self.tally, *next(iter(self._follow.items())))
 
     def _fold_here(self, fold: Fold) -> None:
         """Fold in memory, to be written with everything else."""
@@ -598,15 +450,11 @@ class Replica:
         self._unsaved_facts.add(fold.member)
 
     def _folded(self, fold: Fold) -> None:
-        """The store holds the fold, and its parts are to be dropped there: now it is done here."""
-        self.tally.fold(fold.member, fold.mark, fold.vector)
+        """The store holds the fold, or is not ahead of it: now it is done here."""
+        self.folding.done(fold)
         for part in fold.parts:
             self._unsaved.pop(part, None)
-            self._repairs.pop(part, None)
-            self._agreement.end(part)
         self._drop.discard(fold.id)
-        if self._follow.get(fold.member, "") <= fold.mark:
-            self._follow.pop(fold.member, None)
 
     def _fact(self, member: str, mark: str = "") -> str:
         latest, removed = self.members.latest(member), self.members.removed(member)
@@ -723,7 +571,7 @@ class Replica:
             parts = self.tally.parts(member, self.members.latest(member))
             runs = sum(not is_folded(part) for part in parts)
             removed = self.members.is_removed(member)
-            closed = len(self._closed(member))
+            closed = len(self.folding.closed(member))
             folded = self.tally.total(folded_of(member, self.tally.mark(member)))
             count = visits.get(member, 0)
             told = (live, state, heard, behind)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from counter.ids import folded_of, mint_run, mint_store, replica_of, run_of
 from counter.members import decode_fact
 from counter.messages import Body, Envelope, RejectedError, Report, decode, encode
+from counter.repairs import Repairs
 from counter.replica import Batch, Effects, Replica
 from counter.store import NOTHING, Counts, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
@@ -85,10 +86,16 @@ class Copy:
     name: str | None = None
 
 
-class SmallPages(Replica):
-    """A replica whose repairs take several pages, though a simulated vector is short."""
+class SmallRepairs(Repairs):
+    """Repairs that take several pages, though a simulated vector is short."""
 
     scanned_a_page = 2
+
+
+class SmallPages(Replica):
+    """A replica with such repairs."""
+
+    repairs_class = SmallRepairs
 
 
 @dataclass(frozen=True)
@@ -206,7 +213,9 @@ class Node:
         """As the operator: remove a member that is not heard here; say which, "" if none."""
         if self.replica is None:
             return ""
-        silent = [member for member in self.replica.awaited(now) if member != self.replica.member]
+        silent = [
+            member for member in self.replica.folding.awaited(now) if member != self.replica.member
+        ]
         if not silent:
             return ""
         member = sorted(silent)[choice % len(silent)]

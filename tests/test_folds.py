@@ -91,12 +91,12 @@ def test_a_member_that_is_silent_delays_folding_until_it_is_removed(network: Net
     del network.nodes["c"]
     live(network, 40)
     assert len(entries(a, a.member)) == 1
-    assert list(a.awaited(network.now)) == [c.member]
+    assert list(a.folding.awaited(network.now)) == [c.member]
     assert [member.closed for member in a.roll(network.now)] == [1, 0, 0]
     network.do("a", a.remove(c.member, network.now))
     live(network, int(2 * TTL) + 4)
     for node in (a, b):
-        assert list(node.awaited(network.now)) == []
+        assert list(node.folding.awaited(network.now)) == []
         assert entries(node, a.member)[0].startswith(f"{a.member}@")
         assert [member.removed for member in node.roll(network.now)] == [False, False, True]
         assert node.counter("cats") == {a.member: 3}
@@ -223,6 +223,36 @@ def test_what_comes_in_while_a_fold_is_written_is_repaired_afterwards(network: N
     for node in network.nodes.values():
         assert node.counter("cats") == {a.member: 4}
         assert node.counter("mice") == {a.member: 1}
+
+
+def test_an_older_run_that_comes_up_while_a_fold_is_written_does_not_show_and_vanish(
+    network: Network,
+) -> None:
+    a, b, _ = three(network)
+    older = replica_of(a.member, "0" * 23)
+    network.seconds(int(3 * TTL) + 4)
+    batch = b.batch(1000)
+    assert batch.folds
+    b.receive(Envelope(a.id, "a", 0, Answer(older, {"cats": 9}, None)), network.now)
+    before = b.counter("cats")
+    b.stored(batch)
+    assert b.counter("cats") == before == {a.member: 3}
+
+
+def test_runs_are_folded_up_to_the_first_that_is_not_agreed_upon(network: Network) -> None:
+    a, b, c = three(network)
+    network.visit(a, "cats")
+    live(network, int(3 * TTL))
+    a = restart(network, "a", 20_000)  # the second run ends only now
+    live(network, 2)
+    first, second = entries(b, a.member)
+    assert first.startswith(f"{a.member}@")
+    live(network, int(TTL) + 2)
+    assert entries(b, a.member) == [first, second]
+    live(network, int(2 * TTL) + 2)
+    for node in (a, b, c):
+        assert len(entries(node, a.member)) == 1
+        assert node.counter("cats") == {a.member: 4}
 
 
 def test_a_node_with_peers_to_hear_folds_nothing_before_it_has_heard_one(network: Network) -> None:

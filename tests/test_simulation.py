@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counter.folding import Fold
+from counter.folding import Fold, Folding
 from counter.ids import is_folded, mint_run, replica_of
-from counter.messages import Answer, Delta, Standing
+from counter.messages import Answer, Ask, Delta, Standing
 from counter.peers import Peer
-from counter.replica import Batch, Effects
+from counter.replica import Batch
 from counter.store import Counts
 from counter.tally import Tally, Vector
 from simulation.history import History, Step, generate, run, shorten
-from simulation.node import Disk, Rules, SmallPages
+from simulation.node import Disk, Rules, SmallPages, SmallRepairs
 
 STEPS = 200
 MOST_HISTORIES = 400
@@ -51,15 +51,23 @@ class ShowsAVisitBeforeItIsStored(SmallPages):
         self.tally.merge(self.id, {video: self._raised[video]})
 
 
+class IgnoringRepairs(SmallRepairs):
+    def compare(self, *_: object) -> None:
+        return None
+
+
 class IgnoresTheTotal(SmallPages):
-    def _compare(self, *_: object) -> None:
-        pass
+    repairs_class = IgnoringRepairs
+
+
+class RepairsByTheWriter(SmallRepairs):
+    def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
+        writes = peer is self._peers.get(vector)
+        return super().compare(vector, total, peer, now) if writes else None
 
 
 class ForgetsRepairForAGoneNode(SmallPages):
-    def _compare(self, vector: str, total: int, peer: Peer, now: float, effects: Effects) -> None:
-        if peer is self.peers.get(vector):
-            super()._compare(vector, total, peer, now, effects)
+    repairs_class = RepairsByTheWriter
 
 
 class LeavesOutTheContentHash(SmallPages):
@@ -79,9 +87,13 @@ class HashesClosedVectorsOnly(SmallPages):
             yield member, replace(standing, runs=runs)
 
 
+class OnePageRepairs(SmallRepairs):
+    def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
+        return super().go_on(Answer(answer.vector, answer.counts, None), peer, now)
+
+
 class StopsARepairAfterItsFirstPage(SmallPages):
-    def _go_on(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
-        super()._go_on(Answer(answer.vector, answer.counts, None), peer, now, effects)
+    repairs_class = OnePageRepairs
 
 
 class IsReadyTooEarly(SmallPages):
@@ -100,51 +112,77 @@ class DoesNotRewriteAStoreThatForgot(SmallPages):
         self._loading = True
 
 
-class FoldsWithoutEveryMembersWord(SmallPages):
+class HastyFolding(Folding):
     def awaited(self, now: float) -> Iterator[str]:
         return iter(())
 
 
-class FoldsWithoutTheWait(SmallPages):
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+class FoldsWithoutEveryMembersWord(SmallPages):
+    folding_class = HastyFolding
+
+
+class ImpatientFolding(Folding):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._wait = 0.0
 
 
-class FoldsOutOfOrder(SmallPages):
+class FoldsWithoutTheWait(SmallPages):
+    folding_class = ImpatientFolding
+
+
+class NewestFirstFolding(Folding):
     """Folds a run that all agree upon, though there are older ones that they do not."""
 
-    def _closed(self, member: str) -> list[str]:
-        return super()._closed(member)[-1:]
+    def closed(self, member: str) -> list[str]:
+        return super().closed(member)[-1:]
+
+
+class FoldsOutOfOrder(SmallPages):
+    folding_class = NewestFirstFolding
+
+
+class OverwritingFolding(Folding):
+    def next(self) -> Fold | None:
+        if self.under_way is None and self.followed:
+            self._tally.fold(*next(iter(self.followed.items())), Vector())
+        return super().next()
 
 
 class TakesAFoldedVectorOverWhole(SmallPages):
-    def _next_to_follow(self) -> Fold | None:
-        fold = super()._next_to_follow()
-        if fold is not None:
-            self.tally.fold(fold.member, fold.mark, Vector())
-            fold = Fold(self.tally, fold.member, fold.mark)
-        return fold
+    folding_class = OverwritingFolding
 
 
-class FollowsAMarkWithoutItsOwnCopies(SmallPages):
-    """Joins by the larger count, but does not add up before."""
+class ForgetfulFolding(Folding):
+    """Joins by the larger count, but does not add up its own copies before."""
 
-    def _next_to_follow(self) -> Fold | None:
-        fold = super()._next_to_follow()
-        if fold is not None and len(fold.parts) > 1:
+    def next(self) -> Fold | None:
+        begun, fold = self.under_way, super().next()
+        if begun is None and fold is not None and len(fold.parts) > 1:
             fold._copies = fold._copies[:1]
             fold.restart()
         return fold
 
 
+class FollowsAMarkWithoutItsOwnCopies(SmallPages):
+    folding_class = ForgetfulFolding
+
+
 class DropsWhatIsFoldedBeforeThatIsStored(SmallPages):
     def batch(self, limit: int) -> Batch:
-        batch = super().batch(limit)
-        if self._fold is not None and not self._fold.complete:
-            drop = [*batch.drop, *self._fold.parts]
-            return batch._replace(drop=drop)
+        batch, fold = super().batch(limit), self.folding.under_way
+        if fold is not None and not fold.complete:
+            return batch._replace(drop=[*batch.drop, *fold.parts])
         return batch
+
+
+class RestlessFolding(Folding):
+    def rests(self, vector: str) -> bool:
+        return False
+
+
+class ChangesWhatIsBeingFolded(SmallPages):
+    folding_class = RestlessFolding
 
 
 class CountsWhatIsFoldedAlready(Tally):
@@ -223,6 +261,7 @@ FAULTS = {
     "drops what is folded before that is stored": Rules(
         replica=DropsWhatIsFoldedBeforeThatIsStored
     ),
+    "changes what is being folded": Rules(replica=ChangesWhatIsBeingFolded),
     "counts what is folded already": Rules(tally=CountsWhatIsFoldedAlready),
     "goes on in a run that is folded": Rules(replica=GoesOnInAFoldedRun),
     "moves visits that the store may hold": Rules(replica=MovesVisitsThatTheStoreMayHold),

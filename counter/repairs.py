@@ -1,0 +1,100 @@
+"""Repair: a receiver that misses something asks for the counts in which two copies differ.
+
+It sends the sums of its copy a bucket, and is answered, page by page, with the counts in the
+buckets that differ. The asker paces it: it asks for the next page when it has the one before.
+
+Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
+"""
+
+from dataclasses import dataclass
+
+from counter.messages import PAGE_BYTES, Answer, Ask
+from counter.peers import Copy, Peer, Peers
+from counter.tally import Tally
+
+
+@dataclass(slots=True)
+class Repair:
+    """A repair under way: whom it asked with which sums, and when it last heard or asked."""
+
+    at: float
+    address: str
+    sums: list[int]
+
+
+class Repairs:
+    """The repairs under way, one a vector; and the answers to those of others."""
+
+    scanned_a_page = 20_000
+    """How many entries one answer looks at: bounds the time that a page takes to some 10 ms."""
+
+    def __init__(self, tally: Tally, peers: Peers, sync_interval: float) -> None:
+        self._tally = tally
+        self._peers = peers
+        self._sync_interval = sync_interval
+        self._repairs: dict[str, Repair] = {}
+
+    def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
+        """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
+
+        What another says of a vector whose writer still speaks proves no loss: its delta may
+        have come to them a moment earlier. The writer's own next word settles it. But a writer
+        that does not answer may not hear this node.
+        """
+        if total <= self._tally.total(vector):
+            return None
+        asked = self._repairs.get(vector)
+        unanswered = asked is not None and now - asked.at >= self._sync_interval
+        writes = peer is self._peers.get(vector)
+        if writes or unanswered or not self._peers.speaks(vector, now):
+            own = self._tally.vector(vector)
+            return self._ask(vector, peer.address, list(own.sums()) if own.total else [], now)
+        return None
+
+    def compare_content(self, vector: str, copy: Copy, peer: Peer, now: float) -> Ask | None:
+        """Ask for everything, if `peer` holds as much, but not the same.
+
+        The sums of buckets may be equal as well.
+        """
+        own = self._tally.vector(vector)
+        if copy.digest is None or own.total != copy.total or own.digest() == copy.digest:
+            return None
+        return self._ask(vector, peer.address, [], now)
+
+    def _ask(self, vector: str, address: str, sums: list[int], now: float) -> Ask | None:
+        asked = self._repairs.get(vector)
+        if asked is not None:
+            # Who has not answered is asked again, but others come first.
+            patience = self._sync_interval * (2 if asked.address == address else 1)
+            if now - asked.at < patience:
+                return None
+        if not address or not self._tally.current(vector):
+            return None
+        self._repairs[vector] = Repair(now, address, sums)
+        return Ask(vector, sums, 0)
+
+    def answer(self, ask: Ask) -> Answer | None:
+        """The page that is asked for; None if nothing is known here of the vector."""
+        vector = self._tally.vector(ask.vector)
+        if not vector.total:
+            return None
+        page = vector.differing(ask.sums, ask.after, PAGE_BYTES, self.scanned_a_page)
+        return Answer(ask.vector, *page)
+
+    def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
+        """A page has come from `peer`: ask for the next one, or end the repair."""
+        repair = self._repairs.get(answer.vector)
+        # A position means something only to the copy that it was given by.
+        if repair is None or repair.address != peer.address:
+            return None
+        if answer.next is None:
+            del self._repairs[answer.vector]
+            return None
+        repair.at = now
+        return Ask(answer.vector, repair.sums, answer.next)
+
+    def forget(self) -> None:
+        """End the repairs of vectors that have been folded."""
+        for vector in list(self._repairs):
+            if not self._tally.current(vector):
+                del self._repairs[vector]
