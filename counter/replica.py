@@ -92,8 +92,8 @@ class Replica:
     never goes back.
     """
 
-    repairs_class = Repairs
-    folding_class = Folding
+    repairs_class: type[Repairs] = Repairs
+    folding_class: type[Folding] = Folding
 
     def __init__(
         self,

@@ -218,7 +218,7 @@ class Node:
         ]
         if not silent:
             return ""
-        member = sorted(silent)[choice % len(silent)]
+        member = silent[choice % len(silent)]
         self.remove_member(member, now)
         return member
 
