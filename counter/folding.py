@@ -70,6 +70,7 @@ class Fold:
         """Begin anew, because what was written may be lost, or, in doubt, be the whole of it."""
         self.in_doubt = self.in_doubt or in_doubt
         self.vector = Vector()
+        self.vector.digest()  # else it would be computed in one go, as soon as it is reported
         self._videos = self._each()
         self.complete = not self._copies
 

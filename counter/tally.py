@@ -41,7 +41,7 @@ class Vector:
         self.counts: dict[str, int] = {}
         self.total = 0
         self._sums: list[int] | None = None
-        self._digest: tuple[int, int] | None = None
+        self._digest: int | None = None
 
     def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Take the larger count of each video; return by how much which videos grew."""
@@ -55,6 +55,10 @@ class Vector:
         if self._sums is not None:
             for video, growth in grew.items():
                 self._sums[bucket_of(video)] += growth
+        if self._digest is not None:
+            for video, growth in grew.items():
+                after = own[video]
+                self._digest += _hash(video, after) - _hash(video, after - growth)
         return grew
 
     def sums(self) -> list[int]:
@@ -66,14 +70,14 @@ class Vector:
         return self._sums
 
     def digest(self) -> int:
-        """A content hash of 63 bits, independent of order; computed once for each total."""
-        if self._digest is None or self._digest[0] != self.total:
-            content = 0
-            for video, count in self.counts.items():
-                entry = blake2b(f"{video} {count}".encode(), digest_size=8).digest()
-                content += int.from_bytes(entry)
-            self._digest = (self.total, content % 2**63)
-        return self._digest[1]
+        """A content hash of 63 bits, the sum of a hash for each entry, so independent of order.
+
+        Computed when first asked for, which takes a second for a million entries, then kept up
+        to date: so ask an empty vector for it if it is to become large.
+        """
+        if self._digest is None:
+            self._digest = sum(_hash(video, count) for video, count in self.counts.items())
+        return self._digest % 2**63
 
     def differing(
         self, sums: list[int], after: int, most_bytes: int, most_scanned: int
@@ -97,6 +101,13 @@ class Vector:
                 counts[video] = count
             position += 1
         return counts, position if position < len(self.counts) else None
+
+
+def _hash(video: str, count: int) -> int:
+    """64 bits that tell an entry from others; 0 for a count of 0, which is no entry."""
+    if count == 0:
+        return 0
+    return int.from_bytes(blake2b(f"{video} {count}".encode(), digest_size=8).digest())
 
 
 class Leaders:
