@@ -254,12 +254,6 @@ class Cluster:
         self.network.calm()
         self.start_all()
         took = self.until(REST, lambda: self.oracle.at_rest(self.nodes), "exact")
-        there = {f"{node.name}~{node.disk.store}" for node in self.nodes}
-        first = self.nodes[0]
-        assert first.replica is not None
-        for member in list(first.replica.members):
-            if member not in there:
-                first.remove_member(member, self.now)
         self.until(FOLDED, self.folded, "small")
         if wrong := self.oracle.at_rest(self.nodes):
             raise BrokenPromiseError(f"exact: {wrong}, when all was folded")
@@ -269,7 +263,13 @@ class Cluster:
         return took
 
     def folded(self) -> str:
-        """Say what is not folded yet."""
+        """Say what is not folded yet; remove who is gone for good, as soon as it is known of."""
+        there = {f"{node.name}~{node.disk.store}" for node in self.nodes}
+        first = self.nodes[0]
+        assert first.replica is not None
+        for member in list(first.replica.members):
+            if member not in there and not first.replica.members.is_removed(member):
+                first.remove_member(member, self.now)
         for node in self.nodes:
             assert node.replica is not None
             for member in node.replica.roll(self.now):
