@@ -272,9 +272,9 @@ class Cluster:
                 first.remove_member(member, self.now)
         for node in self.nodes:
             assert node.replica is not None
-            for member in node.replica.roll(self.now):
-                if member.closed:
-                    return f"{node.address} has not folded {member}"
+            for entry in node.replica.roll(self.now):
+                if entry.closed:
+                    return f"{node.address} has not folded {entry}"
         return self.oracle.small(self.nodes)
 
     def until(self, seconds: float, wrong: Callable[[], str], promise: str) -> float:
