@@ -170,7 +170,8 @@ class Flusher:
                 self.gathering = Flush()
             try:
                 try:
-                    self._store.write(batch.counts, facts=batch.facts, drop=batch.drop, heal=heal)
+                    facts = batch.facts | batch.notes
+                    self._store.write(batch.counts, facts=facts, drop=batch.drop, heal=heal)
                     break
                 except StoreForgotError as error:
                     log.warning("store.forgot %s", error)

@@ -61,3 +61,8 @@ def decode_fact(fact: str) -> tuple[str, str, str]:
     if len(runs) != 3 or any(len(run) not in (0, RUN_LENGTH) for run in runs):
         return "", "", ""
     return runs[0], runs[1], runs[2]
+
+
+def is_note(name: str) -> bool:
+    """Whether a fact of this name came with visits, as `kind:name`; a member's has no colon."""
+    return ":" in name

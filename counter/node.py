@@ -20,7 +20,7 @@ from counter.config import LIVE_PAGES, Config
 from counter.flush import Flusher
 from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.live import Live
-from counter.members import decode_fact
+from counter.members import decode_fact, is_note
 from counter.messages import Body, Envelope, RejectedError, State
 from counter.metrics import Gauges, Metrics
 from counter.replica import Effects, Member, Replica
@@ -352,11 +352,11 @@ class Node:
     def _mint(self, opened: Opened, known: Known) -> Replica:
         """The replica of this run: an id that was never used, and a tally still to be loaded."""
         config = self.config
-        name = config.name or opened.name or f"node-{opened.store[:5]}"
         runs = [run_of(vector) for vector in known.vectors]
-        for fact in known.facts.values():
-            runs += decode_fact(fact)
+        for name, fact in known.facts.items():
+            runs += () if is_note(name) else decode_fact(fact)
         run = mint_run(int(time.time() * 1000), max(runs, default=""), secrets.randbits(64))
+        name = config.name or opened.name or f"node-{opened.store[:5]}"
         return Replica(
             f"{name}~{opened.store}.{run}",
             Tally(),

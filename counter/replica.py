@@ -11,11 +11,12 @@ becomes visible, so nothing is ever shown or told that a crash could take back.
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
-from counter.members import Members, decode_fact, encode_fact
+from counter.members import Members, decode_fact, encode_fact, is_note
 from counter.messages import (
     PAGE_BYTES,
     Answer,
@@ -30,6 +31,8 @@ from counter.messages import (
 from counter.peers import Peer, Peers
 from counter.repairs import Repairs
 from counter.tally import MAX_COUNT, Tally, Vector
+
+NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 _RUNS_A_REPORT = 300
 _PEERS_A_REPORT = 100
@@ -54,11 +57,13 @@ class Batch(NamedTuple):
 
     `counts` is everything by vector, of which `own` are counts of this replica not visible yet
     and `rows` other news; what is neither is a fold under way. `drop` are vectors to be forgotten,
-    `facts` what is to be kept of members. With `folds` the fold is done when this is written.
+    `facts` what is to be kept of members, and `notes` what came with the visits in `own`. With
+    `folds` the fold is done when this is written.
     """
 
     counts: dict[str, dict[str, int]]
     own: dict[str, int]
+    notes: dict[str, str]
     rows: dict[str, dict[str, int]]
     facts: dict[str, str]
     drop: list[str]
@@ -114,6 +119,8 @@ class Replica:
         self.members = Members()
         self.members.learn(self.member, run_of(replica))
         self.folds = 0
+        self.notes: dict[str, str] = {}
+        """What was kept with visits, as far as the store holds it: `{"kind:name": text}`."""
         self._started = now
         self._sync_interval = sync_interval
         self._join_timeout = join_timeout
@@ -121,6 +128,7 @@ class Replica:
         self._has_heard = False
         self._loading = True
         self._raised: dict[str, int] = {}
+        self._raised_notes: dict[str, str] = {}
         self._in_batch: dict[str, int] = {}
         self._in_doubt = False
         self._unsaved: dict[str, set[str]] = {}
@@ -138,10 +146,20 @@ class Replica:
 
     def visit(self, video: str) -> None:
         """Count one visit. Raises OverflowError when the count is at its end."""
-        count = self._own(video)
-        if count >= MAX_COUNT:
-            raise OverflowError(f"the count of {video!r} has reached its end, {MAX_COUNT}")
-        self._raised[video] = count + 1
+        self.visits({video: 1})
+
+    def visits(self, visits: Mapping[str, int], notes: Mapping[str, str] = NO_NOTES) -> None:
+        """Count many visits, all or none: `{video: visits}`. Raises OverflowError for none.
+
+        The store gets the `notes`, `{"kind:name": text}`, in the same atomic step; a text
+        replaces the one before, and an empty one removes it.
+        """
+        counts = {video: self._own(video) + more for video, more in visits.items()}
+        for video, count in counts.items():
+            if count > MAX_COUNT:
+                raise OverflowError(f"the count of {video!r} has reached its end, {MAX_COUNT}")
+        self._raised.update(counts)
+        self._raised_notes.update(notes)
 
     def counter(self, video: str, *, raised: bool = False) -> dict[str, int]:
         """The video's visible counter, an entry a member; with `raised`, own pending visits too."""
@@ -162,7 +180,10 @@ class Replica:
         What it still has of vectors that were folded is to be dropped.
         """
         self._found = Tally()
+        self.notes = {name: fact for name, fact in facts.items() if is_note(name)} | self.notes
         for member, fact in facts.items():
+            if is_note(member):
+                continue
             latest, removed, mark = decode_fact(fact)
             self._learn(member, max(latest, mark), removed)
             self._found.fold(member, mark, Vector())
@@ -213,6 +234,7 @@ class Replica:
         One batch at a time: it ends with `stored` or `not_stored`.
         """
         self._in_batch, self._raised = self._raised, {}
+        notes, self._raised_notes = self._raised_notes, {}
         rows: dict[str, dict[str, int]] = {}
         for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
@@ -250,11 +272,16 @@ class Replica:
             for part in fold.parts:
                 counts.pop(part, None)
             self._unsaved_facts.discard(fold.member)
-        return Batch(counts, self._in_batch, rows, facts, drop, bool(fold and fold.complete))
+        folds = bool(fold and fold.complete)
+        return Batch(counts, self._in_batch, notes, rows, facts, drop, folds)
 
     def stored(self, batch: Batch) -> set[str]:
         """The store holds the batch: its visits become visible. Returns the videos that grew."""
         self._in_batch, self._in_doubt = {}, False
+        for name, text in batch.notes.items():
+            self.notes[name] = text
+            if not text:
+                del self.notes[name]
         grew = self.tally.merge(self.id, batch.own)
         for video, growth in grew.items():
             self._unpublished[video] = self._unpublished.get(video, 0) + growth
@@ -266,6 +293,7 @@ class Replica:
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""
         self._raised = batch.own | self._raised
+        self._raised_notes = batch.notes | self._raised_notes
         self._in_batch, self._in_doubt = {}, self._in_doubt or bool(batch.own)
         for vector, counts in batch.rows.items():
             self._unsaved.setdefault(vector, set()).update(counts)
@@ -286,6 +314,7 @@ class Replica:
         self.folding.under_way = None
         self._loading = True
         self.opened(vectors, facts)
+        self._raised_notes = self.notes | self._raised_notes
         self._unsaved = {vector: set(videos) for vector, videos in self.tally.vectors()}
         self._unsaved_facts = set(self.members)
 
@@ -293,6 +322,7 @@ class Replica:
         """Whether there is anything to be written: news, a fold, another run."""
         return bool(
             self._raised
+            or self._raised_notes
             or self._unsaved
             or self.folding.under_way
             or self.to_renew

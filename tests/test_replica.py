@@ -46,6 +46,35 @@ def test_a_visit_shows_only_once_the_store_holds_it(network: Network) -> None:
     assert a.publish() == []
 
 
+def test_many_visits_are_counted_all_or_none(network: Network) -> None:
+    a = network.node("a")
+    a.visits({"cats": MAX_COUNT - 1, "dogs": 2}, {"log:x": "7"})
+    with pytest.raises(OverflowError, match="cats"):
+        a.visits({"dogs": 1, "cats": 2}, {"log:x": "8"})
+    batch = a.batch(10)
+    assert batch.own == {"cats": MAX_COUNT - 1, "dogs": 2}
+    assert batch.notes == {"log:x": "7"}
+
+
+def test_a_note_is_kept_with_its_visits_and_written_again_with_them(network: Network) -> None:
+    a = network.node("a")
+    a.visits({"cats": 1}, {"log:x": "1", "log:y": "1"})
+    first = a.batch(10)
+    a.visits({"cats": 1}, {"log:x": "2"})
+    assert a.notes == {}
+    a.not_stored(first)
+    second = a.batch(10)
+    assert second.notes == {"log:x": "2", "log:y": "1"}
+    a.stored(second)
+    assert a.notes == {"log:x": "2", "log:y": "1"}
+    a.visits({}, {"log:y": ""})
+    assert a.unsaved()
+    a.stored(a.batch(10))
+    assert a.notes == {"log:x": "2"}
+    a.forgotten([], {"log:x": "1", "log:z": "3"})
+    assert a.batch(10).notes == {"log:x": "2", "log:z": "3"}
+
+
 def test_visits_during_a_flush_are_neither_lost_nor_doubled(network: Network) -> None:
     a = network.node("a")
     a.visit("cats")

@@ -314,17 +314,24 @@ def test_facts_and_vectors_are_known_after_close_and_reopen(place: Place) -> Non
     store.begin(replica(5), {"counter1": "a run that counted nothing"})
     first = store.known()
     store.write({replica(3): {"cats": 1}, folded(2): {"dogs": 1}}, facts={"other": "x"})
-    store.write({}, facts={"other": "y - ~", LONGEST: ""})
+    store.write({}, facts={"other": "y - ~", LONGEST: "z"})
     known = store.known()
     store.close()
     assert first.facts == {"counter1": "a run that counted nothing"}
     assert set(known.vectors) == {replica(3), folded(2)}
-    assert known.facts == {"counter1": "a run that counted nothing", "other": "y - ~", LONGEST: ""}
+    assert known.facts == {"counter1": "a run that counted nothing", "other": "y - ~", LONGEST: "z"}
     store.open("one", lambda: ID)
     again = store.known()
     store.close()
     assert set(again.vectors) == set(known.vectors)
     assert again.facts == known.facts
+
+
+def test_an_empty_fact_is_removed(place: Place, opened: Open) -> None:
+    store = opened(place)
+    store.write({}, facts={"key:1": "x", "key:2": "y"})
+    store.write({}, facts={"key:1": "", "key:never": ""})
+    assert store.known().facts == {"key:2": "y"}
 
 
 def test_a_dropped_vector_is_gone_at_once_and_may_begin_anew(place: Place, opened: Open) -> None:

@@ -96,7 +96,8 @@ class Store(Protocol):
         """Forget the vectors in `drop`, then write counts, facts and the next flush mark.
 
         All of it in one atomic step, which also renews the hold on the store. A count already
-        stored never goes down; a fact replaces the one kept under its name. Durable when it
+        stored never goes down; a fact replaces the one kept under its name, and an empty one
+        removes it. Durable when it
         returns, as far as the store is; the room of dropped vectors may be freed later, so that
         a large one holds up nobody. With `heal` the mark that the last `StoreForgotError` found
         is right, too. Raises `StoreDownError`, `StoreForgotError`, or `StoreTakenError` if

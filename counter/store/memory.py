@@ -65,7 +65,10 @@ class MemoryStore:
             kept = self.counts.setdefault(vector, {})
             for video, count in changed.items():
                 kept[video] = max(count, kept.get(video, 0))
-        self.facts.update(facts)
+        for name, fact in facts.items():
+            self.facts[name] = fact
+            if not fact:
+                del self.facts[name]
         self._marks.done()
 
     def close(self) -> None:

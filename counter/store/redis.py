@@ -87,7 +87,11 @@ end
 local facts = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, facts do
-    redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1])
+    if ARGV[at + 1] == '' then
+        redis.call('HDEL', KEYS[4], ARGV[at])
+    else
+        redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1])
+    end
     at = at + 2
 end
 for k = 5 + dropped, #KEYS do

@@ -248,6 +248,8 @@ class SqliteStore:
             for vector, changed in counts.items():
                 self._upsert(db, vector, changed)
             db.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+            gone = ((name,) for name, fact in facts.items() if not fact)
+            db.executemany("DELETE FROM facts WHERE name = ?", gone)
             kept = self._kept | {"mark": mark}
             db.executemany("REPLACE INTO store VALUES (?, ?)", kept.items())
             self._free(db)
