@@ -15,7 +15,7 @@ from itertools import islice
 from counter.ids import folded_of, is_folded, member_of, run_of
 from counter.members import Members
 from counter.peers import Copy, Peers, Word
-from counter.tally import MAX_COUNT, Tally, Vector
+from counter.tally import MAX_COUNT, Tally
 
 
 class Agreement:
@@ -62,6 +62,7 @@ class Fold:
         self.id = folded_of(member, mark)
         self.parts = tally.parts(member, mark)
         self._copies = [tally.vector(part) for part in self.parts]
+        self._tally = tally
         self.in_doubt = False
         """Whether the store may hold it already, complete, in the place of its parts."""
         self.restart()
@@ -69,15 +70,14 @@ class Fold:
     def restart(self, *, in_doubt: bool = False) -> None:
         """Begin anew, because what was written may be lost, or, in doubt, be the whole of it."""
         self.in_doubt = self.in_doubt or in_doubt
-        self.vector = Vector()
-        self.vector.digest()  # else it would be computed in one go, as soon as it is reported
+        self.vector = self._tally.empty()
         self._videos = self._each()
         self.complete = not self._copies
 
     def step(self, most: int) -> dict[str, int]:
         """Add up some videos, `most` at a time; return their counts. Sets `complete` at the end."""
         counts = {
-            video: min(MAX_COUNT, sum(copy.counts.get(video, 0) for copy in self._copies))
+            video: min(MAX_COUNT, sum(copy.count(video) for copy in self._copies))
             for video in islice(self._videos, most)
         }
         self.vector.merge(counts)
@@ -87,8 +87,8 @@ class Fold:
     def _each(self) -> Iterator[str]:
         for number, copy in enumerate(self._copies):
             earlier = self._copies[:number]
-            for video in copy.counts:
-                if not any(video in before.counts for before in earlier):
+            for video in copy:
+                if not any(before.count(video) for before in earlier):
                     yield video
 
 
@@ -179,7 +179,7 @@ class Folding:
         closed = self.closed(member)
         agreed, unbroken = mark, True
         for vector in ([folded_of(member, mark)] if mark and closed else []) + closed:
-            copy = Copy(self._tally.total(vector), self._tally.vector(vector).digest())
+            copy = Copy(self._tally.total(vector), self._tally.vector(vector).digest)
             if self._all_say(member, mark, vector, copy, now):
                 self._agreement.say(vector, copy, now)
             else:

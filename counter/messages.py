@@ -14,12 +14,14 @@ from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, msgpack
 
 from counter.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
-from counter.tally import BUCKETS, MAX_COUNT
+from counter.tally import MAX_COUNT
+from counter.vector import BUCKETS
 
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 128 * 1024
 """No message is longer; `PAGE_BYTES` of entries leave room for everything else in it."""
 PAGE_BYTES = 96 * 1024
+SALTS = 2**31
 
 VIDEO = r"[A-Za-z0-9._~-]{1,128}"
 NAME = r"[A-Za-z0-9._-]{1,32}"
@@ -72,13 +74,15 @@ class Report(Struct, array_like=True, tag="report"):
 
 
 class Ask(Struct, array_like=True, tag="ask"):
-    """A request for what the sender misses of a vector: the sums a bucket of its copy.
+    """A request for what the sender misses of a vector: the hashes of its copy's buckets.
 
-    `after` is 0, or the `next` of the answer that this one goes on from.
+    Four bytes a bucket, of a power of two of them, as `Vector.hashes` makes them with `salt`;
+    none for an empty copy. `after` is 0, or the `next` of the answer that this one goes on from.
     """
 
     vector: VectorId
-    sums: Annotated[list[Total], Limit(max_length=BUCKETS)]
+    hashes: Annotated[bytes, Limit(max_length=4 * BUCKETS)]
+    salt: Annotated[int, Limit(ge=1, le=SALTS)]
     after: Annotated[int, Limit(ge=0, le=2**53)]
 
 
@@ -113,6 +117,7 @@ class RejectedError(Exception):
         self.reason = reason
 
 
+_HASHES = {0, *(4 << power for power in range(BUCKETS.bit_length()))}
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
 
@@ -150,6 +155,6 @@ def decode(message: bytes, secret: str | None, now: int, ttl: int) -> Envelope:
         raise RejectedError(
             "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock"
         )
-    if isinstance(envelope.body, Ask) and len(envelope.body.sums) not in (0, BUCKETS):
-        raise RejectedError("junk", f"an ask with {len(envelope.body.sums)} sums")
+    if isinstance(envelope.body, Ask) and len(envelope.body.hashes) not in _HASHES:
+        raise RejectedError("junk", f"an ask with {len(envelope.body.hashes)} bytes of hashes")
     return envelope

@@ -1,6 +1,6 @@
 """Repair: a receiver that misses something asks for the counts in which two copies differ.
 
-It sends the sums of its copy a bucket, and is answered, page by page, with the counts in the
+It sends the hashes of its copy's buckets, and is answered, page by page, with the counts in the
 buckets that differ. The asker paces it: it asks for the next page when it has the one before.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
@@ -8,31 +8,33 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 
 from dataclasses import dataclass
 
-from counter.messages import PAGE_BYTES, Answer, Ask
+from counter.messages import PAGE_BYTES, SALTS, Answer, Ask
 from counter.peers import Copy, Peer, Peers
 from counter.tally import Tally
 
 
 @dataclass(slots=True)
 class Repair:
-    """A repair under way: whom it asked with which sums, and when it last heard or asked."""
+    """A repair under way: whom it asked, with which hashes, and when it last heard or asked."""
 
     at: float
     address: str
-    sums: list[int]
+    hashes: bytes
+    salt: int
 
 
 class Repairs:
     """The repairs under way, one a vector; and the answers to those of others."""
 
-    scanned_a_page = 20_000
-    """How many entries one answer looks at: bounds the time that a page takes to some 10 ms."""
+    scanned_a_page = 250_000
+    """How many rows one answer looks at: bounds the time that a page takes to some 10 ms."""
 
     def __init__(self, tally: Tally, peers: Peers, sync_interval: float) -> None:
         self._tally = tally
         self._peers = peers
         self._sync_interval = sync_interval
         self._repairs: dict[str, Repair] = {}
+        self._salt = 0
 
     def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
         """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
@@ -47,21 +49,17 @@ class Repairs:
         unanswered = asked is not None and now - asked.at >= self._sync_interval
         writes = peer is self._peers.get(vector)
         if writes or unanswered or not self._peers.speaks(vector, now):
-            own = self._tally.vector(vector)
-            return self._ask(vector, peer.address, list(own.sums()) if own.total else [], now)
+            return self._ask(vector, peer.address, now)
         return None
 
     def compare_content(self, vector: str, copy: Copy, peer: Peer, now: float) -> Ask | None:
-        """Ask for everything, if `peer` holds as much, but not the same.
-
-        The sums of buckets may be equal as well.
-        """
+        """Ask for what differs, if `peer` holds as much, but not the same."""
         own = self._tally.vector(vector)
-        if copy.digest is None or own.total != copy.total or own.digest() == copy.digest:
+        if copy.digest is None or own.total != copy.total or own.digest == copy.digest:
             return None
-        return self._ask(vector, peer.address, [], now)
+        return self._ask(vector, peer.address, now)
 
-    def _ask(self, vector: str, address: str, sums: list[int], now: float) -> Ask | None:
+    def _ask(self, vector: str, address: str, now: float) -> Ask | None:
         asked = self._repairs.get(vector)
         if asked is not None:
             # Who has not answered is asked again, but others come first.
@@ -70,15 +68,19 @@ class Repairs:
                 return None
         if not address or not self._tally.current(vector):
             return None
-        self._repairs[vector] = Repair(now, address, sums)
-        return Ask(vector, sums, 0)
+        own = self._tally.vector(vector)
+        # With another salt each time, what one repair misses by accident is found by the next.
+        self._salt = self._salt % SALTS + 1
+        hashes = own.hashes(own.buckets(), self._salt) if own.total else b""
+        self._repairs[vector] = Repair(now, address, hashes, self._salt)
+        return Ask(vector, hashes, self._salt, 0)
 
     def answer(self, ask: Ask) -> Answer | None:
         """The page that is asked for; None if nothing is known here of the vector."""
         vector = self._tally.vector(ask.vector)
         if not vector.total:
             return None
-        page = vector.differing(ask.sums, ask.after, PAGE_BYTES, self.scanned_a_page)
+        page = vector.differing(ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page)
         return Answer(ask.vector, *page)
 
     def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
@@ -91,7 +93,7 @@ class Repairs:
             del self._repairs[answer.vector]
             return None
         repair.at = now
-        return Ask(answer.vector, repair.sums, answer.next)
+        return Ask(answer.vector, repair.hashes, repair.salt, answer.next)
 
     def forget(self) -> None:
         """End the repairs of vectors that have been folded."""

@@ -30,7 +30,7 @@ from counter.messages import (
 )
 from counter.peers import Peer, Peers
 from counter.repairs import Repairs
-from counter.tally import MAX_COUNT, Tally, Vector
+from counter.tally import MAX_COUNT, Tally
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
@@ -186,7 +186,7 @@ class Replica:
                 continue
             latest, removed, mark = decode_fact(fact)
             self._learn(member, max(latest, mark), removed)
-            self._found.fold(member, mark, Vector())
+            self._found.fold(member, mark)
             if member == self.member and mark >= run_of(self.id):
                 self.folding.followed[member] = mark
             elif mark > self.tally.mark(member):
@@ -224,7 +224,7 @@ class Replica:
         for member in {member_of(vector) for vector, _ in self._found.vectors()}:
             fold = Fold(self._found, member, self.tally.mark(member))
             fold.step(MAX_COUNT)
-            self._merge(fold.id, fold.vector.counts, effects)
+            self._merge(fold.id, dict(fold.vector.items()), effects)
         self._found = Tally()
         return effects.grew
 
@@ -529,13 +529,13 @@ class Replica:
         for vector, total in self.tally.totals().items():
             member = member_of(vector)
             if is_folded(vector):
-                folded[member] = total, self.tally.vector(vector).digest()
+                folded[member] = total, self.tally.vector(vector).digest
             elif vector == self.id:
                 # Of its own vector it reports what it has published: more would look like a loss.
                 runs.setdefault(member, {})[run_of(vector)] = self._published, None
             else:
                 silent = not self.peers.speaks(vector, now)
-                digest = self.tally.vector(vector).digest() if silent else None
+                digest = self.tally.vector(vector).digest if silent else None
                 runs.setdefault(member, {})[run_of(vector)] = total, digest
         for member in self.members:
             rest = iter(runs.get(member, {}).items())

@@ -9,105 +9,14 @@ that one integer, its total, tells whether two copies of it are equal.
 Pure: no I/O, no clock, no lock. Whoever shares a `Tally` between threads guards it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping
 from heapq import nsmallest
-from itertools import islice
-from zlib import crc32
 
 from counter.ids import folded_of, is_folded, member_of, run_of
+from counter.vector import Vector, Videos
 
 MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
-
-BUCKETS = 256
-
-
-def bucket_of(video: str) -> int:
-    """Which of the `BUCKETS` a video falls into, the same on every node."""
-    return crc32(video.encode()) % BUCKETS
-
-
-class Vector:
-    """What one replica has counted: `{video: count}`, its total, and its sums a bucket.
-
-    Entries only grow and none is ever removed, so a position in the order of first sight stays
-    valid for the life of the object: it is how a repair is paged.
-    """
-
-    __slots__ = ("_digest", "_sums", "counts", "total")
-
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.total = 0
-        self._sums: list[int] | None = None
-        self._digest: int | None = None
-
-    def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Take the larger count of each video; return by how much which videos grew."""
-        own, grew = self.counts, {}
-        for video, count in counts.items():
-            before = own.get(video, 0)
-            if count > before:
-                own[video] = count
-                grew[video] = count - before
-        self.total += sum(grew.values())
-        if self._sums is not None:
-            for video, growth in grew.items():
-                self._sums[bucket_of(video)] += growth
-        if self._digest is not None:
-            for video, growth in grew.items():
-                after = own[video]
-                self._digest += _hash(video, after) - _hash(video, after - growth)
-        return grew
-
-    def sums(self) -> list[int]:
-        """The total of each bucket: computed when first asked for, then kept up to date."""
-        if self._sums is None:
-            self._sums = [0] * BUCKETS
-            for video, count in self.counts.items():
-                self._sums[bucket_of(video)] += count
-        return self._sums
-
-    def digest(self) -> int:
-        """A content hash of 63 bits, the sum of a hash for each entry, so independent of order.
-
-        Computed when first asked for, which takes a second for a million entries, then kept up
-        to date: so ask an empty vector for it if it is to become large.
-        """
-        if self._digest is None:
-            self._digest = sum(_hash(video, count) for video, count in self.counts.items())
-        return self._digest % 2**63
-
-    def differing(
-        self, sums: list[int], after: int, most_bytes: int, most_scanned: int
-    ) -> tuple[dict[str, int], int | None]:
-        """One page of the counts in buckets whose sum differs from `sums` ([] means all zero).
-
-        Starts at position `after` and ends when the page holds about `most_bytes` of encoded
-        entries or `most_scanned` entries were looked at. Returns the page and the position to go
-        on from, None at the end.
-        """
-        own = self.sums()
-        theirs = sums or [0] * BUCKETS
-        differs = [ours != other for ours, other in zip(own, theirs, strict=True)]
-        counts: dict[str, int] = {}
-        size, position = 0, after
-        for video, count in islice(self.counts.items(), after, after + most_scanned):
-            if differs[bucket_of(video)]:
-                size += len(video) + 12
-                if size > most_bytes and counts:
-                    return counts, position
-                counts[video] = count
-            position += 1
-        return counts, position if position < len(self.counts) else None
-
-
-def _hash(video: str, count: int) -> int:
-    """64 bits that tell an entry from others; 0 for a count of 0, which is no entry."""
-    if count == 0:
-        return 0
-    return int.from_bytes(blake2b(f"{video} {count}".encode(), digest_size=8).digest())
 
 
 class Leaders:
@@ -151,6 +60,7 @@ class Tally:
     vector_class = Vector
 
     def __init__(self) -> None:
+        self._videos = Videos()
         self._vectors: dict[str, Vector] = {}
         self._marks: dict[str, str] = {}
         self._leaders = Leaders(self.TOP)
@@ -163,7 +73,7 @@ class Tally:
         """
         if not self.current(vector):
             return {}
-        own = self._vectors.get(vector) or self.vector_class()
+        own = self._vectors.get(vector) or self.empty()
         grew = own.merge(counts)
         if grew:
             self._vectors[vector] = own
@@ -188,26 +98,34 @@ class Tally:
             if member_of(vector) == member and run_of(vector) <= mark
         ]
 
-    def fold(self, member: str, mark: str, folded: Vector) -> None:
+    def empty(self) -> Vector:
+        """A vector in which nothing is counted, for `fold`."""
+        return self.vector_class(self._videos)
+
+    def fold(self, member: str, mark: str, folded: Vector | None = None) -> None:
         """Put `folded` in the place of its `parts`, in one step; it must be their sum, or larger.
 
-        So the visits of a video are the same before and after, or larger.
+        So the visits of a video are the same before and after, or larger. None is for no parts.
         """
         for part in self.parts(member, mark):
             del self._vectors[part]
         self._marks[member] = mark
-        if folded.total:
+        if folded is not None and folded.total:
             self._vectors[folded_of(member, mark)] = folded
 
     def visits(self, video: str) -> int:
         """The video's visits: the sum of its counter; 0 for one that nobody visited."""
-        return sum(vector.counts.get(video, 0) for vector in self._vectors.values())
+        row = self._videos.rows.get(video)
+        return 0 if row is None else sum(vector.at(row) for vector in self._vectors.values())
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""
         members: dict[str, int] = {}
+        row = self._videos.rows.get(video)
+        if row is None:
+            return members
         for name, vector in self._vectors.items():
-            count = vector.counts.get(video)
+            count = vector.at(row)
             if count:
                 member = member_of(name)
                 members[member] = members.get(member, 0) + count
@@ -220,11 +138,11 @@ class Tally:
     def count(self, vector: str, video: str) -> int:
         """The count of `video` in one vector, as far as known here."""
         own = self._vectors.get(vector)
-        return own.counts.get(video, 0) if own else 0
+        return own.count(video) if own else 0
 
     def vector(self, vector: str) -> Vector:
         """A vector, empty if nothing is known of it. Not to be changed."""
-        return self._vectors.get(vector) or Vector()
+        return self._vectors.get(vector) or self.empty()
 
     def total(self, vector: str) -> int:
         """The sum of a vector."""
@@ -243,7 +161,6 @@ class Tally:
             visits[member] = visits.get(member, 0) + vector.total
         return visits
 
-    def vectors(self) -> Iterator[tuple[str, Collection[str]]]:
-        """Each vector with the videos counted in it."""
-        for name, vector in self._vectors.items():
-            yield name, vector.counts.keys()
+    def vectors(self) -> Iterator[tuple[str, Vector]]:
+        """Each vector and its id. Not to be changed."""
+        yield from self._vectors.items()

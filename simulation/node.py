@@ -11,7 +11,7 @@ from counter.repairs import Repairs
 from counter.replica import Batch, Effects, Replica
 from counter.store import NOTHING, Counts, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
-from counter.tally import Tally, Vector
+from counter.tally import Tally
 from simulation.network import Network
 from simulation.oracle import Oracle
 
@@ -69,7 +69,7 @@ class Disk(MemoryStore):
         tally = Tally()
         for member, fact in self.facts.items():
             if mark := decode_fact(fact)[2]:
-                tally.fold(member, mark, Vector())
+                tally.fold(member, mark)
         for vector, counts in self.counts.items():
             tally.merge(vector, counts)
         return tally

@@ -22,6 +22,7 @@ from counter.messages import (
     decode,
     encode,
 )
+from counter.vector import BUCKETS
 
 SENDER = "counter1~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns"
 OTHER = "counter2~07b1a0zz5k2vd.01m83kr3000000000000001"
@@ -42,9 +43,9 @@ BODIES: dict[str, Body] = {
         },
         {OTHER: "http://b:1"},
     ),
-    "ask for all": Ask(OTHER, [], 0),
-    "ask for what is folded": Ask(FOLDED, [], 0),
-    "ask for what differs": Ask(OTHER, list(range(256)), 20_000),
+    "ask for all": Ask(OTHER, b"", 1, 0),
+    "ask for what is folded": Ask(FOLDED, b"", 1, 0),
+    "ask for what differs": Ask(OTHER, bytes(range(64)), 2**31, 20_000),
     "answer": Answer(OTHER, {"cats": 1}, 77),
     "last answer": Answer(OTHER, {}, None),
 }
@@ -93,7 +94,7 @@ def test_what_is_not_signed_with_the_secret_is_dropped() -> None:
 def test_other_versions_and_sizes_are_dropped() -> None:
     assert reason(b"") == "version"
     assert reason(b"\x01\x00") == "version"
-    assert reason(b"\x02\x00" + b"x" * MAX_BYTES) == "size"
+    assert reason(b"\x03\x00" + b"x" * MAX_BYTES) == "size"
 
 
 @pytest.mark.parametrize(
@@ -114,15 +115,18 @@ def test_other_versions_and_sizes_are_dropped() -> None:
         ["delta", {"cats": 1}],
         ["delta", None, 1],
         ["gamma", {}, 1],
-        ["ask", OTHER, [0] * 255, 0],
-        ["ask", OTHER, [0] * 257, 0],
-        ["ask", OTHER, [-1] * 256, 0],
-        ["ask", OTHER, [], -1],
-        ["ask", "counter2", [], 0],
-        ["ask", OTHER + "\n", [], 0],
-        ["ask", OTHER.upper(), [], 0],
+        ["ask", OTHER, b"0" * 63, 1, 0],
+        ["ask", OTHER, b"0" * 12, 1, 0],
+        ["ask", OTHER, b"0" * 4 * (BUCKETS + 1), 1, 0],
+        ["ask", OTHER, "0000", 1, 0],
+        ["ask", OTHER, b"", 0, 0],
+        ["ask", OTHER, b"", 2**31 + 1, 0],
+        ["ask", OTHER, b"", 1, -1],
+        ["ask", "counter2", b"", 1, 0],
+        ["ask", OTHER + "\n", b"", 1, 0],
+        ["ask", OTHER.upper(), b"", 1, 0],
         ["answer", OTHER, {"cats": 1}, "77"],
-        ["ask", OTHER.replace(".", "*"), [], 0],
+        ["ask", OTHER.replace(".", "*"), b"", 1, 0],
         ["report", "asleep", {}, {}],
         ["report", "ready", {"nobody": STANDING}, {}],
         ["report", "ready", {OTHER: STANDING}, {}],
@@ -141,7 +145,7 @@ def test_other_versions_and_sizes_are_dropped() -> None:
     ],
 )
 def test_a_body_out_of_its_types_and_ranges_is_dropped(body: Any) -> None:
-    data = b"\x02\x00" + msgspec.msgpack.encode([SENDER, "", SENT, body])
+    data = b"\x03\x00" + msgspec.msgpack.encode([SENDER, "", SENT, body])
     assert reason(data) == "junk"
 
 
@@ -152,7 +156,7 @@ def test_text_that_is_not_utf8_is_dropped() -> None:
 
 @given(st.binary(max_size=300))
 def test_junk_is_dropped_whatever_it_is(junk: bytes) -> None:
-    assert reason(b"\x02\x00" + junk) == "junk"
+    assert reason(b"\x03\x00" + junk) == "junk"
 
 
 @given(st.binary(min_size=1, max_size=20), st.integers(0, 400))

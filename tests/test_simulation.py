@@ -17,7 +17,8 @@ from counter.messages import Answer, Ask, Delta, Standing
 from counter.peers import Peer
 from counter.replica import Batch
 from counter.store import Counts
-from counter.tally import Tally, Vector
+from counter.tally import Tally
+from counter.vector import Vector
 from simulation.history import History, Step, generate, run, shorten
 from simulation.node import Disk, Rules, SmallPages, SmallRepairs
 
@@ -145,7 +146,7 @@ class FoldsOutOfOrder(SmallPages):
 class OverwritingFolding(Folding):
     def next(self) -> Fold | None:
         if self.under_way is None and self.followed:
-            self._tally.fold(*next(iter(self.followed.items())), Vector())
+            self._tally.fold(*next(iter(self.followed.items())))
         return super().next()
 
 
@@ -206,10 +207,9 @@ class NewerVector(Vector):
     __slots__ = ()
 
     def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
-        grew = {v: n - self.counts.get(v, 0) for v, n in counts.items() if n != self.counts.get(v)}
-        self.counts.update(counts)
-        self.total += sum(grew.values())
-        self._sums = self._digest = None
+        grew = {v: n - self.count(v) for v, n in counts.items() if n != self.count(v)}
+        for video in grew:
+            self._put(self._videos.row(video), counts[video], self.count(video))
         return grew
 
 
@@ -217,7 +217,7 @@ class AddingVector(Vector):
     __slots__ = ()
 
     def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
-        return super().merge({v: n + self.counts.get(v, 0) for v, n in counts.items()})
+        return super().merge({v: n + self.count(v) for v, n in counts.items()})
 
 
 class TakesTheNewerCount(Tally):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.folding import Fold
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.messages import VIDEO
-from counter.tally import BUCKETS, MAX_COUNT, Leaders, Tally, Vector
+from counter.tally import MAX_COUNT, Leaders, Tally
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "gcounter.json").read_text())
 RUN = ".01m83kr2yy3a0d1xw7bp3ns"
@@ -92,7 +92,7 @@ def merged(*histories: list[tuple[str, dict[str, int]]]) -> Tally:
 
 
 def shown(tally: Tally) -> dict[str, dict[str, int]]:
-    return {replica: dict(tally.vector(replica).counts) for replica, _ in tally.vectors()}
+    return {replica: dict(vector.items()) for replica, vector in tally.vectors()}
 
 
 @given(updates, updates)
@@ -123,57 +123,6 @@ def test_nothing_ever_falls_and_totals_are_sums(history: Any) -> None:
     for video in ("cats", "dogs"):
         assert tally.visits(video) == sum(tally.counter(video).values())
     assert sum(tally.members().values()) == sum(tally.totals().values())
-
-
-@given(vectors, vectors)
-def test_sums_and_digest_follow_the_content(first: dict[str, int], second: dict[str, int]) -> None:
-    watched = Vector()
-    watched.merge(first)
-    watched.sums()
-    watched.digest()
-    watched.merge(second)
-    fresh = Vector()
-    fresh.merge(dict(reversed(list(watched.counts.items()))))
-    assert watched.sums() == fresh.sums()
-    assert len(watched.sums()) == BUCKETS
-    assert sum(watched.sums()) == watched.total
-    assert watched.digest() == fresh.digest()
-
-
-def test_equal_totals_of_different_content_have_different_digests() -> None:
-    left, right = Vector(), Vector()
-    left.merge({"cats": 3})
-    right.merge({"dogs": 3})
-    assert left.total == right.total
-    assert left.digest() != right.digest()
-
-
-@given(st.sets(st.integers(0, 400)), st.sets(st.integers(0, 400)), st.integers(20, 200))
-@settings(max_examples=60)
-def test_pages_of_differing_buckets_bring_an_incomplete_copy_level(
-    has: set[int], lacks: set[int], most_bytes: int
-) -> None:
-    whole, copy = Vector(), Vector()
-    whole.merge({f"video-{number}": number + 1 for number in has | lacks})
-    copy.merge({f"video-{number}": number + 1 for number in has - lacks})
-    sums, after, pages = list(copy.sums()), 0, 0
-    while True:
-        page, position = whole.differing(sums, after, most_bytes, 50)
-        assert len(page) <= 1 or sum(len(video) + 12 for video in page) <= most_bytes
-        copy.merge(page)
-        pages += 1
-        if position is None:
-            break
-        assert position > after
-        after = position
-    assert copy.counts == whole.counts
-    assert pages <= len(whole.counts) + 1
-
-
-def test_a_copy_that_is_level_is_sent_nothing() -> None:
-    vector = Vector()
-    vector.merge({f"video-{number}": 1 for number in range(300)})
-    assert vector.differing(list(vector.sums()), 0, 10_000, 10_000) == ({}, None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3)), max_size=300))

@@ -1,0 +1,143 @@
+"""A vector: few counts or many, its hashes follow its content, a repair brings copies level."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counter.vector import BUCKETS, PRIME, Vector, Videos
+
+
+class SoonMany(Vector):
+    """A vector that makes room for every row as soon as it has three counts."""
+
+    __slots__ = ()
+    few = 2
+
+
+counts = st.dictionaries(
+    st.sampled_from([f"video-{number}" for number in range(12)]), st.integers(1, 2**53 - 1)
+)
+history = st.lists(counts, max_size=6)
+SIZES = (16, 64, BUCKETS)
+
+
+def of(kind: type[Vector], *merged: dict[str, int], videos: Videos | None = None) -> Vector:
+    vector = kind(videos or Videos())
+    for update in merged:
+        vector.merge(update)
+    return vector
+
+
+@given(history)
+def test_few_and_many_counts_are_kept_alike(merged: list[dict[str, int]]) -> None:
+    few, many = Vector(Videos()), SoonMany(Videos())
+    largest: dict[str, int] = {}
+    for update in merged:
+        grew = {
+            video: count - largest.get(video, 0)
+            for video, count in update.items()
+            if count > largest.get(video, 0)
+        }
+        assert few.merge(update) == many.merge(update) == grew
+        largest |= {video: update[video] for video in grew}
+        for vector in (few, many):
+            assert dict(vector.items()) == largest
+            assert set(vector) == set(largest)
+            assert len(vector) == len(largest)
+            assert vector.total == sum(largest.values())
+            assert all(vector.count(video) == count for video, count in largest.items())
+            assert vector.count("never-visited") == 0
+
+
+@given(history)
+def test_the_hashes_tell_the_content_in_whatever_order_it_came(
+    merged: list[dict[str, int]],
+) -> None:
+    vector = of(Vector, *merged)
+    content = dict(vector.items())
+    for kind in (Vector, SoonMany):
+        other = of(kind, {"never-counted-there": 0}, dict(reversed(content.items())))
+        assert other.digest == vector.digest < PRIME
+        for size in SIZES:
+            assert other.hashes(size, 7) == vector.hashes(size, 7)
+            assert len(vector.hashes(size, 7)) == 4 * size
+
+
+@given(counts, counts)
+def test_the_hash_of_a_sum_is_the_sum_of_the_hashes(
+    one: dict[str, int], other: dict[str, int]
+) -> None:
+    both = {video: one.get(video, 0) + other.get(video, 0) for video in one | other}
+    assert of(Vector, both).digest == (of(Vector, one).digest + of(Vector, other).digest) % PRIME
+
+
+def test_equal_totals_of_different_content_have_different_hashes() -> None:
+    left, right = of(Vector, {"cats": 3}), of(Vector, {"dogs": 3})
+    assert left.total == right.total
+    assert left.digest != right.digest
+    assert left.hashes(16, 1) != right.hashes(16, 1)
+
+
+def test_an_accident_of_one_salt_is_none_of_another() -> None:
+    vector = of(Vector, {"cats": 3})
+    assert len({vector.hashes(16, salt) for salt in range(1, 50)}) == 49
+
+
+@pytest.mark.parametrize("kind", [Vector, SoonMany])
+@given(
+    has=st.sets(st.integers(0, 400)),
+    lacks=st.sets(st.integers(0, 400)),
+    most_bytes=st.integers(20, 200),
+    size=st.sampled_from(SIZES),
+)
+@settings(max_examples=40)
+def test_pages_of_differing_buckets_bring_an_incomplete_copy_level(
+    kind: type[Vector], has: set[int], lacks: set[int], most_bytes: int, size: int
+) -> None:
+    whole = of(kind, {f"video-{number}": number + 1 for number in has | lacks})
+    copy = of(kind, {f"video-{number}": number + 1 for number in sorted(has - lacks, reverse=True)})
+    hashes = copy.hashes(size, 3) if copy.total else b""
+    after, pages = 0, 0
+    while True:
+        page, position = whole.differing(hashes, 3, after, most_bytes, 50)
+        assert len(page) <= 1 or sum(len(video) + 12 for video in page) <= most_bytes
+        copy.merge(page)
+        pages += 1
+        if position is None:
+            break
+        assert position > after
+        after = position
+    assert dict(copy.items()) == dict(whole.items())
+    assert pages <= len(whole) + 10
+
+
+@pytest.mark.parametrize("kind", [Vector, SoonMany])
+def test_a_copy_that_is_level_is_sent_nothing(kind: type[Vector]) -> None:
+    vector = of(kind, {f"video-{number}": 1 for number in range(300)})
+    assert vector.differing(vector.hashes(64, 1), 1, 0, 10_000, 10_000) == ({}, None)
+
+
+def test_a_position_stays_right_when_few_become_many() -> None:
+    videos = Videos()
+    whole = of(SoonMany, {f"video-{number}": 1 for number in range(2)}, videos=videos)
+    page, position = whole.differing(b"", 1, 0, 1, 100)
+    assert position == 1
+    whole.merge({f"video-{number}": 1 for number in range(2, 5)})
+    rest, end = whole.differing(b"", 1, position, 1000, 100)
+    assert end is None
+    assert page | rest == dict(whole.items())
+
+
+def test_a_hundred_of_a_hundred_thousand_counts_are_found_in_a_small_page() -> None:
+    """The more there is, the finer the buckets, so that what is sent follows what differs."""
+    videos = Videos()
+    counted = {f"video-{number:06}": 1 + number % 50 for number in range(100_000)}
+    whole = of(Vector, counted, {f"video-{number:06}": 99 for number in range(100)}, videos=videos)
+    copy = of(Vector, counted)
+    hashes = copy.hashes(copy.buckets(), 1)
+    page, position = whole.differing(hashes, 1, 0, 10**6, 10**6)
+    assert position is None
+    copy.merge(page)
+    assert copy.digest == whole.digest
+    assert len(hashes) + sum(len(video) + 12 for video in page) < 256 * 1024
+    assert len(page) < 100 * 60
