@@ -76,12 +76,12 @@ class Report(Struct, array_like=True, tag="report"):
 class Ask(Struct, array_like=True, tag="ask"):
     """A request for what the sender misses of a vector: the hashes of its copy's buckets.
 
-    Four bytes a bucket, of a power of two of them, as `Vector.hashes` makes them with `salt`;
+    Two bytes a bucket, of a power of two of them, as `Vector.hashes` makes them with `salt`;
     none for an empty copy. `after` is 0, or the `next` of the answer that this one goes on from.
     """
 
     vector: VectorId
-    hashes: Annotated[bytes, Limit(max_length=4 * BUCKETS)]
+    hashes: Annotated[bytes, Limit(max_length=2 * BUCKETS)]
     salt: Annotated[int, Limit(ge=1, le=SALTS)]
     after: Annotated[int, Limit(ge=0, le=2**53)]
 
@@ -117,7 +117,7 @@ class RejectedError(Exception):
         self.reason = reason
 
 
-_HASHES = {0, *(4 << power for power in range(BUCKETS.bit_length()))}
+_HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
 

@@ -109,9 +109,9 @@ class Vector:
                 yield names[row], count
 
     def hashes(self, buckets: int, salt: int) -> bytes:
-        """A hash of four bytes for each of so many buckets, a power of two.
+        """A hash of two bytes for each of so many buckets, a power of two.
 
-        Where two copies of a bucket differ, so do their hashes, but for an accident of 1 in 2^32;
+        Where two copies of a bucket differ, so do their hashes, but for an accident of 1 in 2^16;
         with another `salt`, from 1 to `PRIME` - 1, the same accident does not happen twice.
         """
         digests = [0] * buckets
@@ -123,7 +123,7 @@ class Vector:
             of, hashes = self._videos.buckets, self._videos.hashes
             for row, count in self._few.items():
                 digests[of[row] % buckets] += hashes[row] * count
-        return pack(f"<{buckets}I", *[digest * salt % PRIME & 0xFFFFFFFF for digest in digests])
+        return pack(f"<{buckets}H", *[digest * salt % PRIME & 0xFFFF for digest in digests])
 
     def buckets(self) -> int:
         """How many buckets tell well enough which counts of this copy are out of date."""
@@ -165,8 +165,8 @@ class Vector:
     def _in_differing(self, rows: Sequence[int], hashes: bytes, salt: int) -> Iterator[int]:
         if not hashes or not rows:
             return iter(rows)
-        theirs = memoryview(hashes).cast("I")
-        ours = memoryview(self.hashes(len(theirs), salt)).cast("I")
+        theirs = memoryview(hashes).cast("H")
+        ours = memoryview(self.hashes(len(theirs), salt)).cast("H")
         differs = bytes(one != other for one, other in zip(ours, theirs, strict=True))
         differs *= BUCKETS // len(theirs)
         of = self._videos.buckets

@@ -60,7 +60,7 @@ def test_the_hashes_tell_the_content_in_whatever_order_it_came(
         assert other.digest == vector.digest < PRIME
         for size in SIZES:
             assert other.hashes(size, 7) == vector.hashes(size, 7)
-            assert len(vector.hashes(size, 7)) == 4 * size
+            assert len(vector.hashes(size, 7)) == 2 * size
 
 
 @given(counts, counts)
@@ -80,7 +80,7 @@ def test_equal_totals_of_different_content_have_different_hashes() -> None:
 
 def test_an_accident_of_one_salt_is_none_of_another() -> None:
     vector = of(Vector, {"cats": 3})
-    assert len({vector.hashes(16, salt) for salt in range(1, 50)}) == 49
+    assert len({vector.hashes(16, salt) for salt in range(1, 50)}) > 45
 
 
 @pytest.mark.parametrize("kind", [Vector, SoonMany])
@@ -139,5 +139,5 @@ def test_a_hundred_of_a_hundred_thousand_counts_are_found_in_a_small_page() -> N
     assert position is None
     copy.merge(page)
     assert copy.digest == whole.digest
-    assert len(hashes) + sum(len(video) + 12 for video in page) < 256 * 1024
+    assert len(hashes) + sum(len(video) + 12 for video in page) < 128 * 1024
     assert len(page) < 100 * 60
