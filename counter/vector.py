@@ -80,13 +80,13 @@ class Vector:
 
     def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Take the larger count of each video; return by how much which videos grew."""
-        row_of, at = self._videos.row, self.at
+        rows, at, put = self._videos.rows, self.at, self._put
         grew = {}
         for video, count in counts.items():
-            row = row_of(video)
-            before = at(row)
+            row = rows.get(video)
+            before = 0 if row is None else at(row)
             if count > before:
-                self._put(row, count, before)
+                put(self._videos.row(video) if row is None else row, count, before)
                 grew[video] = count - before
         return grew
 
