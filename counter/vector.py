@@ -80,14 +80,17 @@ class Vector:
 
     def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Take the larger count of each video; return by how much which videos grew."""
-        rows, at, put = self._videos.rows, self.at, self._put
+        rows, names, at, put = self._videos.rows, self._videos.names, self.at, self._put
         grew = {}
         for video, count in counts.items():
             row = rows.get(video)
             before = 0 if row is None else at(row)
             if count > before:
-                put(self._videos.row(video) if row is None else row, count, before)
-                grew[video] = count - before
+                if row is None:
+                    row = self._videos.row(video)
+                put(row, count, before)
+                # The index's own string, lest a message's copy of it be kept by who notes it.
+                grew[names[row]] = count - before
         return grew
 
     def at(self, row: int) -> int:
