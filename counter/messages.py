@@ -52,7 +52,10 @@ class Delta(Struct, array_like=True, tag="delta"):
 
 
 class Standing(Struct, array_like=True):
-    """A member as the sender knows it: two runs (see `members.py`), fold mark, and copies held."""
+    """A member as the sender knows it: two runs (see `members.py`), fold mark, and copies held.
+
+    Of `runs` there may be a part: those that the sender has not said before.
+    """
 
     latest: NoRun
     removed: NoRun
@@ -62,15 +65,21 @@ class Standing(Struct, array_like=True):
 
 
 class Report(Struct, array_like=True, tag="report"):
-    """What the sender holds, of every member that it remembers.
+    """What the sender holds: what it has not told yet of each member that it remembers.
 
-    `peers` names the nodes that it hears, with their addresses. A long report comes in parts,
-    each of which stands for itself; one member's runs may be spread over several.
+    `checksum` is that of all that it has said (see `peers.Words`), so that who missed a report
+    knows it; None if another part of this report follows. `peers` names some of the nodes that
+    the sender hears, with their addresses.
     """
 
     state: State
     members: dict[MemberId, Standing]
     peers: dict[ReplicaId, Address]
+    checksum: Total | None
+
+
+class Tell(Struct, array_like=True, tag="tell"):
+    """A request for all that the receiver has said."""
 
 
 class Ask(Struct, array_like=True, tag="ask"):
@@ -94,7 +103,7 @@ class Answer(Struct, array_like=True, tag="answer"):
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
 
 
-Body = Delta | Report | Ask | Answer
+Body = Delta | Report | Tell | Ask | Answer
 
 
 class Envelope(Struct, array_like=True):
