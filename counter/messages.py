@@ -40,6 +40,15 @@ Total = Annotated[int, Limit(ge=0, le=2**63 - 1)]
 Digest = Annotated[int, Limit(ge=0, le=2**63 - 1)] | None
 Copied = tuple[Total, Digest]
 """A copy of a vector: its total, and its content hash where its writer is silent."""
+Serial = Annotated[int, Limit(ge=0, le=2**53)]
+KEY = r"[\x21-\x7e]{1,128}"
+TakenKey = tuple[
+    Serial,
+    Annotated[str, Limit(pattern=rf"^{KEY}\Z")],
+    Annotated[bytes, Limit(min_length=16, max_length=16)],
+    Annotated[int, Limit(ge=0, le=2**53)],
+]
+"""A key with its serial, the fingerprint of its request, and its age in ms."""
 Address = Annotated[str, Limit(max_length=255)]
 State = Literal["joining", "ready", "leaving"]
 
@@ -64,13 +73,15 @@ class Standing(Struct, array_like=True):
 class Report(Struct, array_like=True, tag="report"):
     """What the sender holds, of every member that it remembers.
 
-    `peers` names the nodes that it hears, with their addresses. A long report comes in parts,
-    each of which stands for itself; one member's runs may be spread over several.
+    `peers` names the nodes that it hears, with their addresses, and `keys` up to which serial it
+    holds the keys of each replica. A long report comes in parts, each of which stands for itself;
+    one member's runs may be spread over several, and only the first part has `keys`.
     """
 
     state: State
     members: dict[MemberId, Standing]
     peers: dict[ReplicaId, Address]
+    keys: dict[ReplicaId, Serial] | None = None
 
 
 class Ask(Struct, array_like=True, tag="ask"):
@@ -94,7 +105,23 @@ class Answer(Struct, array_like=True, tag="answer"):
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
 
 
-Body = Delta | Report | Ask | Answer
+class AskKeys(Struct, array_like=True, tag="ask keys"):
+    """A request for the keys that a replica has taken after a serial."""
+
+    replica: ReplicaId
+    after: Serial
+
+
+class Taken(Struct, array_like=True, tag="keys"):
+    """Keys that a replica has taken: all that the sender holds after one serial, up to another."""
+
+    replica: ReplicaId
+    after: Serial
+    keys: list[TakenKey]
+    last: Serial
+
+
+Body = Delta | Report | Ask | Answer | AskKeys | Taken
 
 
 class Envelope(Struct, array_like=True):

@@ -40,6 +40,8 @@ class Peer:
     heard: float
     state: State | None = None
     words: dict[str, Word] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
+    """Up to which serial it has said to hold the keys of each replica, in its last report."""
 
     def says(self, member: str, standing: Standing, now: float) -> Word:
         """Take in what it reports of a member; return its word, which may have come in parts."""

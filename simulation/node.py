@@ -240,7 +240,7 @@ class Node:
             return True
         self._under_way = None
         try:
-            self.disk.write(batch.counts, facts=batch.facts, drop=batch.drop, heal=self._heals)
+            self.disk.write(batch.counts, facts=batch.kept(), drop=batch.drop, heal=self._heals)
         except StoreForgotError:
             replica.not_stored(batch)
             replica.forgotten(*self.disk.known())
@@ -251,6 +251,8 @@ class Node:
             return False
         self._heals = False
         replica.stored(batch)
+        if batch.keys.own:
+            self.publish(now)
         self.oracle.acknowledged(replica.id, batch.own)
         if self._to_load:
             for piece in self.disk.load():
@@ -262,7 +264,8 @@ class Node:
     def publish(self, now: float) -> None:
         """Publish what changed."""
         assert self.replica is not None
-        self._do(Effects(broadcast=list(self.replica.publish())), now)
+        keys = self.replica.keys.publish(now)
+        self._do(Effects(broadcast=[*self.replica.publish(), *keys]), now)
 
     def receive(self, message: bytes, now: float) -> None:
         """Take a message in."""
