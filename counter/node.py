@@ -350,7 +350,7 @@ class Node:
             renew=self._renew,
             loaded=self._join,
             grew=self.live.grew,
-            keyed=self._publish,
+            keyed=self._publish_keys,
         )
         self._thread("live", self.live.run, self.live.stop)
         self._thread("store", self._keep, self._let_go)
@@ -521,10 +521,15 @@ class Node:
 
     def _publish(self) -> None:
         if self.replica is not None:
+            self._publish_keys()
             with self._lock:
-                keys = self.replica.keys.publish(time.monotonic())
-                # The visits come first: who knows a key is to have what belongs to it.
-                self._do(Effects(broadcast=[*self.replica.publish(), *keys]))
+                self._do(Effects(broadcast=list(self.replica.publish())))
+
+    def _publish_keys(self) -> None:
+        """Tell the others the keys that were just stored, lest they count a repeat."""
+        assert self.replica is not None
+        with self._lock:
+            self._do(Effects(broadcast=list(self.replica.keys.publish(time.monotonic()))))
 
     def _sync(self) -> None:
         assert self.replica is not None

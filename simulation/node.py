@@ -252,7 +252,7 @@ class Node:
         self._heals = False
         replica.stored(batch)
         if batch.keys.own:
-            self.publish(now)
+            self.publish_keys(now)
         self.oracle.acknowledged(replica.id, batch.own)
         if self._to_load:
             for piece in self.disk.load():
@@ -264,8 +264,12 @@ class Node:
     def publish(self, now: float) -> None:
         """Publish what changed."""
         assert self.replica is not None
-        keys = self.replica.keys.publish(now)
-        self._do(Effects(broadcast=[*self.replica.publish(), *keys]), now)
+        self._do(Effects(broadcast=list(self.replica.publish())), now)
+
+    def publish_keys(self, now: float) -> None:
+        """Publish the keys that were stored."""
+        assert self.replica is not None
+        self._do(Effects(broadcast=list(self.replica.keys.publish(now))), now)
 
     def receive(self, message: bytes, now: float) -> None:
         """Take a message in."""

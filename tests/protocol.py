@@ -93,7 +93,7 @@ class Network:
     def publish(self, name: str) -> None:
         replica = self.nodes[name]
         keys = replica.keys.publish(self.now)
-        self.do(name, Effects(broadcast=[*replica.publish(), *keys]))
+        self.do(name, Effects(broadcast=[*keys, *replica.publish()]))
 
     def second(self) -> None:
         """A second passes: everybody publishes and reports."""

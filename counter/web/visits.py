@@ -58,6 +58,8 @@ def install(app: Flask, node: Node) -> None:
             raise Problem(
                 400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
             )
+        # One more, for a body of unknown length is cut off there without a word.
+        request.max_content_length = MOST_BYTES + 1
         body = request.get_data(cache=False)
         if len(body) > MOST_BYTES:
             raise Problem(413, "Too large", f"send at most {MOST_BYTES} bytes at once")
