@@ -9,6 +9,7 @@ that one integer, its total, tells whether two copies of it are equal.
 Pure: no I/O, no clock, no lock. Whoever shares a `Tally` between threads guards it.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
 from heapq import nsmallest
 
@@ -61,6 +62,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._videos = Videos()
+        self._visits = array("Q")
         self._vectors: dict[str, Vector] = {}
         self._marks: dict[str, str] = {}
         self._leaders = Leaders(self.TOP)
@@ -77,8 +79,13 @@ class Tally:
         grew = own.merge(counts)
         if grew:
             self._vectors[vector] = own
-            for video in grew:
-                self._leaders.grew(video, self.visits(video))
+            rows, visits, noted = self._videos.rows, self._visits, self._leaders.grew
+            if len(visits) < len(rows):
+                visits.frombytes(bytes(8 * (len(rows) - len(visits))))
+            for video, growth in grew.items():
+                row = rows[video]
+                visits[row] += growth
+                noted(video, visits[row])
         return grew
 
     def mark(self, member: str) -> str:
@@ -116,7 +123,7 @@ class Tally:
     def visits(self, video: str) -> int:
         """The video's visits: the sum of its counter; 0 for one that nobody visited."""
         row = self._videos.rows.get(video)
-        return 0 if row is None else sum(vector.at(row) for vector in self._vectors.values())
+        return 0 if row is None else self._visits[row]
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""

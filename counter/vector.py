@@ -80,14 +80,17 @@ class Vector:
 
     def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Take the larger count of each video; return by how much which videos grew."""
-        row_of, at = self._videos.row, self.at
+        rows, names, at, put = self._videos.rows, self._videos.names, self.at, self._put
         grew = {}
         for video, count in counts.items():
-            row = row_of(video)
-            before = at(row)
+            row = rows.get(video)
+            before = 0 if row is None else at(row)
             if count > before:
-                self._put(row, count, before)
-                grew[video] = count - before
+                if row is None:
+                    row = self._videos.row(video)
+                put(row, count, before)
+                # The index's own string, lest a message's copy of it be kept by who notes it.
+                grew[names[row]] = count - before
         return grew
 
     def at(self, row: int) -> int:
