@@ -59,7 +59,7 @@ class Found(NamedTuple):
 class Written(NamedTuple):
     """What a batch writes of keys: `own` are new ones of this replica, `notes` the text of all.
 
-    `behind` says from which serial on keys of each replica are in it, `gone` which are forgotten.
+    `behind` says from which serial on keys of each replica are in it, `gone` which are removed.
     """
 
     own: list[Entry]
@@ -198,8 +198,8 @@ class Keys:
                 limit -= 1
             run.saved = last
         gone = {self._gone.pop() for _ in range(min(max(limit, 0), len(self._gone)))}
-        notes = {_NOTE + key: "" for key in gone}
-        notes |= {_NOTE + entry.key.text: self._text(entry) for entry in written + own}
+        notes = dict.fromkeys(gone, "")
+        notes |= {_name(entry): self._text(entry) for entry in written + own}
         return Written(own, notes, behind, gone)
 
     def stored(self, written: Written) -> None:
@@ -217,7 +217,7 @@ class Keys:
         for replica, saved in written.behind.items():
             if (run := self._runs.get(replica)) is not None:
                 run.saved = min(run.saved, saved)
-        self._gone |= {key for key in written.gone if key not in self._held}
+        self._gone |= written.gone
 
     def opened(self, notes: Mapping[str, str]) -> None:
         """Take in what the store holds. It has no gaps: each run's keys are written in order."""
@@ -390,7 +390,6 @@ class Keys:
             self.last_doubled = f"key={text} replicas={known.replica},{entry.replica}"
         if known is None or known.key.taken <= entry.key.taken:
             self._held[text] = entry
-        self._gone.discard(text)
         run.put(entry)
         self._size += 1
         while self._size > self.most:
@@ -404,23 +403,27 @@ class Keys:
         self._size -= 1
         if self._held.get(entry.key.text) is entry:
             del self._held[entry.key.text]
-            self._gone.add(entry.key.text)
+        self._gone.add(_name(entry))
 
     # -- as the store keeps it
 
     def _text(self, entry: Entry) -> str:
         unix = round((entry.key.taken + self._epoch) * 1000)
-        return f"{entry.replica} {entry.serial} {unix} {entry.key.fingerprint.hex()}"
+        return f"{unix} {entry.key.fingerprint.hex()} {entry.key.text}"
 
     def _entry(self, name: str, text: str) -> Entry | None:
         """An entry out of a note; None for what is not one."""
         if not is_key(name):
             return None
         try:
-            replica, serial, unix, fingerprint = text.split(" ")
-            key = Key(
-                name[len(_NOTE) :], bytes.fromhex(fingerprint), int(unix) / 1000 - self._epoch
-            )
-            return Entry(replica, int(serial), key)
+            replica, serial = name[len(_NOTE) :].split(" ")
+            unix, fingerprint, key = text.split(" ")
+            taken = int(unix) / 1000 - self._epoch
+            return Entry(replica, int(serial), Key(key, bytes.fromhex(fingerprint), taken))
         except ValueError:
             return None
+
+
+def _name(entry: Entry) -> str:
+    """Not by the key alone: two replicas may have counted under it."""
+    return f"{_NOTE}{entry.replica} {entry.serial}"

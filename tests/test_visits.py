@@ -77,7 +77,10 @@ def test_no_record_is_no_visit(node: Node, kind: str, body: bytes) -> None:
     answer = post(node, body, kind=kind)
     assert answer.status == 200
     assert answer.json() == {"records": 0, "visits": 0}
-    assert post(node, body, f"of-{body.hex()}-as-{kind}", kind).json() == {"records": 0, "visits": 0}
+    assert post(node, body, f"of-{body.hex()}-as-{kind}", kind).json() == {
+        "records": 0,
+        "visits": 0,
+    }
 
 
 def test_a_request_holds_so_many_records_and_no_more(node: Node) -> None:
