@@ -155,7 +155,8 @@ class Cluster:
             case "repeat":
                 # More often the latest ones, as visitors do that got no answer.
                 if self.posted:
-                    node.post(*self.posted[-1 - int(much**3 * len(self.posted))], self.now)
+                    last = len(self.posted) - 1
+                    node.post(*self.posted[last - round(much**3 * last)], self.now)
             case "pass":
                 self.pass_time(much * much * 4.0)
             case "page":

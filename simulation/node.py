@@ -20,7 +20,8 @@ from simulation.oracle import Oracle, Request
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
 MESSAGE_TTL = 4.0
-KEY_LIFE = 60.0
+KEY_LIFE = 100.0
+"""Longer than `REST`, or what is missing in the end would have expired before that is seen."""
 _SKEW = 0.5
 """Seconds by which a clock is wrong, at most."""
 _EPOCH = 1_700_000_000_000
@@ -307,6 +308,8 @@ class Node:
             self.disk.to_come = {}
         self._heals = False
         replica.stored(batch)
+        if not replica.unsaved():
+            self.oracle.saved(self)
         if batch.keys.own:
             self.publish_keys(now)
         self.oracle.acknowledged(replica.id, batch.own)
@@ -320,6 +323,7 @@ class Node:
     def publish(self, now: float) -> None:
         """Publish what changed."""
         assert self.replica is not None
+        self.publish_keys(now)
         self._do(Effects(broadcast=list(self.replica.publish())), now)
 
     def publish_keys(self, now: float) -> None:

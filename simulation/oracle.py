@@ -38,6 +38,7 @@ class Request:
     """Visits that a node has counted under a key, when, and whether a store has held them since."""
 
     key: str
+    address: str
     at: float
     written: bool = False
 
@@ -102,7 +103,7 @@ class Oracle:
             raise BrokenPromiseError(f"exact: {address} counts {key} again, which it has held")
         before = self._requests.setdefault(key, [])
         self.doubled += any(one.written and now - one.at < self._key_life for one in before)
-        request = known[key] = Request(key, now)
+        request = known[key] = Request(key, address, now)
         before.append(request)
         return request
 
@@ -116,6 +117,12 @@ class Oracle:
         """These keys are in a batch from now on, so they have numbers."""
         for entry in written.own:
             self._numbers[entry.replica, entry.serial] = requests[entry.key.text]
+
+    def saved(self, node: "Node") -> None:
+        """A store has everything, as its node says: so it must have the keys of that node."""
+        for key, request in self._known[node.address].items():
+            if request.address == node.address and request.written:
+                node.disk.requests[key] = request
 
     def told(self, address: str, taken: Taken) -> None:
         """A node was told keys, and holds them from now on."""
