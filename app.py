@@ -9,7 +9,7 @@ from flask import Flask, Response
 from counter import cli
 from counter.config import Config, ConfigError
 from counter.node import Node
-from counter.web import cluster, counters, problems
+from counter.web import cluster, counters, problems, visits
 
 _POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
@@ -21,11 +21,12 @@ def create_app(config: Config | None = None) -> Flask:
     unless given; raises `ConfigError` for a bad one.
     """
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
+    app.config["MAX_CONTENT_LENGTH"] = visits.MOST_BYTES
     node = Node(config or _settings())
     app.extensions["node"] = node
     problems.install(app)
     counters.install(app, node)
+    visits.install(app, node)
     cluster.install(app, node)
     app.cli.add_command(cli.cluster)
 

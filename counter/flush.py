@@ -43,8 +43,9 @@ class Flusher:
 
     `open_store` takes hold of the store, `mint` makes the replica for what was opened, `renew`
     gives it a new run where others have ended its own, `loaded` is called when the replica has
-    everything that the store held, `grew` with the videos that became visible. `lock` guards the
-    replica; it is never held while the store works.
+    everything that the store held, `grew` with the videos that became visible, and `keyed` when
+    keys were stored, before anybody who waits for them is told. `lock` guards the replica; it is
+    never held while the store works.
     """
 
     def __init__(
@@ -58,12 +59,15 @@ class Flusher:
         renew: Callable[[Replica], None],
         loaded: Callable[[], None],
         grew: Callable[[set[str]], None],
+        keyed: Callable[[], None],
     ) -> None:
         self.replica: Replica | None = None
         """None until the store knows of it: no visit can be counted before."""
         self.error: str | None = "the store is being opened"
         self.gathering = Flush()
         """Ends with the batch that the next visit goes into. Read it under the lock."""
+        self.writing = Flush()
+        """Ends with the batch that is being written, if any. Read it under the lock."""
         self.tried = Event()
         """Set once the store was opened, or once that is known to have failed."""
         self._store = store
@@ -74,6 +78,7 @@ class Flusher:
         self._renew = renew
         self._loaded = loaded
         self._grew = grew
+        self._keyed = keyed
         self._work = Event()
         self._to_load = True
 
@@ -167,11 +172,11 @@ class Flusher:
                     self._renew(replica)
                 batch = replica.batch(_ROWS_A_BATCH)
                 flushes.append(self.gathering)
-                self.gathering = Flush()
+                self.writing, self.gathering = self.gathering, Flush()
             try:
                 try:
-                    facts = batch.facts | batch.notes
-                    self._store.write(batch.counts, facts=facts, drop=batch.drop, heal=heal)
+                    kept = batch.kept()
+                    self._store.write(batch.counts, facts=kept, drop=batch.drop, heal=heal)
                     break
                 except StoreForgotError as error:
                     log.warning("store.forgot %s", error)
@@ -201,6 +206,8 @@ class Flusher:
             log.warning("store.up kind=%s", self._store.kind)
         if batch.counts:
             self._metrics.flushes.inc()
+        if batch.keys.own:
+            self._keyed()
         for flush in flushes:
             flush.end(ok=True)
         self._grew(grew)

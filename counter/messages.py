@@ -40,6 +40,15 @@ Total = Annotated[int, Limit(ge=0, le=2**63 - 1)]
 Digest = Annotated[int, Limit(ge=0, le=2**63 - 1)] | None
 Copied = tuple[Total, Digest]
 """A copy of a vector: its total, and its content hash where its writer is silent."""
+Serial = Annotated[int, Limit(ge=0, le=2**53)]
+KEY = r"[\x21-\x7e]{1,128}"
+TakenKey = tuple[
+    Serial,
+    Annotated[str, Limit(pattern=rf"^{KEY}\Z")],
+    Annotated[bytes, Limit(min_length=16, max_length=16)],
+    Annotated[int, Limit(ge=0, le=2**53)],
+]
+"""A key with its serial, the fingerprint of its request, and its age in ms."""
 Address = Annotated[str, Limit(max_length=255)]
 State = Literal["joining", "ready", "leaving"]
 
@@ -69,13 +78,15 @@ class Report(Struct, array_like=True, tag="report"):
 
     `checksum` is that of all that it has said (see `peers.Words`), so that who missed a report
     knows it; None if another part of this report follows. `peers` names some of the nodes that
-    the sender hears, with their addresses.
+    the sender hears, with their addresses. `keys`, in the first part only, is up to which serial
+    it holds the keys of each replica.
     """
 
     state: State
     members: dict[MemberId, Standing]
     peers: dict[ReplicaId, Address]
     checksum: Total | None
+    keys: dict[ReplicaId, Serial] | None = None
 
 
 class Tell(Struct, array_like=True, tag="tell"):
@@ -103,7 +114,23 @@ class Answer(Struct, array_like=True, tag="answer"):
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
 
 
-Body = Delta | Report | Tell | Ask | Answer
+class AskKeys(Struct, array_like=True, tag="ask keys"):
+    """A request for the keys that a replica has taken after a serial."""
+
+    replica: ReplicaId
+    after: Serial
+
+
+class Taken(Struct, array_like=True, tag="keys"):
+    """Keys that a replica has taken: all that the sender holds after one serial, up to another."""
+
+    replica: ReplicaId
+    after: Serial
+    keys: list[TakenKey]
+    last: Serial
+
+
+Body = Delta | Report | Tell | Ask | Answer | AskKeys | Taken
 
 
 class Envelope(Struct, array_like=True):

@@ -18,6 +18,8 @@ class Gauges(NamedTuple):
     closed_runs: int
     names_doubled: int
     folds: int
+    keys: int
+    keys_doubled: int
     peers: Iterable[tuple[str, int]]
     """For each live peer its member id and how many visits of this node it does not hold yet."""
     awaited: Iterable[tuple[str, float]]
@@ -39,6 +41,9 @@ class Metrics:
             "counter_visits_refused",
             "Visits answered with 503 (not counted) or 504 (may be counted).",
             ("status",),
+        )
+        self.repeats = counter(
+            "counter_keys_repeated", "Requests whose Idempotency-Key was known: not counted again."
         )
         self.messages_out = counter("counter_messages_sent", "Messages handed to the transport.")
         self.bytes_out = counter("counter_sent_bytes", "Their bytes.")
@@ -65,6 +70,7 @@ class Metrics:
             ("counter_live_pages", "Open live connections.", gauges.live_pages),
             ("counter_closed_runs", "Ended runs that are to be folded.", gauges.closed_runs),
             ("counter_names_doubled", "Names that two live nodes bear.", gauges.names_doubled),
+            ("counter_keys", "Idempotency keys that this node holds.", gauges.keys),
         ):
             yield GaugeMetricFamily(name, what, value=float(value))
         lag = GaugeMetricFamily(
@@ -83,6 +89,11 @@ class Metrics:
         for member, silent in gauges.awaited:
             awaited.add_metric((member,), silent)
         yield awaited
+        yield CounterMetricFamily(
+            "counter_keys_doubled",
+            "Idempotency keys under which two nodes have counted, neither knowing of the other.",
+            value=gauges.keys_doubled,
+        )
         yield CounterMetricFamily(
             "counter_folds", "Times that runs of a member were folded.", value=gauges.folds
         )

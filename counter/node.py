@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from threading import Event, Lock, Thread
@@ -17,8 +17,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from counter import messages
 from counter.config import LIVE_PAGES, Config
-from counter.flush import Flusher
+from counter.flush import Flush, Flusher
 from counter.ids import member_of, mint_run, mint_store, name_of, run_of
+from counter.keys import Key
 from counter.live import Live
 from counter.members import decode_fact, is_note
 from counter.messages import Body, Envelope, RejectedError, State
@@ -54,6 +55,10 @@ class NotCountedError(Exception):
 
 class MaybeCountedError(Exception):
     """The visit may be counted: its batch failed half-way, and will be written again."""
+
+
+class KeyTakenError(Exception):
+    """The key belongs to another request."""
 
 
 class NotReadyError(Exception):
@@ -112,6 +117,7 @@ class Node:
         self._hurry = Event()
         self._ready = False
         self._held_by = ""
+        self._doubled = 0
         self._listens_since = time.monotonic()
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
@@ -141,15 +147,9 @@ class Node:
         With `ACK=stored` it returns when the store holds the visit. Raises `NotCountedError` or
         `MaybeCountedError`.
         """
-        stored, flusher = self.config.ack == "stored", self._flusher
-        if flusher is None or not flusher.tried.wait(_ANSWER_TIME):
-            raise self._refuse("this node is starting")
+        stored, flusher = self.config.ack == "stored", self._opened()
         with self._lock:
-            replica = self.replica
-            if self._draining.is_set():
-                raise self._refuse("this node is stopping")
-            if replica is None or (stored and flusher.error):
-                raise self._refuse(f"the store is down: {flusher.error}")
+            replica = self._counting(flusher)
             try:
                 replica.visit(video)
             except OverflowError as error:
@@ -161,10 +161,66 @@ class Node:
         flusher.wake()
         if not stored:
             return None if joining else counter
+        self._await(flush)
+        return None if joining else self.counter(video)
+
+    def visits(self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b"") -> None:
+        """Count many visits, all or none; with a `key` that is known, see only that they are.
+
+        The `fingerprint` tells the request that has the key from others. With `ACK=stored` it
+        returns when the store holds the visits. Raises `NotCountedError`, `MaybeCountedError`, or
+        `KeyTakenError` if another request has the key.
+        """
+        flusher, now = self._opened(), time.monotonic()
+        with self._lock:
+            found = self.replica.keys.find(key, now) if key and self.replica else None
+            if found is None:
+                replica = self._counting(flusher)
+                if key and replica.state == "joining":
+                    raise self._refuse("this node is joining, and may not know this key yet")
+                try:
+                    taken = Key(key, fingerprint, now) if key else None
+                    replica.visits(visits, key=taken)
+                except OverflowError as error:
+                    raise self._refuse(str(error)) from None
+            # What a key belongs to may be counted, whatever becomes of this request: from here
+            # on the answer is never 503.
+            flush = (
+                flusher.writing if found and found.place == "in the batch" else flusher.gathering
+            )
+        if found is None:
+            self.metrics.visits.inc(sum(visits.values()))
+            flusher.wake()
+        else:
+            self.metrics.repeats.inc()
+            if found.fingerprint != fingerprint:
+                raise KeyTakenError(f"the key {key!r} belongs to a request with another body")
+            if found.place == "stored":
+                return
+        if self.config.ack == "stored":
+            self._await(flush)
+
+    def _opened(self) -> Flusher:
+        """What keeps the counts in the store, once that was opened, or has failed."""
+        flusher = self._flusher
+        if flusher is None or not (flusher.tried.is_set() or flusher.tried.wait(_ANSWER_TIME)):
+            raise self._refuse("this node is starting")
+        return flusher
+
+    def _counting(self, flusher: Flusher) -> Replica:
+        """The replica, if visits can be counted now; under the lock."""
+        if self._draining.is_set():
+            raise self._refuse("this node is stopping")
+        replica = flusher.replica
+        if replica is None or (flusher.error and self.config.ack == "stored"):
+            raise self._refuse(f"the store is down: {flusher.error}")
+        return replica
+
+    def _await(self, flush: Flush) -> None:
+        """Return when the store holds the visits that wait for this flush."""
         if not flush.done.wait(_ANSWER_TIME) or not flush.ok:
             self.metrics.refused.labels("504").inc()
             raise MaybeCountedError("the store failed while it was writing this visit")
-        return None if joining else self.counter(video)
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's visible counter: `{member: count}`."""
@@ -294,6 +350,7 @@ class Node:
             renew=self._renew,
             loaded=self._join,
             grew=self.live.grew,
+            keyed=self._publish_keys,
         )
         self._thread("live", self.live.run, self.live.stop)
         self._thread("store", self._keep, self._let_go)
@@ -365,6 +422,7 @@ class Node:
             join_timeout=config.join_timeout,
             message_ttl=config.message_ttl,
             has_peers=bool(config.amqp_uri or config.peers),
+            epoch=time.time() - time.monotonic(),
         )
 
     def _renew(self, replica: Replica) -> None:
@@ -463,13 +521,24 @@ class Node:
 
     def _publish(self) -> None:
         if self.replica is not None:
+            self._publish_keys()
             with self._lock:
                 self._do(Effects(broadcast=list(self.replica.publish())))
+
+    def _publish_keys(self) -> None:
+        """Tell the others the keys that were just stored, lest they count a repeat."""
+        assert self.replica is not None
+        with self._lock:
+            self._do(Effects(broadcast=list(self.replica.keys.publish(time.monotonic()))))
 
     def _sync(self) -> None:
         assert self.replica is not None
         with self._lock:
             self._do(self.replica.sync(time.monotonic()))
+            doubled, latest = self.replica.keys.doubled, self.replica.keys.last_doubled
+        if doubled > self._doubled:
+            self._doubled = doubled
+            self._warn("key.doubled", f"{latest} in_all={doubled}")
         self._after(())
 
     def _connected(self) -> None:
@@ -540,6 +609,8 @@ class Node:
             closed_runs=folding.closed,
             names_doubled=len(self.doubled()),
             folds=folding.folds,
+            keys=len(self.replica.keys) if self.replica else 0,
+            keys_doubled=self.replica.keys.doubled if self.replica else 0,
             peers=[(member, behind) for member, behind in peers if member != own],
             awaited=[(awaited.member, awaited.silent) for awaited in folding.waits_for],
         )

@@ -146,6 +146,8 @@ class Peer:
     words: Words = field(default_factory=Words)
     confirmed: float | None = None
     asked: float | None = None
+    keys: dict[str, int] = field(default_factory=dict)
+    """Up to which serial it has said to hold the keys of each replica, in its last report."""
 
     def missed(self, checksum: int, now: float, patience: float) -> bool:
         """Whether to ask for all its words, by the checksum that it has told."""

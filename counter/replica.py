@@ -18,17 +18,20 @@ from msgspec.structs import replace
 
 from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
+from counter.keys import Key, Keys, Written, is_key
 from counter.members import Members, decode_fact, encode_fact, is_note
 from counter.messages import (
     PAGE_BYTES,
     Answer,
     Ask,
+    AskKeys,
     Body,
     Delta,
     Envelope,
     Report,
     Standing,
     State,
+    Taken,
     Tell,
 )
 from counter.peers import Peer, Peers, Words
@@ -37,6 +40,8 @@ from counter.tally import MAX_COUNT, Tally
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
+MAX_TOTAL = 2**56
+"""The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
 _RUNS_A_REPORT = 300
 _PEERS_A_REPORT = 5
 _PEERS_AT_ONCE = 100
@@ -63,8 +68,8 @@ class Batch(NamedTuple):
 
     `counts` is everything by vector, of which `own` are counts of this replica not visible yet
     and `rows` other news; what is neither is a fold under way. `drop` are vectors to be forgotten,
-    `facts` what is to be kept of members, and `notes` what came with the visits in `own`. With
-    `folds` the fold is done when this is written.
+    `facts` what is to be kept of members, `notes` what came with the visits in `own`, and `keys`
+    what is to be kept of keys. With `folds` the fold is done when this is written.
     """
 
     counts: dict[str, dict[str, int]]
@@ -74,6 +79,11 @@ class Batch(NamedTuple):
     facts: dict[str, str]
     drop: list[str]
     folds: bool
+    keys: Written
+
+    def kept(self) -> dict[str, str]:
+        """Everything that the store keeps beside counts."""
+        return self.facts | self.notes | self.keys.notes
 
 
 class Member(NamedTuple):
@@ -100,11 +110,12 @@ class Replica:
 
     `has_peers` says whether there is anybody to wait for before being ready; `join_timeout`,
     `sync_interval` and `message_ttl` are in seconds, and so is every `now`, of any clock that
-    never goes back.
+    never goes back; `epoch` is the Unix time of its zero.
     """
 
     repairs_class: type[Repairs] = Repairs
     folding_class: type[Folding] = Folding
+    keys_class: type[Keys] = Keys
 
     def __init__(
         self,
@@ -116,6 +127,7 @@ class Replica:
         join_timeout: float,
         message_ttl: float,
         has_peers: bool,
+        epoch: float = 0.0,
     ) -> None:
         self.id = replica
         self.member = member_of(replica)
@@ -134,6 +146,7 @@ class Replica:
         self._has_heard = False
         self._loading = True
         self._raised: dict[str, int] = {}
+        self._counted = 0
         self._raised_notes: dict[str, str] = {}
         self._in_batch: dict[str, int] = {}
         self._in_doubt = False
@@ -149,6 +162,7 @@ class Replica:
         self._introduced: dict[str, float] = {}
         self._repairs = self.repairs_class(tally, self.peers, sync_interval)
         self.folding = self.folding_class(replica, tally, self.members, self.peers, message_ttl)
+        self.keys = self.keys_class(replica, self.peers, sync_interval, epoch)
 
     # -- visits and the store
 
@@ -156,18 +170,34 @@ class Replica:
         """Count one visit. Raises OverflowError when the count is at its end."""
         self.visits({video: 1})
 
-    def visits(self, visits: Mapping[str, int], notes: Mapping[str, str] = NO_NOTES) -> None:
+    def visits(
+        self,
+        visits: Mapping[str, int],
+        notes: Mapping[str, str] = NO_NOTES,
+        key: Key | None = None,
+    ) -> None:
         """Count many visits, all or none: `{video: visits}`. Raises OverflowError for none.
 
         The store gets the `notes`, `{"kind:name": text}`, in the same atomic step; a text
-        replaces the one before, and an empty one removes it.
+        replaces the one before, and an empty one removes it. So it does the `key`, which
+        `keys.find` must not know.
         """
-        counts = {video: self._own(video) + more for video, more in visits.items()}
-        for video, count in counts.items():
-            if count > MAX_COUNT:
-                raise OverflowError(f"the count of {video!r} has reached its end, {MAX_COUNT}")
-        self._raised.update(counts)
+        raised, in_batch, own = self._raised, self._in_batch, self.tally.vector(self.id)
+        counts = {
+            video: (raised.get(video) or in_batch.get(video) or own.count(video)) + more
+            for video, more in visits.items()
+        }
+        total = self._counted + sum(visits.values())
+        if total > MAX_TOTAL or max(counts.values(), default=0) > MAX_COUNT:
+            full = next((video for video, count in counts.items() if count > MAX_COUNT), None)
+            if full is None:
+                raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
+            raise OverflowError(f"the count of {full!r} has reached its end, {MAX_COUNT}")
+        self._counted = total
+        raised.update(counts)
         self._raised_notes.update(notes)
+        if key is not None:
+            self.keys.take(key)
 
     def counter(self, video: str, *, raised: bool = False) -> dict[str, int]:
         """The video's visible counter, an entry a member; with `raised`, own pending visits too."""
@@ -188,7 +218,9 @@ class Replica:
         What it still has of vectors that were folded is to be dropped.
         """
         self._found = Tally()
-        self.notes = {name: fact for name, fact in facts.items() if is_note(name)} | self.notes
+        notes = {name: fact for name, fact in facts.items() if is_note(name)}
+        self.notes = {name: fact for name, fact in notes.items() if not is_key(name)} | self.notes
+        self.keys.opened(notes)
         for member, fact in facts.items():
             if is_note(member):
                 continue
@@ -281,11 +313,13 @@ class Replica:
                 counts.pop(part, None)
             self._unsaved_facts.discard(fold.member)
         folds = bool(fold and fold.complete)
-        return Batch(counts, self._in_batch, notes, rows, facts, drop, folds)
+        keys = self.keys.batch(limit)
+        return Batch(counts, self._in_batch, notes, rows, facts, drop, folds, keys)
 
     def stored(self, batch: Batch) -> set[str]:
         """The store holds the batch: its visits become visible. Returns the videos that grew."""
         self._in_batch, self._in_doubt = {}, False
+        self.keys.stored(batch.keys)
         for name, text in batch.notes.items():
             self.notes[name] = text
             if not text:
@@ -302,7 +336,9 @@ class Replica:
         """The store may or may not hold the batch: everything in it is to be written again."""
         self._raised = batch.own | self._raised
         self._raised_notes = batch.notes | self._raised_notes
-        self._in_batch, self._in_doubt = {}, self._in_doubt or bool(batch.own)
+        self.keys.not_stored(batch.keys)
+        self._in_batch = {}
+        self._in_doubt = self._in_doubt or bool(batch.own or batch.keys.own)
         for vector, counts in batch.rows.items():
             self._unsaved.setdefault(vector, set()).update(counts)
         self._unsaved_facts.update(batch.facts)
@@ -321,6 +357,7 @@ class Replica:
         """
         self.folding.under_way = None
         self._loading = True
+        self.keys.forgotten()
         self.opened(vectors, facts)
         self._raised_notes = self.notes | self._raised_notes
         self._unsaved = {vector: set(videos) for vector, videos in self.tally.vectors()}
@@ -331,6 +368,7 @@ class Replica:
         return bool(
             self._raised
             or self._raised_notes
+            or self.keys.unsaved()
             or self._unsaved
             or self.folding.under_way
             or self.to_renew
@@ -361,7 +399,8 @@ class Replica:
             video: count - self.tally.count(self.id, video) for video, count in self._raised.items()
         }
         self.id = self.folding.own = replica_of(self.member, run)
-        self._raised = raised
+        self.keys.renew(self.id)
+        self._raised, self._counted = raised, sum(raised.values())
         self._unpublished, self._published = {}, 0
         self._started = now
         self._learn(self.member, run)
@@ -369,7 +408,7 @@ class Replica:
     # -- outgoing
 
     def publish(self) -> list[Delta]:
-        """What changed since the last call, in as many deltas as it takes."""
+        """What changed since the last call, in as many deltas as it takes; see `Keys.publish`."""
         growth, self._unpublished = self._unpublished, {}
         deltas = []
         remaining = iter(growth.items())
@@ -386,6 +425,7 @@ class Replica:
             if now - told > self.peers.silence:
                 del self._introduced[replica]
         self._repairs.forget()
+        self.keys.forget(now)
         self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self._has_peers)
         self.folding.look(now, may_fold=ready and not self._loading)
@@ -405,9 +445,15 @@ class Replica:
         return Effects(broadcast=[*self._report(now)])
 
     def held(self, now: float) -> bool:
-        """Whether a live peer holds all visits of this replica, or there is no live peer."""
+        """Whether a live peer holds all visits of this replica, or there is no live peer.
+
+        All keys, too.
+        """
         total = self.tally.total(self.id)
-        held = (peer.words.total(self.id) >= total for peer in self.peers.staying(now).values())
+        held = (
+            peer.words.total(self.id) >= total and self.keys.held(peer)
+            for peer in self.peers.staying(now).values()
+        )
         return self.alone(now) or any(held)
 
     def alone(self, now: float) -> bool:
@@ -440,6 +486,10 @@ class Replica:
             case Answer():
                 self._merge(body.vector, body.counts, effects)
                 effects.ask(peer, self._repairs.go_on(body, peer, now))
+            case Taken():
+                effects.ask(peer, self.keys.merge(body, peer, now))
+            case AskKeys():
+                effects.ask(peer, self.keys.answer(body, now))
         self._become_ready(now)
         return effects
 
@@ -461,6 +511,10 @@ class Replica:
                     self.folding.heard(vector, copy)
                     effects.ask(peer, self._repairs.compare(vector, copy.total, peer, now))
                     effects.ask(peer, self._repairs.compare_content(vector, copy, peer, now))
+        if report.keys is not None:
+            peer.keys = report.keys
+            for ask in self.keys.compare(report.keys, peer, now):
+                effects.ask(peer, ask)
         for replica, address in report.peers.items():
             if replica != self.id and replica not in self.peers:
                 self._introduce(replica, address, now, effects)
@@ -541,6 +595,7 @@ class Replica:
     ) -> Iterator[Report]:
         """A report in as many parts as it takes; the runs of a member may be in several."""
         peers = self._acquaintances(most_peers, now)
+        keys: dict[str, int] | None = self.keys.report(_RUNS_A_REPORT)
         part: dict[str, Standing] = {}
         size = 0
         for member, standing in standings.items():
@@ -548,13 +603,13 @@ class Replica:
             while True:
                 runs = dict(islice(rest, _RUNS_A_REPORT))
                 if part and (member in part or size + 1 + len(runs) > _RUNS_A_REPORT):
-                    yield Report(self.state, part, peers, None)
-                    part, peers, size = {}, {}, 0
+                    yield Report(self.state, part, peers, None, keys)
+                    part, peers, keys, size = {}, {}, None, 0
                 part[member] = replace(standing, runs=runs)
                 size += 1 + len(runs)
                 if len(runs) < _RUNS_A_REPORT:
                     break
-        yield Report(self.state, part, peers, self._said.checksum)
+        yield Report(self.state, part, peers, self._said.checksum, keys)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""
@@ -623,7 +678,7 @@ class Replica:
         )
 
     def _become_ready(self, now: float) -> None:
-        """Ready once it holds every total that the peers it hears have advertised."""
+        """Ready once it holds every total, and key, that the peers it hears have advertised."""
         if self.state != "joining":
             return
         peers = self.peers.live(now).values()
@@ -632,7 +687,8 @@ class Replica:
             return
         told = [copy for peer in peers for copy in peer.words.copies()]
         held = (self.holds(vector, copy.total) for vector, copy in told)
-        if all(peer.confirmed is not None for peer in peers) and all(held):
+        heard = (peer.confirmed is not None and self.keys.holds(peer) for peer in peers)
+        if all(heard) and all(held):
             self.state = "ready"
 
     def holds(self, vector: str, total: int) -> bool:

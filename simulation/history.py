@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from simulation.network import Network
-from simulation.node import MESSAGE_TTL, Copy, Node, Rules
+from simulation.node import KEY_LIFE, MESSAGE_TTL, Copy, Node, Rules
 from simulation.oracle import BrokenPromiseError, Oracle
 
 TICK = 0.1
@@ -24,6 +24,8 @@ VIDEOS = ("dogs0", "cats4", "dogs1", "cats13", "birds", "fish")
 WEIGHTS = {
     "visit": 30,
     "pass": 30,
+    "post": 6,
+    "repeat": 8,
     "page": 6,
     "network": 5,
     "split": 3,
@@ -119,7 +121,8 @@ class Cluster:
 
     def __init__(self, history: History, rules: Rules) -> None:
         self.now = 0.0
-        self.oracle = Oracle()
+        self.oracle = Oracle(KEY_LIFE)
+        self.posted: list[tuple[str, list[str]]] = []
         self.choose = random.Random(history.seed + 1)
         self.nodes: list[Node] = []
         self.network = Network(self.choose, lambda: [node.address for node in self.nodes])
@@ -144,6 +147,16 @@ class Cluster:
             case "visit":
                 for number in range(1 + int(much * 5)):
                     node.visit(VIDEOS[(step.other + number) % len(VIDEOS)])
+            case "post":
+                number = 1 + int(much * 4)
+                videos = [VIDEOS[(step.other + n) % len(VIDEOS)] for n in range(number)]
+                self.posted.append((f"key-{len(self.posted)}", videos))
+                node.post(*self.posted[-1], self.now)
+            case "repeat":
+                # More often the latest ones, as visitors do that got no answer.
+                if self.posted:
+                    last = len(self.posted) - 1
+                    node.post(*self.posted[last - round(much**3 * last)], self.now)
             case "pass":
                 self.pass_time(much * much * 4.0)
             case "page":
@@ -253,12 +266,14 @@ class Cluster:
         """
         self.network.calm()
         self.start_all()
-        took = self.until(REST, lambda: self.oracle.at_rest(self.nodes), "exact")
+        took = self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")
         self.until(FOLDED, self.folded, "small")
-        if wrong := self.oracle.at_rest(self.nodes):
+        if wrong := self.oracle.at_rest(self.nodes, self.now):
             raise BrokenPromiseError(f"exact: {wrong}, when all was folded")
         for page in self.pages:
             self.look(page, self.nodes[0])
+        self.kinds["repeat known"] += self.oracle.repeats
+        self.kinds["counted again"] += self.oracle.doubled
         self.kinds["folded"] += sum(node.replica.folds for node in self.nodes if node.replica)
         return took
 

@@ -1,23 +1,27 @@
 """A node of a simulated cluster: a real `Replica` over a store that can fail, without threads."""
 
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from counter.ids import folded_of, mint_run, mint_store, replica_of, run_of
-from counter.members import decode_fact
-from counter.messages import Body, Envelope, RejectedError, Report, decode, encode
+from counter.keys import Key, Keys, is_key
+from counter.members import decode_fact, is_note
+from counter.messages import Body, Envelope, RejectedError, Report, Taken, decode, encode
 from counter.repairs import Repairs
 from counter.replica import Batch, Effects, Replica
 from counter.store import NOTHING, Counts, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
 from counter.tally import Tally
 from simulation.network import Network
-from simulation.oracle import Oracle
+from simulation.oracle import Oracle, Request
 
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
 MESSAGE_TTL = 4.0
+KEY_LIFE = 100.0
+"""Longer than `REST`, or what is missing in the end would have expired before that is seen."""
 _SKEW = 0.5
 """Seconds by which a clock is wrong, at most."""
 _EPOCH = 1_700_000_000_000
@@ -33,6 +37,10 @@ class Disk(MemoryStore):
         self.failure = ""
         self.changes = 0
         """How often its content has changed."""
+        self.requests: dict[str, Request] = {}
+        """The requests whose visits it has, by key."""
+        self.to_come: dict[str, Request] = {}
+        """Those of the write that is being tried."""
         self._oracle = oracle
 
     def write(
@@ -49,13 +57,17 @@ class Disk(MemoryStore):
         super().write(counts, facts=facts, drop=drop, heal=heal)
         self.changes += bool(counts or facts or drop)
         self._oracle.written(counts)
+        self.requests |= self.to_come
+        for request in self.to_come.values():
+            request.written = True
         if self.failure == "after":
             raise StoreDownError("the simulated disk fails, and has written all the same")
 
     def copy(self) -> "Copy":
         """What a copy of the store's files would hold."""
         counts = {vector: dict(kept) for vector, kept in self.counts.items()}
-        return Copy(counts, dict(self.facts), self.mark, self.store, self.name)
+        requests = dict(self.requests)
+        return Copy(counts, dict(self.facts), self.mark, self.store, self.name, requests)
 
     def restore(self, copy: "Copy") -> None:
         """Become what it was when `copy` was made, under whoever has it open."""
@@ -63,12 +75,20 @@ class Disk(MemoryStore):
         self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
         self.facts = dict(copy.facts)
         self.mark, self.store, self.name = copy.mark, copy.store, copy.name
+        self.requests = dict(copy.requests)
+
+    def numbered(self) -> Iterator[tuple[str, str, int]]:
+        """Each key in it, with the replica that took it, and its number."""
+        for name, text in self.facts.items():
+            if is_key(name):
+                replica, serial = name.partition(":")[2].split(" ")
+                yield text.split(" ")[2], replica, int(serial)
 
     def tally(self) -> Tally:
         """What a start would load."""
         tally = Tally()
         for member, fact in self.facts.items():
-            if mark := decode_fact(fact)[2]:
+            if not is_note(member) and (mark := decode_fact(fact)[2]):
                 tally.fold(member, mark)
         for vector, counts in self.counts.items():
             tally.merge(vector, counts)
@@ -84,6 +104,7 @@ class Copy:
     mark: str | None = None
     store: str | None = None
     name: str | None = None
+    requests: dict[str, Request] = field(default_factory=dict)
 
 
 class SmallRepairs(Repairs):
@@ -92,10 +113,18 @@ class SmallRepairs(Repairs):
     scanned_a_page = 2
 
 
+class SmallKeys(Keys):
+    """Keys of which a message holds two, and which do not live long."""
+
+    life = KEY_LIFE
+    page_bytes = 90
+
+
 class SmallPages(Replica):
-    """A replica with such repairs."""
+    """A replica with such repairs, and such keys."""
 
     repairs_class = SmallRepairs
+    keys_class = SmallKeys
 
 
 @dataclass(frozen=True)
@@ -129,6 +158,8 @@ class Node:
         self.replica: Replica | None = None
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""
+        self.heard_keys: dict[str, dict[str, int]] = {}
+        """Up to where each replica's last report had the keys of every other."""
         self.slow = 0.0
         """Seconds that a write takes."""
         self._choose = choose
@@ -136,6 +167,8 @@ class Node:
         self._next_sync = 0.0
         self._heals = self._to_load = False
         self._under_way: tuple[float, Batch] | None = None
+        self._raised: dict[str, Request] = {}
+        self._in_batch: dict[str, Request] = {}
 
     # -- life and death
 
@@ -146,8 +179,8 @@ class Node:
             opened = self.disk.open(self.address, lambda: mint_store(choose.getrandbits(64)))
             known = self.disk.known()
             runs = [run_of(vector) for vector in known.vectors]
-            for fact in known.facts.values():
-                runs += decode_fact(fact)
+            for name, fact in known.facts.items():
+                runs += () if is_note(name) else decode_fact(fact)
             replica = self.rules.replica(
                 f"{self.name}~{opened.store}.{self._mint(now, max(runs, default=''))}",
                 self.rules.tally(),
@@ -165,10 +198,11 @@ class Node:
         for piece in self.disk.load():
             replica.loaded(*piece)
         replica.all_loaded()
-        self.replica, self.heard = replica, {}
+        self.replica, self.heard, self.heard_keys = replica, {}, {}
+        self._raised, self._in_batch = {}, {}
         self._heals = self._to_load = False
         self._next_sync = now
-        self.oracle.started(self.address)
+        self.oracle.started(self)
 
     def _mint(self, now: float, latest: str) -> str:
         clock = _EPOCH + int(now * 1000) + self._choose.randrange(-2000, 2000)
@@ -209,6 +243,22 @@ class Node:
             self.replica.visit(video)
             self.oracle.tried(self.replica.member, video)
 
+    def post(self, key: str, videos: Sequence[str], now: float) -> None:
+        """Take visits under a key, as a node does, if there is anybody to take them."""
+        replica = self.replica
+        if replica is None:
+            return
+        found = replica.keys.find(key, now)
+        if found is not None and found.place == "stored":
+            self.oracle.answered(self.address, key)
+        if found is not None or replica.state == "joining":
+            return
+        fingerprint = ",".join(videos).encode()[:16].ljust(16)
+        replica.visits(Counter(videos), key=Key(key, fingerprint, now))
+        for video in videos:
+            self.oracle.tried(replica.member, video)
+        self._raised[key] = self.oracle.counted(self.address, key, now)
+
     def remove(self, choice: int, now: float) -> str:
         """As the operator: remove a member that is not heard here; say which, "" if none."""
         if self.replica is None:
@@ -235,22 +285,33 @@ class Node:
             if replica.to_renew:
                 replica.renew(self._mint(now, replica.members.latest(replica.member)), now)
             self._under_way = now + self.slow, replica.batch(_ROWS_A_BATCH)
+            self._in_batch, self._raised = self._raised, {}
+            self.oracle.numbered(self._under_way[1].keys, self._in_batch)
         due, batch = self._under_way
         if due > now:
             return True
         self._under_way = None
         try:
-            self.disk.write(batch.counts, facts=batch.facts, drop=batch.drop, heal=self._heals)
+            self.disk.to_come = self._in_batch
+            self.disk.write(batch.counts, facts=batch.kept(), drop=batch.drop, heal=self._heals)
         except StoreForgotError:
+            self._raised = self._in_batch | self._raised
             replica.not_stored(batch)
             replica.forgotten(*self.disk.known())
             self._heals = self._to_load = True
             return True
         except StoreDownError:
+            self._raised = self._in_batch | self._raised
             replica.not_stored(batch)
             return False
+        finally:
+            self.disk.to_come = {}
         self._heals = False
         replica.stored(batch)
+        if not replica.unsaved():
+            self.oracle.saved(self)
+        if batch.keys.own:
+            self.publish_keys(now)
         self.oracle.acknowledged(replica.id, batch.own)
         if self._to_load:
             for piece in self.disk.load():
@@ -262,7 +323,13 @@ class Node:
     def publish(self, now: float) -> None:
         """Publish what changed."""
         assert self.replica is not None
+        self.publish_keys(now)
         self._do(Effects(broadcast=list(self.replica.publish())), now)
+
+    def publish_keys(self, now: float) -> None:
+        """Publish the keys that were stored."""
+        assert self.replica is not None
+        self._do(Effects(broadcast=list(self.replica.keys.publish(now))), now)
 
     def receive(self, message: bytes, now: float) -> None:
         """Take a message in."""
@@ -277,6 +344,10 @@ class Node:
         if isinstance(envelope.body, Report) and envelope.sender != self.replica.id:
             totals = totals | _advertised(envelope.body)
         self.heard[envelope.sender] = (now, totals)
+        if isinstance(envelope.body, Report) and envelope.body.keys is not None:
+            self.heard_keys[envelope.sender] = envelope.body.keys
+        if isinstance(envelope.body, Taken) and envelope.sender != self.replica.id:
+            self.oracle.told(self.address, envelope.body)
         self._do(self.replica.receive(envelope, now), now)
         self._look(now)
 
@@ -285,8 +356,10 @@ class Node:
 
     def _look(self, now: float) -> None:
         assert self.replica is not None
-        advertised = [t for heard, t in self.heard.values() if now - heard <= 3 * SYNC_INTERVAL]
-        self.oracle.look(self.address, self.replica, advertised)
+        live = [sender for sender, (at, _) in self.heard.items() if now - at <= 3 * SYNC_INTERVAL]
+        advertised = [self.heard[sender][1] for sender in live]
+        keys = [self.heard_keys.get(sender, {}) for sender in live]
+        self.oracle.look(self.address, self.replica, advertised, keys, now)
 
     def _do(self, effects: Effects, now: float) -> None:
         for body in effects.broadcast:

@@ -5,13 +5,20 @@ to some store, and the *floor*: acknowledged visits that at least one memory or 
 after every fault. What is acknowledged and below the floor must be counted everywhere in the end.
 
 It knows nothing of how runs are folded, but that this must not change a number.
+
+Of a key it knows where visits were counted under it, and which nodes have held it since: one that
+has must not count them again. One that has not yet, for the key was still on its way to it, may:
+that is the window, and how often it was met is counted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from counter.ids import is_folded, member_of, run_of
+from counter.keys import Written
 from counter.members import decode_fact
+from counter.messages import Taken
 from counter.replica import Replica
 from counter.tally import Tally
 
@@ -26,10 +33,31 @@ class BrokenPromiseError(AssertionError):
     """A promise of the counter was broken: exact, monotone or honest."""
 
 
-class Oracle:
-    """Watches every node, page and store of a simulated cluster."""
+@dataclass(eq=False)
+class Request:
+    """Visits that a node has counted under a key, when, and whether a store has held them since."""
 
-    def __init__(self) -> None:
+    key: str
+    address: str
+    at: float
+    written: bool = False
+
+
+class Oracle:
+    """Watches every node, page and store of a simulated cluster.
+
+    A key is known for `key_life` seconds.
+    """
+
+    def __init__(self, key_life: float) -> None:
+        self.repeats = 0
+        """How many requests were known for repeats."""
+        self.doubled = 0
+        """How many were counted again through the window, after a store had held them."""
+        self._key_life = key_life
+        self._requests: dict[str, list[Request]] = {}
+        self._numbers: dict[tuple[str, int], Request] = {}
+        self._known: dict[str, dict[str, Request]] = {}
         self._tried: dict[Entry, int] = {}
         self._written: dict[Entry, int] = {}
         self._written_by_member: dict[Entry, int] = {}
@@ -67,6 +95,47 @@ class Oracle:
             self._acknowledged[replica, video] = count
             entry = (member_of(replica), video)
             self._floor[entry] = self._floor.get(entry, 0) + more
+
+    def counted(self, address: str, key: str, now: float) -> Request:
+        """A node has counted visits under a key: it must not have held it."""
+        known = self._known.setdefault(address, {})
+        if key in known and now - known[key].at < self._key_life:
+            raise BrokenPromiseError(f"exact: {address} counts {key} again, which it has held")
+        before = self._requests.setdefault(key, [])
+        self.doubled += any(one.written and now - one.at < self._key_life for one in before)
+        request = known[key] = Request(key, address, now)
+        before.append(request)
+        return request
+
+    def answered(self, address: str, key: str) -> None:
+        """A node has answered a repeat: its visits are counted."""
+        self.repeats += 1
+        if not any(request.written for request in self._requests[key]):
+            raise BrokenPromiseError(f"exact: {address} answers {key}, which no store ever held")
+
+    def numbered(self, written: Written, requests: Mapping[str, Request]) -> None:
+        """These keys are in a batch from now on, so they have numbers."""
+        for entry in written.own:
+            self._numbers[entry.replica, entry.serial] = requests[entry.key.text]
+
+    def saved(self, node: "Node") -> None:
+        """A store has everything, as its node says: so it must have the keys of that node."""
+        for key, request in self._known[node.address].items():
+            if request.address == node.address and request.written:
+                node.disk.requests[key] = request
+
+    def told(self, address: str, taken: Taken) -> None:
+        """A node was told keys, and holds them from now on."""
+        for serial, key, _, _ in taken.keys:
+            self._hold(address, key, taken.replica, serial)
+
+    def _hold(self, address: str, key: str, replica: str, serial: int) -> None:
+        request = self._numbers.get((replica, serial))
+        if request is None or request.key != key:
+            raise BrokenPromiseError(f"exact: {address} was told {key}, which nobody has counted")
+        known = self._known.setdefault(address, {})
+        if key not in known or known[key].at < request.at:
+            known[key] = request
 
     def before_a_loss(self, nodes: Iterable["Node"]) -> None:
         """Something is about to be destroyed."""
@@ -107,14 +176,28 @@ class Oracle:
             missing = max(0, self._floor[entry] - self._before.get(entry, 0))
             self._floor[entry] = min(self._floor[entry], after.get(entry, 0) + missing)
 
-    def started(self, address: str) -> None:
-        """A node began anew: what it showed in an earlier life does not bind it."""
+    def started(self, node: "Node") -> None:
+        """A node began anew: what it showed in an earlier life does not bind it.
+
+        It holds the keys in its store, and those of visits that are there.
+        """
+        address = node.address
         self._shown.pop(address, None)
         self._ready.discard(address)
+        self._known[address] = dict(node.disk.requests)
+        for key, replica, serial in node.disk.numbered():
+            self._hold(address, key, replica, serial)
 
     # -- what must be true
 
-    def look(self, address: str, replica: Replica, advertised: list[dict[str, int]]) -> None:
+    def look(
+        self,
+        address: str,
+        replica: Replica,
+        advertised: list[dict[str, int]],
+        keys: list[dict[str, int]],
+        now: float,
+    ) -> None:
         """Look at a running node: monotone, honest, and nothing shown that no store holds."""
         seen = (replica, replica.state, replica.tally.totals())
         if self._looked.get(address) == seen:
@@ -157,6 +240,14 @@ class Oracle:
                             f"honest: {address} says ready with {tally.total(vector)} of the "
                             f"{total} visits that a peer advertised of {vector}"
                         )
+            told = {of: serial for reached in keys for of, serial in reached.items()}
+            for (of, serial), request in self._numbers.items():
+                lives = now - request.at < self._key_life
+                if serial <= told.get(of, 0) and lives and not replica.keys.find(request.key, now):
+                    raise BrokenPromiseError(
+                        f"honest: {address} says ready without {request.key}, number {serial} "
+                        f"of {of}, which a peer advertised"
+                    )
 
     def look_at_store(self, node: "Node") -> None:
         """Look at a store: no count in it ever falls, unless somebody tampered with it."""
@@ -186,13 +277,16 @@ class Oracle:
                 )
             shown[video] = number
 
-    def at_rest(self, nodes: Iterable["Node"]) -> str:
+    def at_rest(self, nodes: Iterable["Node"], now: float) -> str:
         """Say what keeps the cluster from being exact; "" when it is.
 
         Every node holds the same, at least the floor and at most what was tried; and so does
         every store, or what was healed would be lost with the next kill.
         """
+        nodes = list(nodes)
         first: dict[Entry, int] | None = None
+        stored = (request for node in nodes for request in self._stored(node))
+        keys = {request.key for request in stored if now - request.at < self._key_life}
         for node in nodes:
             replica = node.replica
             if replica is None or replica.state != "ready":
@@ -212,7 +306,17 @@ class Oracle:
             first = holds
             if _content(node.disk.tally()) != holds:
                 return f"the store of {node.address} does not hold what its node shows"
+            if missing := {key for key in keys if not replica.keys.find(key, now)}:
+                return f"{node.address} does not hold {missing}"
+            if missing := keys - {key for key, _, _ in node.disk.numbered()}:
+                return f"the store of {node.address} does not hold {missing}"
         return ""
+
+    def _stored(self, node: "Node") -> Iterator[Request]:
+        """The requests whose visits, or keys, a node's store holds."""
+        yield from node.disk.requests.values()
+        for _, replica, serial in node.disk.numbered():
+            yield self._numbers[replica, serial]
 
     def small(self, nodes: Iterable["Node"]) -> str:
         """Say where a counter has more than two entries a member, in memory or store."""

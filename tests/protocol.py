@@ -1,15 +1,21 @@
 """A network of replicas in virtual time, whose losses each test decides."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from counter.ids import encode_id, mint_run
+from counter.keys import Key
 from counter.messages import MAX_BYTES, Ask, Body, Envelope, encode
 from counter.replica import Effects, Replica
 from counter.tally import Tally
 
 TTL = 4.0
 """`MESSAGE_TTL` of every replica, in seconds."""
+
+
+def print_of(videos: str) -> bytes:
+    """The fingerprint of a request for visits of these videos."""
+    return videos.encode().ljust(16, b" ")[:16]
 
 
 class Network:
@@ -22,9 +28,18 @@ class Network:
         self._under_way: deque[tuple[str, str, Body]] = deque()
         self.lose: Callable[[str, str, Body], bool] = lambda _source, _target, _body: False
 
-    def node(self, name: str, *, has_peers: bool = True, run: int = 0) -> Replica:
+    def node(
+        self,
+        name: str,
+        *,
+        has_peers: bool = True,
+        run: int = 0,
+        kind: type[Replica] = Replica,
+        notes: dict[str, str] | None = None,
+    ) -> Replica:
+        """Start a node; `notes` are what its store holds of earlier runs, beside counts."""
         store = encode_id(sum(map(ord, name)), 13)
-        replica = Replica(
+        replica = kind(
             f"{name}~{store}.{mint_run(run, '', 7)}",
             Tally(),
             self.now,
@@ -33,6 +48,7 @@ class Network:
             message_ttl=TTL,
             has_peers=has_peers,
         )
+        replica.opened([], notes or {})
         replica.all_loaded()
         self.nodes[name] = replica
         return replica
@@ -41,6 +57,19 @@ class Network:
         for video in videos:
             replica.visit(video)
         replica.stored(replica.batch(1000))
+
+    def post(self, name: str, key: str, videos: str = "cats", *, stored: bool = True) -> str:
+        """Ask a node to count visits under a key, as `Node.visits` does; say what it found."""
+        replica = self.nodes[name]
+        found = replica.keys.find(key, self.now)
+        if found is not None:
+            return found.place if found.fingerprint == print_of(videos) else "another request"
+        counts = Counter(videos.split())
+        replica.visits(counts, key=Key(key, print_of(videos), self.now))
+        if stored:
+            replica.stored(replica.batch(1000))
+            self.publish(name)
+        return "counted"
 
     def do(self, source: str, effects: Effects) -> None:
         """Deliver at once and in order, with everything that follows from it."""
@@ -66,7 +95,9 @@ class Network:
         return self.nodes[name].id
 
     def publish(self, name: str) -> None:
-        self.do(name, Effects(broadcast=list(self.nodes[name].publish())))
+        replica = self.nodes[name]
+        keys = replica.keys.publish(self.now)
+        self.do(name, Effects(broadcast=[*keys, *replica.publish()]))
 
     def second(self) -> None:
         """A second passes: everybody publishes and reports."""

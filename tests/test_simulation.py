@@ -6,6 +6,7 @@ must catch it soon: one that it does not catch means that it looks too little.
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -13,14 +14,25 @@ from msgspec.structs import replace
 
 from counter.folding import Fold, Folding
 from counter.ids import is_folded, mint_run, replica_of
-from counter.messages import Answer, Ask, Delta, Envelope, Report, Standing, Tell
+from counter.keys import Written
+from counter.messages import (
+    Answer,
+    Ask,
+    AskKeys,
+    Delta,
+    Envelope,
+    Report,
+    Standing,
+    Taken,
+    Tell,
+)
 from counter.peers import Peer
 from counter.replica import Batch, Effects
 from counter.store import Counts
 from counter.tally import Tally
 from counter.vector import Vector
 from simulation.history import History, Step, generate, run, shorten
-from simulation.node import Disk, Rules, SmallPages, SmallRepairs
+from simulation.node import Disk, Rules, SmallKeys, SmallPages, SmallRepairs
 
 STEPS = 200
 MOST_HISTORIES = 400
@@ -220,6 +232,98 @@ class MovesVisitsThatTheStoreMayHold(SmallPages):
         return self.overtaken
 
 
+class KeysNotStored(SmallKeys):
+    def batch(self, limit: int) -> Written:
+        written = super().batch(limit)
+        own = {f"key:{entry.replica} {entry.serial}" for entry in written.own}
+        return written._replace(notes={n: t for n, t in written.notes.items() if n not in own})
+
+
+class DoesNotStoreKeysWithTheirVisits(SmallPages):
+    keys_class = KeysNotStored
+
+
+class KeysStoredLater(SmallKeys):
+    """In the batch after that of the visits."""
+
+    def batch(self, limit: int) -> Written:
+        written = super().batch(limit)
+        late, self.late = self.late, written.notes
+        return written._replace(notes=dict(late))
+
+    late: Mapping[str, str] = MappingProxyType({})
+
+
+class StoresKeysAfterTheirVisits(SmallPages):
+    keys_class = KeysStoredLater
+
+
+class UnaskedKeys(SmallKeys):
+    def _ask(self, *_: object) -> None:
+        return None
+
+
+class ForgetsAKeyWhoseMessageIsLost(SmallPages):
+    keys_class = UnaskedKeys
+
+
+class HastyKeys(SmallKeys):
+    def batch(self, limit: int) -> Written:
+        written = super().batch(limit)
+        run = self._run(self.own, 0.0)
+        behind = {**written.behind, self.own: run.reached}
+        for entry in written.own:
+            run.reached = run.saved = entry.serial
+            self._put(run, entry)
+        self._in_batch = {}
+        return written._replace(behind=behind)
+
+    def stored(self, written: Written) -> None:
+        pass
+
+
+class PublishesAKeyBeforeItIsStored(SmallPages):
+    keys_class = HastyKeys
+
+
+class FreedKeys(SmallKeys):
+    def not_stored(self, written: Written) -> None:
+        self._in_batch = {}
+        super().not_stored(written)
+
+
+class FreesTheKeyOfAFailedBatch(SmallPages):
+    keys_class = FreedKeys
+
+
+class GaplessKeys(SmallKeys):
+    def merge(self, taken: Taken, peer: Peer, now: float) -> AskKeys | None:
+        reached = self._run(taken.replica, now).reached
+        return super().merge(replace(taken, after=min(taken.after, reached)), peer, now)
+
+
+class SeesNoGapBetweenKeys(SmallPages):
+    keys_class = GaplessKeys
+
+
+class UnawaitedKeys(SmallKeys):
+    def holds(self, peer: Peer) -> bool:
+        return True
+
+
+class IsReadyWithoutKeys(SmallPages):
+    keys_class = UnawaitedKeys
+
+
+class UnhealedKeys(SmallKeys):
+    def forgotten(self) -> None:
+        pass
+
+
+class DoesNotRewriteKeys(SmallPages):
+    keys_class = UnhealedKeys
+
+
 class NewerVector(Vector):
     __slots__ = ()
 
@@ -284,6 +388,14 @@ FAULTS = {
     "counts what is folded already": Rules(tally=CountsWhatIsFoldedAlready),
     "goes on in a run that is folded": Rules(replica=GoesOnInAFoldedRun),
     "moves visits that the store may hold": Rules(replica=MovesVisitsThatTheStoreMayHold),
+    "does not store keys with their visits": Rules(replica=DoesNotStoreKeysWithTheirVisits),
+    "stores keys after their visits": Rules(replica=StoresKeysAfterTheirVisits),
+    "forgets a key whose message is lost": Rules(replica=ForgetsAKeyWhoseMessageIsLost),
+    "publishes a key before it is stored": Rules(replica=PublishesAKeyBeforeItIsStored),
+    "frees the key of a failed batch": Rules(replica=FreesTheKeyOfAFailedBatch),
+    "sees no gap between keys": Rules(replica=SeesNoGapBetweenKeys),
+    "is ready without keys": Rules(replica=IsReadyWithoutKeys),
+    "does not rewrite keys": Rules(replica=DoesNotRewriteKeys),
 }
 
 
@@ -496,6 +608,127 @@ DIRECTED = {
             at("kill", 0),
             at("start", 0),
             then(1.0),
+        ),
+    ),
+    "a node is killed between storing a key and telling it": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            *dumb(0),
+            at("post", 0),
+            then(0.05),
+            at("kill", 0),
+            HEAL,
+            then(1.0),
+            at("start", 0),
+            then(1.0),
+            at("repeat", 0),
+            at("repeat", 2),
+        ),
+    ),
+    "a key is counted again in the window, and its older count expires first": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            *dumb(0),
+            at("post", 0),
+            then(4.0),
+            at("repeat", 1),
+            HEAL,
+            *(then(4.0) for _ in range(24)),
+            at("kill", 2),
+            at("start", 2),
+            then(0.5),
+            at("repeat", 2),
+            at("repeat", 0),
+        ),
+    ),
+    "a node is killed while it stores a key": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("slow", 0, 4.0),
+            at("post", 0),
+            then(0.4),
+            at("repeat", 0),
+            at("kill", 0),
+            at("repeat", 1),
+            at("repair", 0),
+            at("start", 0),
+            then(1.0),
+            at("repeat", 0),
+        ),
+    ),
+    "a write fails, before or after it has stored a key": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("fail", 0, 0.1),
+            at("post", 0),
+            then(0.4),
+            at("repeat", 0),
+            at("repair", 0),
+            then(1.0),
+            at("repeat", 1),
+            at("fail", 0, 0.9),
+            at("post", 0),
+            then(0.4),
+            at("repeat", 0),
+            at("kill", 0),
+            at("repair", 0),
+            at("start", 0),
+            then(1.0),
+            at("repeat", 0),
+            at("repeat", 1),
+        ),
+    ),
+    "a key is lost on its way, and then its node and its store": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            *cut((0, 1)),
+            at("post", 0),
+            then(0.4),
+            HEAL,
+            at("post", 0),
+            then(0.4),
+            at("kill", 0),
+            at("lose", 0),
+            then(4.0),
+            Step("repeat", 1, 0, 1.0),
+            at("kill", 1),
+            at("start", 1),
+            then(4.0),
+            Step("repeat", 1, 0, 1.0),
+            at("repeat", 1),
+        ),
+    ),
+    "a store forgets the keys of a node that then is killed": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("post", 0),
+            then(1.0),
+            at("lose", 0),
+            then(2.0),
+            *dumb(1),
+            at("kill", 0),
+            at("start", 0),
+            then(4.0),
+            then(4.0),
+            at("repeat", 0),
         ),
     ),
 }

@@ -13,11 +13,13 @@ RETRY_AFTER = "1"
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """An answer other than the one that was asked for."""
+    """An answer other than the one that was asked for; `more` is told to programs only."""
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
+    def __init__(
+        self, status: int, title: str, detail: str, more: dict[str, int] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.title, self.detail = status, title, detail
+        self.status, self.title, self.detail, self.more = status, title, detail, more or {}
 
 
 def wants_page() -> bool:
@@ -39,6 +41,7 @@ def answer(problem: Problem) -> Response:
         )
     else:
         content = {"title": problem.title, "status": problem.status, "detail": problem.detail}
+        content |= problem.more
         response = Response(
             msgspec.json.encode(content) + b"\n",
             problem.status,

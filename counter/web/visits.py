@@ -1,0 +1,187 @@
+"""The endpoint that counts many visits at once, and a repeat of them not again."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from string import ascii_letters, digits
+from typing import Annotated, NoReturn
+
+import msgspec
+from flask import Flask, Response, request
+
+from counter.messages import KEY
+from counter.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
+from counter.tally import MAX_COUNT
+from counter.web.problems import Problem
+
+MOST_RECORDS = 10_000
+MOST_BYTES = 1024 * 1024
+
+_LONGEST = 128
+_OF_IDS = f"{ascii_letters}{digits}._~-".encode()
+_BLANK = re.compile(r"[ \t\r\n]*")
+_is_key = re.compile(KEY).fullmatch
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """Visits of one video. Whether its id is one is checked for all records together."""
+
+    video: str
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] = 1
+
+
+_record = msgspec.json.Decoder(Record)
+Decode = Callable[[bytes], list[Record]]
+DECODE: Mapping[str, Decode] = {
+    "application/json": msgspec.json.Decoder(list[Record]).decode,
+    "application/x-ndjson": _record.decode_lines,
+}
+"""How the records are read out of a body of each type."""
+
+
+def install(app: Flask, node: Node) -> None:
+    """Add the endpoint."""
+
+    @app.post("/visits")
+    def visits() -> Response:
+        kind = request.mimetype
+        if kind not in DECODE or request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Problem(
+                415,
+                "Not records",
+                f"send {' or '.join(DECODE)}, uncompressed: "
+                '{"video": "cats", "count": 2} for each video',
+            )
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not _is_key(key):
+            raise Problem(
+                400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
+            )
+        # One more, for a body of unknown length is cut off there without a word.
+        request.max_content_length = MOST_BYTES + 1
+        body = request.get_data(cache=False)
+        if len(body) > MOST_BYTES:
+            raise Problem(413, "Too large", f"send at most {MOST_BYTES} bytes at once")
+        records, counts = read(kind, body)
+        _count(node, counts, key, fingerprint(kind, body) if key else b"")
+        answer = {"records": records, "visits": sum(counts.values())}
+        response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+
+def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
+    """How many records a body holds, and the visits of each video; a `Problem` for a bad one."""
+    try:
+        records = DECODE[kind](body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
+        _refuse(kind, body, str(error))
+    if len(records) > MOST_RECORDS:
+        raise Problem(
+            413, "Too many records", f"{len(records)} records are more than {MOST_RECORDS}"
+        )
+    counts: dict[str, int] = {}
+    counted = counts.get
+    for record in records:
+        video = record.video
+        counts[video] = counted(video, 0) + record.count
+    if not _are_ids(counts):
+        _refuse(kind, body, "a video's id is none")
+    return len(records), counts
+
+
+def fingerprint(kind: str, body: bytes) -> bytes:
+    """16 bytes that tell a request from others."""
+    return blake2b(b"%s\n%s" % (kind.encode(), body), digest_size=16).digest()
+
+
+def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> None:
+    try:
+        node.visits(counts, key or "", fingerprint)
+    except NotCountedError as error:
+        raise Problem(503, "Not counted", f"no visit was counted: {error}") from None
+    except MaybeCountedError as error:
+        raise Problem(
+            504, "Maybe counted", f"all visits may be counted, or none: {error}"
+        ) from None
+    except KeyTakenError as error:
+        raise Problem(422, "Key taken", f"no visit was counted: {error}") from None
+
+
+def _are_ids(counts: dict[str, int]) -> bool:
+    """Whether all of these are ids of videos: a few passes in C instead of one match for each."""
+    if not counts:
+        return True
+    letters = "".join(counts)
+    return (
+        letters.isascii()
+        and not letters.encode().translate(None, _OF_IDS)
+        and "" not in counts
+        and max(map(len, counts)) <= _LONGEST
+    )
+
+
+def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
+    """Raise the `Problem` that names the first bad record, and what is wrong with it.
+
+    It is looked for slowly, one record after the other.
+    """
+    index = 0
+    try:
+        for record in _each(kind, body.decode()):
+            _check(record)
+            index += 1
+            if index > MOST_RECORDS:
+                break
+    except UnicodeDecodeError as wrong:
+        index, error = 0, f"the body is not UTF-8: {wrong}"
+    except (msgspec.MsgspecError, ValueError, RecursionError) as wrong:
+        error = str(wrong).partition(" - at `$")[0]
+    raise Problem(
+        400,
+        "Bad record",
+        f"no visit was counted: record {index} (from 0): {error}",
+        {"index": index},
+    )
+
+
+def _check(record: Record) -> None:
+    if not _are_ids({record.video: 1}):
+        raise ValueError(
+            f"{record.video[:200]!r} is not a video's id: use 1 to {_LONGEST} characters out of "
+            "A-Z a-z 0-9 . _ ~ -"
+        )
+
+
+def _each(kind: str, text: str) -> Iterator[Record]:
+    """Each record of a body, up to the first that cannot be read."""
+    scan = json.JSONDecoder().raw_decode
+    at = _skip(text, 0)
+    array = kind == "application/json"
+    if array:
+        if text[at : at + 1] != "[":
+            raise ValueError("the body is not an array of records")
+        at = _skip(text, at + 1)
+        if text[at : at + 1] == "]":
+            return
+    while at < len(text):
+        start = at
+        _, at = scan(text, at)
+        yield _record.decode(text[start:at])
+        at = _skip(text, at)
+        if array:
+            if text[at : at + 1] == "]":
+                if _skip(text, at + 1) < len(text):
+                    raise ValueError("something follows the array")
+                return
+            if text[at : at + 1] != ",":
+                raise ValueError("expected ',' or ']' before it")
+            at = _skip(text, at + 1)
+    if array:
+        raise ValueError("the array does not end")
+
+
+def _skip(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return blank.end() if blank else at
