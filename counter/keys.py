@@ -383,13 +383,12 @@ class Keys:
     def _put(self, run: _Run, entry: Entry) -> None:
         text = entry.key.text
         known = self._held.get(text)
-        if known is None or abs(known.key.taken - entry.key.taken) >= self.life:
-            known = None
-        elif known.replica != entry.replica:
-            self.doubled += 1
-            self.last_doubled = f"key={text} replicas={known.replica},{entry.replica}"
         if known is None or known.key.taken <= entry.key.taken:
             self._held[text] = entry
+        together = known and abs(known.key.taken - entry.key.taken) < self.life
+        if known and together and known.replica != entry.replica:
+            self.doubled += 1
+            self.last_doubled = f"key={text} replicas={known.replica},{entry.replica}"
         run.put(entry)
         self._size += 1
         while self._size > self.most:
