@@ -224,7 +224,10 @@ class Posts:
 
 
 class Posters:
-    """Concurrent visitors that post visits under keys, and again elsewhere if not answered."""
+    """Concurrent visitors that post visits under keys, and again elsewhere if not answered.
+
+    With the probability `again` also at the same node, when that has answered.
+    """
 
     def __init__(
         self,
@@ -234,9 +237,11 @@ class Posters:
         visitors: int = 3,
         pause: float = 0.01,
         seed: int = 1,
+        again: float = 0.1,
         prefix: str = "keyed",
     ) -> None:
         self._urls, self._posts, self._pause, self._prefix = urls, posts, pause, prefix
+        self._again = again
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(
@@ -269,7 +274,7 @@ class Posters:
                         break
                     time.sleep(0.1 * choose.random())
                     url = choose.choice([other for other in self._urls if other != url] or [url])
-                if post.acknowledged and choose.random() < 0.1:
+                if post.acknowledged and choose.random() < self._again:
                     # Nothing may be between these two, so that this is never the window.
                     self._send(post, url, clients[url])
 
