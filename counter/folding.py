@@ -194,10 +194,12 @@ class Folding:
         for replica, peer in self._peers.staying(now).items():
             if self._members.is_removed(member_of(replica)):
                 continue
-            word = peer.words.get(member)
+            word = peer.words.of(member)
             if word is None or word.mark != mark or word.copies.get(vector) != copy:
                 return False
-            if now - word.at > self._peers.silence or self._names_older(word, vector):
+            if peer.confirmed is None or now - peer.confirmed > self._peers.silence:
+                return False
+            if self._names_older(word, vector):
                 return False
         heard = None if is_folded(vector) else self._peers.silent_for(vector, now)
         return heard is None or heard > self._message_ttl

@@ -61,7 +61,10 @@ class Delta(Struct, array_like=True, tag="delta"):
 
 
 class Standing(Struct, array_like=True):
-    """A member as the sender knows it: two runs (see `members.py`), fold mark, and copies held."""
+    """A member as the sender knows it: two runs (see `members.py`), fold mark, and copies held.
+
+    Of `runs` there may be a part: those that the sender has not said before.
+    """
 
     latest: NoRun
     removed: NoRun
@@ -71,17 +74,23 @@ class Standing(Struct, array_like=True):
 
 
 class Report(Struct, array_like=True, tag="report"):
-    """What the sender holds, of every member that it remembers.
+    """What the sender holds: what it has not told yet of each member that it remembers.
 
-    `peers` names the nodes that it hears, with their addresses, and `keys` up to which serial it
-    holds the keys of each replica. A long report comes in parts, each of which stands for itself;
-    one member's runs may be spread over several, and only the first part has `keys`.
+    `checksum` is that of all that it has said (see `peers.Words`), so that who missed a report
+    knows it; None if another part of this report follows. `peers` names some of the nodes that
+    the sender hears, with their addresses. `keys`, in the first part only, is up to which serial
+    it holds the keys of each replica.
     """
 
     state: State
     members: dict[MemberId, Standing]
     peers: dict[ReplicaId, Address]
+    checksum: Total | None
     keys: dict[ReplicaId, Serial] | None = None
+
+
+class Tell(Struct, array_like=True, tag="tell"):
+    """A request for all that the receiver has said."""
 
 
 class Ask(Struct, array_like=True, tag="ask"):
@@ -121,7 +130,7 @@ class Taken(Struct, array_like=True, tag="keys"):
     last: Serial
 
 
-Body = Delta | Report | Ask | Answer | AskKeys | Taken
+Body = Delta | Report | Tell | Ask | Answer | AskKeys | Taken
 
 
 class Envelope(Struct, array_like=True):

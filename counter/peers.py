@@ -5,10 +5,13 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import combinations
 from typing import NamedTuple
 
-from counter.ids import folded_of, member_of, name_of, replica_of
+from msgspec.structs import replace
+
+from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.messages import Standing, State
 
 _OVERLAP = 1.0
@@ -24,50 +27,137 @@ class Copy(NamedTuple):
 
 @dataclass(slots=True)
 class Word:
-    """What a peer has said of one member, and when: its fold mark, and copies by vector."""
+    """What a node has said of one member: three runs (see `members.py`), and copies by vector."""
 
-    at: float
+    latest: str
+    removed: str
     mark: str
-    copies: dict[str, Copy]
+    copies: dict[str, Copy] = field(default_factory=dict)
+
+
+class Words:
+    """All that a node has said of members: it remembers that itself, and so does who hears it.
+
+    A report holds only what has changed since the one before, and the checksum of all that was
+    said. Who has another checksum has missed a report, and asks for everything.
+    """
+
+    def __init__(self) -> None:
+        self._words: dict[str, Word] = {}
+        self._checksum = 0
+
+    @property
+    def checksum(self) -> int:
+        """The sum of a hash of each thing that was said, in 63 bits; 0 if nothing was."""
+        return self._checksum % 2**63
+
+    def of(self, member: str) -> Word | None:
+        """What was said of a member."""
+        return self._words.get(member)
+
+    def say(self, member: str, standing: Standing) -> Word:
+        """Take in what is said of a member, which may be a part; return all that was said of it."""
+        runs = standing.latest, standing.removed, standing.mark
+        word = self._words.get(member)
+        if word is None or (word.latest, word.removed, word.mark) != runs:
+            # Folded there meanwhile. Nothing else ever leaves what was said.
+            copies = word.copies if word else {}
+            kept = {vector: copy for vector, copy in copies.items() if run_of(vector) > runs[2]}
+            self._checksum -= _sum(member, word)
+            word = self._words[member] = Word(*runs, kept)
+            self._checksum += _sum(member, word)
+        if word.mark:
+            self._copy(word, folded_of(member, word.mark), Copy(*standing.folded))
+        for run, copy in standing.runs.items():
+            self._copy(word, replica_of(member, run), Copy(*copy))
+        return word
+
+    def news(self, member: str, standing: Standing) -> Standing | None:
+        """The part of what might be said of a member that was not said yet, if there is any."""
+        word = self._words.get(member)
+        said = word.copies if word else {}
+        runs = {
+            run: copy
+            for run, copy in standing.runs.items()
+            if said.get(replica_of(member, run)) != copy
+        }
+        folded = folded_of(member, standing.mark)
+        if word is not None and not runs:
+            heads = word.latest, word.removed, word.mark
+            same = heads == (standing.latest, standing.removed, standing.mark)
+            if same and (not word.mark or said.get(folded) == standing.folded):
+                return None
+        return replace(standing, runs=runs)
+
+    def standings(self) -> dict[str, Standing]:
+        """Everything that was said, by member."""
+        return {
+            member: Standing(
+                word.latest,
+                word.removed,
+                word.mark,
+                word.copies.get(folded_of(member, word.mark), (0, 0)),
+                {run_of(v): copy for v, copy in word.copies.items() if not is_folded(v)},
+            )
+            for member, word in self._words.items()
+        }
+
+    def total(self, replica: str) -> int:
+        """How much was said to be held of a vector."""
+        word = self._words.get(member_of(replica))
+        copy = word.copies.get(replica) if word else None
+        return copy.total if copy else 0
+
+    def copies(self) -> Iterator[tuple[str, Copy]]:
+        """Everything that was said to be held."""
+        for word in self._words.values():
+            yield from word.copies.items()
+
+    def _copy(self, word: Word, vector: str, copy: Copy) -> None:
+        before = word.copies.get(vector)
+        if before != copy:
+            self._checksum += _hash(vector, copy) - (_hash(vector, before) if before else 0)
+            word.copies[vector] = copy
+
+
+def _sum(member: str, word: Word | None) -> int:
+    if word is None:
+        return 0
+    copies = sum(_hash(vector, copy) for vector, copy in word.copies.items())
+    return copies + _hash(member, (word.latest, word.removed, word.mark))
+
+
+def _hash(name: str, said: object) -> int:
+    return int.from_bytes(blake2b(f"{name} {said}".encode(), digest_size=8).digest(), "big")
 
 
 @dataclass(slots=True)
 class Peer:
-    """Another replica. `state` is None and `words` empty until its first report."""
+    """Another replica, and what it has said. `state` is None until its first report.
+
+    `confirmed` is when its words were last known to be all that it has said, `asked` when it was
+    last asked for all of them.
+    """
 
     address: str
     since: float
     heard: float
     state: State | None = None
-    words: dict[str, Word] = field(default_factory=dict)
+    words: Words = field(default_factory=Words)
+    confirmed: float | None = None
+    asked: float | None = None
     keys: dict[str, int] = field(default_factory=dict)
     """Up to which serial it has said to hold the keys of each replica, in its last report."""
 
-    def says(self, member: str, standing: Standing, now: float) -> Word:
-        """Take in what it reports of a member; return its word, which may have come in parts."""
-        word = self.words.get(member)
-        copies = word.copies if word else {}
-        if word is not None and word.mark != standing.mark:
-            # Folded there meanwhile. Nothing else ever leaves a report.
-            copies = {v: c for v, c in copies.items() if v[len(member) + 1 :] > standing.mark}
-        if standing.mark:
-            copies[folded_of(member, standing.mark)] = Copy(*standing.folded)
-        for run, copy in standing.runs.items():
-            copies[replica_of(member, run)] = Copy(*copy)
-        word = self.words[member] = Word(now, standing.mark, copies)
-        return word
-
-    def total(self, replica: str) -> int:
-        """How much it has said to hold of a vector."""
-        word = self.words.get(member_of(replica))
-        copy = word.copies.get(replica) if word else None
-        return copy.total if copy else 0
-
-    def totals(self) -> Iterator[tuple[str, int]]:
-        """Everything that it has said to hold."""
-        for word in self.words.values():
-            for vector, copy in word.copies.items():
-                yield vector, copy.total
+    def missed(self, checksum: int, now: float, patience: float) -> bool:
+        """Whether to ask for all its words, by the checksum that it has told."""
+        if checksum == self.words.checksum:
+            self.confirmed, self.asked = now, None
+            return False
+        if self.asked is not None and now - self.asked < patience:
+            return False
+        self.asked = now
+        return True
 
 
 class Peers:

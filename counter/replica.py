@@ -14,6 +14,8 @@ from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.keys import Key, Keys, Written, is_key
@@ -30,8 +32,9 @@ from counter.messages import (
     Standing,
     State,
     Taken,
+    Tell,
 )
-from counter.peers import Peer, Peers
+from counter.peers import Peer, Peers, Words
 from counter.repairs import Repairs
 from counter.tally import MAX_COUNT, Tally
 
@@ -40,7 +43,10 @@ NO_NOTES: Mapping[str, str] = MappingProxyType({})
 MAX_TOTAL = 2**56
 """The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
 _RUNS_A_REPORT = 300
-_PEERS_A_REPORT = 100
+_PEERS_A_REPORT = 5
+_PEERS_AT_ONCE = 100
+_TOTALS_A_REPORT = 50
+"""How many totals of vectors that still grow a report tells: or it would grow with every node."""
 
 
 @dataclass(slots=True)
@@ -151,6 +157,8 @@ class Replica:
         self._unpublished: dict[str, int] = {}
         self._published = 0
         self.peers = Peers(3 * sync_interval, message_ttl)
+        self._said = Words()
+        self._turn = 0
         self._introduced: dict[str, float] = {}
         self._repairs = self.repairs_class(tally, self.peers, sync_interval)
         self.folding = self.folding_class(replica, tally, self.members, self.peers, message_ttl)
@@ -421,12 +429,12 @@ class Replica:
         self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self._has_peers)
         self.folding.look(now, may_fold=ready and not self._loading)
-        return Effects(broadcast=list(self._report(now)))
+        return Effects(broadcast=[*self._report(now)])
 
     def leave(self, now: float) -> Effects:
         """Say goodbye: peers answer at once with the totals they hold."""
         self.state = "leaving"
-        return Effects(broadcast=list(self._report(now)))
+        return Effects(broadcast=[*self._report(now)])
 
     def remove(self, member: str, now: float) -> Effects:
         """An operator says that a member is gone for good: nothing waits for it any more.
@@ -434,7 +442,7 @@ class Replica:
         What it has counted stays counted.
         """
         self._learn(member, "", self.members.latest(member))
-        return Effects(broadcast=list(self._report(now)))
+        return Effects(broadcast=[*self._report(now)])
 
     def held(self, now: float) -> bool:
         """Whether a live peer holds all visits of this replica, or there is no live peer.
@@ -443,7 +451,7 @@ class Replica:
         """
         total = self.tally.total(self.id)
         held = (
-            peer.total(self.id) >= total and self.keys.held(peer)
+            peer.words.total(self.id) >= total and self.keys.held(peer)
             for peer in self.peers.staying(now).values()
         )
         return self.alone(now) or any(held)
@@ -471,6 +479,8 @@ class Replica:
                 effects.ask(peer, self._repairs.compare(sender, body.total, peer, now))
             case Report():
                 self._heard_report(body, peer, now, effects)
+            case Tell():
+                self._tell(peer.address, now, effects)
             case Ask():
                 effects.ask(peer, self._repairs.answer(body))
             case Answer():
@@ -488,10 +498,15 @@ class Replica:
         for member, standing in report.members.items():
             latest = max(standing.latest, standing.mark, *standing.runs)
             self._learn(member, latest, standing.removed)
-            word = peer.says(member, standing, now)
+            peer.words.say(member, standing)
             if standing.mark > self.folding.mark(member):
                 self._follow(member, standing.mark)
-            for vector, copy in word.copies.items():
+        checksum = report.checksum
+        if checksum is not None and peer.missed(checksum, now, self._sync_interval):
+            effects.ask(peer, Tell())
+        # Who says the very same has nothing that is missing here.
+        if peer.words.checksum != self._said.checksum:
+            for vector, copy in peer.words.copies():
                 if vector != self.id:
                     self.folding.heard(vector, copy)
                     effects.ask(peer, self._repairs.compare(vector, copy.total, peer, now))
@@ -558,27 +573,80 @@ class Replica:
             self._tell(address, now, effects)
 
     def _tell(self, address: str, now: float, effects: Effects) -> None:
+        """Tell all that there is to say to one node, and to the others what is news in it."""
         if address:
-            effects.send.extend((address, report) for report in self._report(now))
+            if news := self._news(now):
+                effects.broadcast.extend(self._say(news, _PEERS_A_REPORT, now))
+            everything = self._said.standings()
+            parts = self._parts(everything, _PEERS_AT_ONCE, now)
+            effects.send.extend((address, part) for part in parts)
 
-    def _report(self, now: float) -> Iterator[Report]:
-        live = self.peers.live(now)
-        peers = {replica: peer.address for replica, peer in live.items() if peer.address}
-        peers = dict(islice(peers.items(), _PEERS_A_REPORT))
+    def _report(self, now: float) -> list[Report]:
+        """What is to be told to all: news, or only that there are none."""
+        return self._say(self._news(now), _PEERS_A_REPORT, now)
+
+    def _say(self, news: dict[str, Standing], most_peers: int, now: float) -> list[Report]:
+        for member, standing in news.items():
+            self._said.say(member, standing)
+        return list(self._parts(news, most_peers, now))
+
+    def _parts(
+        self, standings: dict[str, Standing], most_peers: int, now: float
+    ) -> Iterator[Report]:
+        """A report in as many parts as it takes; the runs of a member may be in several."""
+        peers = self._acquaintances(most_peers, now)
         keys: dict[str, int] | None = self.keys.report(_RUNS_A_REPORT)
-        standings = self._standings(now)
         part: dict[str, Standing] = {}
         size = 0
-        for member, standing in standings:
-            if part and (member in part or size + 1 + len(standing.runs) > _RUNS_A_REPORT):
-                yield Report(self.state, part, peers, keys)
-                part, peers, keys, size = {}, {}, None, 0
-            part[member] = standing
-            size += 1 + len(standing.runs)
-        yield Report(self.state, part, peers, keys)
+        for member, standing in standings.items():
+            rest = iter(standing.runs.items())
+            while True:
+                runs = dict(islice(rest, _RUNS_A_REPORT))
+                if part and (member in part or size + 1 + len(runs) > _RUNS_A_REPORT):
+                    yield Report(self.state, part, peers, None, keys)
+                    part, peers, keys, size = {}, {}, None, 0
+                part[member] = replace(standing, runs=runs)
+                size += 1 + len(runs)
+                if len(runs) < _RUNS_A_REPORT:
+                    break
+        yield Report(self.state, part, peers, self._said.checksum, keys)
 
-    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
-        """How each member stands here; one with very many runs several times."""
+    def _acquaintances(self, most: int, now: float) -> dict[str, str]:
+        """Some of the live peers and their addresses, others each time."""
+        known = [(replica, peer.address) for replica, peer in self.peers.live(now).items()]
+        known = [(replica, address) for replica, address in known if address]
+        self._turn += most
+        first = self._turn % len(known) if len(known) > most else 0
+        return dict((known[first:] + known[:first])[:most])
+
+    def _news(self, now: float) -> dict[str, Standing]:
+        """What was not said yet, by member.
+
+        Only some of the totals of vectors that still grow, others each time: who has missed
+        something of these learns it from their writers.
+        """
+        standings = self._standings(now)
+        first = self._turn % len(standings)
+        members = list(standings)
+        news = {}
+        totals = 0
+        for member in [self.member, *members[first:], *members[:first]]:
+            standing = self._said.news(member, standings[member])
+            if standing is None or member in news:
+                continue
+            growing = [run for run, copy in standing.runs.items() if copy[1] is None]
+            if member != self.member and growing:
+                if totals >= _TOTALS_A_REPORT:
+                    settled = {run: c for run, c in standing.runs.items() if c[1] is not None}
+                    standing = self._said.news(member, replace(standings[member], runs=settled))
+                    if standing is None:
+                        continue
+                totals += len(growing)
+            news[member] = standing
+        return news
+
+    def _standings(self, now: float) -> dict[str, Standing]:
+        """How each member stands here."""
         runs: dict[str, dict[str, tuple[int, int | None]]] = {}
         folded: dict[str, tuple[int, int | None]] = {}
         for vector, total in self.tally.totals().items():
@@ -592,23 +660,16 @@ class Replica:
                 silent = not self.peers.speaks(vector, now)
                 digest = self.tally.vector(vector).digest if silent else None
                 runs.setdefault(member, {})[run_of(vector)] = total, digest
-        for member in self.members:
-            rest = iter(runs.get(member, {}).items())
-            part = dict(islice(rest, _RUNS_A_REPORT))
-            while True:
-                yield (
-                    member,
-                    Standing(
-                        self.members.latest(member),
-                        self.members.removed(member),
-                        self.tally.mark(member),
-                        folded.get(member, (0, 0)),
-                        part,
-                    ),
-                )
-                part = dict(islice(rest, _RUNS_A_REPORT))
-                if not part:
-                    break
+        return {
+            member: Standing(
+                self.members.latest(member),
+                self.members.removed(member),
+                self.tally.mark(member),
+                folded.get(member, (0, 0)),
+                runs.get(member, {}),
+            )
+            for member in self.members
+        }
 
     def _own(self, video: str) -> int:
         """Its own count of the video, whether the store holds it yet or not."""
@@ -624,8 +685,10 @@ class Replica:
         waited = now - self._started >= self._join_timeout
         if not peers and self._has_peers and not waited:
             return
-        held = (self.holds(vector, total) for peer in peers for vector, total in peer.totals())
-        if all(peer.state and self.keys.holds(peer) for peer in peers) and all(held):
+        told = [copy for peer in peers for copy in peer.words.copies()]
+        held = (self.holds(vector, copy.total) for vector, copy in told)
+        heard = (peer.confirmed is not None and self.keys.holds(peer) for peer in peers)
+        if all(heard) and all(held):
             self.state = "ready"
 
     def holds(self, vector: str, total: int) -> bool:
@@ -651,7 +714,7 @@ class Replica:
                 live, state, heard, behind = True, self.state, 0.0, 0
             elif (peer := self.peers.get(newest.get(member, ""))) is not None:
                 live = now - peer.heard <= self.peers.silence and peer.state != "leaving"
-                behind = max(0, total - peer.total(self.id)) if live else None
+                behind = max(0, total - peer.words.total(self.id)) if live else None
                 state, heard = peer.state, now - peer.heard
             parts = self.tally.parts(member, self.members.latest(member))
             runs = sum(not is_folded(part) for part in parts)

@@ -1,6 +1,6 @@
 """A network of replicas in virtual time, whose losses each test decides."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from counter.ids import encode_id, mint_run
@@ -25,6 +25,7 @@ class Network:
         self.now = 0.0
         self.nodes: dict[str, Replica] = {}
         self.sent: list[tuple[str, str, Body]] = []
+        self._under_way: deque[tuple[str, str, Body]] = deque()
         self.lose: Callable[[str, str, Body], bool] = lambda _source, _target, _body: False
 
     def node(
@@ -72,12 +73,15 @@ class Network:
 
     def do(self, source: str, effects: Effects) -> None:
         """Deliver at once and in order, with everything that follows from it."""
+        self._post(source, effects)
+        while self._under_way:
+            self.deliver(*self._under_way.popleft())
+
+    def _post(self, source: str, effects: Effects) -> None:
         for body in effects.broadcast:
-            for target in list(self.nodes):
-                if target != source:
-                    self.deliver(source, target, body)
-        for target, body in effects.send:
-            self.deliver(source, target, body)
+            everybody = [target for target in self.nodes if target != source]
+            self._under_way.extend((source, target, body) for target in everybody)
+        self._under_way.extend((source, target, body) for target, body in effects.send)
 
     def deliver(self, source: str, target: str, body: Body) -> None:
         self.sent.append((source, target, body))
@@ -85,7 +89,7 @@ class Network:
             return
         envelope = Envelope(self.id_of(source), source, 0, body)
         assert len(encode(envelope, "a secret")) <= MAX_BYTES
-        self.do(target, self.nodes[target].receive(envelope, self.now))
+        self._post(target, self.nodes[target].receive(envelope, self.now))
 
     def id_of(self, name: str) -> str:
         return self.nodes[name].id

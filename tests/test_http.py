@@ -578,7 +578,7 @@ JUNK: dict[str, Callable[[], bytes]] = {
     "a count of 0": lambda: envelope(Delta({"forged": 0}, 5)),
     "a count too large": lambda: envelope(Delta({"forged": 2**53}, 5)),
     "a bad video": lambda: envelope(Delta({"for ged": 5}, 5)),
-    "a bad member": lambda: envelope(Report("ready", {"forged": NOTHING}, {})),
+    "a bad member": lambda: envelope(Report("ready", {"forged": NOTHING}, {}, 0)),
 }
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counter.ids import encode_id, mint_run, mint_store, run_of
-from counter.messages import Answer, Body, Delta, Envelope, Report, Standing
+from counter.messages import Answer, Body, Delta, Envelope, Report, Standing, Tell
+from counter.peers import Words
 from counter.replica import Effects, Replica
 from counter.tally import MAX_COUNT
 from counter.vector import Videos
@@ -18,7 +19,9 @@ def reported(replica: str, total: int) -> Report:
     """A report of one live replica's total."""
     run = run_of(replica)
     standing = Standing(run, "", "", (0, 0), {run: (total, None)})
-    return Report("ready", {replica[: -len(run) - 1]: standing}, {})
+    words, member = Words(), replica[: -len(run) - 1]
+    words.say(member, standing)
+    return Report("ready", {member: standing}, {}, words.checksum)
 
 
 def state(replica: Replica) -> str:
@@ -389,7 +392,7 @@ def test_a_leaving_node_waits_for_nobody_when_nobody_stays(network: Network) -> 
     network.seconds(2)
     network.visit(a, "cats")
     b.leave(network.now)
-    network.do("b", Effects(broadcast=[Report("leaving", {}, {})]))
+    network.do("b", Effects(broadcast=[Report("leaving", {}, {}, 0)]))
     assert a.held(network.now)
     del network.nodes["b"]
     network.node("b")
@@ -472,3 +475,59 @@ def test_any_history_of_losses_repetitions_and_reorderings_ends_exact(
     for name in names:
         assert sum(network.nodes[name].tally.visits(video) for video in "xyz") == visits
         assert state(network.nodes[name]) == "ready"
+
+
+# -- reports
+
+
+def reports(network: Network, source: str) -> list[Report]:
+    return [
+        body for sender, _, body in network.sent if sender == source and isinstance(body, Report)
+    ]
+
+
+def test_an_idle_cluster_tells_nothing_but_a_checksum(network: Network) -> None:
+    nodes = [network.node(name) for name in "abcdef"]
+    for node in nodes:
+        network.visit(node, "cats")
+    network.seconds(6)
+    network.sent.clear()
+    network.seconds(3)
+    assert len(reports(network, "a")) == 3 * 5
+    assert all(report.members == {} for report in reports(network, "a"))
+    assert len({report.checksum for name in "abcdef" for report in reports(network, name)}) == 1
+    assert not any(isinstance(body, Tell) for _, _, body in network.sent)
+
+
+def test_who_missed_a_report_asks_for_all_that_was_said(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(3)
+    gone = "gone~0000000000001"
+    network.lose = lambda _s, target, _b: target == "b"
+    a.remove(gone, network.now)
+    network.do(
+        "a", a.receive(Envelope(f"{gone}.{'0' * 23}", "", 0, reported(b.id, 0)), network.now)
+    )
+    network.second()
+    assert gone not in b.members
+    network.lose = lambda *_: False
+    network.sent.clear()
+    network.second()
+    assert gone in b.members
+    assert [source for source, _, body in network.sent if isinstance(body, Tell)] == ["b"]
+
+
+def test_a_report_tells_of_some_growing_vectors_at_a_time_and_in_turn_of_all(
+    network: Network,
+) -> None:
+    nodes = [network.node(f"n{number}") for number in range(56)]
+    network.seconds(3)
+    for _ in range(6):
+        for node in nodes:
+            network.visit(node, "cats")
+        network.sent.clear()
+        network.second()
+        assert max(len(report.members) for report in reports(network, "n0")) <= 51
+    # Nobody missed anything, nor waits for more than a few seconds to know that others have it.
+    assert not network.asks()
+    assert max(member.behind or 0 for member in nodes[0].roll(network.now)) <= 8

@@ -15,9 +15,19 @@ from msgspec.structs import replace
 from counter.folding import Fold, Folding
 from counter.ids import is_folded, mint_run, replica_of
 from counter.keys import Written
-from counter.messages import Answer, Ask, AskKeys, Delta, Standing, Taken
+from counter.messages import (
+    Answer,
+    Ask,
+    AskKeys,
+    Delta,
+    Envelope,
+    Report,
+    Standing,
+    Taken,
+    Tell,
+)
 from counter.peers import Peer
-from counter.replica import Batch
+from counter.replica import Batch, Effects
 from counter.store import Counts
 from counter.tally import Tally
 from counter.vector import Vector
@@ -74,20 +84,24 @@ class ForgetsRepairForAGoneNode(SmallPages):
 
 
 class LeavesOutTheContentHash(SmallPages):
-    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
-        for member, standing in super()._standings(now):
+    def _standings(self, now: float) -> dict[str, Standing]:
+        standings = super()._standings(now)
+        for member, standing in standings.items():
             runs = {run: (total, None) for run, (total, _) in standing.runs.items()}
-            yield member, replace(standing, runs=runs)
+            standings[member] = replace(standing, runs=runs)
+        return standings
 
 
 class HashesClosedVectorsOnly(SmallPages):
-    def _standings(self, now: float) -> Iterator[tuple[str, Standing]]:
-        for member, standing in super()._standings(now):
+    def _standings(self, now: float) -> dict[str, Standing]:
+        standings = super()._standings(now)
+        for member, standing in standings.items():
             runs = {
                 run: (total, digest if self.members.is_closed(replica_of(member, run)) else None)
                 for run, (total, digest) in standing.runs.items()
             }
-            yield member, replace(standing, runs=runs)
+            standings[member] = replace(standing, runs=runs)
+        return standings
 
 
 class OnePageRepairs(SmallRepairs):
@@ -97,6 +111,19 @@ class OnePageRepairs(SmallRepairs):
 
 class StopsARepairAfterItsFirstPage(SmallPages):
     repairs_class = OnePageRepairs
+
+
+class TakesWhatItHeardForAllThatWasSaid(SmallPages):
+    def _heard_report(self, report: Report, peer: Peer, now: float, effects: Effects) -> None:
+        super()._heard_report(replace(report, checksum=None), peer, now, effects)
+        peer.confirmed = now
+
+
+class NeverAsksForWordsItMissed(SmallPages):
+    def receive(self, envelope: Envelope, now: float) -> Effects:
+        effects = super().receive(envelope, now)
+        effects.send = [(to, body) for to, body in effects.send if not isinstance(body, Tell)]
+        return effects
 
 
 class IsReadyTooEarly(SmallPages):
@@ -341,6 +368,8 @@ FAULTS = {
     "leaves out the content hash": Rules(replica=LeavesOutTheContentHash),
     "sends the content hash for closed vectors only": Rules(replica=HashesClosedVectorsOnly),
     "stops a repair after its first page": Rules(replica=StopsARepairAfterItsFirstPage),
+    "takes what it heard for all that was said": Rules(replica=TakesWhatItHeardForAllThatWasSaid),
+    "never asks for words it missed": Rules(replica=NeverAsksForWordsItMissed),
     "is ready too early": Rules(replica=IsReadyTooEarly),
     "does not load its store": Rules(replica=DoesNotLoadItsStore),
     "does not rewrite a store that forgot": Rules(replica=DoesNotRewriteAStoreThatForgot),
@@ -520,6 +549,10 @@ DIRECTED = {
             then(0.6),
             at("kill", 0),
             at("start", 0),
+            HEAL,
+            # The words of 2 and 3 get through, and by chance nothing of what they have.
+            LOSSY,
+            then(0.9),
             HEAL,
             *deaf(2, 3),
             *(then(4.0) for _ in range(5)),
