@@ -21,6 +21,8 @@ from counter.messages import PAGE_BYTES, AskKeys, Taken
 from counter.peers import Peer, Peers
 
 _NOTE = "key:"
+_EXPIRED = 10_000
+"""How many keys of a run are forgotten at once: bounds the time that it takes to some 50 ms."""
 _ENTRY_BYTES = 36
 """What an entry takes in a message, beside the key itself."""
 
@@ -245,7 +247,11 @@ class Keys:
     def forget(self, now: float) -> None:
         """Forget the keys that are older than their life, and runs that have none."""
         for replica, run in list(self._runs.items()):
-            while (entry := run.oldest()) and now - entry.key.taken >= self.life:
+            # Some at a time, for many may expire while a node is frozen: `find` goes by age.
+            for _ in range(_EXPIRED):
+                entry = run.oldest()
+                if entry is None or now - entry.key.taken < self.life:
+                    break
                 self._drop(run)
             # Others may still name it for a while, who were told later.
             if not run.serials and replica != self.own and now - run.heard >= self.life:
@@ -383,13 +389,12 @@ class Keys:
     def _put(self, run: _Run, entry: Entry) -> None:
         text = entry.key.text
         known = self._held.get(text)
-        if known is None or abs(known.key.taken - entry.key.taken) >= self.life:
-            known = None
-        elif known.replica != entry.replica:
-            self.doubled += 1
-            self.last_doubled = f"key={text} replicas={known.replica},{entry.replica}"
         if known is None or known.key.taken <= entry.key.taken:
             self._held[text] = entry
+        together = known and abs(known.key.taken - entry.key.taken) < self.life
+        if known and together and known.replica != entry.replica:
+            self.doubled += 1
+            self.last_doubled = f"key={text} replicas={known.replica},{entry.replica}"
         run.put(entry)
         self._size += 1
         while self._size > self.most:

@@ -4,9 +4,9 @@ from itertools import product
 
 import pytest
 
-from tools.chaos import Account, Sum, run
+from tools.chaos import Account, Keyed, Sum, run
 from tools.faults import CLUSTERS
-from tools.visitors import Books
+from tools.visitors import Books, Posts
 
 STATUSES = (200, 200, 503, None)
 """Of one video's visits: two were acknowledged, one refused, one got no answer."""
@@ -26,6 +26,18 @@ def test_the_books_tell_lost_and_doubled_visits(counted: int, lost: int, doubled
     assert account.right is (lost == doubled == 0)
 
 
+def test_the_books_tell_the_window_from_other_requests_counted_twice() -> None:
+    posts, keyed = Posts(), Keyed()
+    for window in (0, 1, 2):
+        post = posts.new("keyed", 3)
+        post.acknowledged, post.asked, post.window = True, window + 1, window
+    posts.new("keyed", 3)
+    keyed.add(posts, {"keyed-0": 6, "keyed-1": 9, "keyed-2": 2, "keyed-3": 3})
+    assert keyed == Keyed(requests=4, acknowledged=3, repeated=3, window=1, lost=1, doubled=2)
+    account = Account(keyed=keyed)
+    assert (account.lost, account.doubled, account.right) == (1, 2, False)
+
+
 @pytest.mark.timeout(600)  # a minute of it, the start of two clusters, and whoever else runs here
 def test_a_minute_of_chaos_loses_nothing_and_doubles_nothing() -> None:
     account = run(60, seed=1)
@@ -42,3 +54,5 @@ def test_a_minute_of_chaos_loses_nothing_and_doubles_nothing() -> None:
     assert account.faults["node frozen until its queue overflows"] == 0 or account.overflowed
     assert account.exact.acknowledged > 1000, table
     assert account.balanced.acknowledged > 100, table
+    assert account.keyed.acknowledged > 200, table
+    assert account.keyed.repeated > 20, table

@@ -14,7 +14,18 @@ import pytest
 
 from counter.store.sqlite import SqliteStore
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
-from tools.visitors import Books, Client, Traffic, Watcher, agree, counted, fetch, until
+from tools.visitors import (
+    Books,
+    Client,
+    Posters,
+    Posts,
+    Traffic,
+    Watcher,
+    agree,
+    counted,
+    fetch,
+    until,
+)
 
 VIDEOS = [f"video-{number}" for number in range(50)]
 MESH, BROKER = "mesh and SQLite", "RabbitMQ and Redis"
@@ -382,9 +393,10 @@ def test_a_rolling_restart_through_nginx_fails_no_request(
     cluster.stop()
     cluster.start()
     backends = [f"127.0.0.1:{node.port}" for node in cluster.nodes]
-    books = Books()
+    books, posts = Books(), Posts()
     nginx = stack.enter_context(Nginx(tmp_path / "nginx", backends))
-    with Traffic([nginx.url], books, visitors=6, pause=0.01) as traffic:
+    keyed = Posters([nginx.url], posts, visitors=2, again=0.0)
+    with keyed, Traffic([nginx.url], books, visitors=6, pause=0.01) as traffic:
         for node in cluster.nodes:
             assert node.stop() == 0
             traffic.more(100)
@@ -393,6 +405,9 @@ def test_a_rolling_restart_through_nginx_fails_no_request(
         traffic.stop()
     assert set(books.statuses) == {200}
     agree(cluster.urls, books, 5)
+    assert all(post.acknowledged and post.asked == 1 for post in posts.all)
+    shown = counted(cluster.urls[0], [post.video for post in posts.all])
+    assert shown == {post.video: post.visits for post in posts.all}
     cluster.check_logs()
 
 

@@ -233,6 +233,17 @@ def test_a_key_that_is_used_again_after_its_life_is_not_doubled() -> None:
     assert a.doubled == 0
 
 
+def test_an_old_key_does_not_hide_the_same_one_of_later() -> None:
+    a = keys()
+    a.opened(
+        {f"key:{B} 1": f"1000000 {PRINT.hex()} k", f"key:{LATER_A} 1": f"1700000 {PRINT.hex()} k"}
+    )
+    a.opened({f"key:{B} 2": f"1010000 {PRINT.hex()} k"})
+    a.forget(701.0)
+    assert a.find("k", 701.0) is not None
+    assert len(a) == 1
+
+
 def test_who_does_not_answer_is_not_asked_again_at_once() -> None:
     a = keys()
     known = peer()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tools.faults import CLUSTERS, Cluster
 from tools.terminal import say
-from tools.visitors import Books, Traffic, fetch
+from tools.visitors import Books, Posters, Posts, Traffic, fetch
 
 VIDEOS = 40
 FAULTS_A_ROUND = 6
@@ -32,6 +32,8 @@ KILLS = {
     "all nodes killed": 1,
 }
 """How often each of the faults that kill nodes comes, in comparison."""
+REPEATED = 200
+"""How many requests under keys are sent to every node again in the end."""
 FOLDED = 30.0
 """Seconds within which the runs of killed nodes are to be folded, once all is quiet."""
 
@@ -64,6 +66,30 @@ class Sum:
 
 
 @dataclass
+class Keyed:
+    """What became of requests under keys, over all clusters."""
+
+    requests: int = 0
+    acknowledged: int = 0
+    repeated: int = 0
+    repeated_at_rest: int = 0
+    window: int = 0
+    """How many were counted again through the window: another node had not heard of the key."""
+    lost: int = 0
+    doubled: int = 0
+
+    def add(self, posts: Posts, shown: dict[str, int]) -> None:
+        """Add a cluster's books, and what its nodes show."""
+        self.requests += len(posts.all)
+        self.acknowledged += sum(post.acknowledged for post in posts.all)
+        self.repeated += sum(max(0, post.asked - 1) for post in posts.all)
+        self.lost += posts.lost(shown)
+        window, doubled = posts.doubled(shown)
+        self.window += window
+        self.doubled += doubled
+
+
+@dataclass
 class Account:
     """What happened, over all clusters."""
 
@@ -77,6 +103,7 @@ class Account:
     complaints: int = 0
     exact: Sum = field(default_factory=Sum)
     balanced: Sum = field(default_factory=Sum)
+    keyed: Keyed = field(default_factory=Keyed)
     in_turn: Counter[int] = field(default_factory=Counter)
     longest_ready: float = 0.0
     longest: float = 0.0
@@ -86,12 +113,12 @@ class Account:
     @property
     def lost(self) -> int:
         """Visits that were acknowledged and are not counted."""
-        return self.exact.lost + self.balanced.lost
+        return self.exact.lost + self.balanced.lost + self.keyed.lost
 
     @property
     def doubled(self) -> int:
         """Visits that are counted and cannot have been made so often."""
-        return self.exact.doubled + self.balanced.doubled
+        return self.exact.doubled + self.balanced.doubled + self.keyed.doubled
 
     @property
     def right(self) -> bool:
@@ -100,7 +127,10 @@ class Account:
 
     def add(self, cluster: Cluster) -> None:
         """Add the books of a cluster at rest."""
+        self.keyed.repeated_at_rest += cluster.repeat_keyed(REPEATED)
+        cluster.agree()
         shown = cluster.shown()
+        self.keyed.add(cluster.keyed, shown)
         self.exact.add(cluster.exact, shown)
         self.balanced.add(cluster.balanced, shown)
         self.clusters.append(cluster.transport)
@@ -149,6 +179,17 @@ class Account:
             ("", "to a node", "through nginx"),
             *visits,
             *self._in_turn(),
+            (),
+            ("requests under an Idempotency-Key", f"{self.keyed.requests:,}"),
+            ("  acknowledged", f"{self.keyed.acknowledged:,}"),
+            ("  sent again, mostly to another node", f"{self.keyed.repeated:,}"),
+            ("  sent again to every node, at rest", f"{self.keyed.repeated_at_rest:,}"),
+            (
+                f"  counted twice through the window, in {self.kills} kills",
+                f"{self.keyed.window:,}",
+            ),
+            ("  visits lost", f"{self.keyed.lost:,}"),
+            ("  counted twice otherwise", f"{self.keyed.doubled:,}"),
             (),
             ("longest time until every node was ready", f"{self.longest_ready:.2f} s"),
             ("longest time to agree, once they were", f"{self.longest:.2f} s"),
@@ -220,7 +261,8 @@ def _disturb(cluster: Cluster, seconds: float, choose: random.Random, account: A
             seed=seed + 1,
             prefix="balanced",
         )
-        with direct, balanced:
+        keyed = Posters(cluster.urls, cluster.keyed, visitors=3, pause=0.03, seed=seed + 2)
+        with direct, balanced, keyed:
             for fault, befall in islice(faults, FAULTS_A_ROUND):
                 began = time.monotonic()
                 what = befall()
@@ -268,6 +310,10 @@ def _check(cluster: Cluster) -> bool:
             right = False
             video = str(error).partition(":")[0]
             say(f"WRONG: {error}; {fetch(cluster.urls[0], f'/count/{video}')['counts']}")
+    _, doubled = cluster.keyed.doubled(shown)
+    if cluster.keyed.lost(shown) or doubled:
+        right = False
+        say(f"WRONG: {cluster.keyed.lost(shown)} lost, {doubled} doubled under keys")
     if not right:
         cluster.explain()
     return right

@@ -15,7 +15,7 @@ from tools.line import Line
 from tools.overflow import Overflow
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
 from tools.terminal import say
-from tools.visitors import Books, Client, counted, fetch, until
+from tools.visitors import Books, Client, Posts, counted, fetch, send, until
 
 CLUSTERS = {
     "mesh": ("sqlite", "redis", "sqlite"),
@@ -42,7 +42,8 @@ class Cluster:
 
     Each of `faults` happens to it when called, ends with everything running again, and returns
     what it befell. `exact` and `balanced` are the books of the visits to the nodes themselves and
-    of those through nginx; of different videos, so that each can be checked.
+    of those through nginx; of different videos, so that each can be checked. `keyed` are those of
+    visits under keys.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Cluster:
         """How many messages between nodes the broker dropped from full queues."""
         self.unclean: list[str] = []
         """Nodes that did not end with status 0 after SIGTERM."""
-        self.exact, self.balanced = Books(), Books()
+        self.exact, self.balanced, self.keyed = Books(), Books(), Posts()
         self.in_turn: Counter[int] = Counter()
         """What nginx answered to visits while nodes were stopped in turn: how often which status,
         0 for no answer."""
@@ -305,11 +306,26 @@ class Cluster:
 
     def videos(self) -> list[str]:
         """All that were visited."""
-        return sorted({*self.exact.tried, *self.balanced.tried})
+        keyed = (post.video for post in self.keyed.all)
+        return sorted({*self.exact.tried, *self.balanced.tried, *keyed})
 
     def shown(self) -> dict[str, int]:
         """The visits of every video, as one node shows them."""
         return counted(self.urls[0], self.videos())
+
+    def repeat_keyed(self, most: int) -> int:
+        """Send the latest acknowledged posts to every node again; return how many that were.
+
+        Not one of them is to count, for now every node knows their keys.
+        """
+        again = [post for post in self.keyed.all if post.acknowledged][-most:]
+        for url in self.urls:
+            with Client(url) as client:
+                for post in again:
+                    status, answer = send(client, post)
+                    if status != 200:
+                        self.keyed.wrong.append(f"{post.video} at {url}: {status} {answer!r}")
+        return len(again) * len(self.urls)
 
     def closed_runs(self) -> int | None:
         """The most vectors of ended runs that a node still keeps apart; None if it does not tell.
@@ -326,7 +342,7 @@ class Cluster:
             for node in self.nodes
             for line in node.log.read_text(errors="replace").splitlines()
             if "Traceback" in line or "thread.died" in line
-        ]
+        ] + self.keyed.wrong
 
     def explain(self) -> None:
         """Say what the nodes know, and where they differ."""

@@ -7,6 +7,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,12 +59,18 @@ class Client:
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         """GET; raises OSError or HTTPException when there is no answer."""
+        return self.ask("GET", path, headers)
+
+    def ask(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> tuple[int, bytes]:
+        """Any request; raises OSError or HTTPException when there is no answer."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection(
                 self._host, self._port, timeout=self._timeout
             )
         try:
-            self._connection.request("GET", path, headers=headers or {})
+            self._connection.request(method, path, body or None, headers or {})
             response = self._connection.getresponse()
             return response.status, response.read()
         except BaseException:
@@ -167,6 +175,134 @@ class Traffic:
         client.close()
 
 
+@dataclass
+class Post:
+    """Visits of one video under a key, which are sent until a node says that they are counted.
+
+    `unsure` are the nodes that were asked and said neither yes nor no.
+    """
+
+    video: str
+    visits: int
+    acknowledged: bool = False
+    asked: int = 0
+    unsure: set[str] = field(default_factory=set)
+    window: int = 0
+    """How often another node was asked while one was unsure: so often it may be counted more."""
+
+
+class Posts:
+    """The books of visits under keys, each of a video of its own."""
+
+    def __init__(self) -> None:
+        self.all: list[Post] = []
+        self.wrong: list[str] = []
+        """What no node must answer."""
+        self._lock = threading.Lock()
+
+    def new(self, prefix: str, visits: int) -> Post:
+        """One more."""
+        with self._lock:
+            post = Post(f"{prefix}-{len(self.all)}", visits)
+            self.all.append(post)
+            return post
+
+    def lost(self, shown: dict[str, int]) -> int:
+        """How many visits were acknowledged, and are not counted."""
+        return sum(
+            max(0, post.visits - shown.get(post.video, 0)) for post in self.all if post.acknowledged
+        )
+
+    def doubled(self, shown: dict[str, int]) -> tuple[int, int]:
+        """How many requests were counted again: through the window, and otherwise."""
+        window = others = 0
+        for post in self.all:
+            again = max(0, -(-shown.get(post.video, 0) // post.visits) - 1)
+            window += min(again, post.window)
+            others += max(0, again - post.window)
+        return window, others
+
+
+class Posters:
+    """Concurrent visitors that post visits under keys, and again elsewhere if not answered.
+
+    With the probability `again` also at the same node, when that has answered.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        posts: Posts,
+        *,
+        visitors: int = 3,
+        pause: float = 0.01,
+        seed: int = 1,
+        again: float = 0.1,
+        prefix: str = "keyed",
+    ) -> None:
+        self._urls, self._posts, self._pause, self._prefix = urls, posts, pause, prefix
+        self._again = again
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=self._run,
+                args=(random.Random(seed * 1000 + number),),
+                name=f"poster {number}",
+            )
+            for number in range(visitors)
+        ]
+
+    def __enter__(self) -> "Posters":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, choose: random.Random) -> None:
+        with ExitStack() as stack:
+            clients = {url: stack.enter_context(Client(url, 5)) for url in self._urls}
+            while not self._stop.wait(self._pause):
+                post = self._posts.new(self._prefix, choose.randint(1, 3))
+                url = choose.choice(self._urls)
+                for _ in range(20):
+                    self._send(post, url, clients[url])
+                    if post.acknowledged:
+                        break
+                    time.sleep(0.1 * choose.random())
+                    url = choose.choice([other for other in self._urls if other != url] or [url])
+                if post.acknowledged and choose.random() < self._again:
+                    # Nothing may be between these two, so that this is never the window.
+                    self._send(post, url, clients[url])
+
+    def _send(self, post: Post, url: str, client: Client) -> None:
+        post.asked += 1
+        post.window += bool(post.unsure - {url})
+        try:
+            status, answer = send(client, post)
+        except ConnectionRefusedError:
+            return
+        except (OSError, http.client.HTTPException):
+            post.unsure.add(url)
+            return
+        if status == 200:
+            post.acknowledged = True
+        elif status == 504:
+            post.unsure.add(url)
+        elif status != 503:
+            self._posts.wrong.append(f"{post.video} at {url}: {status} {answer!r}")
+
+
+def send(client: Client, post: Post) -> tuple[int, bytes]:
+    """Send a post to a node; raises OSError or HTTPException when there is no answer."""
+    body = json.dumps([{"video": post.video, "count": post.visits}]).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": f"key-of-{post.video}"}
+    return client.ask("POST", "/visits", headers, body)
+
+
 class Watcher:
     """Reads counts from several nodes over and over; remembers every number that fell."""
 
@@ -207,9 +343,13 @@ class Watcher:
 
 def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
     """What a node shows for these videos."""
-    query = "&".join(f"video={video}" for video in videos)
-    shown = fetch(url, f"/counts?{query}")
-    return {counter["video"]: counter["visits"] for counter in shown["counters"]}
+    visits = {}
+    with Client(url) as client:
+        for first in range(0, len(videos), 1000):
+            query = "&".join(f"video={video}" for video in videos[first : first + 1000])
+            for counter in client.json(f"/counts?{query}")["counters"]:
+                visits[counter["video"]] = counter["visits"]
+    return visits
 
 
 def fetch(url: str, path: str) -> Any:
