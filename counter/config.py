@@ -46,6 +46,7 @@ class Config:
     admin_token: str | None = None
     log_level: str = "info"
     dev_mode: bool = False
+    visit_log: Path | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
@@ -71,6 +72,7 @@ class Config:
             admin_token=read.text("ADMIN_TOKEN", r"\S{8,}", "8 characters or more, no blanks"),
             log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error", "critical")),
             dev_mode=read.switch("DEV_MODE"),
+            visit_log=read.file("VISIT_LOG"),
         )
         config._check_together()
         return config
@@ -139,6 +141,19 @@ class _Reader:
         if value not in ("0", "1", "off", "on", "false", "true", "no", "yes"):
             raise ConfigError(f"{setting}={value!r} is neither on (1) nor off (0)")
         return value in ("1", "on", "true", "yes")
+
+    def file(self, setting: str) -> Path | None:
+        value = self._environ.get(setting)
+        if not value:
+            return None
+        path = Path(value)
+        if path.is_dir() or not path.parent.is_dir():
+            problem = "is a folder" if path.is_dir() else "lies in a folder that is not there"
+            raise ConfigError(
+                f"{setting}={value!r} {problem}; name a file, in the folder that nginx writes it "
+                "to, such as visits/counter1.log"
+            )
+        return path
 
     def host(self, setting: str, default: str) -> str:
         value = self._environ.get(setting) or default
