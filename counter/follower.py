@@ -131,7 +131,7 @@ class Follower:
         if not older:
             return self._take(Piece({}, 0, 0, Position(0)), {START: Position(0)})
         newest = older[-1]
-        position = Position(newest.began, 0, newest.size, newest.began)
+        position = self._log.end(newest)
         for file in older:
             log.warning("log.old file=%s is not read: flask visits import", file.path.name)
         return self._take(Piece({}, 0, 0, position), {newest.id: position})

@@ -115,7 +115,7 @@ class VisitLog:
             descriptor = opened.fileno()
             if os.fstat(descriptor).st_ino != file.inode:
                 return None  # it was rotated since
-            if file.size < position.offset or not self._fits(descriptor, position.offset):
+            if file.size < position.offset or not self._fits(descriptor, position):
                 return self._shrunk(descriptor, position)
             piece = self._count(descriptor, file.size, position)
         if piece is None:
@@ -123,6 +123,14 @@ class VisitLog:
             return None
         self._offsets[file.inode] = piece.position.offset
         return piece
+
+    def end(self, file: File) -> Position:
+        """The position behind all that a file has now."""
+        with open(file.path, "rb", buffering=0) as opened:
+            start = max(0, file.size - _TAIL)
+            lines = os.pread(opened.fileno(), file.size - start, start)
+        end = lines.rfind(b"\n") + 1
+        return Position(file.began, 0, start + end, _latest(lines[:end], file.began))
 
     def skip(self, file: File) -> None:
         """Take a file for read, until it changes."""
@@ -172,9 +180,11 @@ class VisitLog:
         return first and (blake2b(first[0], digest_size=8).hexdigest(), _ms(first[1]))
 
     @staticmethod
-    def _fits(descriptor: int, offset: int) -> bool:
-        """Whether a position is where it was left, behind the end of a line."""
-        return not offset or os.pread(descriptor, 1, offset - 1) == b"\n"
+    def _fits(descriptor: int, position: Position) -> bool:
+        """Whether a position is where it was left: behind a line, and not a later one."""
+        start = max(0, position.offset - _TAIL)
+        before = os.pread(descriptor, position.offset - start, start)
+        return not before or (before.endswith(b"\n") and _latest(before, 0) <= position.last)
 
     def _count(self, descriptor: int, size: int, position: Position) -> Piece | None:
         visits: Counter[str] = Counter()
@@ -212,8 +222,7 @@ class VisitLog:
                 break
         if offset == start:
             return None
-        times = [_ms(line[1]) for line in _timed_lines(last)]
-        after = Position(position.began, position.cut, offset, max([position.last, *times]))
+        after = Position(position.began, position.cut, offset, _latest(last, position.last))
         return Piece(visits, lines, junk, after)
 
     def _shrunk(self, descriptor: int, position: Position) -> Piece:
@@ -235,6 +244,11 @@ class VisitLog:
             time.sleep(0)
         after = Position(position.began, position.cut + 1, behind, position.last)
         return Piece({}, 0, 0, after, shrunk=True)
+
+
+def _latest(lines: bytes, last: int) -> int:
+    """The latest time in these lines, or `last`."""
+    return max([last, *(_ms(line[1]) for line in _timed_lines(lines))])
 
 
 def _ms(time_: bytes) -> int:

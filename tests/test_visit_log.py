@@ -37,9 +37,7 @@ class Beacons:
         while not self._stop.is_set():
             with socket.create_connection(("127.0.0.1", self._port), 10) as connection:
                 for _ in range(900 // self._batch):  # nginx closes after 1,000
-                    videos = [
-                        f"video-{chance.randrange(self._videos)}" for _ in range(self._batch)
-                    ]
+                    videos = [f"video-{chance.randrange(self._videos)}" for _ in range(self._batch)]
                     connection.sendall("".join(map(request, videos)).encode())
                     read = b""
                     while read.count(b"\r\n\r\n") < self._batch:
@@ -172,3 +170,209 @@ def test_a_node_is_killed_at_any_moment(site: Callable[..., Site]) -> None:
             beacons.more(300)
             here.start()
     agrees(here.node.url, beacons.sent)
+
+
+@pytest.mark.parametrize("ack", ["stored", "memory"])
+def test_the_store_fails_for_a_while(
+    site: Callable[..., Site], tmp_path: Path, stack: ExitStack, ack: str
+) -> None:
+    redis = stack.enter_context(Redis(tmp_path / "redis"))
+    here = site({"REDIS_URI": redis.uri, "ACK": ack}).start()
+    with Beacons(here.nginx) as beacons:
+        for _ in range(3):
+            beacons.more(1000)
+            redis.kill()
+            until(lambda: not fetch(here.node.url, "/cluster")["store"]["up"], 5, "it is missed")
+            beacons.more(1000)
+            until(lambda: fetch(here.node.url, "/cluster")["log"]["unread"], 5, "it waits")
+            redis.start()
+    agrees(here.node.url, beacons.sent)
+    here.node.kill()
+    here.start()
+    agrees(here.node.url, beacons.sent)
+
+
+def test_the_log_is_rotated_while_the_node_runs_and_while_it_is_down(
+    site: Callable[..., Site],
+) -> None:
+    here = site().start()
+    with Beacons(here.nginx) as beacons:
+        for number in range(1, 5):
+            beacons.more(700)
+            here.rotate(number)
+        beacons.more(700)
+        here.node.kill()
+        for number in range(5, 9):
+            beacons.more(700)
+            here.rotate(number)
+        beacons.more(700)
+        here.start()
+        beacons.more(700)
+        # What was read and is deleted or packed is not missed, and makes no other one look new.
+        for number in range(1, 8):
+            here.log.with_name(f"{here.log.name}.{number}").unlink()
+        beacons.more(700)
+        here.node.kill()
+        here.start()
+    agrees(here.node.url, beacons.sent)
+
+
+def test_lines_may_still_come_into_a_renamed_log(site: Callable[..., Site]) -> None:
+    here = site()
+    with here.log.open("a") as log:
+        log.write("".join(line("cats", number) for number in range(100)))
+        log.flush()
+        here.start()
+        agrees(here.node.url, Counter(cats=100))
+        here.log.rename(here.log.with_name("counter1.log-20231114"))
+        here.log.write_text(line("dogs", time_=1_700_000_100))
+        agrees(here.node.url, Counter(cats=100, dogs=1))
+        log.write(line("cats", 101))
+        log.flush()
+        agrees(here.node.url, Counter(cats=101, dogs=1))
+        here.node.kill()
+        log.write(line("cats", 102))
+    here.start()
+    agrees(here.node.url, Counter(cats=102, dogs=1))
+
+
+def test_what_was_rotated_before_the_first_start_is_not_read(site: Callable[..., Site]) -> None:
+    here = site()
+    for number in range(3):
+        old = here.log.with_name(f"counter1.log.{3 - number}")
+        old.write_text(line("old", number, time_=1_600_000_000))
+    here.log.write_text(line("new"))
+    here.start()
+    agrees(here.node.url, Counter(new=1, old=0))
+    assert "log.old file=counter1.log.3" in here.node.log.read_text()
+    here.node.kill()
+    # But what is rotated from now on is, also if it was never seen under the log's own name.
+    here.log.rename(here.log.with_name("counter1.log.0"))
+    here.log.with_name("counter1.log.00").write_text(line("newer", time_=1_700_000_100))
+    here.log.write_text(line("newest", time_=1_700_000_200))
+    here.start()
+    agrees(here.node.url, Counter(new=1, newer=1, newest=1, old=0))
+
+
+def test_a_log_is_truncated(site: Callable[..., Site]) -> None:
+    here = site().start()
+    with Beacons(here.nginx, pause=0.01) as beacons:
+        beacons.more(1000)
+    agrees(here.node.url, beacons.sent)
+    sent = beacons.sent
+    # By somebody who wants room: what is written next begins another file.
+    os.truncate(here.log, 0)
+    with Beacons(here.nginx) as beacons:
+        beacons.more(300)
+    sent += beacons.sent
+    agrees(here.node.url, sent)
+    # By a crash of the machine, also while the node is down: what is left was read before.
+    for down in (False, True):
+        if down:
+            here.node.kill()
+        size = here.log.stat().st_size
+        os.truncate(here.log, here.log.read_bytes().index(b"\n", size // 2) + 1)
+        if not down:
+            until(lambda: "log.shrunk" in here.node.log.read_text(), 5, "it is noticed")
+        with Beacons(here.nginx) as beacons:
+            beacons.more(500 if down else 100)
+        sent += beacons.sent
+        if down:
+            here.start()
+        agrees(here.node.url, sent)
+
+
+def test_junk_and_halves_of_lines_are_passed_over(site: Callable[..., Site]) -> None:
+    here = site().start()
+    whole = Counter(cats=4, dogs=1)
+    junk = (
+        b"GET /favicon.ico\n\n\xff\xfe\x00\n" + b"x" * 1_000_000 + b"\n" + b"1700000000.000 1.1 \n"
+    )
+    junk += b"1700000000.000 1.1 " + b"x" * 129 + b"\n1700000000.000 1.1 a b\n"
+    half = line("a-video-cut-short", 3)[:-6]
+    with here.log.open("ab", buffering=0) as log:
+        log.write(junk + line("cats", 1).encode() + junk + line("cats", 2).encode())
+        # nginx died in the middle of a line, and went on.
+        log.write((half + line("dogs", 4) + half[:5] + line("cats", 5)).encode())
+        log.write(b"y" * 600_000 + line("cats", 6).encode())
+        # The last line, half-written.
+        log.write(line("cats", 7)[:20].encode())
+        agrees(here.node.url, whole)
+        shown = fetch(here.node.url, "/cluster")["log"]
+        assert (shown["lines"], shown["junk"], shown["unread"]) == (5, 14, 0)
+        here.node.kill()
+        here.start()
+        agrees(here.node.url, whole)
+        log.write(line("cats", 7)[20:].encode())
+        agrees(here.node.url, whole + Counter(cats=1))
+    assert here.node.log.read_text().count("log.junk") == 1, "once a minute"
+
+
+def test_what_is_a_beacon_and_what_is_logged(site: Callable[..., Site]) -> None:
+    here = site().start()
+    cases = [
+        ("cats", "GET", "", 204, "cats"),
+        ("cats?from=there", "GET", "Origin: http://elsewhere.example\r\n", 204, "cats"),
+        ("c%61ts", "GET", "", 204, "cats"),
+        ("%7Etilde.-_", "POST", "Content-Length: 0\r\n", 204, "~tilde.-_"),
+        ("x" * 128, "GET", "", 204, "x" * 128),
+        ("cats", "HEAD", "", 204, None),
+        ("cats", "OPTIONS", "", 204, None),
+        ("cats", "GET", "Sec-Purpose: prefetch;prerender\r\n", 204, None),
+        ("cats", "GET", "Purpose: prefetch\r\n", 204, None),
+        ("cats", "GET", "X-Moz: prefetch\r\n", 204, None),
+        ("cats", "PUT", "Content-Length: 0\r\n", 405, None),
+        ("cats", "DELETE", "", 405, None),
+        ("x" * 129, "GET", "", 400, None),
+        ("", "GET", "", 400, None),
+        ("a%20b", "GET", "", 400, None),
+        ("cats%0A", "GET", "", 400, None),
+        ("a/b", "GET", "", 400, None),
+        ("%C3%A9", "GET", "", 400, None),
+        ("cats%22", "GET", "", 400, None),
+        ("cats%5Cx41", "GET", "", 400, None),
+    ]
+    for path, method, headers, status, _ in cases:
+        with socket.create_connection(("127.0.0.1", here.nginx.port), 10) as connection:
+            asked = request(path, method, headers + "Connection: close\r\n")
+            connection.sendall(asked.encode())
+            head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(
+                b"\r\n\r\n"
+            )
+        assert head.split()[1] == b"%d" % status, (path, method, head)
+        assert b"Cache-Control: no-store" in head
+        assert b"X-Served-By: balancer" in head
+        if status == 204:
+            assert b"Access-Control-Allow-Origin: *" in head
+            assert not body
+        else:
+            assert b"application/problem+json" in head
+            assert (b"Allow: " in head) == (status == 405)
+    logged = Counter(video for *_, video in cases if video)
+    agrees(here.node.url, logged)
+    assert here.log.read_text().count("\n") == logged.total()
+
+
+@pytest.mark.timeout(600)
+def test_millions_of_lines_wait_for_a_node_that_was_down(site: Callable[..., Site]) -> None:
+    here = site()
+    chance = random.Random(1)
+    videos = [f"video-{number}" for number in range(1000)]
+    part = chance.choices(videos, [1 / (n + 1) for n in range(1000)], k=10_000)
+    expected: Counter[str] = Counter()
+    with here.log.open("w") as log:
+        for done in range(0, WAITING, len(part)):
+            log.write("".join(line(video, done + number) for number, video in enumerate(part)))
+            expected.update(part)
+    here.node.start()
+    with Client(here.node.url) as client:
+        until(lambda: fetch(here.node.url, "/cluster")["log"]["lines"] > 0, 30, "it has begun")
+        start, pauses = time.monotonic(), []
+        while fetch(here.node.url, "/cluster")["log"]["unread"]:
+            asked = time.monotonic()
+            assert client.get("/count/video-1")[0] == 200
+            pauses.append(time.monotonic() - asked)
+        took = time.monotonic() - start
+    agrees(here.node.url, expected)
+    print(f"{WAITING / took:,.0f} lines a second; longest wait for a reader {max(pauses):.3f} s")
+    assert max(pauses) < 0.5
