@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from counter.messages import NAME
+from counter.positions import LOG_FILE
 
 KEEP_ALIVE = 2
 """Seconds that an idle HTTP connection is kept; the balancer must drop its own sooner."""
@@ -147,8 +148,14 @@ class _Reader:
         if not value:
             return None
         path = Path(value)
-        if path.is_dir() or not path.parent.is_dir():
-            problem = "is a folder" if path.is_dir() else "lies in a folder that is not there"
+        problem = ""
+        if path.is_dir():
+            problem = "is a folder"
+        elif not re.fullmatch(LOG_FILE, path.name):
+            problem = "has a name of other characters than A-Z a-z 0-9 . _ -"
+        elif not path.parent.is_dir():
+            problem = "lies in a folder that is not there"
+        if problem:
             raise ConfigError(
                 f"{setting}={value!r} {problem}; name a file, in the folder that nginx writes it "
                 "to, such as visits/counter1.log"

@@ -7,13 +7,13 @@ nothing more is read.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from threading import Event, Lock
 from typing import NamedTuple
 
 from counter.flush import Flusher
 from counter.metrics import Metrics
-from counter.positions import START, Position, decode_positions, encode_positions, is_older, join
+from counter.positions import START, Position, Positions, is_older
 from counter.visit_log import File, Piece, VisitLog
 
 log = logging.getLogger("counter")
@@ -22,7 +22,6 @@ POLL = 0.05
 """Seconds after which a log that was read to its end is looked at again."""
 _WARNING = 60.0
 """Seconds between two log lines about the same."""
-_NOTE = "log:"
 
 
 class Reading(NamedTuple):
@@ -36,6 +35,8 @@ class Reading(NamedTuple):
 
 class Follower:
     """Counts what a log says, from when the node is `ready` until it is `draining`.
+
+    Not before, because peers may know of more that was read than a store that was lost.
 
     `lock` guards the replica, as for the `Flusher`, which must have been started.
     """
@@ -56,7 +57,6 @@ class Follower:
         self._metrics = metrics
         self._ready = ready
         self._draining = draining
-        self._positions: dict[str, Position] = {}
         self._lines = self._junk = 0
         self._warned: dict[str, float] = {}
 
@@ -81,21 +81,22 @@ class Follower:
     def _step(self) -> bool:
         """Count one piece of the oldest file that has any; say whether there was one."""
         files = self._log.look()
-        if not self._positions and not self._begin(files):
-            return False
+        with self._lock:
+            read = self._has_read(files)
+        if not read:
+            return self._begin(files)
         for file in files:
-            position = self._positions.get(file.id)
+            position = read.get(file.id)
             if position is None:
-                if not file.current and is_older(file.began, self._positions):
+                if not file.current and is_older(file.began, read):
                     self._log.skip(file)
                     continue
                 # It is the newest now, whatever its clock says, or its position might be dropped.
-                began = max(position.began for position in self._positions.values())
-                position = Position(max(began, file.began))
+                position = Position(max(file.began, *(other.began for other in read.values())))
             piece = self._log.read(file, position)
             if piece is None:
                 continue
-            if file.id not in self._positions:
+            if file.id not in read:
                 log.info("log.follow file=%s id=%s", file.path.name, file.id)
             if piece.shrunk:
                 log.warning(
@@ -105,39 +106,31 @@ class Follower:
                     position.offset,
                     piece.position.offset,
                 )
-            return self._take(piece, join(self._positions, {file.id: piece.position}))
+            return self._take(piece, files, read, {file.id: piece.position})
         return False
 
     def _begin(self, files: list[File]) -> bool:
-        """Find out how far this log was read; False if the node stops before that is stored."""
-        found = {file.id for file in files}
-        with self._lock:
-            replica = self._flusher.replica
-            assert replica is not None  # the node is ready
-            own = _NOTE + replica.name
-            # Also what was read under another name of this node, or by another node.
-            self._positions = join(
-                *(
-                    positions
-                    for name, text in replica.notes.items()
-                    if name.startswith(_NOTE)
-                    and (found & (positions := decode_positions(text)).keys() or name == own)
-                )
-            )
-        if self._positions:
-            return True
-        # What lies there before anything was ever read may have been counted by other means.
+        """Begin with a log that nobody has read: behind what was rotated before.
+
+        That may have been counted by other means.
+        """
         older = [file for file in files if not file.current]
-        if not older:
-            return self._take(Piece({}, 0, 0, Position(0)), {START: Position(0)})
-        newest = older[-1]
-        position = self._log.end(newest)
         for file in older:
             log.warning("log.old file=%s is not read: flask visits import", file.path.name)
-        return self._take(Piece({}, 0, 0, position), {newest.id: position})
+        read = {older[-1].id: self._log.end(older[-1])} if older else {START: Position(0)}
+        return self._take(Piece({}, 0, 0, Position(0)), files, {}, read)
 
-    def _take(self, piece: Piece, positions: Mapping[str, Position]) -> bool:
-        """Count a piece, and return when the store holds it; False if the node stops before."""
+    def _has_read(self, files: list[File]) -> Positions:
+        replica = self._flusher.replica
+        assert replica is not None  # the node is ready
+        return replica.has_read(self._log.path.name, [file.id for file in files])
+
+    def _take(self, piece: Piece, files: list[File], before: Positions, read: Positions) -> bool:
+        """Count a piece, and return when the store holds it; False if the node stops before.
+
+        `read` is the position after it, `before` all that were known when it was read: if a peer
+        has told of others since, it is not counted, but looked for again.
+        """
         flusher = self._flusher
         while flusher.error and not self._draining.is_set():
             self._draining.wait(POLL)
@@ -145,16 +138,17 @@ class Follower:
             replica = flusher.replica
             if replica is None or self._draining.is_set():
                 return False
-            note = {_NOTE + replica.name: encode_positions(positions)}
+            if self._has_read(files) != before:
+                return True
+            read = before | read
             try:
-                replica.visits(piece.visits, note)
+                replica.read(self._log.path.name, piece.visits, read)
             except OverflowError as error:
                 self._warn("log.full", str(error))
                 piece = Piece({}, 0, piece.lines + piece.junk, piece.position)
-                replica.visits({}, note)
+                replica.read(self._log.path.name, {}, read)
             flush = flusher.gathering
         flusher.wake()
-        self._positions = dict(positions)
         self._lines += piece.lines
         self._junk += piece.junk
         self._metrics.visits.inc(piece.lines)

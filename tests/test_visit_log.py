@@ -84,6 +84,11 @@ def agrees(url: str, expected: Counter[str], seconds: float = 10) -> float:
     return waited
 
 
+def shows(url: str, expected: Counter[str]) -> None:
+    """Wait until a node shows these visits."""
+    until(lambda: counted(url, list(expected)) == expected, 10, f"{expected.total()} visits")
+
+
 class Site:
     """nginx, and one node that follows its log."""
 
@@ -159,6 +164,47 @@ def test_three_nodes_count_every_beacon_once(tmp_path: Path, stack: ExitStack) -
     lines = [fetch(node.url, "/cluster")["log"]["lines"] for node in nodes]
     assert sum(lines) == beacons.sent.total()
     assert min(lines) > 0.2 * sum(lines), "each has its share"
+
+
+@pytest.mark.parametrize("lost", ["an older copy", "nothing"])
+def test_a_store_may_come_back_older_or_not_at_all(
+    tmp_path: Path, stack: ExitStack, lost: str
+) -> None:
+    """What its peers have heard of is not read again, and nothing else is left out."""
+    ports = [free_port() for _ in range(2)]
+    nginx = Nginx(tmp_path / "nginx", [f"127.0.0.1:{ports[0]}"])
+    peers = {"PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports)}
+    reader = Node(tmp_path / "counter1", "counter1", ports[0], SETTINGS | peers)
+    reader.settings["VISIT_LOG"] = str(nginx.visit_log(1))
+    other = Node(tmp_path / "counter2", "counter2", ports[1], SETTINGS | peers)
+    for node in (reader, other):
+        stack.enter_context(node).wait_ready()
+    stack.enter_context(nginx)
+    sent: Counter[str] = Counter()
+    copy = tmp_path / "copy"
+    for _ in range(2):
+        with Beacons(nginx) as beacons:
+            beacons.more(1000)
+        sent += beacons.sent
+        for node in (reader, other):
+            shows(node.url, sent)
+        reader.kill()
+        older = copy if lost == "an older copy" and copy.exists() else None
+        if not copy.exists():
+            shutil.copytree(reader.folder, copy)
+        shutil.rmtree(reader.folder)
+        if older:
+            shutil.copytree(older, reader.folder)
+        with Beacons(nginx) as beacons:
+            beacons.more(300)
+        sent += beacons.sent
+        # The peer restarts, too: it has kept the position.
+        other.kill()
+        other.start()
+        reader.start()
+        reader.wait_ready()
+    agrees(reader.url, sent)
+    shows(other.url, sent)
 
 
 def test_a_node_is_killed_at_any_moment(site: Callable[..., Site]) -> None:
