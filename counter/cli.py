@@ -11,11 +11,12 @@ from urllib.parse import quote
 import click
 
 
-def _default_url() -> str:
+def default_url() -> str:
+    """The node on this machine."""
     return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
 
 
-_url = click.option("--url", default=_default_url, show_default="this machine's LISTEN_PORT")
+_url = click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
 
 
 @click.group()
