@@ -597,9 +597,10 @@ class Replica:
         live = {name_of(replica) for replica in self.peers.live(now)} - {self.name}
         said = self._said.logs
         return {
-            log: self.logs.of(log)
-            for log in self.logs
-            if (of_all or log.partition("/")[0] not in live) and said.get(log) != self.logs.of(log)
+            name: self.logs.of(name)
+            for name in self.logs
+            if (of_all or name.partition("/")[0] not in live)
+            and said.get(name) != self.logs.of(name)
         }
 
     # -- folding
