@@ -42,6 +42,8 @@ def status(url: str) -> None:
         f"ended runs to fold: {folding['closed_runs']}, folds done: {folding['folds']}"
         + (f"; waits for {' and '.join(waits_for)}" if waits_for else "")
     )
+    if reading := shown.get("log"):
+        click.echo(f"visit log {reading['path']}: {reading['unread']} bytes not read")
     for warning in shown["warnings"]:
         click.echo(f"warning: {warning}")
     rows = [("MEMBER", "STATE", "HEARD", "BEHIND", "VISITS", "RUNS")]

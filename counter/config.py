@@ -157,8 +157,8 @@ class _Reader:
             problem = "lies in a folder that is not there"
         if problem:
             raise ConfigError(
-                f"{setting}={value!r} {problem}; name a file, in the folder that nginx writes it "
-                "to, such as visits/counter1.log"
+                f"{setting}={value!r} {problem}; set it to a file in the folder that nginx "
+                "writes its logs to, such as visits/counter1.log"
             )
         return path
 

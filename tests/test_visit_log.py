@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from click.testing import CliRunner
 
+from counter.cli import cluster
 from tools.servers import ROOT, Nginx, Node, Redis, for_nodes, free_port
 from tools.visitors import Client, counted, fetch, until
 
@@ -161,6 +163,11 @@ def test_three_nodes_count_every_beacon_once(tmp_path: Path, stack: ExitStack) -
     for node in nodes:
         agrees(node.url, beacons.sent)
     assert time.monotonic() - ended < 1.5
+    with Client(nodes[0].url) as client:
+        page = client.get("/cluster", {"Accept": "text/html"})[1].decode()
+    assert '<dd id="unread">0</dd>' in page
+    status = CliRunner().invoke(cluster, ["status", "--url", nodes[0].url]).output
+    assert f"visit log {nginx.visit_log(1)}: 0 bytes not read" in status
     lines = [fetch(node.url, "/cluster")["log"]["lines"] for node in nodes]
     assert sum(lines) == beacons.sent.total()
     assert min(lines) > 0.2 * sum(lines), "each has its share"
