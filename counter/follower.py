@@ -156,14 +156,14 @@ class Follower:
         self._metrics.log_junk.inc(piece.junk)
         if piece.junk:
             self._warn("log.junk", f"lines={piece.junk}, {self._junk} since the start")
-        while not (flush.done.wait(1.0) and flush.ok):
+        while not flush.wait(1.0):
             if self._draining.is_set():
                 return False
-            if flush.done.is_set():
+            if flush.ended:
                 # It failed, and is written again with what is gathering now.
+                self._draining.wait(POLL)
                 with self._lock:
                     flush = flusher.gathering
-                self._draining.wait(POLL)
         return True
 
     def _warn(self, event: str, detail: str) -> None:
