@@ -45,7 +45,7 @@ MAX_TOTAL = 2**56
 _RUNS_A_REPORT = 300
 _PEERS_A_REPORT = 5
 _PEERS_AT_ONCE = 100
-_TOTALS_A_REPORT = 50
+_TOTALS_A_REPORT = 20
 """How many totals of vectors that still grow a report tells: or it would grow with every node."""
 
 
