@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask import Flask
 
-from counter import cli
+from counter import cli, imports
 from counter.config import Config, ConfigError
 from counter.node import Node
 from counter.web import cluster, counters, problems, visits
@@ -42,6 +42,7 @@ def create_app(config: Config | None = None) -> Flask:
     visits.install(app, node)
     cluster.install(app, node)
     app.cli.add_command(cli.cluster)
+    app.cli.add_command(imports.visits)
 
     app.wsgi_app = _finish(app.wsgi_app, node)  # type: ignore[assignment,method-assign] # as Flask says
     return app

@@ -11,11 +11,12 @@ from urllib.parse import quote
 import click
 
 
-def _default_url() -> str:
+def default_url() -> str:
+    """The node on this machine."""
     return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
 
 
-_url = click.option("--url", default=_default_url, show_default="this machine's LISTEN_PORT")
+_url = click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
 
 
 @click.group()
@@ -41,6 +42,8 @@ def status(url: str) -> None:
         f"ended runs to fold: {folding['closed_runs']}, folds done: {folding['folds']}"
         + (f"; waits for {' and '.join(waits_for)}" if waits_for else "")
     )
+    if reading := shown.get("log"):
+        click.echo(f"visit log {reading['path']}: {reading['unread']} bytes not read")
     for warning in shown["warnings"]:
         click.echo(f"warning: {warning}")
     rows = [("MEMBER", "STATE", "HEARD", "BEHIND", "VISITS", "RUNS")]

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from counter.messages import NAME
+from counter.positions import LOG_FILE
 
 KEEP_ALIVE = 2
 """Seconds that an idle HTTP connection is kept; the balancer must drop its own sooner."""
@@ -46,6 +47,7 @@ class Config:
     admin_token: str | None = None
     log_level: str = "info"
     dev_mode: bool = False
+    visit_log: Path | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
@@ -71,6 +73,7 @@ class Config:
             admin_token=read.text("ADMIN_TOKEN", r"\S{8,}", "8 characters or more, no blanks"),
             log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error", "critical")),
             dev_mode=read.switch("DEV_MODE"),
+            visit_log=read.file("VISIT_LOG"),
         )
         config._check_together()
         return config
@@ -139,6 +142,25 @@ class _Reader:
         if value not in ("0", "1", "off", "on", "false", "true", "no", "yes"):
             raise ConfigError(f"{setting}={value!r} is neither on (1) nor off (0)")
         return value in ("1", "on", "true", "yes")
+
+    def file(self, setting: str) -> Path | None:
+        value = self._environ.get(setting)
+        if not value:
+            return None
+        path = Path(value)
+        problem = ""
+        if path.is_dir():
+            problem = "is a folder"
+        elif not re.fullmatch(LOG_FILE, path.name):
+            problem = "has a name of other characters than A-Z a-z 0-9 . _ -"
+        elif not path.parent.is_dir():
+            problem = "lies in a folder that is not there"
+        if problem:
+            raise ConfigError(
+                f"{setting}={value!r} {problem}; set it to a file in the folder that nginx "
+                "writes its logs to, such as visits/counter1.log"
+            )
+        return path
 
     def host(self, setting: str, default: str) -> str:
         value = self._environ.get(setting) or default

@@ -42,6 +42,11 @@ class Flush:
             self._gate.release()
         return self._ok
 
+    @property
+    def ended(self) -> bool:
+        """Whether nobody has to wait for it any more."""
+        return self._ended
+
     def end(self, *, ok: bool) -> None:
         """Let everyone who waits go on; `ok` says whether the store holds the batch. Once."""
         self._ok = ok

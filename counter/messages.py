@@ -14,6 +14,7 @@ from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, msgpack
 
 from counter.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
+from counter.positions import KEPT, LOG_FILE, START, Position
 from counter.tally import MAX_COUNT
 from counter.vector import BUCKETS
 
@@ -51,13 +52,21 @@ TakenKey = tuple[
 """A key with its serial, the fingerprint of its request, and its age in ms."""
 Address = Annotated[str, Limit(max_length=255)]
 State = Literal["joining", "ready", "leaving"]
+LogId = Annotated[str, Limit(pattern=rf"^{NAME}/{LOG_FILE}\Z")]
+FileId = Annotated[str, Limit(pattern=rf"^([0-9a-f]{{16}}|{START})\Z")]
+Read = Annotated[dict[FileId, Position], Limit(max_length=KEPT)]
+"""How far a visit log was read."""
 
 
 class Delta(Struct, array_like=True, tag="delta"):
-    """The sender's counts that changed, and the total of its vector with them applied."""
+    """The sender's counts that changed, and the total of its vector with them applied.
+
+    The visits up to where it has `read` its visit log are in that total.
+    """
 
     counts: dict[Video, Count]
     total: Total
+    read: dict[LogId, Read] = {}
 
 
 class Standing(Struct, array_like=True):
@@ -79,7 +88,8 @@ class Report(Struct, array_like=True, tag="report"):
     `checksum` is that of all that it has said (see `peers.Words`), so that who missed a report
     knows it; None if another part of this report follows. `peers` names some of the nodes that
     the sender hears, with their addresses. `keys`, in the first part only, is up to which serial
-    it holds the keys of each replica.
+    it holds the keys of each replica. `logs` says how far visit logs were read: the visits up to
+    there are in what the sender has said to hold.
     """
 
     state: State
@@ -87,6 +97,7 @@ class Report(Struct, array_like=True, tag="report"):
     peers: dict[ReplicaId, Address]
     checksum: Total | None
     keys: dict[ReplicaId, Serial] | None = None
+    logs: dict[LogId, Read] = {}
 
 
 class Tell(Struct, array_like=True, tag="tell"):

@@ -24,6 +24,7 @@ class Gauges(NamedTuple):
     """For each live peer its member id and how many visits of this node it does not hold yet."""
     awaited: Iterable[tuple[str, float]]
     """For each member that folding waits for its id and for how many seconds it is silent."""
+    log_unread: int
 
 
 class Metrics:
@@ -52,6 +53,8 @@ class Metrics:
         self.dropped = counter(
             "counter_messages_dropped", "Messages dropped, by reason.", ("reason",)
         )
+        self.log_lines = counter("counter_log_lines", "Visits read from the visit log.")
+        self.log_junk = counter("counter_log_junk_lines", "Lines in it that are no visits.")
         self.flushes = counter("counter_flushes", "Batches written to the store.")
         self.flush_failures = counter("counter_flush_failures", "Writes that failed.")
         self.heals = counter(
@@ -71,6 +74,7 @@ class Metrics:
             ("counter_closed_runs", "Ended runs that are to be folded.", gauges.closed_runs),
             ("counter_names_doubled", "Names that two live nodes bear.", gauges.names_doubled),
             ("counter_keys", "Idempotency keys that this node holds.", gauges.keys),
+            ("counter_log_unread_bytes", "Bytes of the visit log not read.", gauges.log_unread),
         ):
             yield GaugeMetricFamily(name, what, value=float(value))
         lag = GaugeMetricFamily(

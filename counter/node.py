@@ -18,6 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from counter import messages
 from counter.config import LIVE_PAGES, Config
 from counter.flush import Flush, Flusher
+from counter.follower import Follower
 from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.keys import Key
 from counter.live import Live
@@ -40,6 +41,7 @@ from counter.tally import Tally
 from counter.transport import Transport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
+from counter.visit_log import VisitLog
 
 log = logging.getLogger("counter")
 
@@ -114,6 +116,8 @@ class Node:
         self.cut = False
         self._lock = Lock()
         self._flusher: Flusher | None = None
+        self.follower: Follower | None = None
+        """None without a VISIT_LOG."""
         self._draining = Event()
         self._stopping = Event()
         self._hurry = Event()
@@ -356,6 +360,16 @@ class Node:
         )
         self._thread("live", self.live.run, self.live.stop)
         self._thread("store", self._keep, self._let_go)
+        if config.visit_log:
+            self.follower = Follower(
+                VisitLog(config.visit_log, offload),
+                self._flusher,
+                self._lock,
+                self.metrics,
+                ready=lambda: self._ready,
+                draining=self._draining,
+            )
+            self._thread("visit-log", self.follower.run, self._draining.set)
 
     def drain(self) -> None:
         """Refuse visits from now on; after `DRAIN_TIME` close the live pages, and hand over.
@@ -615,6 +629,7 @@ class Node:
             keys_doubled=self.replica.keys.doubled if self.replica else 0,
             peers=[(member, behind) for member, behind in peers if member != own],
             awaited=[(awaited.member, awaited.silent) for awaited in folding.waits_for],
+            log_unread=self.follower.reading().unread if self.follower else 0,
         )
 
     def _warn(self, event: str, detail: str) -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.messages import Standing, State
+from counter.positions import Positions
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
@@ -43,6 +44,8 @@ class Words:
     """
 
     def __init__(self) -> None:
+        self.logs: dict[str, Positions] = {}
+        """How far visit logs were said to have been read."""
         self._words: dict[str, Word] = {}
         self._checksum = 0
 
@@ -71,6 +74,13 @@ class Words:
         for run, copy in standing.runs.items():
             self._copy(word, replica_of(member, run), Copy(*copy))
         return word
+
+    def say_read(self, log: str, positions: Positions) -> None:
+        """Take in how far a visit log is said to have been read."""
+        for sign, said in (-1, self.logs.get(log)), (1, positions):
+            if said:
+                self._checksum += sign * _hash(log, sorted(said.items()))
+        self.logs[log] = positions
 
     def news(self, member: str, standing: Standing) -> Standing | None:
         """The part of what might be said of a member that was not said yet, if there is any."""
@@ -148,6 +158,8 @@ class Peer:
     asked: float | None = None
     keys: dict[str, int] = field(default_factory=dict)
     """Up to which serial it has said to hold the keys of each replica, in its last report."""
+    unread: bool = False
+    """Whether it has said more of visit logs than was taken in."""
 
     def missed(self, checksum: int, now: float, patience: float) -> bool:
         """Whether to ask for all its words, by the checksum that it has told."""

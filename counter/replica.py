@@ -35,6 +35,7 @@ from counter.messages import (
     Tell,
 )
 from counter.peers import Peer, Peers, Words
+from counter.positions import Logs, Positions, decode_positions, encode_positions, join
 from counter.repairs import Repairs
 from counter.tally import MAX_COUNT, Tally
 
@@ -45,6 +46,9 @@ MAX_TOTAL = 2**56
 _RUNS_A_REPORT = 300
 _PEERS_A_REPORT = 5
 _PEERS_AT_ONCE = 100
+_LOGS_A_REPORT = 100
+_LOG = "log:"
+"""How a note begins that says how far a visit log was read."""
 _TOTALS_A_REPORT = 20
 """How many totals of vectors that still grow a report tells: or it would grow with every node."""
 
@@ -139,6 +143,11 @@ class Replica:
         self.folds = 0
         self.notes: dict[str, str] = {}
         """What was kept with visits, as far as the store holds it: `{"kind:name": text}`."""
+        self.logs = Logs()
+        """How far visit logs were read, in what is published."""
+        self._log = ""
+        self._read: Positions = {}
+        """How far its own was read in this run, in what is raised."""
         self._started = now
         self._sync_interval = sync_interval
         self._join_timeout = join_timeout
@@ -203,6 +212,18 @@ class Replica:
         if key is not None:
             self.keys.take(key)
 
+    def read(self, log: str, visits: Mapping[str, int], positions: Positions) -> None:
+        """Count what its visit log says up to these positions, as `visits` does."""
+        read = join(self._read, positions)
+        name = f"{self.name}/{log}"
+        self.visits(visits, {_LOG + name: encode_positions(read)})
+        self._log, self._read = name, read
+
+    def has_read(self, log: str, files: Collection[str]) -> Positions:
+        """How far a visit log was read that has these files, by whoever followed it before."""
+        read = join(self._read, self.logs.holding(files))
+        return read or self.logs.of(f"{self.name}/{log}")
+
     def counter(self, video: str, *, raised: bool = False) -> dict[str, int]:
         """The video's visible counter, an entry a member; with `raised`, own pending visits too."""
         counts = self.tally.counter(video)
@@ -227,6 +248,8 @@ class Replica:
         self.keys.opened(notes)
         for member, fact in facts.items():
             if is_note(member):
+                if member.startswith(_LOG):
+                    self.logs.join(member.removeprefix(_LOG), decode_positions(fact))
                 continue
             latest, removed, mark = decode_fact(fact)
             self._learn(member, max(latest, mark), removed)
@@ -420,6 +443,14 @@ class Replica:
             self._published += sum(page.values())
             counts = {video: self.tally.count(self.id, video) for video in page}
             deltas.append(Delta(counts, self._published))
+        # Only now: who hears of the position before the counts would lose them with this store.
+        read = decode_positions(self.notes.get(_LOG + self._log, ""))
+        told = self.logs.of(self._log)
+        news = {file: position for file, position in read.items() if told.get(file) != position}
+        if deltas and news:
+            deltas[-1] = replace(deltas[-1], read={self._log: news})
+        if news:
+            self.logs.join(self._log, read)
         return deltas
 
     def sync(self, now: float) -> Effects:
@@ -481,6 +512,12 @@ class Replica:
             case Delta():
                 self._merge(sender, body.counts, effects)
                 effects.ask(peer, self._repairs.compare(sender, body.total, peer, now))
+                word = peer.words.of(member_of(sender))
+                copies = [(sender, body.total)]
+                copies += [(v, copy.total) for v, copy in word.copies.items()] if word else []
+                if body.read and all(self.holds(*copy) for copy in copies):
+                    for log, positions in body.read.items():
+                        self._heard_read(log, positions)
             case Report():
                 self._heard_report(body, peer, now, effects)
             case Tell():
@@ -494,6 +531,8 @@ class Replica:
                 effects.ask(peer, self.keys.merge(body, peer, now))
             case AskKeys():
                 effects.ask(peer, self.keys.answer(body, now))
+        if peer.unread:
+            self._join_logs(peer)
         self._become_ready(now)
         return effects
 
@@ -505,6 +544,9 @@ class Replica:
             peer.words.say(member, standing)
             if standing.mark > self.folding.mark(member):
                 self._follow(member, standing.mark)
+        for log, positions in report.logs.items():
+            peer.words.say_read(log, positions)
+            peer.unread = True
         checksum = report.checksum
         if checksum is not None and peer.missed(checksum, now, self._sync_interval):
             effects.ask(peer, Tell())
@@ -534,6 +576,32 @@ class Replica:
         if grew:
             self._unsaved.setdefault(vector, set()).update(grew)
             effects.grew.update(grew)
+
+    # -- visit logs
+
+    def _heard_read(self, log: str, positions: Positions) -> None:
+        """A log was read so far, and all that was read is held here."""
+        if self.logs.join(log, positions):
+            read = join(self.logs.of(log), self._read if log == self._log else {})
+            self._raised_notes[_LOG + log] = encode_positions(read)
+
+    def _join_logs(self, peer: Peer) -> None:
+        """Take what a peer has said of logs, once all is held here that it holds."""
+        if all(self.holds(vector, copy.total) for vector, copy in peer.words.copies()):
+            for log, positions in peer.words.logs.items():
+                self._heard_read(log, positions)
+            peer.unread = False
+
+    def _news_of_logs(self, now: float, *, of_all: bool) -> dict[str, Positions]:
+        """What was not said yet of logs: of its own, those of nodes not heard, or `of_all`."""
+        live = {name_of(replica) for replica in self.peers.live(now)} - {self.name}
+        said = self._said.logs
+        return {
+            name: self.logs.of(name)
+            for name in self.logs
+            if (of_all or name.partition("/")[0] not in live)
+            and said.get(name) != self.logs.of(name)
+        }
 
     # -- folding
 
@@ -579,23 +647,32 @@ class Replica:
     def _tell(self, address: str, now: float, effects: Effects) -> None:
         """Tell all that there is to say to one node, and to the others what is news in it."""
         if address:
-            if news := self._news(now):
-                effects.broadcast.extend(self._say(news, _PEERS_A_REPORT, now))
-            everything = self._said.standings()
-            parts = self._parts(everything, _PEERS_AT_ONCE, now)
+            news, logs = self._news(now), self._news_of_logs(now, of_all=True)
+            if news or logs:
+                effects.broadcast.extend(self._say(news, logs, now))
+            everything, logs = self._said.standings(), self._said.logs
+            parts = self._parts(everything, logs, _PEERS_AT_ONCE, now)
             effects.send.extend((address, part) for part in parts)
 
     def _report(self, now: float) -> list[Report]:
         """What is to be told to all: news, or only that there are none."""
-        return self._say(self._news(now), _PEERS_A_REPORT, now)
+        return self._say(self._news(now), self._news_of_logs(now, of_all=False), now)
 
-    def _say(self, news: dict[str, Standing], most_peers: int, now: float) -> list[Report]:
+    def _say(
+        self, news: dict[str, Standing], logs: dict[str, Positions], now: float
+    ) -> list[Report]:
         for member, standing in news.items():
             self._said.say(member, standing)
-        return list(self._parts(news, most_peers, now))
+        for log, positions in logs.items():
+            self._said.say_read(log, positions)
+        return list(self._parts(news, logs, _PEERS_A_REPORT, now))
 
     def _parts(
-        self, standings: dict[str, Standing], most_peers: int, now: float
+        self,
+        standings: dict[str, Standing],
+        logs: dict[str, Positions],
+        most_peers: int,
+        now: float,
     ) -> Iterator[Report]:
         """A report in as many parts as it takes; the runs of a member may be in several."""
         peers = self._acquaintances(most_peers, now)
@@ -613,7 +690,11 @@ class Replica:
                 size += 1 + len(runs)
                 if len(runs) < _RUNS_A_REPORT:
                     break
-        yield Report(self.state, part, peers, self._said.checksum, keys)
+        rest_of_logs = iter(logs.items())
+        while len(read := dict(islice(rest_of_logs, _LOGS_A_REPORT))) == _LOGS_A_REPORT:
+            yield Report(self.state, part, peers, None, keys, read)
+            part, peers, keys = {}, {}, None
+        yield Report(self.state, part, peers, self._said.checksum, keys, read)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""
@@ -693,6 +774,8 @@ class Replica:
         held = (self.holds(vector, copy.total) for vector, copy in told)
         heard = (peer.confirmed is not None and self.keys.holds(peer) for peer in peers)
         if all(heard) and all(held):
+            for peer in peers:
+                self._join_logs(peer)
             self.state = "ready"
 
     def holds(self, vector: str, total: int) -> bool:

@@ -4,7 +4,7 @@ import { arrange, ask, element, make, whileSeen, write, written } from "./page.j
 
 /** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null, removed: boolean, runs: number}} Member */
 /** @typedef {{closed_runs: number, waits_for: {member: string}[]}} Folding */
-/** @typedef {{node: string, member: string, state: string, store: {kind: string, up: boolean, unflushed: number}, transport: {kind: string, up: boolean}, folding: Folding, warnings: string[], members: Member[]}} Cluster */
+/** @typedef {{node: string, member: string, state: string, store: {kind: string, up: boolean, unflushed: number}, transport: {kind: string, up: boolean}, folding: Folding, log: {unread: number} | null, warnings: string[], members: Member[]}} Cluster */
 
 const REFRESH = 2000;
 
@@ -16,6 +16,7 @@ function show(cluster) {
   write(element("member"), cluster.member);
   mark(element("state"), cluster.state);
   write(element("unflushed"), written(cluster.store.unflushed));
+  if (cluster.log) write(element("unread"), written(cluster.log.unread));
   write(element("closed-runs"), written(cluster.folding.closed_runs));
   write(element("waits-for"), cluster.folding.waits_for.map(({ member }) => member).join(", ") || "nobody");
   for (const part of /** @type {const} */ (["store", "transport"])) {

@@ -38,6 +38,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "admin_token": None,
         "log_level": "info",
         "dev_mode": False,
+        "visit_log": None,
     }
     assert config == Config()
 
@@ -67,6 +68,7 @@ def test_every_setting_is_read() -> None:
             "ADMIN_TOKEN": SECRET,
             "LOG_LEVEL": "debug",
             "DEV_MODE": "1",
+            "VISIT_LOG": "/tmp/counter1.log",
             "UNKNOWN": "is left alone",
         }
     )
@@ -87,6 +89,7 @@ def test_every_setting_is_read() -> None:
         admin_token=SECRET,
         log_level="debug",
         dev_mode=True,
+        visit_log=Path("/tmp/counter1.log"),
     )
     assert Config.from_environ({"AMQP_URI": "amqps://a:b@c:1/%2F"}).amqp_uri == (
         "amqps://a:b@c:1/%2F"
@@ -100,6 +103,9 @@ BAD = [
     ("NAME", "a~b"),
     ("NAME", "a:b"),
     ("NAME", "a\n"),
+    ("VISIT_LOG", "/nowhere/counter1.log"),
+    ("VISIT_LOG", "/tmp"),
+    ("VISIT_LOG", "/tmp/two words.log"),
     ("LISTEN_HOST", "http://localhost"),
     ("LISTEN_HOST", "local host"),
     ("LISTEN_HOST", "127.0.0.1:80\n"),

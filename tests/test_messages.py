@@ -25,6 +25,7 @@ from counter.messages import (
     decode,
     encode,
 )
+from counter.positions import Position
 from counter.vector import BUCKETS
 
 SENDER = "counter1~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns"
@@ -34,8 +35,11 @@ FOLDED = f"{OTHER[:-24]}@{EARLIER}"
 SENT = 1_795_417_705_423
 SECRET = "a secret of this cluster"
 
+READ = {"start": Position(0), "0123456789abcdef": Position(SENT, 1, 2**53, SENT)}
+
 BODIES: dict[str, Body] = {
     "delta": Delta({"cats": 7, "dogs": 2**53 - 1}, 2**53 + 6),
+    "delta with a log": Delta({"cats": 8}, 8, {"counter1/counter1.log": READ}),
     "report": Report(
         "ready",
         {
@@ -49,6 +53,7 @@ BODIES: dict[str, Body] = {
         {OTHER: 3},
     ),
     "part of a report": Report("leaving", {}, {}, None),
+    "report of logs": Report("ready", {}, {}, 17, {}, {"counter1/counter1.log": READ}),
     "tell": Tell(),
     "ask for all": Ask(OTHER, b"", 1, 0),
     "ask for what is folded": Ask(FOLDED, b"", 1, 0),

@@ -37,6 +37,10 @@ def _run(data: Path, stop: threading.Event) -> int:
             )
             return 1
     nodes = [_node(data, name) for name in NODE_PORTS]
+    backends = [f"127.0.0.1:{node.port}" for node in nodes]
+    nginx = Nginx(data / "nginx", backends, BALANCER_PORT)
+    for number, node in enumerate(nodes if with_nginx else (), 1):
+        node.settings["VISIT_LOG"] = str(nginx.visit_log(number))
     servers: list[Server] = [*nodes]
     try:
         for node in nodes:
@@ -46,8 +50,6 @@ def _run(data: Path, stop: threading.Event) -> int:
             _await(node, stop)
         if with_nginx and not stop.is_set():
             say("starting nginx ...")
-            backends = [f"127.0.0.1:{node.port}" for node in nodes]
-            nginx = Nginx(data / "nginx", backends, BALANCER_PORT)
             servers.insert(0, nginx)
             nginx.start(START_TIMEOUT)
         if not stop.is_set():

@@ -316,6 +316,17 @@ class Nginx(Server):
         super().__init__(folder, "nginx", port)
         self.backends = list(backends)
         self.url = f"http://127.0.0.1:{self.port}"
+        self.logs = self.folder.resolve() / "visits"
+
+    def visit_log(self, number: int) -> Path:
+        """Return what the node `number`, from 1, is to follow; its folder is there afterwards."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return self.logs / f"counter{number}.log"
+
+    def reopen(self) -> None:
+        """Have it open its logs anew, as after they were renamed."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGUSR1)
 
     def prepare(self) -> None:
         source = ROOT / "balancer"
@@ -331,6 +342,9 @@ class Nginx(Server):
         nodes = [line.replace("counter1:1234", backend) for backend in self.backends]
         (self.folder / "nginx.conf").write_text(conf)
         (self.folder / "nodes.conf").write_text("\n".join(nodes) + "\n")
+        names = [self.visit_log(number).stem for number in range(1, len(nodes) + 1)]
+        for file in ("split.conf", "logs.conf"):
+            (self.folder / file).write_text(for_nodes((source / file).read_text(), names))
         shutil.copy(source / "again.html", self.folder)
 
     def command(self) -> list[str]:
@@ -345,6 +359,25 @@ class Nginx(Server):
     def answers(self) -> bool:
         # Closed to the outside, so nginx itself answers, whatever the nodes do.
         return get(self.port, "/mesh") == 404
+
+
+def for_nodes(conf: str, names: Sequence[str]) -> str:
+    """Return balancer/split.conf or logs.conf as it is to be for other nodes.
+
+    Each line with a node's name in it is repeated for each; a share is 1/n, the last the rest.
+    """
+    lines = []
+    for line in conf.splitlines():
+        share = re.fullmatch(r"( +)[0-9.]+%( +)counter1;", line)
+        if "counter1" in line and not share and not line.startswith("#"):
+            lines += [line.replace("counter1", name) for name in names]
+        elif share:
+            percent = f"{int(10_000 / len(names)) / 100:.2f}%"
+            lines += [f"{share[1]}{percent}{share[2]}{name};" for name in names[:-1]]
+            lines.append(f"{share[1]}{'*':<{len(percent)}}{share[2]}{names[-1]};")
+        elif line.startswith("#") or not re.search(r"counter[0-9]", line):
+            lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 class Redis(Server):

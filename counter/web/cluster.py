@@ -121,6 +121,7 @@ def show(node: Node) -> dict[str, Any]:
                 for awaited in folding.waits_for
             ],
         },
+        "log": node.follower.reading()._asdict() if node.follower else None,
         "warnings": [*_doubled(node), *_awaited(node, folding)],
         "members": [
             {
