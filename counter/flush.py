@@ -26,16 +26,27 @@ _ROWS_A_BATCH = 10_000
 class Flush:
     """One batch on its way to the store, for the visits that wait for it."""
 
-    __slots__ = ("done", "ok")
+    __slots__ = ("_ended", "_gate", "_ok")
 
     def __init__(self) -> None:
-        self.done = Event()
-        self.ok = False
+        self._ok = self._ended = False
+        # One lock that each who waits passes on to the next: an event makes one for each of them.
+        self._gate = Lock()
+        self._gate.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended; say whether the store holds the batch."""
+        if not self._ended:
+            if not self._gate.acquire(timeout=seconds):
+                return False
+            self._gate.release()
+        return self._ok
 
     def end(self, *, ok: bool) -> None:
-        """Let everyone who waits go on; `ok` says whether the store holds the batch."""
-        self.ok = ok
-        self.done.set()
+        """Let everyone who waits go on; `ok` says whether the store holds the batch. Once."""
+        self._ok = ok
+        self._ended = True
+        self._gate.release()
 
 
 class Flusher:
@@ -60,6 +71,7 @@ class Flusher:
         loaded: Callable[[], None],
         grew: Callable[[set[str]], None],
         keyed: Callable[[], None],
+        gather: float = 0.0,
     ) -> None:
         self.replica: Replica | None = None
         """None until the store knows of it: no visit can be counted before."""
@@ -78,13 +90,16 @@ class Flusher:
         self._renew = renew
         self._loaded = loaded
         self._grew = grew
+        self._gather = gather
         self._keyed = keyed
         self._work = Event()
         self._to_load = True
 
     def wake(self) -> None:
         """There is something to write, or to stop for."""
-        self._work.set()
+        # Whoever clears it looks for work afterwards.
+        if not self._work.is_set():
+            self._work.set()
 
     def run(self, stopping: Event) -> None:
         """Keep the counts until `stopping`, then let go of the store.
@@ -130,6 +145,8 @@ class Flusher:
         while not stopping.is_set():
             try:
                 if self._work.is_set() or time.monotonic() >= renew_at:
+                    if self._gather:
+                        stopping.wait(self._gather)
                     self._work.clear()
                     renew_at = time.monotonic() + RENEWAL
                     if self._write(replica):

@@ -43,6 +43,8 @@ from counter.transport.rabbitmq import RabbitmqTransport
 
 log = logging.getLogger("counter")
 
+_GATHER = 0.1
+"""Seconds between two writes where no visitor waits for them."""
 _ANSWER_TIME = 10.0
 """Seconds that a visit waits for the store, at most."""
 _DRAIN_WAIT = 3.0
@@ -218,7 +220,7 @@ class Node:
 
     def _await(self, flush: Flush) -> None:
         """Return when the store holds the visits that wait for this flush."""
-        if not flush.done.wait(_ANSWER_TIME) or not flush.ok:
+        if not flush.wait(_ANSWER_TIME):
             self.metrics.refused.labels("504").inc()
             raise MaybeCountedError("the store failed while it was writing this visit")
 

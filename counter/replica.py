@@ -168,7 +168,11 @@ class Replica:
 
     def visit(self, video: str) -> None:
         """Count one visit. Raises OverflowError when the count is at its end."""
-        self.visits({video: 1})
+        count = self._own(video)
+        if count >= MAX_COUNT or self._counted >= MAX_TOTAL:
+            self.visits({video: 1})
+        self._raised[video] = count + 1
+        self._counted += 1
 
     def visits(
         self,

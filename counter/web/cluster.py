@@ -23,8 +23,6 @@ def install(app: Flask, node: Node) -> None:
             response = make_response(render_template("cluster.html", cluster=shown))
         else:
             response = Response(json.encode(shown) + b"\n", content_type="application/json")
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Vary"] = "Accept"
         return response
 
     @app.get("/healthz")
@@ -39,9 +37,7 @@ def install(app: Flask, node: Node) -> None:
 
     @app.get("/metrics")
     def metrics() -> Response:
-        response = Response(node.metrics.text(), content_type="text/plain; version=0.0.4")
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return Response(node.metrics.text(), content_type="text/plain; version=0.0.4")
 
     if token := node.config.admin_token:
 
@@ -58,9 +54,7 @@ def install(app: Flask, node: Node) -> None:
             except NotReadyError as error:
                 raise Problem(503, "Not ready", str(error)) from None
             done = {"member": member, "removed": True, "already": not removed}
-            response = Response(json.encode(done) + b"\n", content_type="application/json")
-            response.headers["Cache-Control"] = "no-store"
-            return response
+            return Response(json.encode(done) + b"\n", content_type="application/json")
 
     if not node.config.amqp_uri:
 
@@ -197,6 +191,4 @@ def _check_token(token: str) -> None:
 
 
 def _plain(text: str) -> Response:
-    response = Response(text + "\n", content_type="text/plain; charset=utf-8")
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return Response(text + "\n", content_type="text/plain; charset=utf-8")

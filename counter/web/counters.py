@@ -48,10 +48,9 @@ def install(app: Flask, node: Node) -> None:
             # A page never shows less than before, so it is given nothing a crash could take back.
             counter = node.counter(video)
         shown = _shown(node, video, counter)
-        page = make_response(
+        return make_response(
             render_template("video.html", video=video, node=node.name, counter=shown)
         )
-        return _uncached(page)
 
     @app.route("/hit/<path:video>", methods=["GET", "POST"])
     def hit(video: str) -> Response:
@@ -61,7 +60,7 @@ def install(app: Flask, node: Node) -> None:
         response = Response(status=204)
         del response.headers["Content-Type"]
         response.headers["Access-Control-Allow-Origin"] = "*"
-        return _uncached(response)
+        return response
 
     @app.get("/count/<path:video>")
     def count(video: str) -> Response:
@@ -90,18 +89,11 @@ def install(app: Flask, node: Node) -> None:
     @app.get("/")
     def front() -> Response:
         counters = [] if node.joining else most_visited(node, 50)
-        page = make_response(
+        return make_response(
             render_template("front.html", node=node.name, counters=counters, joining=node.joining)
         )
-        return _uncached(page)
 
     sock = Sock(app)
-
-    @app.before_request
-    def no_extensions() -> None:
-        # simple-websocket takes permessage-deflate wherever it is offered, as browsers do. It
-        # costs 94 KB a page, for messages of a few hundred bytes.
-        request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
 
     @app.errorhandler(RemoteProtocolError)
     def bad_handshake(error: RemoteProtocolError) -> Response:
@@ -175,8 +167,8 @@ def _shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, 
 
 def _is_prefetch() -> bool:
     """Whether nobody has seen the page yet: a browser that fetches it in advance says so."""
-    headers = request.headers
-    purpose = headers.get("Sec-Purpose") or headers.get("Purpose") or headers.get("X-Moz") or ""
+    named = request.environ.get
+    purpose = named("HTTP_SEC_PURPOSE") or named("HTTP_PURPOSE") or named("HTTP_X_MOZ") or ""
     return "prefetch" in purpose or "prerender" in purpose
 
 
@@ -188,15 +180,7 @@ def _check_joined(node: Node) -> None:
 
 
 def _json(content: object) -> Response:
-    return _uncached(
-        Response(msgspec.json.encode(content) + b"\n", content_type="application/json")
-    )
-
-
-def _uncached(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Vary"] = "Accept"
-    return response
+    return Response(msgspec.json.encode(content) + b"\n", content_type="application/json")
 
 
 def _live(node: Node, socket: Server, videos: list[str]) -> None:

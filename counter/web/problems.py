@@ -24,7 +24,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
 
 def wants_page() -> bool:
     """Whether the client is a browser that asks for a page."""
-    return "text/html" in request.headers.get("Accept", "")
+    return "text/html" in request.environ.get("HTTP_ACCEPT", "")
 
 
 def answer(problem: Problem) -> Response:
@@ -47,7 +47,6 @@ def answer(problem: Problem) -> Response:
             problem.status,
             content_type="application/problem+json",
         )
-    response.headers["Cache-Control"] = "no-store"
     if problem.status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
     if problem.status == 401:
