@@ -178,7 +178,7 @@ def _wrk(script: Path | None, url: str, seconds: int, connections: int = 64) -> 
     """Requests a second; raises if any was answered with something else than 2xx."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     command += ["-s", str(script)] if script else []
-    done = subprocess.run(  # noqa: S603 - wrk
+    done = subprocess.run(
         [*command, url], capture_output=True, text=True, timeout=seconds + 20, check=True
     )
     assert "Non-2xx" not in done.stdout, done.stdout
