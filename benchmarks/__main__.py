@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import Limits, nodes, pages, payload, records, travel, visits
+from benchmarks import Limits, beacons, nodes, pages, payload, records, travel, visits
 from benchmarks.page import PAGE, Part, write
 from benchmarks.table import text
 from tools.terminal import foreground, say
@@ -18,6 +18,7 @@ SECTIONS: Mapping[str, Callable[[Limits], Part]] = {
     "payload": payload.measure,
     "pages": pages.measure,
     "nodes": nodes.measure,
+    "beacons": beacons.measure,
 }
 
 

@@ -43,6 +43,12 @@ ROWS = {
         "visits while the pages' video changes 10 times a second",
     ],
     "nodes": ["visits at three nodes", "processor time a visit, all three nodes'"],
+    "beacons": [
+        "beacons through nginx",
+        "the last beacon is counted after",
+        "lines followed by one node",
+        "visits to a node that follows beacons",
+    ],
 }
 """What each section's table has to have. Where it says "visits" twice, against two contenders."""
 
