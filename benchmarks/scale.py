@@ -10,16 +10,24 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.page import Part, write
+from benchmarks.plot import curves
+from benchmarks.table import Row as Line
 from counter.ids import encode_id, mint_run
 from counter.messages import Body, Envelope, encode
 from counter.replica import Effects, Replica
 from counter.tally import Tally
+from tools.servers import ROOT
+from tools.terminal import say
 
+PAGE = ROOT / "docs/scale.md"
+FEW_NODES, FEW_VIDEOS = 3, 10_000
 RATE = 1000
 """Visits a second in the whole cluster."""
 PUBLISH_INTERVAL = 0.1
@@ -178,24 +186,49 @@ def _names(videos: int) -> Iterator[str]:
 
 
 def main() -> int:
-    """Measure clusters of growing size, then of growing content, and print a table."""
+    """Measure clusters of growing size, then of growing content; write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--nodes", type=int, nargs="*", default=[3, 10, 30, 100])
     parser.add_argument("--videos", type=int, nargs="*", default=[10**4, 10**5, 10**6, 10**7])
     parser.add_argument("--seconds", type=float, default=5.0)
-    options = parser.parse_args()
-    print("| nodes | videos | sent/s | KB/s | received/s | KB/s | idle B/s | a join, KB | CPU |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    sizes = [(nodes, 10_000) for nodes in options.nodes]
-    for nodes, videos in sizes + [(3, videos) for videos in options.videos]:
-        row = measure(nodes, videos, options.seconds)
-        print(
-            f"| {nodes} | {videos:,} | {row.sent:.1f} | {row.sent_bytes / 1000:.2f} "
-            f"| {row.received:.1f} | {row.received_bytes / 1000:.2f} | {row.idle_bytes:.0f} "
-            f"| {row.join_bytes / 1000:.0f} | {row.cpu:.1%} |",
-            flush=True,
-        )
+    parser.add_argument("--page", type=Path, default=PAGE, help="where the results go")
+    asked = parser.parse_args()
+    grown = [measure(nodes, FEW_VIDEOS, asked.seconds) for nodes in asked.nodes]
+    write(asked.page, _part("nodes", grown, [row.nodes for row in grown]))
+    filled = [measure(FEW_NODES, videos, asked.seconds) for videos in asked.videos]
+    write(asked.page, _part("videos", filled, [row.videos for row in filled]))
+    for row in grown + filled:
+        say(" ".join(f"{name}={figure:,.6g}" for name, figure in row._asdict().items()))
     return 0
+
+
+def _part(name: str, rows: Sequence[Row], places: Sequence[int]) -> Part:
+    lines = []
+    for row, place in zip(rows, places, strict=True):
+        what = f"{place:,} {name}: "
+        lines += [
+            Line(what + "sent by a node", row.sent_bytes / 1000, "KB a second"),
+            Line(what + "in so many messages", row.sent, "a second"),
+            Line(what + "received by a node", row.received_bytes / 1000, "KB a second"),
+            Line(what + "in so many messages", row.received, "a second"),
+            Line(what + "sent by an idle node", row.idle_bytes, "bytes a second"),
+            Line(what + "one node more joins: sent by all", row.join_bytes / 1000, "KB"),
+            Line(what + "the protocol's share of a processor", 100 * row.cpu, "%"),
+        ]
+    shown = {
+        "received": [row.received_bytes for row in rows],
+        "sent": [row.sent_bytes for row in rows],
+        "sent when idle": [row.idle_bytes for row in rows],
+    }
+    title = f"Bytes a second of one node, by {name}"
+    picture = curves(title, f"{RATE:,} visits a second in all", places, shown)
+    beside = f"{FEW_VIDEOS:,} videos" if name == "nodes" else f"{FEW_NODES} nodes"
+    how = (
+        f"{beside}, {RATE:,} visits a second in the whole cluster, spread evenly. In virtual time, "
+        "so only the last figure of each depends on the machine. A broadcast counts once where it "
+        "is sent."
+    )
+    return Part(name, lines, how, [(f"scale-{name}", picture)])
 
 
 if __name__ == "__main__":
