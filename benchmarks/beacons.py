@@ -1,169 +1,132 @@
-"""Beacons: how many nginx answers and nodes count, and what that costs other visitors.
-
-`python -m benchmarks.beacons` prints a row a figure; needs nginx and wrk. A minute or two.
-"""
+"""Beacons: how many nginx answers and nodes count, and what that costs other visitors."""
 
 import random
-import re
-import subprocess
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
 
+from benchmarks import Limits
+from benchmarks.contenders import DRAIN_TIME, check, metric, start
+from benchmarks.load import Load, Wrk, ratio, take_turns, wrk
+from benchmarks.page import Part
+from benchmarks.plot import Bar, bars
+from benchmarks.table import Goal, Row
 from tools.servers import Nginx, Node, free_port
-from tools.visitors import fetch, until
+from tools.visitors import until
 
-SECONDS = 5
-LINES = 5_000_000
 VIDEOS = 1000
-ROUNDS = 3
+CONNECTIONS = 64
+VISITORS = 32
+WAITING = 1_000_000
+"""Lines that wait for the node, for each second of a run of load."""
+PAUSE, PAUSING = 3, 100
+"""Milliseconds that a connection waits after a beacon, and how many do: some 20,000 a second."""
+_SETTLED = 30
 
 
-class Row(NamedTuple):
-    """A figure, and what it should be; both as text."""
-
-    what: str
-    measured: str
-    goal: str
-
-
-def rows() -> Iterator[Row]:
-    """All figures; servers run only while they are measured."""
-    yield from through_nginx()
-    yield following()
-    yield beside()
-
-
-def through_nginx(seconds: int = SECONDS) -> Iterator[Row]:
-    """Beacons a second with logging and without, in turn, and how late the last is counted."""
-    with_log, without, late = [], [], []
-    for _ in range(ROUNDS):
-        with _Site(3) as site:
-            before = site.lines()
-            with_log.append(_wrk(site.script(), site.nginx.url, seconds))
-            ended = time.monotonic()
-            # wrk does not count what is answered after its end; nginx logs that, too.
-            until(lambda site=site: site.settled(), 20, "all is counted")  # type: ignore[misc]
-            late.append(site.grew_last - ended)
-            assert site.lines() - before >= with_log[-1] * seconds
-        with _Site(3, logging=False) as site:
-            without.append(_wrk(site.script(), site.nginx.url, seconds))
-    share = sorted(with_log)[ROUNDS // 2] / sorted(without)[ROUNDS // 2]
-    yield Row("beacons a second through nginx", _spread(with_log), "")
-    yield Row("the same with logging off", _spread(without), "")
-    yield Row("share with logging", f"{share:.2f}", "0.5 or more")
-    yield Row("the last is counted after", f"{max(late):.2f} s", "1 s or less")
-
-
-def following(lines: int = LINES) -> Row:
-    """Lines a second that one node counts, ACK=stored, that waited for it."""
-    rates = []
-    for _ in range(ROUNDS):
-        with _Site(1, started=False) as site:
-            site.fill(lines)
-            site.nodes[0].start()
-            until(lambda site=site: site.lines() > 0, 30, "it has begun")  # type: ignore[misc]
-            start, done = time.monotonic(), site.lines()
-            until(lambda site=site: site.lines() == lines, 120, "all is read")  # type: ignore[misc]
-            rates.append((lines - done) / (time.monotonic() - start))
-    return Row("lines a second followed by one node", _spread(rates), "500,000 or more")
-
-
-def beside(seconds: int = SECONDS) -> Row:
-    """Visits to a node by itself, as a share of those without 20,000 beacons a second beside."""
-    shares, beacons = [], []
-    with _Site(1) as site:
-        visit = f"{site.nodes[0].url}/video/cats"
-        for _ in range(ROUNDS):
-            alone = _wrk(None, visit, seconds, connections=32)
-            rate: list[float] = []
-            # wrk has no rate: each connection waits 3 ms between two requests.
-            beside = threading.Thread(
-                target=lambda rate=rate: rate.append(
-                    _wrk(site.script(pause=3), site.nginx.url, seconds + 2, connections=100)
-                )
-            )
-            beside.start()
-            time.sleep(1)
-            shares.append(_wrk(None, visit, seconds, connections=32) / alone)
-            beside.join()
-            beacons += rate
-    what = f"visits beside {_spread(beacons)} beacons a second, share of their usual rate"
-    return Row(what, f"{sorted(shares)[ROUNDS // 2]:.2f}", "0.5 or more")
+def measure(limits: Limits) -> Part:
+    """nginx with and without its logs, three nodes behind it; then a log that waits for one."""
+    with ExitStack() as stack:
+        sites = {
+            logging: _Site(limits.folder / f"logging-{logging}", stack, logging=logging)
+            for logging in (True, False)
+        }
+        late: list[float] = []
+        beside: list[float] = []
+        turns = {
+            "logged": lambda: sites[True].beacons(limits.seconds, late),
+            "not logged": lambda: sites[False].load(limits.seconds),
+        }
+        loads = take_turns(turns, limits.rounds)
+        visits = take_turns(
+            {
+                "alone": lambda: sites[True].visits(limits.seconds),
+                "beside": lambda: sites[True].visits_beside(limits.seconds, beside),
+            },
+            limits.rounds,
+        )
+    followed = [
+        _follow(limits.folder / f"waiting-{turn}", max(1, round(limits.seconds * WAITING)))
+        for turn in range(limits.rounds)
+    ]
+    rates = {name: [load.rate for load in run] for name, run in loads.items()}
+    alone, shared = ([load.rate for load in visits[name]] for name in ("alone", "beside"))
+    logged = rates["logged"]
+    against = ("logging off", median(rates["not logged"]), ratio(logged, rates["not logged"]))
+    rows = [
+        Row("beacons through nginx", median(logged), "a second", Goal(least=0.5), *against),
+        Row("the last beacon is counted after", max(late), "s", Goal(most=1)),
+        Row("lines followed by one node", median(followed), "a second", Goal(least=500_000)),
+        Row(
+            "visits to a node that follows beacons",
+            median(shared),
+            "a second",
+            Goal(least=0.5),
+            "without beacons",
+            median(alone),
+            ratio(shared, alone),
+        ),
+    ]
+    how = (
+        f"Medians of {limits.rounds} rounds of {limits.seconds:g} s, {CONNECTIONS} connections, "
+        f"{VIDEOS:,} videos, `ACK=stored` and SQLite. Three nodes follow nginx's logs; the visits "
+        f"beside are over {VISITORS} connections to one of them, which follows a third of "
+        f"{median(beside):,.0f} beacons a second."
+    )
+    picture = bars(
+        "Beacons", "a second", [Bar(name, rates[name], name == "logged") for name in rates]
+    )
+    return Part("beacons", rows, how, [("beacons", picture)])
 
 
 class _Site:
-    """nginx and nodes that follow its logs."""
+    """nginx and three nodes that follow its logs, if it has any; the stack stops them."""
 
-    def __init__(self, nodes: int, *, logging: bool = True, started: bool = True) -> None:
-        self._stack = ExitStack()
-        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        ports = [free_port() for _ in range(nodes)]
+    def __init__(self, folder: Path, stack: ExitStack, *, logging: bool) -> None:
+        ports = [free_port() for _ in range(3)]
         kind = Nginx if logging else _Silent
-        self.nginx = kind(self.folder / "nginx", [f"127.0.0.1:{port}" for port in ports])
-        peers = {"PEERS": f"http://127.0.0.1:{ports[0]}", "DRAIN_TIME": "0"}
+        self.nginx = kind(folder / "nginx", [f"127.0.0.1:{port}" for port in ports])
+        peers = {"PEERS": f"http://127.0.0.1:{ports[0]}", "DRAIN_TIME": DRAIN_TIME}
         self.nodes = []
         for number, port in enumerate(ports, 1):
             settings = peers | {"VISIT_LOG": str(self.nginx.visit_log(number))}
-            name = f"counter{number}"
-            self.nodes.append(Node(self.folder / name, name, port, settings))
-        self._started = started
-        self.grew_last = 0.0
-        self._seen = -1
+            self.nodes.append(Node(folder / f"counter{number}", f"counter{number}", port, settings))
+        start(stack, self.nodes)
+        start(stack, [self.nginx])
 
-    def __enter__(self) -> "_Site":
-        for node in self.nodes:
-            self._stack.callback(node.stop)
-            if self._started:
-                node.start()
-        if self._started:
-            for node in self.nodes:
-                node.wait_ready()
-            self._stack.enter_context(self.nginx)
-        return self
+    def load(self, seconds: float) -> Load:
+        """Beacons, as many as nginx answers."""
+        load = wrk(self.nginx, "beacons.lua", VIDEOS, connections=CONNECTIONS, seconds=seconds)
+        assert not load.failures, f"{load.failures} beacons failed"
+        return load
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def beacons(self, seconds: float, late: list[float]) -> Load:
+        """The same, all of them counted; notes how many seconds after its end the last one was."""
+        before = self._lines()
+        load = self.load(seconds)
+        ended = time.monotonic()
+        until(lambda: self._lines() - before >= load.answers, _SETTLED, "all beacons are counted")
+        late.append(time.monotonic() - ended)
+        return load
 
-    def lines(self) -> int:
-        """How many lines the nodes have counted."""
-        return sum(fetch(node.url, "/cluster")["log"]["lines"] for node in self.nodes)
+    def visits(self, seconds: float) -> Load:
+        """Visits to one of the nodes."""
+        node = self.nodes[0]
+        return wrk(node, "visits.lua", 100, connections=VISITORS, seconds=seconds)
 
-    def settled(self) -> bool:
-        """Whether nothing was counted for a second; notes when the last was."""
-        seen, now = self.lines(), time.monotonic()
-        if seen != self._seen:
-            self._seen, self.grew_last = seen, now
-        return now - self.grew_last > 1.0
+    def visits_beside(self, seconds: float, rates: list[float]) -> Load:
+        """The same beside a steady load of beacons, whose rate is noted."""
+        with Wrk(
+            self.nginx, "beacons.lua", VIDEOS, PAUSE, connections=PAUSING, seconds=seconds + 1
+        ) as beacons:
+            time.sleep(0.5)
+            load = self.visits(seconds)
+            rates.append(beacons.load().rate)
+        return load
 
-    def script(self, pause: int = 0) -> Path:
-        """What makes wrk ask for one of the videos, and wait `pause` ms after each."""
-        path = self.folder / f"script-{pause}.lua"
-        delay = f"function delay() return {pause} end\n" if pause else ""
-        path.write_text(
-            f"{delay}request = function()\n"
-            f'  return wrk.format("GET", "/hit/video-" .. math.random({VIDEOS}))\nend\n'
-        )
-        return path
-
-    def fill(self, lines: int) -> None:
-        """Write a log that was never read, the first video 1,000 times as often as the last."""
-        chance = random.Random(1)
-        weights = [1 / (number + 1) for number in range(VIDEOS)]
-        videos = chance.choices(range(VIDEOS), weights, k=10_000)
-        with self.nginx.visit_log(1).open("w") as log:
-            for done in range(0, lines, len(videos)):
-                log.write(
-                    "".join(
-                        f"{1_700_000_000 + (done + n) / 20_000:.3f} {n % 64 + 1}.{done + n} "
-                        f"video-{video}\n"
-                        for n, video in enumerate(videos)
-                    )
-                )
+    def _lines(self) -> float:
+        return sum(metric(node.url, "counter_log_lines_total") for node in self.nodes)
 
 
 class _Silent(Nginx):
@@ -174,25 +137,35 @@ class _Silent(Nginx):
         (self.folder / "logs.conf").write_text("access_log off;\n")
 
 
-def _wrk(script: Path | None, url: str, seconds: int, connections: int = 64) -> float:
-    """Requests a second; raises if any was answered with something else than 2xx."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
-    command += ["-s", str(script)] if script else []
-    done = subprocess.run(  # noqa: S603 - wrk
-        [*command, url], capture_output=True, text=True, timeout=seconds + 20, check=True
-    )
-    assert "Non-2xx" not in done.stdout, done.stdout
-    rate = re.search(r"Requests/sec: +([0-9.]+)", done.stdout)
-    assert rate, done.stdout
-    return float(rate[1])
+def _follow(folder: Path, lines: int) -> float:
+    """Lines a second that one node counts, which waited for it; all of them exactly once."""
+    log = folder / "visits.log"
+    folder.mkdir(parents=True)
+    _fill(log, lines)
+    with Node(folder / "node", "counter1", settings={"VISIT_LOG": str(log)}) as node:
+
+        def read() -> float:
+            return metric(node.url, "counter_log_lines_total")
+
+        until(lambda: read() > 0, 30, "it has begun")
+        start, done = time.monotonic(), read()
+        until(lambda: read() == lines, 120, "all is read")
+        took = time.monotonic() - start
+        check(node.url, VIDEOS, lines, lines)
+    return (lines - done) / max(took, 1e-9)
 
 
-def _spread(rates: Sequence[float]) -> str:
-    """The middle one, and between which they lie."""
-    ordered = sorted(rates)
-    return f"{ordered[len(ordered) // 2]:,.0f} ({ordered[0]:,.0f} to {ordered[-1]:,.0f})"
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.what:<60} {row.measured:<32} {row.goal}", flush=True)
+def _fill(path: Path, lines: int) -> None:
+    """Write a log that was never read, the first video 1,000 times as often as the last."""
+    chance = random.Random(1)
+    weights = [1 / (number + 1) for number in range(VIDEOS)]
+    chosen = chance.choices(range(VIDEOS), weights, k=10_000)
+    with path.open("w") as log:
+        for done in range(0, lines, len(chosen)):
+            log.write(
+                "".join(
+                    f"{1_700_000_000 + (done + n) / 20_000:.3f} {n % 64 + 1}.{done + n} "
+                    f"video-{video:05d}\n"
+                    for n, video in enumerate(chosen[: lines - done])
+                )
+            )

@@ -17,8 +17,8 @@ from counter.positions import LOG_FILE
 KEEP_ALIVE = 2
 """Seconds that an idle HTTP connection is kept; the balancer must drop its own sooner."""
 
-WORKER_CONNECTIONS = 4000
-LIVE_PAGES = 3000
+WORKER_CONNECTIONS = 11_000
+LIVE_PAGES = 10_000
 """Live pages are capped below the server's connections, so that a visit always finds a place."""
 
 

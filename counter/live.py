@@ -1,38 +1,63 @@
 """The newest counter of a video, to every page that watches it.
 
 A page never queues: it keeps the version it last sent, sleeps until its video has a newer one,
-and then sends the newest, so a slow page skips versions. One thread sets the pace for all.
+and then sends the newest, so a slow page skips versions. One thread sets the pace for all: it
+rests for as long as sending took, so that however many pages there are, half of the time is left.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from threading import Event, Lock
+from typing import Protocol
 
 PACE = 0.1
 """Seconds between two messages about one video, at least."""
+_ROUND = 1.0
+"""Seconds that a round of sending is waited for, at most."""
+_WOKEN_AT_ONCE = 50
+
+
+class Wake(Protocol):
+    """What wakes the handler of a page; an `Event` will do."""
+
+    def set(self) -> object:
+        """There is something to send."""
 
 
 class Page:
     """What one live page watches, and what wakes its handler."""
 
-    def __init__(self, videos: Iterable[str], wake: Event) -> None:
+    __slots__ = ("due", "videos", "wake")
+
+    def __init__(self, videos: Iterable[str], wake: Wake) -> None:
         self.videos = dict.fromkeys(videos, 0)
         self.wake = wake
+        self.due = False
+        """Whether it was woken, and has neither sent nor skipped anything since."""
 
 
 class Live:
     """Holds the pages, and the newest message of each video that one of them watches.
 
     `read(video)` gives the message with the video's newest counter, or None while the node has
-    nothing to show yet.
+    nothing to show yet. `clock` gives seconds.
     """
 
-    def __init__(self, read: Callable[[str], str | None], most_pages: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[str], str | None],
+        most_pages: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._read = read
         self._most_pages = most_pages
+        self._clock = clock
         self._watchers: dict[str, set[Page]] = {}
         self._messages: dict[str, tuple[int, str]] = {}
         self._changed: set[str] = set()
         self._pages = 0
+        self._due = 0
+        self._none_due = Event()
         self._version = 0
         self._lock = Lock()
         self._news = Event()
@@ -48,7 +73,7 @@ class Live:
         """Whether every page is to be closed, for the node stops."""
         return self._closing.is_set()
 
-    def open(self, videos: Iterable[str], wake: Event) -> Page | None:
+    def open(self, videos: Iterable[str], wake: Wake) -> Page | None:
         """Add a page, woken when there is something to send; None when there are too many."""
         page = Page(videos, wake)
         with self._lock:
@@ -64,6 +89,7 @@ class Live:
 
     def close(self, page: Page) -> None:
         """Remove a page."""
+        self.skip(page)
         with self._lock:
             self._pages -= 1
             for video in page.videos:
@@ -75,6 +101,7 @@ class Live:
 
     def messages(self, page: Page) -> list[str]:
         """The newest message of each video that the page has not sent yet. Marks them as sent."""
+        self.skip(page)
         newest = []
         for video, sent in page.videos.items():
             version, message = self._messages.get(video, (0, ""))
@@ -82,6 +109,15 @@ class Live:
                 page.videos[video] = version
                 newest.append(message)
         return newest
+
+    def skip(self, page: Page) -> None:
+        """The page sends nothing now, though it was woken."""
+        if page.due:
+            with self._lock:
+                page.due = False
+                self._due -= 1
+                if not self._due:
+                    self._none_due.set()
 
     def grew(self, videos: Iterable[str]) -> None:
         """Note that these videos have news. Cheap, also for videos that nobody watches."""
@@ -101,23 +137,44 @@ class Live:
         """Set the pace until `stop`: at each beat, read what changed and wake who watches it."""
         while self._news.wait() and not self.closing:
             self._news.clear()
+            began = self._clock()
             with self._lock:
                 changed, self._changed = self._changed, set()
+            woken: dict[Page, None] = {}
             for video in changed:
                 message = self._read(video)
                 if message is not None:
-                    self._show(video, message)
-            self._closing.wait(PACE)
+                    woken |= dict.fromkeys(self._show(video, message))
+            sent = self._send(list(woken))
+            # Who did not keep up with a whole round is nobody's concern but its own.
+            self._closing.wait(max(PACE, self._clock() - began) if sent else PACE)
 
-    def _show(self, video: str, message: str) -> None:
+    def _show(self, video: str, message: str) -> list[Page]:
+        """Keep the newest message; return who watches, if it is news."""
         with self._lock:
             watchers = list(self._watchers.get(video, ()))
             if not watchers or message == self._messages.get(video, (0, ""))[1]:
-                return
+                return []
             self._version += 1
             self._messages[video] = (self._version, message)
-        for page in watchers:
-            page.wake.set()
+            return watchers
+
+    def _send(self, pages: list[Page]) -> bool:
+        """Wake the pages, some at a time and others' requests in between; wait until all have sent.
+
+        At most for a `_ROUND`; say whether they have.
+        """
+        for first in range(0, len(pages), _WOKEN_AT_ONCE):
+            some = pages[first : first + _WOKEN_AT_ONCE]
+            with self._lock:
+                for page in some:
+                    self._due += not page.due
+                    page.due = True
+                self._none_due.clear()
+            for page in some:
+                page.wake.set()
+            time.sleep(0)
+        return not self._due or self._none_due.wait(_ROUND)
 
     def stop(self) -> None:
         """Wake every page to be closed, and end `run`. Idempotent."""

@@ -20,6 +20,8 @@ class Gauges(NamedTuple):
     folds: int
     keys: int
     keys_doubled: int
+    longest_pause: float
+    """Seconds, since this was last read."""
     peers: Iterable[tuple[str, int]]
     """For each live peer its member id and how many visits of this node it does not hold yet."""
     awaited: Iterable[tuple[str, float]]
@@ -73,6 +75,11 @@ class Metrics:
             ("counter_live_pages", "Open live connections.", gauges.live_pages),
             ("counter_closed_runs", "Ended runs that are to be folded.", gauges.closed_runs),
             ("counter_names_doubled", "Names that two live nodes bear.", gauges.names_doubled),
+            (
+                "counter_longest_pause_seconds",
+                "For how long everything stood still at most since this was last read.",
+                gauges.longest_pause,
+            ),
             ("counter_keys", "Idempotency keys that this node holds.", gauges.keys),
             ("counter_log_unread_bytes", "Bytes of the visit log not read.", gauges.log_unread),
         ):

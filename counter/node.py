@@ -16,6 +16,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from counter import messages
+from counter.beat import Beat
 from counter.config import LIVE_PAGES, Config
 from counter.flush import Flush, Flusher
 from counter.follower import Follower
@@ -114,6 +115,7 @@ class Node:
         self.live = Live(self._live_message, LIVE_PAGES)
         self.metrics = Metrics(self._gauges)
         self.cut = False
+        self._beat = Beat()
         self._lock = Lock()
         self._flusher: Flusher | None = None
         self.follower: Follower | None = None
@@ -358,6 +360,7 @@ class Node:
             grew=self.live.grew,
             keyed=self._publish_keys,
         )
+        self._thread("beat", self._beat.run, self._beat.stop)
         self._thread("live", self.live.run, self.live.stop)
         self._thread("store", self._keep, self._let_go)
         if config.visit_log:
@@ -627,6 +630,7 @@ class Node:
             folds=folding.folds,
             keys=len(self.replica.keys) if self.replica else 0,
             keys_doubled=self.replica.keys.doubled if self.replica else 0,
+            longest_pause=self._beat.take(),
             peers=[(member, behind) for member, behind in peers if member != own],
             awaited=[(awaited.member, awaited.silent) for awaited in folding.waits_for],
             log_unread=self.follower.reading().unread if self.follower else 0,

@@ -49,7 +49,7 @@ _PEERS_AT_ONCE = 100
 _LOGS_A_REPORT = 100
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
-_TOTALS_A_REPORT = 50
+_TOTALS_A_REPORT = 20
 """How many totals of vectors that still grow a report tells: or it would grow with every node."""
 
 

@@ -402,6 +402,38 @@ def test_numbers_that_come_faster_than_the_pace_are_read_once_a_beat() -> None:
         assert said == list(dict.fromkeys(said))
 
 
+def test_the_pace_slows_down_to_leave_half_of_the_time_to_others() -> None:
+    """Each page takes a while to send: so long as all of them took, nothing is sent."""
+    with Watched() as watched:
+        pages = [watched.page("cats") for _ in range(20)]
+        rounds: list[tuple[float, float]] = []
+        for number in range(1, 5):
+            watched.set("cats", number)
+            newest, start = f"cats {number}", 0.0
+            for page, wake in pages:
+                while watched.live.messages(page)[-1:] != [newest]:
+                    assert wake.wait(2)
+                    wake.clear()
+                    start = start or time.monotonic()
+                    time.sleep(0.01)  # what a send costs here
+            rounds.append((start, time.monotonic()))
+    sending = sum(end - start for start, end in rounds[:-1])
+    assert sending / (rounds[-1][0] - rounds[0][0]) < 0.6
+
+
+def test_a_page_that_is_gone_holds_up_no_round() -> None:
+    with Watched() as watched:
+        page, wake = watched.page("cats")
+        messages(watched.live, page, wake)
+        gone, gone_wake = watched.page("cats")
+        assert gone_wake.wait(2)
+        start = time.monotonic()
+        watched.live.close(gone)
+        watched.set("cats", 1)
+        assert messages(watched.live, page, wake) == ["cats 1"]
+        assert time.monotonic() - start < 1
+
+
 def test_nothing_is_sent_twice_and_no_page_is_woken_for_nothing() -> None:
     with Watched() as watched:
         page, wake = watched.page("cats", "dogs", "cats")

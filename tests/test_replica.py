@@ -527,7 +527,7 @@ def test_a_report_tells_of_some_growing_vectors_at_a_time_and_in_turn_of_all(
             network.visit(node, "cats")
         network.sent.clear()
         network.second()
-        assert max(len(report.members) for report in reports(network, "n0")) <= 51
+        assert max(len(report.members) for report in reports(network, "n0")) <= 21
     # Nobody missed anything, nor waits for more than a few seconds to know that others have it.
     assert not network.asks()
     assert max(member.behind or 0 for member in nodes[0].roll(network.now)) <= 8

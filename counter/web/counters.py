@@ -3,12 +3,16 @@
 import fcntl
 import re
 import struct
+from contextlib import suppress
+from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import msgspec
 from flask import Flask, Response, make_response, render_template, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
+from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import RemoteProtocolError
 
 from counter.messages import VIDEO
@@ -120,7 +124,38 @@ def install(app: Flask, node: Node) -> None:
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": PING_INTERVAL,
         "max_message_size": 4096,
+        "event_class": Signal,
     }
+
+
+class Signal:
+    """An event that one thread waits for. Those of `threading` make a lock for each wait."""
+
+    __slots__ = ("_gate", "_set")
+
+    def __init__(self) -> None:
+        self._gate = Lock()
+        self._gate.acquire()
+        self._set = False
+
+    def set(self) -> None:
+        """Wake who waits, or will."""
+        if not self._set:
+            self._set = True
+            with suppress(RuntimeError):  # another has set it at the same time
+                self._gate.release()
+
+    def clear(self) -> None:
+        """Wait anew. Only for the thread that waits."""
+        if self._set:
+            self._gate.acquire()
+            self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most `timeout` seconds; say whether it is."""
+        if self._gate.acquire(timeout=-1 if timeout is None else timeout):
+            self._gate.release()
+        return self._set
 
 
 def check(video: str) -> None:
@@ -210,13 +245,20 @@ def _live(node: Node, socket: Server, videos: list[str]) -> None:
             # that fits into the socket's buffer neither blocks nor is cut short.
             behind = _unsent(socket.sock.fileno()) > _UNSENT_LIMIT
             if behind:
+                node.live.skip(page)
                 continue
             for message in node.live.messages(page):
-                socket.send(message)
+                socket.sock.send(_frame(message))
     except (ConnectionClosed, OSError):
         return
     finally:
         node.live.close(page)
+
+
+@lru_cache(maxsize=1024)
+def _frame(message: str) -> bytes:
+    """A text message as a server sends it: encoded once for all pages."""
+    return bytes(FrameProtocol(client=False, extensions=[]).send_data(message, fin=True))
 
 
 def _unsent(descriptor: int) -> int:

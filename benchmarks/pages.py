@@ -1,0 +1,124 @@
+"""Very many live pages on one node: what they weigh, when the last hears, what visits are left."""
+
+import time
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+
+from benchmarks import Limits
+from benchmarks.child import Child
+from benchmarks.contenders import memory, node, start
+from benchmarks.load import Load, ratio, wrk
+from benchmarks.page import Part
+from benchmarks.plot import Bar, bars
+from benchmarks.steady import Target, command
+from benchmarks.table import Goal, Row
+from tools.servers import Node
+from tools.visitors import Client, fetch
+
+WATCHED = "watched"
+CHANGES = 10
+"""A second."""
+CONNECTIONS = 32
+VIDEOS = 100
+_PATIENCE = 30
+"""Seconds for a change to reach all pages."""
+
+
+def measure(limits: Limits) -> Part:
+    """Open pages of one video in another process, and change it."""
+    with ExitStack() as stack:
+        one = node(limits.folder / "pages", "counter1")
+        start(stack, [one])
+        alone = [_load(one, limits) for _ in range(limits.rounds)]
+        watchers = stack.enter_context(Child("benchmarks.watchers"))
+        began = time.monotonic()
+        opened = watchers.ask(f"open {one.port} {WATCHED} {limits.pages}")
+        took = time.monotonic() - began
+        assert opened["open"], f"no page could be opened: {opened}"
+        heard, still, changing, frames = [], [], [], []
+        for _ in range(limits.rounds):
+            heard.append(_change(one, watchers))
+            still.append(_load(one, limits))
+            watchers.ask("frames")
+            changing.append(_load_while_changing(one, limits))
+            frames.append(watchers.ask("frames")["frames"] / limits.seconds)
+            _settle(one, watchers)
+        weight = memory(one) / 2**20
+        left = watchers.ask("frames")["open"]
+    rates = {
+        "no pages": [load.rate for load in alone],
+        "pages, no change": [load.rate for load in still],
+        f"pages, {CHANGES} changes a second": [load.rate for load in changing],
+    }
+    return _part(limits, left, weight, heard, rates, took, median(frames))
+
+
+def _load(one: Node, limits: Limits) -> Load:
+    return wrk(one, "visits.lua", VIDEOS, connections=CONNECTIONS, seconds=limits.seconds)
+
+
+def _load_while_changing(one: Node, limits: Limits) -> Load:
+    change = Target("changes", one.port, CHANGES, 1, path=f"/video/{WATCHED}")
+    with Child("benchmarks.steady", command(change)):
+        return _load(one, limits)
+
+
+def _change(one: Node, watchers: Child) -> float:
+    """Seconds from the answer to one visit until the last open page has shown it."""
+    visits = _visits(one)
+    watchers.ask(f"expect {visits + 1}")
+    with Client(one.url) as visitor:
+        assert visitor.json(f"/video/{WATCHED}")["visits"] == visits + 1
+    answered = time.monotonic()
+    return _last(watchers) - answered
+
+
+def _settle(one: Node, watchers: Child) -> None:
+    """Wait until every page has shown the newest number."""
+    watchers.ask(f"expect {_visits(one)}")
+    _last(watchers)
+
+
+def _last(watchers: Child) -> float:
+    told: dict[str, Any] = watchers.ask(f"await {_PATIENCE}")
+    assert told["reached"] == told["open"], f"not every page has shown it: {told}"
+    return float(told["last"])
+
+
+def _visits(one: Node) -> int:
+    return int(fetch(one.url, f"/count/{WATCHED}")["visits"])
+
+
+def _part(
+    limits: Limits,
+    opened: int,
+    weight: float,
+    heard: list[float],
+    rates: dict[str, list[float]],
+    took: float,
+    frames: float,
+) -> Part:
+    without, still, changing = rates.values()
+    kept = ("without changes", median(still), ratio(changing, still))
+    rows = [
+        Row("live pages open on one node", opened, "pages", Goal(least=limits.pages)),
+        Row(f"resident, with {opened:,} pages", weight, "MiB", Goal(most=600)),
+        Row("a change reaches the last page within", median(heard), "s", Goal(most=1.5)),
+        Row(
+            f"visits while the pages' video changes {CHANGES} times a second",
+            median(changing),
+            "a second",
+            Goal(least=0.5),
+            *kept,
+        ),
+    ]
+    picture = bars("Visits", "a second", [Bar(name, run) for name, run in rates.items()])
+    how = (
+        f"{limits.pages:,} pages were asked for; it took {took:.1f} s to open {opened:,}, all of "
+        f"one video. Medians of {limits.rounds} rounds, visits for {limits.seconds:g} s of each, "
+        f"to other videos; without any page {median(without):,.0f} a second. While the video "
+        f"changed, the pages got {frames:,.0f} numbers a second: one that is behind skips some. "
+        "The pages offer permessage-deflate, as browsers do."
+    )
+    return Part("pages", rows, how, [("pages", picture)])

@@ -1,0 +1,32 @@
+-- POST /visits over and over. Arguments: json or ndjson, how many videos, how many records a
+-- request. The videos of a record are random, from a seed, so that all contenders get the same.
+local BODIES = 32
+local requests, at = {}, 0
+
+local function body(form, videos, records)
+   local lines = {}
+   for number = 1, records do
+      local video = math.random(0, videos - 1)
+      lines[number] = string.format('{"video":"video-%05d","count":1}', video)
+   end
+   if form == "json" then
+      return "[" .. table.concat(lines, ",") .. "]"
+   end
+   return table.concat(lines, "\n") .. "\n"
+end
+
+function init(args)
+   math.randomseed(1)
+   local kind = args[1] == "json" and "application/json" or "application/x-ndjson"
+   for number = 0, BODIES - 1 do
+      local text = body(args[1], tonumber(args[2]), tonumber(args[3]))
+      requests[number] = wrk.format("POST", "/visits", {["Content-Type"] = kind}, text)
+   end
+end
+
+function request()
+   at = (at + 1) % BODIES
+   return requests[at]
+end
+
+dofile("benchmarks/outcome.lua")

@@ -1,0 +1,96 @@
+"""Records a second through `POST /visits`, against Redis' own benchmark of INCR."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from statistics import median
+
+from benchmarks import Limits
+from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start
+from benchmarks.load import ratio, take_turns, wrk
+from benchmarks.page import Part
+from benchmarks.plot import Bar, bars
+from benchmarks.table import Goal, Row
+from tools.servers import Redis, Server, find
+
+CONNECTIONS = 4
+VIDEOS = 1000
+RECORDS = 1000
+PIPELINE = 32
+INCR, BARE = "redis-benchmark INCR", "bare Flask"
+FORMS = {"json": "array", "ndjson": "NDJSON"}
+GOALS = {"memory": Goal(least=1.0, enough=0.7), "stored": Goal(least=1.0, enough=0.5)}
+_INCRS_A_SECOND = 400_000
+"""How many are asked of Redis for each second of a run: about what it does."""
+
+
+def measure(limits: Limits) -> Part:
+    """Post to each in turn."""
+    folder = limits.folder / "records"
+    redis, forgetful = Redis(folder / "redis"), ForgetfulRedis(folder / "forgetful")
+    servers: dict[str, Server] = {BARE: Contender(folder, "bare")}
+    for ack in GOALS:
+        servers[f"ACK={ack}, SQLite"] = node(folder, f"{ack}-sqlite", ACK=ack)
+        servers[f"ACK={ack}, Redis"] = node(folder, f"{ack}-redis", ACK=ack, REDIS_URI=redis.uri)
+    posted = {name: [0, 0] for name in servers}
+    runs: dict[str, Callable[[], float]] = {INCR: partial(_incr, forgetful, limits.seconds)}
+    for name, server in servers.items():
+        for form, called in FORMS.items():
+            arguments = (server, form, limits.seconds, posted[name])
+            runs[f"{name}, {called}"] = partial(_post, *arguments)
+    with ExitStack() as stack:
+        start(stack, [redis, forgetful, *servers.values()])
+        take_turns(runs, int(limits.warm))
+        rates = take_turns(runs, limits.rounds)
+        for name, server in servers.items():
+            check(f"http://127.0.0.1:{server.port}", VIDEOS, *posted[name])
+    return _part(rates, limits)
+
+
+def _post(server: Server, form: str, seconds: float, posted: list[int]) -> float:
+    """Records a second; `posted` adds up how many visits there must be, and can be at most."""
+    arguments = (form, VIDEOS, RECORDS)
+    load = wrk(server, "records.lua", *arguments, connections=CONNECTIONS, seconds=seconds)
+    assert not load.failures, f"{server.name}: {load.failures} posts failed"
+    posted[0] += load.answers * RECORDS
+    posted[1] += (load.answers + CONNECTIONS) * RECORDS
+    return load.rate * RECORDS
+
+
+def _incr(redis: Redis, seconds: float) -> float:
+    """INCRs a second, as Redis measures itself."""
+    count = max(1, int(seconds * _INCRS_A_SECOND))
+    done = subprocess.run(
+        [
+            find("redis-benchmark") or "redis-benchmark",
+            *("-p", str(redis.port), "-t", "incr", "-P", str(PIPELINE), "-n", str(count), "-q"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return float(re.findall(r"INCR: ([\d.]+) requests per second", done.stdout)[-1])
+
+
+def _part(rates: dict[str, list[float]], limits: Limits) -> Part:
+    rows = []
+    for name, run in rates.items():
+        if name == INCR:
+            continue
+        goal = next((goal for ack, goal in GOALS.items() if ack in name), None)
+        against = (INCR, median(rates[INCR]), ratio(run, rates[INCR]))
+        rows.append(Row(f"records, {name}", median(run), "a second", goal, *against))
+    picture = bars(
+        "Records",
+        "thousands a second",
+        [Bar(name, [rate / 1000 for rate in run], "ACK" in name) for name, run in rates.items()],
+    )
+    how = (
+        f"Medians of {limits.rounds} rounds of {limits.seconds:g} s in turn: {RECORDS:,} records a "
+        f"request, of {VIDEOS:,} videos, over {CONNECTIONS} connections. Redis without a file, "
+        f"asked {PIPELINE} at once by 50 connections."
+    )
+    return Part("records", rows, how, [("records", picture)])

@@ -1,0 +1,99 @@
+"""The table of a page: what was measured, its goal beside it, and whether it is reached."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Goal(NamedTuple):
+    """A bound of what is measured, or of its ratio where it is measured against another.
+
+    A bound that is not reached may still be near enough: `enough`.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    enough: float | None = None
+
+    def reached(self, figure: float) -> bool:
+        """Whether a figure is within the bound."""
+        return (self.least is None or figure >= self.least) and (
+            self.most is None or figure <= self.most
+        )
+
+    def will_do(self, figure: float) -> bool:
+        """Whether a figure that is not within the bound is near enough."""
+        if self.enough is None:
+            return False
+        return figure >= self.enough if self.most is None else figure <= self.enough
+
+    def __str__(self) -> str:
+        sign, bound = ("≥", self.least) if self.most is None else ("≤", self.most)
+        enough = "" if self.enough is None else f" ({sign} {number(self.enough)} will do)"
+        return f"{sign} {number(bound or 0.0)}{enough}"
+
+
+class Row(NamedTuple):
+    """One line: a figure, maybe the contender's figure beside it, and a goal."""
+
+    what: str
+    figure: float
+    unit: str
+    goal: Goal | None = None
+    against: str = ""
+    theirs: float | None = None
+    ratio: float | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal is reached; true where there is none."""
+        return self.goal is None or self.goal.reached(self._judged)
+
+    @property
+    def verdict(self) -> str:
+        """The last cell."""
+        if self.goal is None:
+            return ""
+        if self.reached:
+            return "yes"
+        short = "**falls short**"
+        return f"{short}, will do" if self.goal.will_do(self._judged) else short
+
+    @property
+    def _judged(self) -> float:
+        return self.figure if self.ratio is None else self.ratio
+
+    def cells(self) -> list[str]:
+        """The line as text, a cell each."""
+        theirs = "" if self.theirs is None else f"{self.against}: {number(self.theirs)}"
+        return [
+            self.what,
+            f"{number(self.figure)} {self.unit}",
+            theirs,
+            "" if self.ratio is None else f"{self.ratio:.2f}",
+            "" if self.goal is None else str(self.goal),
+            self.verdict,
+        ]
+
+
+HEAD = ("what", "measured", "against", "ratio", "goal", "reached")
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The table of a page."""
+    lines = [list(HEAD), ["---"] * len(HEAD), *(row.cells() for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def text(rows: Iterable[Row]) -> str:
+    """The table for a terminal."""
+    lines = [list(HEAD), *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ).replace("**", "")
+
+
+def number(figure: float) -> str:
+    """Three digits that mean something."""
+    return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"

@@ -1,0 +1,88 @@
+"""Visits a second: `GET /video/<id>` at a node, at bare Flask, and at Flask with a Redis INCR."""
+
+from contextlib import ExitStack
+from functools import partial
+from statistics import median
+
+from benchmarks import Limits
+from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start
+from benchmarks.load import Load, ratio, take_turns, wrk
+from benchmarks.page import Part
+from benchmarks.plot import Bar, bars
+from benchmarks.table import Goal, Row
+from tools.servers import Redis, Server
+
+CONNECTIONS = 32
+VIDEOS = 100
+BARE, INCR = "bare Flask", "Flask + INCR"
+GOALS = {"memory": Goal(least=0.92), "stored": Goal(least=0.85)}
+
+
+def measure(limits: Limits) -> Part:
+    """Load each in turn."""
+    folder = limits.folder / "visits"
+    redis, forgetful = Redis(folder / "redis"), ForgetfulRedis(folder / "forgetful")
+    servers: dict[str, Server] = {
+        BARE: Contender(folder, "bare"),
+        INCR: Contender(folder, "incr", {"REDIS_URI": forgetful.uri}),
+    }
+    for ack in GOALS:
+        servers[f"ACK={ack}, SQLite"] = node(folder, f"{ack}-sqlite", ACK=ack)
+        servers[f"ACK={ack}, Redis"] = node(folder, f"{ack}-redis", ACK=ack, REDIS_URI=redis.uri)
+    with ExitStack() as stack:
+        start(stack, [redis, forgetful])
+        start(stack, servers.values())
+        runs = {name: partial(_run, server, limits.seconds) for name, server in servers.items()}
+        warm = take_turns(runs, int(limits.warm))
+        loads = take_turns(runs, limits.rounds)
+        for name, server in servers.items():
+            _check(server, [*warm[name], *loads[name]])
+    return _part(loads, limits)
+
+
+def _run(server: Server, seconds: float) -> Load:
+    load = wrk(server, "visits.lua", VIDEOS, connections=CONNECTIONS, seconds=seconds)
+    assert not load.failures, f"{server.name}: {load.failures} visits failed"
+    return load
+
+
+def _check(server: Server, loads: list[Load]) -> None:
+    """What was answered must be counted; what was under way when a load ended may be."""
+    answered = sum(load.answers for load in loads)
+    most = answered + CONNECTIONS * len(loads)
+    check(f"http://127.0.0.1:{server.port}", VIDEOS, answered, most)
+
+
+def _part(loads: dict[str, list[Load]], limits: Limits) -> Part:
+    rates = {name: [load.rate for load in run] for name, run in loads.items()}
+    slow = {name: [load.p99 for load in run] for name, run in loads.items()}
+    work = {name: [load.work for load in run] for name, run in loads.items()}
+    rows = []
+    for name in loads:
+        if name in (BARE, INCR):
+            continue
+        goal = next(goal for ack, goal in GOALS.items() if ack in name)
+        rate, p99 = median(rates[name]), median(slow[name])
+        for other, least in ((BARE, goal), (INCR, Goal(least=1.0))):
+            against = (other, median(rates[other]), ratio(rates[name], rates[other]))
+            rows.append(Row(f"visits, {name}", rate, "a second", least, *against))
+        against = (BARE, median(slow[BARE]), ratio(slow[name], slow[BARE]))
+        rows.append(Row(f"99 % answered within, {name}", p99, "ms", Goal(most=1.5), *against))
+        against = (BARE, median(work[BARE]), ratio(work[name], work[BARE]))
+        cost = median(work[name])
+        rows.append(Row(f"processor time a visit, {name}", cost, "µs", None, *against))
+    picture = bars(
+        "Visits",
+        f"a second, {CONNECTIONS} connections",
+        [Bar(name, rates[name], name not in (BARE, INCR)) for name in loads],
+    )
+    slowest = bars(
+        "99 % of visits answered within",
+        f"ms, {CONNECTIONS} connections",
+        [Bar(name, slow[name], name not in (BARE, INCR)) for name in loads],
+    )
+    how = (
+        f"Medians of {limits.rounds} rounds of {limits.seconds:g} s in turn, over {CONNECTIONS} "
+        f"connections and {VIDEOS} videos. Processor time is that of the node, without Redis."
+    )
+    return Part("visits", rows, how, [("visits", picture), ("visits-p99", slowest)])

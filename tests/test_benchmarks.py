@@ -1,0 +1,162 @@
+"""The benchmarks measure what they say, in a run so short that its figures mean nothing."""
+
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from benchmarks import Limits
+from benchmarks.__main__ import SECTIONS
+from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start, videos
+from benchmarks.load import ratio, take_turns
+from benchmarks.page import PAGE, Part, write
+from benchmarks.plot import Bar, bars
+from benchmarks.table import Goal, Row, markdown
+from tools.servers import Node
+from tools.visitors import Client
+
+STORES = ("SQLite", "Redis")
+NODES = [f"ACK={ack}, {store}" for ack in ("memory", "stored") for store in STORES]
+ROWS = {
+    "visits": [
+        f"{what}, {name}"
+        for name in NODES
+        for what in ("visits", "visits", "99 % answered within", "processor time a visit")
+    ],
+    "records": [
+        f"records, {name}, {form}"
+        for name in ("bare Flask", *NODES)
+        for form in ("array", "NDJSON")
+    ],
+    "travel": [
+        f"from the answer to a page of another node, {transport}: {share} within"
+        for transport in ("mesh", "RabbitMQ")
+        for share in ("half", "99 %")
+    ],
+    "payload": ["broadcast a visit", "sent by an idle node"],
+    "pages": [
+        "live pages open on one node",
+        "resident, with 50 pages",
+        "a change reaches the last page within",
+        "visits while the pages' video changes 10 times a second",
+    ],
+    "nodes": ["visits at three nodes", "processor time a visit, all three nodes'"],
+    "beacons": [
+        "beacons through nginx",
+        "the last beacon is counted after",
+        "lines followed by one node",
+        "visits to a node that follows beacons",
+    ],
+}
+"""What each section's table has to have. Where it says "visits" twice, against two contenders."""
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """A copy of the page of results."""
+    copy = tmp_path / "docs/benchmarks.md"
+    copy.parent.mkdir()
+    copy.write_text(PAGE.read_text())
+    return copy
+
+
+def test_every_section_fills_its_table_and_no_visit_is_lost_under_load(
+    tmp_path: Path, page: Path
+) -> None:
+    def measure(name: str) -> Part:
+        return SECTIONS[name](Limits(tmp_path / name, 1, 1, pages=50, warm=False))
+
+    # All at once: the figures are worth nothing, but each section checks what was counted.
+    with ThreadPoolExecutor(len(SECTIONS)) as at_once:
+        parts = dict(zip(SECTIONS, at_once.map(measure, SECTIONS), strict=True))
+    assert {name: [row.what for row in part.rows] for name, part in parts.items()} == ROWS
+    for part in parts.values():
+        assert all(row.figure >= 0 for row in part.rows)
+        write(page, part)
+    text = page.read_text()
+    for part in parts.values():
+        assert markdown(part.rows) in text
+        for name, _ in part.pictures:
+            ET.parse(page.parent / "images/benchmarks" / f"{name}.svg")
+            assert f"(images/benchmarks/{name}.svg)" in text
+
+
+def test_every_contender_counts_what_it_answers(tmp_path: Path) -> None:
+    redis = ForgetfulRedis(tmp_path / "redis")
+    nodes = [node(tmp_path, ack, ACK=ack) for ack in ("memory", "stored")]
+    bare = Contender(tmp_path, "bare")
+    incr = Contender(tmp_path, "incr", {"REDIS_URI": redis.uri})
+    servers: list[Contender | Node] = [bare, incr, *nodes]
+    visits = [*videos(10), *videos(20)]
+    with ExitStack() as stack:
+        start(stack, [redis, *servers])
+        for server in servers:
+            with Client(server.url) as visitor:
+                answers = [visitor.get(f"/video/{video}")[0] for video in visits]
+            assert answers == [200] * len(visits)
+        for server in servers:
+            assert check(server.url, 20, len(visits), len(visits)) == len(visits)
+        with Client(bare.url) as visitor, Client(nodes[1].url) as other:
+            # Of the same shape and nearly the same size.
+            theirs, ours = visitor.json("/video/video-00000"), other.json("/video/video-00000")
+        assert theirs.keys() == ours.keys()
+        assert abs(len(str(theirs)) - len(str(ours))) < 8
+
+
+def test_a_part_of_the_page_is_replaced_and_the_rest_is_left(page: Path) -> None:
+    before = page.read_text()
+    part = Part("visits", [Row("visits", 7, "a second")], "How.", [("a", bars("A", "s", []))])
+    write(page, part)
+    write(page, part)
+    text = page.read_text()
+    assert text.count("| visits | 7 a second |") == 1
+    outside = before.partition("<!-- visits: measured -->")[0]
+    assert text.startswith(outside)
+    assert text.endswith(before.partition("<!-- visits: end -->")[2])
+
+
+def test_the_page_has_a_place_for_every_section(page: Path) -> None:
+    for name in SECTIONS:
+        write(page, Part(name, [], ""))
+    with pytest.raises(LookupError, match="<!-- nowhere: measured -->"):
+        write(page, Part("nowhere", [], ""))
+
+
+@pytest.mark.parametrize(
+    ("row", "verdict"),
+    [
+        (Row("at least", 1, "s", Goal(least=1)), "yes"),
+        (Row("at least", 0.9, "s", Goal(least=1)), "**falls short**"),
+        (Row("at least", 0.9, "s", Goal(least=1, enough=0.9)), "**falls short**, will do"),
+        (Row("at most", 1, "s", Goal(most=1)), "yes"),
+        (Row("at most", 1.1, "s", Goal(most=1)), "**falls short**"),
+        (Row("a ratio", 1, "s", Goal(least=0.5), "other", 4, 0.25), "**falls short**"),
+        (Row("no goal", 1, "s"), ""),
+    ],
+)
+def test_a_row_says_whether_its_goal_is_reached(row: Row, verdict: str) -> None:
+    assert row.cells()[-1] == verdict
+    assert row.reached is ("short" not in verdict)
+
+
+def test_contenders_take_turns_and_are_compared_round_by_round() -> None:
+    order: list[str] = []
+
+    def contender(name: str, figures: list[float]) -> float:
+        order.append(name)
+        return figures.pop(0)
+
+    a, b = [1.0, 2.0, 30.0], [2.0, 4.0, 20.0]
+    results = take_turns({"a": lambda: contender("a", a), "b": lambda: contender("b", b)}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert ratio(results["a"], results["b"]) == 0.5
+
+
+def test_a_bar_is_as_long_as_its_median() -> None:
+    picture = bars("Visits & more", "a second", [Bar("node", [1, 2, 3]), Bar("other", [4], False)])
+    root = ET.fromstring(picture)
+    widths = [float(part.get("width", 0)) for part in root if part.get("fill", "")[0:2] == "#2"]
+    others = [float(part.get("width", 0)) for part in root if part.get("fill", "")[0:2] == "#b"]
+    assert widths[0] * 2 == pytest.approx(others[0], abs=0.2)
