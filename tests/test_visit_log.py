@@ -217,7 +217,7 @@ def test_a_store_may_come_back_older_or_not_at_all(
 def test_a_node_is_killed_at_any_moment(site: Callable[..., Site]) -> None:
     here = site().start()
     with Beacons(here.nginx) as beacons:
-        for number in range(6):
+        for number in range(4):
             beacons.more(500 + 300 * number)
             here.node.kill()
             beacons.more(300)
@@ -232,7 +232,7 @@ def test_the_store_fails_for_a_while(
     redis = stack.enter_context(Redis(tmp_path / "redis"))
     here = site({"REDIS_URI": redis.uri, "ACK": ack}).start()
     with Beacons(here.nginx) as beacons:
-        for _ in range(3):
+        for _ in range(2):
             beacons.more(1000)
             redis.kill()
             until(lambda: not fetch(here.node.url, "/cluster")["store"]["up"], 5, "it is missed")
