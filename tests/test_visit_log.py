@@ -100,8 +100,8 @@ class Site:
         self.log = self.nginx.visit_log(1)
         settings = SETTINGS | {"VISIT_LOG": str(self.log)} | settings
         self.node = Node(folder / "node", "counter1", port, settings)
-        stack.callback(self.node.stop)
-        stack.callback(self.nginx.stop)
+        stack.callback(self.node.kill)
+        stack.callback(self.nginx.kill)
         self.nginx.start()
 
     def start(self) -> Self:
