@@ -10,7 +10,6 @@ becomes visible, so nothing is ever shown or told that a crash could take back.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -29,28 +28,22 @@ from counter.messages import (
     Delta,
     Envelope,
     Report,
-    Standing,
     State,
     Taken,
     Tell,
 )
-from counter.peers import Peer, Peers, Words
+from counter.peers import Peer, Peers
 from counter.positions import Logs, Positions, decode_positions, encode_positions, join
 from counter.repairs import Repairs
+from counter.reports import Reports
 from counter.tally import MAX_COUNT, Tally
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
-MAX_TOTAL = 2**56
-"""The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
-_RUNS_A_REPORT = 300
-_PEERS_A_REPORT = 5
-_PEERS_AT_ONCE = 100
-_LOGS_A_REPORT = 100
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
-_TOTALS_A_REPORT = 20
-"""How many totals of vectors that still grow a report tells: or it would grow with every node."""
+MAX_TOTAL = 2**56
+"""The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
 
 
 @dataclass(slots=True)
@@ -120,6 +113,7 @@ class Replica:
     repairs_class: type[Repairs] = Repairs
     folding_class: type[Folding] = Folding
     keys_class: type[Keys] = Keys
+    reports_class: type[Reports] = Reports
 
     def __init__(
         self,
@@ -164,14 +158,14 @@ class Replica:
         self._drop: set[str] = set()
         self._found = Tally()
         self._unpublished: dict[str, int] = {}
-        self._published = 0
         self.peers = Peers(3 * sync_interval, message_ttl)
-        self._said = Words()
-        self._turn = 0
         self._introduced: dict[str, float] = {}
         self._repairs = self.repairs_class(tally, self.peers, sync_interval)
         self.folding = self.folding_class(replica, tally, self.members, self.peers, message_ttl)
         self.keys = self.keys_class(replica, self.peers, sync_interval, epoch)
+        self.reports = self.reports_class(
+            replica, tally, self.members, self.peers, self.keys, self.logs
+        )
 
     # -- visits and the store
 
@@ -427,8 +421,9 @@ class Replica:
         }
         self.id = self.folding.own = replica_of(self.member, run)
         self.keys.renew(self.id)
+        self.reports.renew(self.id)
         self._raised, self._counted = raised, sum(raised.values())
-        self._unpublished, self._published = {}, 0
+        self._unpublished = {}
         self._started = now
         self._learn(self.member, run)
 
@@ -440,9 +435,9 @@ class Replica:
         deltas = []
         remaining = iter(growth.items())
         while page := dict(_page(remaining)):
-            self._published += sum(page.values())
+            self.reports.published += sum(page.values())
             counts = {video: self.tally.count(self.id, video) for video in page}
-            deltas.append(Delta(counts, self._published))
+            deltas.append(Delta(counts, self.reports.published))
         # Only now: who hears of the position before the counts would lose them with this store.
         read = decode_positions(self.notes.get(_LOG + self._log, ""))
         told = self.logs.of(self._log)
@@ -464,12 +459,12 @@ class Replica:
         self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self._has_peers)
         self.folding.look(now, may_fold=ready and not self._loading)
-        return Effects(broadcast=[*self._report(now)])
+        return self._report(now)
 
     def leave(self, now: float) -> Effects:
         """Say goodbye: peers answer at once with the totals they hold."""
         self.state = "leaving"
-        return Effects(broadcast=[*self._report(now)])
+        return self._report(now)
 
     def remove(self, member: str, now: float) -> Effects:
         """An operator says that a member is gone for good: nothing waits for it any more.
@@ -477,7 +472,7 @@ class Replica:
         What it has counted stays counted.
         """
         self._learn(member, "", self.members.latest(member))
-        return Effects(broadcast=[*self._report(now)])
+        return self._report(now)
 
     def held(self, now: float) -> bool:
         """Whether a live peer holds all visits of this replica, or there is no live peer.
@@ -551,7 +546,7 @@ class Replica:
         if checksum is not None and peer.missed(checksum, now, self._sync_interval):
             effects.ask(peer, Tell())
         # Who says the very same has nothing that is missing here.
-        if peer.words.checksum != self._said.checksum:
+        if peer.words.checksum != self.reports.said.checksum:
             for vector, copy in peer.words.copies():
                 if vector != self.id:
                     self.folding.heard(vector, copy)
@@ -591,17 +586,6 @@ class Replica:
             for log, positions in peer.words.logs.items():
                 self._heard_read(log, positions)
             peer.unread = False
-
-    def _news_of_logs(self, now: float, *, of_all: bool) -> dict[str, Positions]:
-        """What was not said yet of logs: of its own, those of nodes not heard, or `of_all`."""
-        live = {name_of(replica) for replica in self.peers.live(now)} - {self.name}
-        said = self._said.logs
-        return {
-            name: self.logs.of(name)
-            for name in self.logs
-            if (of_all or name.partition("/")[0] not in live)
-            and said.get(name) != self.logs.of(name)
-        }
 
     # -- folding
 
@@ -647,114 +631,13 @@ class Replica:
     def _tell(self, address: str, now: float, effects: Effects) -> None:
         """Tell all that there is to say to one node, and to the others what is news in it."""
         if address:
-            news, logs = self._news(now), self._news_of_logs(now, of_all=True)
-            if news or logs:
-                effects.broadcast.extend(self._say(news, logs, now))
-            everything, logs = self._said.standings(), self._said.logs
-            parts = self._parts(everything, logs, _PEERS_AT_ONCE, now)
-            effects.send.extend((address, part) for part in parts)
+            news, everything = self.reports.everything(self.state, now)
+            effects.broadcast.extend(news)
+            effects.send.extend((address, part) for part in everything)
 
-    def _report(self, now: float) -> list[Report]:
-        """What is to be told to all: news, or only that there are none."""
-        return self._say(self._news(now), self._news_of_logs(now, of_all=False), now)
-
-    def _say(
-        self, news: dict[str, Standing], logs: dict[str, Positions], now: float
-    ) -> list[Report]:
-        for member, standing in news.items():
-            self._said.say(member, standing)
-        for log, positions in logs.items():
-            self._said.say_read(log, positions)
-        return list(self._parts(news, logs, _PEERS_A_REPORT, now))
-
-    def _parts(
-        self,
-        standings: dict[str, Standing],
-        logs: dict[str, Positions],
-        most_peers: int,
-        now: float,
-    ) -> Iterator[Report]:
-        """A report in as many parts as it takes; the runs of a member may be in several."""
-        peers = self._acquaintances(most_peers, now)
-        keys: dict[str, int] | None = self.keys.report(_RUNS_A_REPORT)
-        part: dict[str, Standing] = {}
-        size = 0
-        for member, standing in standings.items():
-            rest = iter(standing.runs.items())
-            while True:
-                runs = dict(islice(rest, _RUNS_A_REPORT))
-                if part and (member in part or size + 1 + len(runs) > _RUNS_A_REPORT):
-                    yield Report(self.state, part, peers, None, keys)
-                    part, peers, keys, size = {}, {}, None, 0
-                part[member] = replace(standing, runs=runs)
-                size += 1 + len(runs)
-                if len(runs) < _RUNS_A_REPORT:
-                    break
-        rest_of_logs = iter(logs.items())
-        while len(read := dict(islice(rest_of_logs, _LOGS_A_REPORT))) == _LOGS_A_REPORT:
-            yield Report(self.state, part, peers, None, keys, read)
-            part, peers, keys = {}, {}, None
-        yield Report(self.state, part, peers, self._said.checksum, keys, read)
-
-    def _acquaintances(self, most: int, now: float) -> dict[str, str]:
-        """Some of the live peers and their addresses, others each time."""
-        known = [(replica, peer.address) for replica, peer in self.peers.live(now).items()]
-        known = [(replica, address) for replica, address in known if address]
-        self._turn += most
-        first = self._turn % len(known) if len(known) > most else 0
-        return dict((known[first:] + known[:first])[:most])
-
-    def _news(self, now: float) -> dict[str, Standing]:
-        """What was not said yet, by member.
-
-        Only some of the totals of vectors that still grow, others each time: who has missed
-        something of these learns it from their writers.
-        """
-        standings = self._standings(now)
-        first = self._turn % len(standings)
-        members = list(standings)
-        news = {}
-        totals = 0
-        for member in [self.member, *members[first:], *members[:first]]:
-            standing = self._said.news(member, standings[member])
-            if standing is None or member in news:
-                continue
-            growing = [run for run, copy in standing.runs.items() if copy[1] is None]
-            if member != self.member and growing:
-                if totals >= _TOTALS_A_REPORT:
-                    settled = {run: c for run, c in standing.runs.items() if c[1] is not None}
-                    standing = self._said.news(member, replace(standings[member], runs=settled))
-                    if standing is None:
-                        continue
-                totals += len(growing)
-            news[member] = standing
-        return news
-
-    def _standings(self, now: float) -> dict[str, Standing]:
-        """How each member stands here."""
-        runs: dict[str, dict[str, tuple[int, int | None]]] = {}
-        folded: dict[str, tuple[int, int | None]] = {}
-        for vector, total in self.tally.totals().items():
-            member = member_of(vector)
-            if is_folded(vector):
-                folded[member] = total, self.tally.vector(vector).digest
-            elif vector == self.id:
-                # Of its own vector it reports what it has published: more would look like a loss.
-                runs.setdefault(member, {})[run_of(vector)] = self._published, None
-            else:
-                silent = not self.peers.speaks(vector, now)
-                digest = self.tally.vector(vector).digest if silent else None
-                runs.setdefault(member, {})[run_of(vector)] = total, digest
-        return {
-            member: Standing(
-                self.members.latest(member),
-                self.members.removed(member),
-                self.tally.mark(member),
-                folded.get(member, (0, 0)),
-                runs.get(member, {}),
-            )
-            for member in self.members
-        }
+    def _report(self, now: float) -> Effects:
+        """Tell all what is news, or only that there are none."""
+        return Effects(broadcast=[*self.reports.news(self.state, now)])
 
     def _own(self, video: str) -> int:
         """Its own count of the video, whether the store holds it yet or not."""

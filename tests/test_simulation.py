@@ -28,6 +28,7 @@ from counter.messages import (
 )
 from counter.peers import Peer
 from counter.replica import Batch, Effects
+from counter.reports import Reports
 from counter.store import Counts
 from counter.tally import Tally
 from counter.vector import Vector
@@ -50,7 +51,9 @@ def test_random_histories_are_exact_monotone_and_honest(start: int) -> None:
 class PublishesBeforeItPersists(SmallPages):
     def publish(self) -> list[Delta]:
         deltas = super().publish()
-        return [*deltas, Delta(dict(self._raised), self._published)] if self._raised else deltas
+        return (
+            [*deltas, Delta(dict(self._raised), self.reports.published)] if self._raised else deltas
+        )
 
 
 class TakesAFailedWriteForDone(SmallPages):
@@ -83,7 +86,7 @@ class ForgetsRepairForAGoneNode(SmallPages):
     repairs_class = RepairsByTheWriter
 
 
-class LeavesOutTheContentHash(SmallPages):
+class HashlessReports(Reports):
     def _standings(self, now: float) -> dict[str, Standing]:
         standings = super()._standings(now)
         for member, standing in standings.items():
@@ -92,16 +95,24 @@ class LeavesOutTheContentHash(SmallPages):
         return standings
 
 
-class HashesClosedVectorsOnly(SmallPages):
+class LeavesOutTheContentHash(SmallPages):
+    reports_class = HashlessReports
+
+
+class ClosedHashesReports(Reports):
     def _standings(self, now: float) -> dict[str, Standing]:
         standings = super()._standings(now)
         for member, standing in standings.items():
             runs = {
-                run: (total, digest if self.members.is_closed(replica_of(member, run)) else None)
+                run: (total, digest if self._members.is_closed(replica_of(member, run)) else None)
                 for run, (total, digest) in standing.runs.items()
             }
             standings[member] = replace(standing, runs=runs)
         return standings
+
+
+class HashesClosedVectorsOnly(SmallPages):
+    reports_class = ClosedHashesReports
 
 
 class OnePageRepairs(SmallRepairs):
