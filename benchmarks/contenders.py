@@ -99,14 +99,24 @@ def memory(server: Server) -> int:
     return 1024 * sum(_status(process, "VmRSS:") for process in server.processes())
 
 
-def metric(url: str, name: str) -> float:
-    """The sum of a metric of a node over its labels."""
+def metrics(url: str) -> dict[str, float]:
+    """The metrics of a node by name, each summed up over its labels."""
     with Client(url) as client:
         _, text = client.get("/metrics")
-    lines = [line.rsplit(" ", 1) for line in text.decode().splitlines()]
-    found = [float(line[1]) for line in lines if line[0].partition("{")[0] == name]
-    assert found, f"{url}/metrics has no {name}"
-    return sum(found)
+    sums: dict[str, float] = {}
+    for line in text.decode().splitlines():
+        if not line.startswith("#"):
+            labelled, _, value = line.rpartition(" ")
+            name = labelled.partition("{")[0]
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return sums
+
+
+def metric(url: str, name: str) -> float:
+    """One of them."""
+    read = metrics(url)
+    assert name in read, f"{url}/metrics has no {name}"
+    return read[name]
 
 
 def _status(process: int, name: str) -> int:

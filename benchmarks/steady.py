@@ -39,7 +39,11 @@ class Steady:
         rate: float,
         connections: int,
         answered: Callable[[Answer], None],
+        *,
+        patient: bool = False,
     ) -> None:
+        """With `patient` nothing is due while an answer is awaited: each is timed alone."""
+        self._patient = patient
         self._port, self._paths, self._rate = port, paths, rate
         self._connections, self._answered = connections, answered
         self._stopped = False
@@ -73,6 +77,9 @@ class Steady:
                 await asyncio.sleep(_AGAIN)
             self._answered(Answer(due, time.monotonic(), status, body))
             due += step
+            if self._patient or not status:
+                # What was due while nobody listened was not held up by an answer either.
+                due = max(due, time.monotonic())
         if writer is not None:
             writer.close()
 
@@ -131,6 +138,7 @@ class Target(NamedTuple):
     connections: int
     path: str = ""
     videos: int = 0
+    patient: bool = False
 
     def paths(self) -> Iterator[str]:
         """What to ask for next."""
@@ -148,7 +156,14 @@ async def _serve(targets: list[Target]) -> None:
     """Keep all targets busy; answer each line with what came of them since the last one."""
     outcomes = {target.name: Outcome() for target in targets}
     steady = [
-        Steady(target.port, target.paths(), target.rate, target.connections, outcome.note)
+        Steady(
+            target.port,
+            target.paths(),
+            target.rate,
+            target.connections,
+            outcome.note,
+            patient=target.patient,
+        )
         for target, outcome in zip(targets, outcomes.values(), strict=True)
     ]
     # How late this process itself was: what it saw of a server cannot be more exact.

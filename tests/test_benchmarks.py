@@ -11,6 +11,8 @@ from benchmarks import Limits
 from benchmarks.__main__ import SECTIONS
 from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start, videos
 from benchmarks.load import ratio, take_turns
+from benchmarks.million import Pace
+from benchmarks.million import measure as measure_million
 from benchmarks.page import PAGE, Part, write
 from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row, markdown
@@ -49,6 +51,39 @@ ROWS = {
         "lines followed by one node",
         "visits to a node that follows beacons",
     ],
+    "million": [
+        "resident above an empty node",
+        "sent by an idle node",
+        *(
+            f"{what}, {store}"
+            for store in STORES
+            for what in (
+                "an empty node joins and is ready",
+                "99 % of visits at its peers meanwhile",
+                "from a start to the first visit",
+                "from a start to ready",
+            )
+        ),
+        "a lost delta of 100 videos is repaired within",
+        "sent by all nodes for that",
+        "from a start to the first visit, SQLite, of a node that has counted them",
+        "from a start to ready, SQLite, of a node that has counted them",
+        *(
+            f"longest pause while {what}, {where}"
+            for what in (
+                "the videos are posted to all nodes",
+                "nothing happens",
+                "an empty node joins, SQLite",
+                "a node starts again, SQLite",
+                "an empty node joins, Redis",
+                "a node starts again, Redis",
+                "a lost delta is repaired",
+                "a node starts again, SQLite, of a node that has counted them",
+                "the run that ended is folded",
+            )
+            for where in ("seen by a client", "in the node")
+        ),
+    ],
 }
 """What each section's table has to have. Where it says "visits" twice, against two contenders."""
 
@@ -66,11 +101,14 @@ def test_every_section_fills_its_table_and_no_visit_is_lost_under_load(
     tmp_path: Path, page: Path
 ) -> None:
     def measure(name: str) -> Part:
+        if name == "million":
+            soon = {"MESSAGE_TTL": "1", "SYNC_INTERVAL": "0.2", "JOIN_TIMEOUT": "1"}
+            return measure_million(tmp_path / name, 2000, Pace(1, 1), **soon)
         return SECTIONS[name](Limits(tmp_path / name, 1, 1, pages=50, warm=False))
 
     # All at once: the figures are worth nothing, but each section checks what was counted.
-    with ThreadPoolExecutor(len(SECTIONS)) as at_once:
-        parts = dict(zip(SECTIONS, at_once.map(measure, SECTIONS), strict=True))
+    with ThreadPoolExecutor(len(ROWS)) as at_once:
+        parts = dict(zip(ROWS, at_once.map(measure, ROWS), strict=True))
     assert {name: [row.what for row in part.rows] for name, part in parts.items()} == ROWS
     for part in parts.values():
         assert all(row.figure >= 0 for row in part.rows)
@@ -118,7 +156,7 @@ def test_a_part_of_the_page_is_replaced_and_the_rest_is_left(page: Path) -> None
 
 
 def test_the_page_has_a_place_for_every_section(page: Path) -> None:
-    for name in SECTIONS:
+    for name in (*SECTIONS, "million"):
         write(page, Part(name, [], ""))
     with pytest.raises(LookupError, match="<!-- nowhere: measured -->"):
         write(page, Part("nowhere", [], ""))

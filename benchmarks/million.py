@@ -1,0 +1,393 @@
+"""`make million`: what it does to three nodes that each of them has counted a million videos."""
+
+import argparse
+import base64
+import http.client
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+
+from benchmarks.child import Child
+from benchmarks.contenders import memory, mesh, metrics, node, start
+from benchmarks.load import processor_time
+from benchmarks.page import PAGE, Part, write
+from benchmarks.steady import Target, command
+from benchmarks.table import Goal, Row, text
+from tools.servers import Node, Redis, get
+from tools.terminal import foreground, say
+from tools.visitors import counted, fetch, until
+
+NAMES = ("counter1", "counter2", "counter3")
+RECORDS = 1000
+"""A request, while the nodes are filled."""
+LOST = 100
+"""Videos whose visits are in a delta that one node does not hear."""
+SYNC_INTERVAL = 1.0
+RATE = 100
+"""Visits a second at each node, where they are to be timed while something else happens."""
+CONNECTIONS = 16
+"""That share these visits: one that waits for its answer does not hold up the others."""
+BEAT = 200
+"""Requests a second that look for pauses of a node: one every 5 ms."""
+PAUSE = Goal(most=50)
+"""Milliseconds."""
+_TOKEN = "only-for-the-benchmark"  # noqa: S105 - of nodes that live for minutes, on loopback
+_AT_REST = 0.25
+"""Of a processor, which a node takes that is asked for next to nothing, on a busy machine."""
+_PATIENCE = 600
+"""Seconds for anything that takes long with a million videos."""
+
+
+def ids(number: int) -> list[str]:
+    """So many ids of 11 characters that look random, as those of the large sites do."""
+    return [
+        base64.urlsafe_b64encode(blake2b(b"%d" % video, digest_size=8).digest())[:11].decode()
+        for video in range(number)
+    ]
+
+
+class Pace(NamedTuple):
+    """How long is measured what takes no time of its own, and how often a delta is lost."""
+
+    seconds: float = 5.0
+    rounds: int = 5
+
+
+class Pauses(NamedTuple):
+    """The longest pauses of one phase in milliseconds: seen by a client, by the nodes, and how
+    late the client itself was."""
+
+    outside: float
+    inside: float
+    late: float
+
+
+class Watched:
+    """A node with a client that asks it for next to nothing all the time."""
+
+    def __init__(self, watched: Node) -> None:
+        self.node = watched
+        target = Target("pauses", watched.port, BEAT, 1, path="/healthz", patient=True)
+        self._client = Child("benchmarks.steady", command(target))
+        self._inside = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Its metrics; all must be read here, as reading resets the longest pause."""
+        read = metrics(self.node.url)
+        self._inside = max(self._inside, read["counter_longest_pause_seconds"])
+        return read
+
+    def pauses(self) -> Pauses:
+        """The longest pauses since the last call."""
+        self.metrics()
+        seen = self._client.ask("outcome")
+        inside, self._inside = self._inside, 0.0
+        return Pauses(seen["targets"]["pauses"]["longest"], inside * 1000, seen["late"])
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._client.close()
+
+
+class Cluster:
+    """The nodes that run, each watched, and the longest pauses of each phase."""
+
+    def __init__(self, nodes: Sequence[Node], pace: Pace) -> None:
+        self.pace = pace
+        self.watched = {one.name: Watched(one) for one in nodes}
+        self.pauses: dict[str, Pauses] = {}
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Those that run."""
+        return [watched.node for watched in self.watched.values()]
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """What happens meanwhile is watched under this name."""
+        say(f"  {name} ...")
+        for watched in self.watched.values():
+            watched.pauses()
+        yield
+        seen = [watched.pauses() for watched in self.watched.values()]
+        self.pauses[name] = Pauses(*(max(column) for column in zip(*seen, strict=True)))
+
+    def watch(self, one: Node) -> None:
+        """Watch one more node, which answers."""
+        self.watched[one.name] = Watched(one)
+
+    def leave(self, one: Node) -> None:
+        """Stop a node."""
+        self.watched.pop(one.name).close()
+        one.stop(30)
+
+    def sent(self) -> float:
+        """Bytes that the nodes have sent to each other."""
+        return sum(w.metrics()["counter_sent_bytes_total"] for w in self.watched.values())
+
+    def rest(self) -> None:
+        """Wait until nobody has anything left to do but to be there."""
+
+        def idle() -> bool:
+            before = {one.name: processor_time(one) for one in self.nodes}
+            time.sleep(self.pace.seconds)
+            used = (processor_time(one) - before[one.name] for one in self.nodes)
+            return max(used) < _AT_REST * self.pace.seconds
+
+        until(idle, _PATIENCE, "the nodes are at rest")
+
+    def close(self) -> None:
+        """End the watching."""
+        for watched in self.watched.values():
+            watched.close()
+
+
+def measure(folder: Path, videos: int, pace: Pace, **settings: str) -> Part:
+    """All of it, which takes some ten minutes with a million; `settings` are of all nodes."""
+    named = ids(videos)
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        empty = _empty(folder)
+        nodes = mesh(folder, NAMES, DEV_MODE="1", ADMIN_TOKEN=_TOKEN, **settings)
+        start(stack, nodes)
+        cluster = Cluster(nodes, pace)
+        stack.callback(cluster.close)
+        with cluster.phase("the videos are posted to all nodes"):
+            took = _fill(nodes, named)
+        cluster.rest()
+        weight = max(memory(one) - empty for one in nodes) / videos
+        rows.append(Row("resident above an empty node", weight, "bytes a video", Goal(most=250)))
+        with cluster.phase("nothing happens"):
+            rows.append(Row("sent by an idle node", _idle(cluster), "KiB a second", Goal(most=1)))
+        redis = Redis(folder / "redis")
+        start(stack, [redis])
+        stores = {
+            "SQLite": node(folder, "counter4", **settings),
+            "Redis": node(folder, "counter5", REDIS_URI=redis.uri, **settings),
+        }
+        for store, newcomer in stores.items():
+            newcomer.settings["PEERS"] = ",".join(one.url for one in nodes)
+            stack.callback(newcomer.stop)
+            rows += _join(cluster, newcomer, store)
+            cluster.rest()
+            rows += _restart(cluster, newcomer, store, named[0])
+            cluster.rest()
+            _remove(cluster, newcomer, nodes[0])
+        rows += _repair(cluster, named)
+        # A run that has counted them all ends, and is folded by everybody.
+        rows += _restart(cluster, nodes[0], "SQLite, of a node that has counted them", named[0])
+        with cluster.phase("the run that ended is folded"):
+            folded = until(lambda: _folded(cluster), _PATIENCE, "ended runs are folded")
+        _check(cluster.nodes, 3 * videos)
+    for what, seen in cluster.pauses.items():
+        name = f"longest pause while {what}"
+        late = ("the client itself", seen.late)
+        rows.append(Row(f"{name}, seen by a client", seen.outside, "ms", PAUSE, *late))
+        rows.append(Row(f"{name}, in the node", seen.inside, "ms", PAUSE))
+    how = (
+        f"{videos:,} videos with ids of 11 characters, each counted by each of three nodes on a "
+        f"full mesh with SQLite; posting and spreading them took {took:.0f} s. Visits at peers: "
+        f"{RATE} a second at each of the three. Pauses: the longest answer to one request every "
+        f"5 ms to each node, beside it how late the asking process itself was at most; and the "
+        f"longest delay of the nodes' own beat. Folding was over {folded:.0f} s after the restart."
+    )
+    return Part("million", rows, how)
+
+
+def _empty(folder: Path) -> int:
+    """Bytes of a node that knows nothing."""
+    with ExitStack() as stack:
+        one = node(folder, "empty")
+        start(stack, [one])
+        return memory(one)
+
+
+def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
+    """Post a visit of every video to every node; return the seconds until all nodes know all."""
+    since = time.monotonic()
+    with ThreadPoolExecutor(len(nodes)) as posting:
+        list(posting.map(lambda one: _post(one, named), nodes))
+    until(lambda: _know(nodes, len(nodes) * len(named)), _PATIENCE, "every node knows all visits")
+    return time.monotonic() - since
+
+
+def _post(one: Node, named: Sequence[str]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=60)
+    for first in range(0, len(named), RECORDS):
+        body = msgspec.json.encode([{"video": video} for video in named[first : first + RECORDS]])
+        connection.request("POST", "/visits", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+        assert response.status == 200, answer
+    connection.close()
+
+
+def _know(nodes: Sequence[Node], visits: int) -> bool:
+    """Whether each of the nodes shows at least so many visits in all."""
+    clusters = [fetch(one.url, "/cluster") for one in nodes]
+    return all(sum(m["visits"] for m in shown["members"]) >= visits for shown in clusters)
+
+
+def _idle(cluster: Cluster) -> float:
+    """KiB a second that a node sends when there is nothing to tell."""
+    # Several reports, which go out once a second.
+    seconds, before = 2 * cluster.pace.seconds, cluster.sent()
+    time.sleep(seconds)
+    return (cluster.sent() - before) / len(cluster.nodes) / seconds / 1024
+
+
+def _join(cluster: Cluster, newcomer: Node, store: str) -> list[Row]:
+    """Start an empty node, while its peers are visited."""
+    targets = [Target(one.name, one.port, RATE, CONNECTIONS, videos=100) for one in cluster.nodes]
+    with Child("benchmarks.steady", command(*targets)) as visits:
+        time.sleep(1)
+        visits.ask("outcome")
+        time.sleep(cluster.pace.seconds)
+        usual = _slowest(visits)
+        with cluster.phase(f"an empty node joins, {store}"):
+            since = time.monotonic()
+            newcomer.start()
+            cluster.watch(newcomer)
+            newcomer.wait_ready(_PATIENCE)
+            took = time.monotonic() - since
+            meanwhile = _slowest(visits)
+    against = ("usual", usual, meanwhile / usual)
+    return [
+        Row(f"an empty node joins and is ready, {store}", took, "s", Goal(most=30)),
+        Row(
+            f"99 % of visits at its peers meanwhile, {store}",
+            meanwhile,
+            "ms",
+            Goal(most=2),
+            *against,
+        ),
+    ]
+
+
+def _slowest(visits: Child) -> float:
+    """Milliseconds within which 99 % were answered by the node that took longest."""
+    targets = visits.ask("outcome")["targets"].values()
+    assert not any(target["failures"] for target in targets), targets
+    return float(max(target["p99"] for target in targets))
+
+
+def _restart(cluster: Cluster, one: Node, store: str, video: str) -> list[Row]:
+    """Stop a node and start it again."""
+    cluster.leave(one)
+    with cluster.phase(f"a node starts again, {store}"):
+        since = time.monotonic()
+        one.launch()
+        one.wait_until(lambda: get(one.port, f"/video/{video}", 15) == 200, "took no visit")
+        visited = time.monotonic() - since
+        cluster.watch(one)
+        one.wait_ready(_PATIENCE)
+        ready = time.monotonic() - since
+    return [
+        Row(f"from a start to the first visit, {store}", visited, "s", Goal(most=2)),
+        Row(f"from a start to ready, {store}", ready, "s", Goal(most=10)),
+    ]
+
+
+def _remove(cluster: Cluster, one: Node, operated: Node) -> None:
+    """Stop a node for good, so that nobody waits for it when folding."""
+    cluster.leave(one)
+    members = fetch(operated.url, "/cluster")["members"]
+    gone = next(member["member"] for member in members if member["name"] == one.name)
+
+    def removed() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", operated.port, timeout=15)
+        headers = {"Authorization": f"Bearer {_TOKEN}"}
+        connection.request("DELETE", f"/cluster/{gone}", headers=headers)
+        status = connection.getresponse().status
+        connection.close()
+        return status == 200
+
+    until(removed, 30, f"{gone} is removed")
+
+
+def _repair(cluster: Cluster, named: Sequence[str]) -> list[Row]:
+    """Let a node miss a delta of some videos, and see how it gets them."""
+    _, writer, deaf = cluster.nodes
+    lost = named[:: max(1, len(named) // LOST)][:LOST]
+    times, sizes = [], []
+    with cluster.phase("a lost delta is repaired"):
+        for _ in range(cluster.pace.rounds):
+            expected = sum(counted(deaf.url, lost).values()) + len(lost)
+            _ask(deaf, "/dev/cut")
+            for video in lost:
+                assert get(writer.port, f"/video/{video}") == 200
+            # More than PUBLISH_INTERVAL, less than makes a peer silent.
+            time.sleep(0.5)
+            sent, since = cluster.sent(), time.monotonic()
+            _ask(deaf, "/dev/heal")
+            _until_shown(deaf, lost, expected)
+            times.append(time.monotonic() - since)
+            sizes.append((cluster.sent() - sent) / 1024)
+            time.sleep(2 * SYNC_INTERVAL)
+    return [
+        Row(
+            f"a lost delta of {len(lost)} videos is repaired within",
+            median(times),
+            "s",
+            Goal(most=SYNC_INTERVAL + 0.5),
+        ),
+        Row("sent by all nodes for that", median(sizes), "KiB", Goal(most=256)),
+    ]
+
+
+def _until_shown(one: Node, videos: Sequence[str], visits: int) -> None:
+    """Wait until a node shows so many visits to these videos in all."""
+    until(lambda: sum(counted(one.url, videos).values()) >= visits, 30, "the lost visits are there")
+
+
+def _ask(one: Node, path: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=15)
+    connection.request("POST", path)
+    assert connection.getresponse().status == 204, path
+    connection.close()
+
+
+def _folded(cluster: Cluster) -> bool:
+    time.sleep(0.5)
+    return all(w.metrics()["counter_closed_runs"] == 0 for w in cluster.watched.values())
+
+
+def _check(nodes: Sequence[Node], least: int) -> None:
+    """All nodes show the same number of visits in the end, and none is lost."""
+
+    def same() -> bool:
+        shown = [fetch(one.url, "/cluster")["members"] for one in nodes]
+        sums = {sum(member["visits"] for member in members) for members in shown}
+        return len(sums) == 1 and sums.pop() >= least
+
+    until(same, 30, "all nodes show the same")
+
+
+def main() -> int:
+    """Measure and write. A goal that is not reached is shown, and is no failure."""
+    parser = argparse.ArgumentParser(prog="make million", description=__doc__)
+    parser.add_argument("--videos", type=int, default=1_000_000, help="how many (1,000,000)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="where the results go")
+    asked = parser.parse_args()
+    if asked.videos < LOST:
+        parser.error(f"--videos: at least {LOST}")
+    say(f"{asked.videos:,} videos ...")
+    with tempfile.TemporaryDirectory(prefix="million-") as folder:
+        part = measure(Path(folder), asked.videos, Pace())
+    say(f"{text(part.rows)}\n{part.how}")
+    write(asked.page, part)
+    return 0
+
+
+if __name__ == "__main__":
+    with foreground(), suppress(KeyboardInterrupt):
+        sys.exit(main())
