@@ -15,7 +15,7 @@ from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row
 from tools.servers import Redis, Server, find
 
-CONNECTIONS = 4
+CONNECTIONS = 32
 VIDEOS = 1000
 RECORDS = 1000
 PIPELINE = 32
