@@ -12,6 +12,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
+from msgspec import json
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
@@ -63,7 +64,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 #       their first and last number, and with "=" before it another one that is right,
 #       how many vectors are dropped, and their ids,
 #       how many facts follow, and these as name, fact, ...
-#       then for each vector its id, how many counts follow, and these as video, count, ...
+#       then for each vector its id, and its counts as a JSON object.
 # UNLINK frees the memory of a large hash in another thread.
 _WRITE = """
 local holder = redis.call('GET', KEYS[1])
@@ -96,14 +97,22 @@ for _ = 1, facts do
 end
 for k = 5 + dropped, #KEYS do
     redis.call('SADD', KEYS[3], ARGV[at])
-    local last = at + 1 + 2 * tonumber(ARGV[at + 1])
+    local counts = cjson.decode(ARGV[at + 1])
     at = at + 2
-    while at < last do
-        local stored = redis.call('HGET', KEYS[k], ARGV[at])
-        if not stored or tonumber(ARGV[at + 1]) > tonumber(stored) then
-            redis.call('HSET', KEYS[k], ARGV[at], ARGV[at + 1])
+    local videos = {}
+    for video in pairs(counts) do videos[#videos + 1] = video end
+    for first = 1, #videos, 500 do
+        local last = math.min(first + 499, #videos)
+        local stored = redis.call('HMGET', KEYS[k], unpack(videos, first, last))
+        local larger = {}
+        for i = first, last do
+            local count, before = counts[videos[i]], stored[i - first + 1]
+            if not before or count > tonumber(before) then
+                larger[#larger + 1] = videos[i]
+                larger[#larger + 1] = string.format('%.0f', count)
+            end
         end
-        at = at + 2
+        if #larger > 0 then redis.call('HSET', KEYS[k], unpack(larger)) end
     end
 end
 return {'written'}
@@ -211,7 +220,12 @@ class RedisStore:
         mark = marks.next()
         keys = [self._key(rest) for rest in ("lease", "store", "vectors", "facts")]
         keys += [self._key(f"vector:{vector}") for vector in drop]
-        arguments: list[str | int] = [self._holder, int(LEASE * 1000), self._store, self._name]
+        arguments: list[str | int | bytes] = [
+            self._holder,
+            int(LEASE * 1000),
+            self._store,
+            self._name,
+        ]
         arguments += [mark, marks.replica if marks.written else "*", marks.written, marks.tried]
         arguments.append(f"={marks.found}" if heal else "")
         arguments += [len(drop), *drop, len(facts)]
@@ -219,9 +233,7 @@ class RedisStore:
             arguments += fact
         for vector, changed in counts.items():
             keys.append(self._key(f"vector:{vector}"))
-            arguments += [vector, len(changed)]
-            for item in changed.items():
-                arguments += item
+            arguments += [vector, json.encode(changed)]
         try:
             outcome, *detail = cast(list[bytes], self._write(keys, arguments))
         except (RedisError, OSError) as error:

@@ -9,6 +9,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from msgspec import json
+
 from counter.store import (
     NOTHING,
     PATIENCE,
@@ -40,6 +42,17 @@ _FROM_1_TO_2 = """
     UPDATE store SET value = '2' WHERE key = 'version';
     COMMIT;
 """
+_UPSERT = """
+    INSERT INTO counts SELECT ?, key, value FROM json_each(?) WHERE true
+    ON CONFLICT DO UPDATE SET count = excluded.count WHERE excluded.count > count
+"""
+_READ = """
+    SELECT json_group_object(video, count) FROM (
+        SELECT video, count FROM counts WHERE vector = ? AND video > ? ORDER BY video LIMIT ?
+    )
+"""
+# Rows go in and out as one JSON object: while SQLite takes it apart, the interpreter is free for
+# others. With a row at a time they would take turns, thousands of times.
 _VERSION = "2"
 _ROWS_A_PIECE = 10_000
 _ROWS_FREED = 2_000
@@ -278,11 +291,9 @@ class SqliteStore:
             db.execute("DELETE FROM vectors WHERE number = ?", row)
 
     def _piece(self, number: int, after: str) -> dict[str, int]:
-        rows = self._query(
-            "SELECT video, count FROM counts WHERE vector = ? AND video > ? ORDER BY video LIMIT ?",
-            (number, after, _ROWS_A_PIECE),
-        )
-        return dict(rows)
+        row = next(self._query(_READ, (number, after, _ROWS_A_PIECE)))
+        piece: dict[str, int] = json.decode(row[0])
+        return piece
 
     def _check(self, heal: bool) -> None:
         row = next(self._query("SELECT value FROM store WHERE key = 'mark'"), None)
@@ -293,11 +304,7 @@ class SqliteStore:
     def _upsert(self, db: sqlite3.Connection, vector: str, changed: Mapping[str, int]) -> None:
         db.execute("INSERT OR IGNORE INTO vectors (vector) VALUES (?)", (vector,))
         number = next(self._query("SELECT number FROM vectors WHERE vector = ?", (vector,)))[0]
-        db.executemany(
-            "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT DO UPDATE "
-            "SET count = excluded.count WHERE excluded.count > count",
-            ((number, video, count) for video, count in changed.items()),
-        )
+        db.execute(_UPSERT, (number, json.encode(changed).decode()))
 
     def _query(self, sql: str, arguments: tuple[object, ...] = ()) -> sqlite3.Cursor:
         assert self._db is not None
