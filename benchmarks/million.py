@@ -249,7 +249,7 @@ def _join(cluster: Cluster, newcomer: Node, store: str) -> list[Row]:
     """Start an empty node, while its peers are visited."""
     targets = [Target(one.name, one.port, RATE, CONNECTIONS, videos=100) for one in cluster.nodes]
     with Child("benchmarks.steady", command(*targets)) as visits:
-        time.sleep(1)
+        time.sleep(min(1.0, cluster.pace.seconds))
         visits.ask("outcome")
         time.sleep(cluster.pace.seconds)
         usual = _slowest(visits)
@@ -332,7 +332,7 @@ def _repair(cluster: Cluster, named: Sequence[str]) -> list[Row]:
             _until_shown(deaf, lost, expected)
             times.append(time.monotonic() - since)
             sizes.append((cluster.sent() - sent) / 1024)
-            time.sleep(2 * SYNC_INTERVAL)
+            time.sleep(cluster.pace.seconds)
     return [
         Row(
             f"a lost delta of {len(lost)} videos is repaired within",

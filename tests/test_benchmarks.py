@@ -102,8 +102,8 @@ def test_every_section_fills_its_table_and_no_visit_is_lost_under_load(
 ) -> None:
     def measure(name: str) -> Part:
         if name == "million":
-            soon = {"MESSAGE_TTL": "1", "SYNC_INTERVAL": "0.2", "JOIN_TIMEOUT": "1"}
-            return measure_million(tmp_path / name, 2000, Pace(1, 1), **soon)
+            soon = {"MESSAGE_TTL": "0.5", "SYNC_INTERVAL": "0.1", "JOIN_TIMEOUT": "1"}
+            return measure_million(tmp_path / name, 1000, Pace(0.3, 1), **soon)
         return SECTIONS[name](Limits(tmp_path / name, 1, 1, pages=50, warm=False))
 
     # All at once: the figures are worth nothing, but each section checks what was counted.
