@@ -145,21 +145,23 @@ class Flusher:
         return None
 
     def _keep(self, replica: Replica, stopping: Event) -> None:
-        tries, renew_at, joined = 0, 0.0, False
+        tries, renew_at, write_at, joined = 0, 0.0, 0.0, False
         pieces: Iterator[tuple[str, dict[str, int]]] | None = None
         while not stopping.is_set():
             try:
-                if self._work.is_set() or time.monotonic() >= renew_at:
-                    if self._gather:
-                        stopping.wait(self._gather)
+                now = time.monotonic()
+                if now >= renew_at or (self._work.is_set() and now >= write_at):
                     self._work.clear()
-                    renew_at = time.monotonic() + RENEWAL
+                    renew_at, write_at = now + RENEWAL, now + self._gather
                     if self._write(replica):
                         self._work.set()
+                        write_at = now
                 if self._to_load:
                     self._to_load, pieces = False, self._store.load()
                 if pieces is None:
-                    self._work.wait(max(0.0, renew_at - time.monotonic()))
+                    left = max(0.0, renew_at - time.monotonic())
+                    if self._work.wait(left):
+                        stopping.wait(max(0.0, min(left, write_at - time.monotonic())))
                 elif (piece := next(pieces, None)) is None:
                     pieces = None
                     with self._lock:

@@ -32,8 +32,8 @@ class Page:
     def __init__(self, videos: Iterable[str], wake: Wake) -> None:
         self.videos = dict.fromkeys(videos, 0)
         self.wake = wake
-        self.due = False
-        """Whether it was woken, and has neither sent nor skipped anything since."""
+        self.due = 0
+        """The round in which it was woken, if it has neither sent nor skipped anything since."""
 
 
 class Live:
@@ -56,7 +56,9 @@ class Live:
         self._messages: dict[str, tuple[int, str]] = {}
         self._changed: set[str] = set()
         self._pages = 0
+        self._round = 0
         self._due = 0
+        """How many pages of this round are due."""
         self._none_due = Event()
         self._version = 0
         self._lock = Lock()
@@ -114,8 +116,8 @@ class Live:
         """The page sends nothing now, though it was woken."""
         if page.due:
             with self._lock:
-                page.due = False
-                self._due -= 1
+                self._due -= page.due == self._round
+                page.due = 0
                 if not self._due:
                     self._none_due.set()
 
@@ -162,18 +164,20 @@ class Live:
     def _send(self, pages: list[Page]) -> bool:
         """Wake the pages, some at a time and others' requests in between; wait until all have sent.
 
-        At most for a `_ROUND`; say whether they have.
+        At most for a `_ROUND`, and not for a page that is due since an earlier one; say whether
+        they have.
         """
+        with self._lock:
+            self._round += 1
+            fresh = [page for page in pages if not page.due]
+            for page in fresh:
+                page.due = self._round
+            self._due = len(fresh)
+            self._none_due.clear()
         for first in range(0, len(pages), _WOKEN_AT_ONCE):
-            some = pages[first : first + _WOKEN_AT_ONCE]
-            with self._lock:
-                for page in some:
-                    self._due += not page.due
-                    page.due = True
-                self._none_due.clear()
-            for page in some:
+            for page in pages[first : first + _WOKEN_AT_ONCE]:
                 page.wake.set()
-            time.sleep(0)
+            time.sleep(0)  # the others' turn
         return not self._due or self._none_due.wait(_ROUND)
 
     def stop(self) -> None:

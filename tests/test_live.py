@@ -421,6 +421,19 @@ def test_the_pace_slows_down_to_leave_half_of_the_time_to_others() -> None:
     assert sending / (rounds[-1][0] - rounds[0][0]) < 0.6
 
 
+def test_a_page_whose_handler_is_stuck_holds_up_one_round_at_most() -> None:
+    with Watched() as watched:
+        _, stuck_wake = watched.page("cats")
+        assert stuck_wake.wait(2)
+        quick, quick_wake = watched.page("cats")
+        assert messages(watched.live, quick, quick_wake) == ["cats 0"]
+        start = time.monotonic()
+        for number in range(1, 11):
+            watched.set("cats", number)
+            assert messages(watched.live, quick, quick_wake, 5) == [f"cats {number}"]
+        assert time.monotonic() - start < 5, "each round has waited for it"
+
+
 def test_a_page_that_is_gone_holds_up_no_round() -> None:
     with Watched() as watched:
         page, wake = watched.page("cats")

@@ -1,0 +1,133 @@
+"""Group commit: what waits for whom between the replica and its store."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from counter.flush import Flusher
+from counter.ids import encode_id, mint_run
+from counter.messages import Answer, Envelope
+from counter.metrics import Gauges, Metrics
+from counter.replica import Replica
+from counter.store.memory import MemoryStore
+from counter.tally import Tally
+from tools.visitors import until
+
+STORE = "0" * 13
+
+
+def run_of(number: int) -> str:
+    """The vector of another member."""
+    return f"other~{encode_id(number, 13)}.{mint_run(0, '', 1)}"
+
+
+def _unread() -> Gauges:
+    raise AssertionError("nobody reads these metrics")
+
+
+class Kept:
+    """A replica that is kept in a store, by a thread of its own."""
+
+    def __init__(self, store: MemoryStore, gather: float) -> None:
+        self.lock = threading.Lock()
+        self.loaded = threading.Event()
+        self.flusher = Flusher(
+            store,
+            self.lock,
+            Metrics(_unread),
+            open_store=lambda: store.open("a test", lambda: STORE),
+            mint=lambda opened, _: Replica(
+                f"own~{opened.store}.{mint_run(1, '', 1)}",
+                Tally(),
+                0.0,
+                sync_interval=1.0,
+                join_timeout=5.0,
+                message_ttl=30.0,
+                has_peers=False,
+            ),
+            renew=lambda _: None,
+            loaded=self.loaded.set,
+            grew=lambda _: None,
+            keyed=lambda: None,
+            gather=gather,
+        )
+
+    @property
+    def replica(self) -> Replica:
+        assert self.flusher.replica is not None
+        return self.flusher.replica
+
+    def visit(self, video: str) -> None:
+        with self.lock:
+            self.replica.visit(video)
+        self.flusher.wake()
+
+
+@contextmanager
+def kept(store: MemoryStore, gather: float) -> Iterator[Kept]:
+    one, stopping = Kept(store, gather), threading.Event()
+    thread = threading.Thread(target=one.flusher.run, args=(stopping,), name="store")
+    thread.start()
+    try:
+        until(lambda: one.flusher.replica is not None, 5, "the store is open")
+        yield one
+    finally:
+        stopping.set()
+        one.flusher.wake()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+class SlowStore(MemoryStore):
+    """A store of which each piece comes when there was a visit meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visited = threading.Event()
+
+    def load(self) -> Iterator[tuple[str, dict[str, int]]]:
+        for piece in super().load():
+            self.visited.clear()
+            self.visited.wait(5)
+            yield piece
+
+
+def test_visits_that_gather_do_not_hold_up_the_loading() -> None:
+    store = SlowStore()
+    store.counts = {run_of(number): {"cats": 1} for number in range(50)}
+    with kept(store, gather=0.5) as one:
+        deadline = time.monotonic() + 5
+        while not one.loaded.is_set():
+            one.visit("dogs")
+            store.visited.set()
+            assert time.monotonic() < deadline, "each of fifty pieces waits for a write"
+        assert one.replica.tally.visits("cats") == 50
+
+
+def test_what_peers_told_is_not_written_at_the_pace_of_visits() -> None:
+    store, told = MemoryStore(), run_of(1)
+    with kept(store, gather=2.0) as one:
+        assert one.loaded.wait(5)
+        counts = {f"video-{number}": 1 for number in range(50_000)}
+        with one.lock:
+            one.replica.receive(Envelope(told, "", 0, Answer(told, counts, None)), 0.0)
+        one.flusher.wake()
+        until(lambda: len(store.counts.get(told, ())) == 50_000, 6, "all of it is stored")
+
+
+def test_visits_gather_between_two_writes_and_the_first_waits_for_nothing() -> None:
+    store = MemoryStore()
+    with kept(store, gather=1.0) as one:
+        assert one.loaded.wait(5)
+        own = one.replica.id
+        one.visit("cats")
+        until(lambda: store.counts.get(own) == {"cats": 1}, 3, "the first is stored")
+        mark, start = store.mark, time.monotonic()
+        for _ in range(20):
+            one.visit("cats")
+        until(lambda: store.counts[own] == {"cats": 21}, 3, "the others are stored")
+        assert mark is not None
+        assert store.mark is not None
+        writes = int(store.mark.rpartition(":")[2]) - int(mark.rpartition(":")[2])
+        assert writes <= 1 + (time.monotonic() - start) / 1.0 + 1
