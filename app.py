@@ -44,7 +44,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.cli.add_command(cli.cluster)
     app.cli.add_command(imports.visits)
 
-    app.wsgi_app = _finish(app.wsgi_app, node)  # type: ignore[assignment,method-assign] # as Flask says
+    # Flask's own way to add something around an application; its types know only the method.
+    app.wsgi_app = _finish(app.wsgi_app, node)  # type: ignore[assignment,method-assign]
     return app
 
 

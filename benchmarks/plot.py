@@ -25,14 +25,7 @@ def bars(title: str, unit: str, shown: Sequence[Bar]) -> str:
     height = _TOP + _STEP * len(shown) + 12
     largest = max((max(bar.figures) for bar in shown), default=0.0) or 1.0
     scale = (_WIDTH - _LEFT - _RIGHT) / largest
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
-        f' font-family="sans-serif" font-size="13" fill="{_INK}">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="12" y="24" font-size="15">{escape(title)}'
-        f'<tspan fill="{_FAINT}"> {escape(unit)}</tspan></text>',
-    ]
+    lines = _head(title, unit, height)
     for index, bar in enumerate(shown):
         top = _TOP + _STEP * index
         middle = median(bar.figures)
@@ -64,15 +57,8 @@ def curves(
         share = (log10(max(figure, 1e-9)) - low) / ((high - low) or 1.0)
         return bottom - 20 - share * (bottom - 80)
 
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
-        f' font-family="sans-serif" font-size="13" fill="{_INK}">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="12" y="24" font-size="15">{escape(title)}'
-        f'<tspan fill="{_FAINT}"> {escape(unit)}</tspan></text>',
-        f'<path d="M60 {bottom}H{_WIDTH - 220}" stroke="{_FAINT}"/>',
-    ]
+    lines = _head(title, unit, height)
+    lines.append(f'<path d="M60 {bottom}H{_WIDTH - 220}" stroke="{_FAINT}"/>')
     lines += [
         f'<text x="{x(place):.1f}" y="{bottom + 18}" text-anchor="middle">{place:,.0f}</text>'
         for place in places
@@ -92,3 +78,15 @@ def curves(
             f'<text x="{_WIDTH - 205}" y="{y(line[-1]) + 5:.1f}" fill="{ink}">{escape(name)}</text>'
         )
     return "\n".join([*lines, "</svg>", ""])
+
+
+def _head(title: str, unit: str, height: int) -> list[str]:
+    """How every picture begins."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
+        f' font-family="sans-serif" font-size="13" fill="{_INK}">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="12" y="24" font-size="15">{escape(title)}'
+        f'<tspan fill="{_FAINT}"> {escape(unit)}</tspan></text>',
+    ]

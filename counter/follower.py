@@ -6,7 +6,6 @@ nothing more is read.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from threading import Event, Lock
 from typing import NamedTuple
@@ -20,8 +19,6 @@ log = logging.getLogger("counter")
 
 POLL = 0.05
 """Seconds after which a log that was read to its end is looked at again."""
-_WARNING = 60.0
-"""Seconds between two log lines about the same."""
 
 
 class Reading(NamedTuple):
@@ -38,7 +35,8 @@ class Follower:
 
     Not before, because peers may know of more that was read than a store that was lost.
 
-    `lock` guards the replica, as for the `Flusher`, which must have been started.
+    `lock` guards the replica, as for the `Flusher`, which must have been started. `warn` logs an
+    event and what there is to say of it, but not the same event all the time.
     """
 
     def __init__(
@@ -50,6 +48,7 @@ class Follower:
         *,
         ready: Callable[[], bool],
         draining: Event,
+        warn: Callable[[str, str], None],
     ) -> None:
         self._log = visit_log
         self._flusher = flusher
@@ -58,7 +57,7 @@ class Follower:
         self._ready = ready
         self._draining = draining
         self._lines = self._junk = 0
-        self._warned: dict[str, float] = {}
+        self._warn_seldom = warn
 
     def reading(self) -> Reading:
         """How it goes. May be called by any thread."""
@@ -167,8 +166,4 @@ class Follower:
         return True
 
     def _warn(self, event: str, detail: str) -> None:
-        """Log a warning, the same event at most once a minute."""
-        now = time.monotonic()
-        if now - self._warned.get(event, -_WARNING) >= _WARNING:
-            self._warned[event] = now
-            log.warning("%s file=%s %s", event, self._log.path.name, detail)
+        self._warn_seldom(event, f"file={self._log.path.name} {detail}")

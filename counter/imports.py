@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import click
 
 from counter.cli import default_url
+from counter.transport import backoff
 
 CHUNK = 4 * 1024 * 1024
 """Bytes that are counted at once; where chunks begin must not depend on anything else."""
@@ -121,8 +122,9 @@ def _send(
 ) -> None:
     """Have it counted; what fails is sent again under its key, and raises at last."""
     headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-    deadline = clock() + _PATIENCE
+    deadline, tries = clock() + _PATIENCE, 0
     while True:
+        tries += 1
         try:
             connection.request("POST", "/visits", body, headers)
             response = connection.getresponse()
@@ -137,7 +139,7 @@ def _send(
             reason = f"status {response.status}: {_detail(answer)}"
         if not again or clock() >= deadline:
             raise click.ClickException(reason)
-        time.sleep(0.5)
+        time.sleep(backoff(tries))  # Ctrl-C ends it
 
 
 def _detail(answer: bytes) -> str:

@@ -371,6 +371,7 @@ class Node:
                 self.metrics,
                 ready=lambda: self._ready,
                 draining=self._draining,
+                warn=self._warn,
             )
             self._thread("visit-log", self.follower.run, self._draining.set)
 

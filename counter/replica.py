@@ -173,9 +173,10 @@ class Replica:
         """Count one visit. Raises OverflowError when the count is at its end."""
         count = self._own(video)
         if count >= MAX_COUNT or self._counted >= MAX_TOTAL:
-            self.visits({video: 1})
-        self._raised[video] = count + 1
-        self._counted += 1
+            self.visits({video: 1})  # raises, and says what is at its end
+        else:
+            self._raised[video] = count + 1
+            self._counted += 1
 
     def visits(
         self,
@@ -507,12 +508,8 @@ class Replica:
             case Delta():
                 self._merge(sender, body.counts, effects)
                 effects.ask(peer, self._repairs.compare(sender, body.total, peer, now))
-                word = peer.words.of(member_of(sender))
-                copies = [(sender, body.total)]
-                copies += [(v, copy.total) for v, copy in word.copies.items()] if word else []
-                if body.read and all(self.holds(*copy) for copy in copies):
-                    for log, positions in body.read.items():
-                        self._heard_read(log, positions)
+                if body.read:
+                    self._heard_delta_of_log(sender, body, peer)
             case Report():
                 self._heard_report(body, peer, now, effects)
             case Tell():
@@ -573,6 +570,15 @@ class Replica:
             effects.grew.update(grew)
 
     # -- visit logs
+
+    def _heard_delta_of_log(self, sender: str, delta: Delta, peer: Peer) -> None:
+        """Take how far a log was read, if all is held here that this stands for."""
+        word = peer.words.of(member_of(sender))
+        copies = [(sender, delta.total)]
+        copies += [(v, copy.total) for v, copy in word.copies.items()] if word else []
+        if all(self.holds(*copy) for copy in copies):
+            for log, positions in delta.read.items():
+                self._heard_read(log, positions)
 
     def _heard_read(self, log: str, positions: Positions) -> None:
         """A log was read so far, and all that was read is held here."""

@@ -204,7 +204,7 @@ class VisitLog:
                     break
                 # A line so long is junk, but a whole one may be glued to it.
                 at += len(whole) - _TAIL
-                time.sleep(0)
+                time.sleep(0)  # the others' turn
                 continue
             here = 0
             while here < end and len(visits) < _VIDEOS:
@@ -242,7 +242,7 @@ class VisitLog:
             at = behind if end else at + until
             if not end and until < _SLICE:
                 break  # half a line
-            time.sleep(0)
+            time.sleep(0)  # the others' turn
         after = Position(position.began, position.cut + 1, behind, position.last)
         return Piece({}, 0, 0, after, shrunk=True)
 
