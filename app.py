@@ -11,7 +11,7 @@ from flask import Flask
 from counter import cli, imports
 from counter.config import Config, ConfigError
 from counter.node import Node
-from counter.web import cluster, counters, problems, visits
+from counter.web import cluster, counters, problems, visit, visits
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -51,6 +51,7 @@ def create_app(config: Config | None = None) -> Flask:
 
 def _finish(application: "WSGIApplication", node: Node) -> "WSGIApplication":
     """What all answers have in common; outside of Flask, whose hooks cost several times as much."""
+    shortcut = visit.shortcut(node)
 
     def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         # simple-websocket takes permessage-deflate wherever it is offered, as browsers do. It
@@ -69,7 +70,8 @@ def _finish(application: "WSGIApplication", node: Node) -> "WSGIApplication":
         # Once a request the other threads get their turn: gevent switches only where something
         # waits, which a busy connection never does. Flush, lease and heartbeat would starve.
         time.sleep(0)
-        return application(environ, start)
+        body = shortcut(environ, start)
+        return application(environ, start) if body is None else body
 
     return serve
 

@@ -6,7 +6,7 @@ import struct
 from contextlib import suppress
 from functools import lru_cache
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask import Flask, Response, make_response, render_template, request
@@ -20,6 +20,9 @@ from counter.node import MaybeCountedError, Node, NotCountedError
 from counter.tally import Tally
 from counter.web.problems import Problem, answer, wants_page
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 MOST_COUNTS = 1000
 MOST_LIVE = 100
 PING_INTERVAL = 25
@@ -32,7 +35,7 @@ _SIOCOUTQNSD = 0x894B
 _GOING_AWAY = 1001
 _TRY_LATER = 1013
 
-_is_video = re.compile(VIDEO).fullmatch
+is_video = re.compile(VIDEO).fullmatch
 
 
 def install(app: Flask, node: Node) -> None:
@@ -42,24 +45,25 @@ def install(app: Flask, node: Node) -> None:
     def video_page(video: str) -> Response:
         check(video)
         counter: dict[str, int] | None = None
-        if request.method == "GET" and not _is_prefetch():
+        if request.method == "GET" and not is_prefetch(request.environ):
             counter = visit(node, video)
         elif not node.joining:
             counter = node.counter(video)
         if not wants_page():
-            return _json(_shown(node, video, counter))
+            return _json(shown(node, video, counter))
         if counter is not None:
             # A page never shows less than before, so it is given nothing a crash could take back.
             counter = node.counter(video)
-        shown = _shown(node, video, counter)
         return make_response(
-            render_template("video.html", video=video, node=node.name, counter=shown)
+            render_template(
+                "video.html", video=video, node=node.name, counter=shown(node, video, counter)
+            )
         )
 
     @app.route("/hit/<path:video>", methods=["GET", "POST"])
     def hit(video: str) -> Response:
         check(video)
-        if request.method != "HEAD" and not _is_prefetch():
+        if request.method != "HEAD" and not is_prefetch(request.environ):
             visit(node, video)
         response = Response(status=204)
         del response.headers["Content-Type"]
@@ -160,7 +164,7 @@ class Signal:
 
 def check(video: str) -> None:
     """Raise a `Problem` for what is not a video's id."""
-    if not _is_video(video):
+    if not is_video(video):
         raise Problem(
             400,
             "Bad video id",
@@ -194,15 +198,16 @@ def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:
     return [node.show(video, node.counter(video)) for video in node.top(limit)]
 
 
-def _shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, Any]:
+def shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, Any]:
+    """A counter as it is answered; None while the node is joining."""
     if counter is None:
         return {"video": video, "visits": None, "node": node.name, "joining": True, "counts": {}}
     return node.show(video, counter)
 
 
-def _is_prefetch() -> bool:
+def is_prefetch(environ: "WSGIEnvironment") -> bool:
     """Whether nobody has seen the page yet: a browser that fetches it in advance says so."""
-    named = request.environ.get
+    named = environ.get
     purpose = named("HTTP_SEC_PURPOSE") or named("HTTP_PURPOSE") or named("HTTP_X_MOZ") or ""
     return "prefetch" in purpose or "prerender" in purpose
 

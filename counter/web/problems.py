@@ -1,10 +1,14 @@
 """Errors as `application/problem+json` (RFC 9457), or as a page for a browser."""
 
 import logging
+from typing import TYPE_CHECKING
 
 import msgspec
 from flask import Flask, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger("counter")
 
@@ -22,31 +26,34 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         self.status, self.title, self.detail, self.more = status, title, detail, more or {}
 
 
-def wants_page() -> bool:
-    """Whether the client is a browser that asks for a page."""
-    return "text/html" in request.environ.get("HTTP_ACCEPT", "")
+def wants_page(environ: "WSGIEnvironment | None" = None) -> bool:
+    """Whether the client is a browser that asks for a page; of the current request by default."""
+    return "text/html" in (environ or request.environ).get("HTTP_ACCEPT", "")
 
 
 def answer(problem: Problem) -> Response:
-    """The answer for a problem."""
-    if wants_page():
-        response = make_response(
-            render_template(
-                "problem.html",
-                status=problem.status,
-                title=problem.title,
-                detail=problem.detail,
-            ),
-            problem.status,
-        )
-    else:
-        content = {"title": problem.title, "status": problem.status, "detail": problem.detail}
-        content |= problem.more
-        response = Response(
-            msgspec.json.encode(content) + b"\n",
-            problem.status,
-            content_type="application/problem+json",
-        )
+    """The answer for a problem: a page for a browser."""
+    if not wants_page():
+        return as_json(problem)
+    page = render_template(
+        "problem.html", status=problem.status, title=problem.title, detail=problem.detail
+    )
+    return _finished(make_response(page, problem.status), problem)
+
+
+def as_json(problem: Problem) -> Response:
+    """The answer for a problem, for programs."""
+    content = {"title": problem.title, "status": problem.status, "detail": problem.detail}
+    content |= problem.more
+    response = Response(
+        msgspec.json.encode(content) + b"\n",
+        problem.status,
+        content_type="application/problem+json",
+    )
+    return _finished(response, problem)
+
+
+def _finished(response: Response, problem: Problem) -> Response:
     if problem.status == 503:
         response.headers["Retry-After"] = RETRY_AFTER
     if problem.status == 401:
