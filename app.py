@@ -11,7 +11,7 @@ from flask import Flask
 from counter import cli, imports
 from counter.config import Config, ConfigError
 from counter.node import Node
-from counter.web import cluster, counters, problems, visit, visits
+from counter.web import cluster, counters, files, problems, site, visit, visits
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -39,6 +39,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.extensions["node"] = node
     problems.install(app)
     counters.install(app, node)
+    site.install(app, node)
+    files.install(app)
     visits.install(app, node)
     cluster.install(app, node)
     app.cli.add_command(cli.cluster)

@@ -1,102 +1,129 @@
 // @ts-check
 
-/** @import {Sent} from "./live.js" */
+import { addressOf } from "./moves.js";
+import { arrange, make, write, written } from "./page.js";
+import { picture } from "./picture.js";
 
-import { Counter, isVideo } from "./counter.js";
-import { Live, liveAddress } from "./live.js";
-import { arrange, ask, element, make, showConnection, whileSeen, write, written } from "./page.js";
+const SLIDE = 500;
 
-const REFRESH = 5000;
-// A node sends up to 100 counters on one socket, and servers refuse request lines of more than 4 KB.
-const MOST_VIDEOS = 100;
-const LONGEST_ADDRESS = 3800;
+/** The cards of the videos that the page knows. Those with a clip stay; others come and go with the order. */
+export class Grid {
+  /** @type {HTMLElement} */
+  #list;
+  /** @type {Map<string, HTMLElement>} */
+  #cards = new Map();
 
-const front = element("front");
-const list = element("most-visited");
-const body = /** @type {HTMLElement} */ (list.querySelector("tbody"));
+  /** @param {HTMLElement} list with the cards that came with the page */
+  constructor(list) {
+    this.#list = list;
+    for (const card of /** @type {Iterable<HTMLElement>} */ (list.children)) {
+      const { video = "" } = card.dataset;
+      this.#cards.set(video, card);
+      const poster = card.querySelector(".poster");
+      if (poster && !poster.firstElementChild) poster.append(picture(video));
+      const number = card.querySelector("b");
+      if (number) write(number, written(this.visitsOf(video) ?? 0));
+      if (this.visitsOf(video) === null && number) write(number, "…");
+    }
+  }
 
-/** @type {Map<string, {counter: Counter, row: HTMLElement}>} */
-const videos = new Map();
-/** @type {string[]} */
-let watched = [];
-const live = new Live(receive, showConnection);
+  /** The videos in the order that they are shown. */
+  get videos() {
+    return [...this.#cards.keys()];
+  }
 
-/** @param {Sent} sent */
-function receive({ video, counts }) {
-  const known = videos.get(video) ?? { counter: new Counter(), row: newRow(video) };
-  videos.set(video, known);
-  known.counter.merge(counts);
-  const cell = /** @type {HTMLElement} */ (known.row.querySelector("td[data-visits]"));
-  cell.dataset.visits = String(known.counter.visits);
-  write(cell, written(known.counter.visits));
+  /**
+   * What people are told of a video that comes with a clip; null for any other.
+   * @param {string} video
+   */
+  clip(video) {
+    const card = this.#cards.get(video);
+    const about = card?.dataset.about;
+    return about === undefined ? null : { title: card?.querySelector("a")?.textContent ?? video, about };
+  }
+
+  /**
+   * The number on a card; null if none is known.
+   * @param {string} video
+   */
+  visitsOf(video) {
+    const visits = this.#cards.get(video)?.querySelector("b")?.dataset.visits;
+    return visits === undefined ? null : Number(visits);
+  }
+
+  /**
+   * Show the visits of a video, if it has a card.
+   * @param {string} video
+   * @param {number} visits
+   */
+  show(video, visits) {
+    const number = this.#cards.get(video)?.querySelector("b");
+    if (!number || number.dataset.visits === String(visits)) return;
+    number.dataset.visits = String(visits);
+    write(number, written(visits));
+    if (number.nextSibling) number.nextSibling.textContent = visits === 1 ? " visit" : " visits";
+  }
+
+  /**
+   * Leave out the card of the video that the page shows at large.
+   * @param {string | null} video
+   */
+  leaveOut(video) {
+    for (const [id, card] of this.#cards) card.hidden = id === video;
+  }
+
+  /**
+   * Have cards for these videos and those with clips, most visits first. With care: not while somebody points at them
+   * or has the focus there, and so that the eye can follow.
+   * @param {Iterable<string>} videos
+   * @param {(video: string) => number | null} visitsOf
+   * @param {boolean} careful
+   */
+  order(videos, visitsOf, careful) {
+    if (careful && this.#inUse()) return;
+    const listed = new Set(videos);
+    const kept = [...this.#cards].filter(([video, card]) => listed.has(video) || card.dataset.about !== undefined);
+    const known = new Map(kept);
+    for (const video of listed) known.set(video, known.get(video) ?? newCard(video));
+    // Among equals nothing moves: this sort is stable.
+    const ranked = [...known].sort(([left], [right]) => (visitsOf(right) ?? -1) - (visitsOf(left) ?? -1));
+    this.#cards = new Map(ranked);
+    for (const video of this.#cards.keys()) {
+      const visits = visitsOf(video);
+      if (visits !== null) this.show(video, visits);
+    }
+    const before = careful && !matchMedia("(prefers-reduced-motion: reduce)").matches ? this.#places() : null;
+    arrange(this.#list, [...this.#cards.values()]);
+    if (before) this.#slide(before);
+  }
+
+  #inUse() {
+    return this.#list.contains(document.activeElement) || (matchMedia("(hover: hover)").matches && this.#list.matches(":hover"));
+  }
+
+  #places() {
+    return new Map([...this.#list.children].map((card) => [card, card.getBoundingClientRect()]));
+  }
+
+  /** @param {Map<Element, DOMRect>} before where each card was */
+  #slide(before) {
+    for (const card of this.#list.children) {
+      const from = before.get(card);
+      const to = card.getBoundingClientRect();
+      if (from && from.x === to.x && from.y === to.y) continue;
+      const start = from ? { translate: `${from.x - to.x}px ${from.y - to.y}px` } : { opacity: 0 };
+      card.animate([start, {}], { duration: SLIDE, easing: "ease-in-out" });
+    }
+  }
 }
 
 /** @param {string} video */
-function newRow(video) {
-  const row = make("tr", "", { "data-video": video });
-  const head = make("th", "", { scope: "row" });
-  head.append(make("a", video, { href: `/video/${encodeURIComponent(video)}` }));
-  row.append(make("td", "", { class: "rank" }), head, make("td", "", { class: "number", "data-visits": "0" }));
-  return row;
+function newCard(video) {
+  const card = make("li", "", { "data-video": video });
+  const poster = make("span", "", { class: "poster" });
+  poster.append(picture(video));
+  const number = make("span", "", { class: "quiet" });
+  number.append(make("b", "…"), " visits");
+  card.append(poster, make("a", video, { href: addressOf(video) }), number);
+  return card;
 }
-
-/**
- * Show these counters, most visits first, and watch them.
- * @param {Sent[]} counters
- */
-function show(counters) {
-  counters.forEach(receive);
-  // What the page has heard may be newer than the order it was sent.
-  const ranked = counters
-    .flatMap(({ video }) => videos.get(video) ?? [])
-    .sort((left, right) => right.counter.visits - left.counter.visits);
-  ranked.forEach(({ row }, place) => write(/** @type {HTMLElement} */ (row.querySelector(".rank")), written(place + 1)));
-  arrange(body, ranked.map(({ row }) => row));
-  list.hidden = element("connection").hidden = ranked.length === 0;
-  element("empty").hidden = ranked.length > 0;
-  element("coming").hidden = true;
-  watch(ranked.map(({ row }) => row.dataset.video ?? ""));
-}
-
-/** @param {string[]} listed most visits first */
-function watch(listed) {
-  // A video that only left the list is no reason for a new socket.
-  if (listed.every((video) => watched.includes(video))) return;
-  let end = Math.min(listed.length, MOST_VIDEOS);
-  // The few that do not fit still move with the order.
-  while (liveAddress(listed.slice(0, end)).length > LONGEST_ADDRESS) end--;
-  watched = listed.slice(0, end).sort();
-  live.watch(liveAddress(watched));
-}
-
-/**
- * What is wrong with this id, in words for whoever typed it; empty when nothing is.
- * @param {string} video
- */
-function complaint(video) {
-  if (isVideo(video) && video !== "." && video !== "..") return "";
-  if (video === "") return "Type the id of a video, for example cats.";
-  if (video.length > 128) return `An id has up to 128 characters; this one has ${video.length}.`;
-  const strange = [...new Set(video)]
-    .filter((letter) => !isVideo(letter))
-    .map((letter) => (letter.trim() ? `“${letter}”` : "spaces"));
-  if (strange.length === 0) return "Browsers take “.” and “..” for folders; please choose another id.";
-  return `An id is made of the letters A to Z, digits and . _ ~ - and cannot hold ${strange.join(" or ")}.`;
-}
-
-element("open-video").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const field = /** @type {HTMLInputElement} */ (element("video-id"));
-  const problem = complaint(field.value.trim());
-  write(element("video-id-problem"), problem);
-  field.setAttribute("aria-invalid", String(problem !== ""));
-  if (problem) field.focus();
-  else location.assign(`/video/${encodeURIComponent(field.value.trim())}`);
-});
-
-write(element("first-visit"), `curl ${location.origin}/video/cats`);
-if (!("joining" in front.dataset)) show(JSON.parse(front.dataset.counters ?? "[]"));
-whileSeen(REFRESH, async () => {
-  const answer = await ask("/top?limit=50");
-  if (answer) show(answer.counters);
-});

@@ -1,135 +1,191 @@
 // @ts-check
 
-/** @import {Share} from "./counter.js" */
-/** @import {Sent} from "./live.js" */
+/** @import {Counter, Share} from "./counter.js" */
 
-import { Counter, nameOf } from "./counter.js";
-import { Live, liveAddress } from "./live.js";
-import { arrange, element, make, showConnection, write, written } from "./page.js";
+import { nameOf } from "./counter.js";
+import { Announcer, Climb } from "./number.js";
+import { arrange, element, make, write, written } from "./page.js";
+import { picture } from "./picture.js";
+import { Rates, line } from "./sparkline.js";
 
-// A climb of this many ms looks calm, and is over before the eye waits for it.
-const CLIMB = 600;
-// Screen readers would do nothing but read numbers without a pause of this many ms.
-const QUIET = 10_000;
+const FLASH = 600;
+const HEIGHT = 24;
 
-const visits = element("visits");
-const unit = element("unit");
-const table = /** @type {HTMLTableElement} */ (element("by-node"));
-const toggle = element("by-node-toggle");
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+/** The view of one video. */
+export class VideoView {
+  /** @type {string | null} */
+  #video = null;
+  /** @type {number | null} */
+  #visits = null;
+  /** @type {Map<string, HTMLElement>} by name of the node */
+  #rows = new Map();
+  /** @type {Map<string, Rates>} of each video that was open, so that its line is still there when one comes back */
+  #rates = new Map();
+  #climb = new Climb((value) => this.#put(value));
+  #announcer = new Announcer((text) => write(element("announcement"), text));
+  #table = /** @type {HTMLTableElement} */ (element("by-node"));
 
-/** @type {Sent} */
-const first = JSON.parse(element("video").dataset.counter ?? "{}");
-const counter = new Counter();
-/** @type {Map<string, HTMLElement>} */
-const rows = new Map();
-let known = false;
-let shown = 0;
-let frame = 0;
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let announcing;
-// The number that came with the page is read with the page.
-let announced = Date.now();
+  constructor() {
+    const toggle = element("by-node-toggle");
+    toggle.addEventListener("click", () => {
+      this.#table.hidden = !this.#table.hidden;
+      toggle.setAttribute("aria-expanded", String(!this.#table.hidden));
+    });
+  }
+
+  /**
+   * Show another video, and nothing of the one before; none with null.
+   * @param {string | null} video
+   * @param {{title: string, about: string} | null} clip
+   */
+  open(video, clip) {
+    this.#video = video;
+    this.#visits = null;
+    this.#rows.clear();
+    this.#table.tBodies[0]?.replaceChildren();
+    this.#climb.set(0);
+    this.#announcer.hush();
+    write(element("announcement"), "");
+    element("coming").hidden = true;
+    delete element("visits").dataset.visits;
+    write(element("visits"), "…");
+    write(element("about"), clip ? clip.about : "No clip goes with this id. Its visits count like all others.");
+    const player = element("player");
+    if (video === null) return player.replaceChildren();
+    // The player that came with the page has its poster already.
+    const there = player.querySelector("video");
+    if (!clip) player.replaceChildren(picture(video));
+    else if (there?.getAttribute("src") !== fileOf(video, "webm")) player.replaceChildren(newPlayer(video, clip.title));
+    this.drawRates();
+  }
+
+  /** Play the clip, unless somebody wants nothing to move. */
+  play() {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    // A browser may refuse, and the controls are there.
+    document.querySelector("video")?.play().catch(() => {});
+  }
+
+  /**
+   * Show a number of visits, and whose they are.
+   * @param {number} visits
+   * @param {Counter} counter
+   * @param {Iterable<string>} grew members that counted
+   */
+  show(visits, counter, grew) {
+    const first = this.#visits === null;
+    this.#fill(counter, new Set([...grew].map(nameOf)));
+    this.#ratesNow()?.note(visits, Date.now());
+    if (this.#visits === visits) return;
+    this.#visits = visits;
+    element("coming").hidden = true;
+    element("visits").dataset.visits = String(visits);
+    if (first) return this.#climb.set(visits);
+    this.#climb.rise(visits);
+    this.#announcer.tell(() => `${written(this.#visits ?? 0)} ${element("unit").textContent}`);
+  }
+
+  /** The number is coming, and the visit is counted. */
+  await() {
+    element("coming").hidden = false;
+  }
+
+  /** Numbers do not come for a while. */
+  pauseRates() {
+    for (const rates of this.#rates.values()) rates.pause();
+  }
+
+  drawRates() {
+    const values = this.#ratesNow()?.at(Date.now());
+    if (!values) return;
+    const drawn = line(values, HEIGHT);
+    const figure = element("rates");
+    figure.hidden = false;
+    figure.querySelector(".line")?.setAttribute("d", drawn);
+    figure.querySelector(".area")?.setAttribute("d", `${drawn}V${HEIGHT}H0Z`);
+    const most = Math.max(...values);
+    write(element("rate"), most ? `at most ${written(most)}` : "none");
+  }
+
+  #ratesNow() {
+    if (this.#video === null) return;
+    const rates = this.#rates.get(this.#video) ?? new Rates();
+    this.#rates.set(this.#video, rates);
+    return rates;
+  }
+
+  /** @param {number} value */
+  #put(value) {
+    const text = written(value);
+    const visits = element("visits");
+    write(visits, text);
+    write(element("unit"), value === 1 ? "visit" : "visits");
+    // The style sheet makes long numbers smaller, so that they stay on one line.
+    visits.style.setProperty("--length", String(text.length));
+  }
+
+  /**
+   * @param {Counter} counter
+   * @param {Set<string>} grew names of the nodes that counted
+   */
+  #fill(counter, grew) {
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const shares = counter.byName();
+    const together = counter.visits;
+    for (const share of shares) {
+      const row = this.#rows.get(share.name) ?? this.#newRow(share);
+      row.title = share.members.map(([id]) => id).join(", ");
+      const cell = /** @type {HTMLElement} */ (row.querySelector("td[data-count]"));
+      cell.dataset.count = String(share.visits);
+      write(cell, written(share.visits));
+      if (grew.has(share.name) && !still) cell.animate({ opacity: [0.35, 1] }, FLASH);
+      const stores = /** @type {HTMLElement} */ (row.querySelector("small"));
+      stores.hidden = share.members.length === 1;
+      write(stores, share.members.map(([id, count]) => `${id}: ${written(count)}`).join("\n"));
+      const bar = /** @type {HTMLProgressElement} */ (row.querySelector("progress"));
+      bar.value = share.visits / together;
+    }
+    // Counters only grow, and so do their names: every row there is belongs to a share.
+    arrange(
+      /** @type {HTMLElement} */ (this.#table.tBodies[0]),
+      shares.map(({ name }) => /** @type {HTMLElement} */ (this.#rows.get(name))),
+    );
+    write(element("sum"), written(together));
+  }
+
+  /** @param {Share} share */
+  #newRow({ name }) {
+    const row = make("tr", "", { "data-name": name });
+    const head = make("th", name, { scope: "row" });
+    head.append(make("small"));
+    const part = make("td", "", { class: "part" });
+    part.append(make("progress", "", { max: "1", "aria-hidden": "true" }));
+    row.append(head, part, make("td", "", { class: "number", "data-count": "0" }));
+    this.#rows.set(name, row);
+    return row;
+  }
+}
 
 /**
- * Take in a counter, and return whether the page shows anything new for it.
- * @param {Sent} sent
+ * @param {string} video
+ * @param {"webm" | "webp"} kind
  */
-function receive(sent) {
-  // A joining node knows a part of what was counted, and a part must not be shown as the whole.
-  if (sent.video !== first.video || sent.visits === null) return false;
-  const grew = counter.merge(sent.counts);
-  if (known && grew.size === 0) return false;
-  known = true;
-  visits.dataset.visits = String(counter.visits);
-  element("coming").hidden = true;
-  climb();
-  fill(new Set([...grew.keys()].map(nameOf)));
-  return true;
+function fileOf(video, kind) {
+  return `/static/clips/${video}.${kind}`;
 }
 
-/** Let the number on the page run up to the counter's. It only ever rises. */
-function climb() {
-  cancelAnimationFrame(frame);
-  const from = shown;
-  const way = counter.visits - from;
-  // A number seen for the first time has nothing to climb from.
-  if (still.matches || document.hidden || from === 0) return put(counter.visits);
-  /** @type {number | undefined} */
-  let began;
-  /** @param {number} now */
-  const step = (now) => {
-    began ??= now;
-    const part = Math.min(1, (now - began) / CLIMB);
-    put(from + Math.round(way * (1 - (1 - part) ** 3)));
-    if (part < 1) frame = requestAnimationFrame(step);
-  };
-  frame = requestAnimationFrame(step);
-}
-
-/** @param {number} value */
-function put(value) {
-  shown = value;
-  const text = written(value);
-  write(visits, text);
-  write(unit, value === 1 ? "visit" : "visits");
-  // The style sheet makes long numbers smaller, so that they stay on one line.
-  visits.style.setProperty("--length", String(text.length));
-}
-
-/** @param {Set<string>} grew names of the nodes that counted */
-function fill(grew) {
-  const shares = counter.byName();
-  for (const share of shares) {
-    const row = rows.get(share.name) ?? newRow(share);
-    row.title = share.members.map(([id]) => id).join(", ");
-    const cell = /** @type {HTMLElement} */ (row.querySelector("td[data-count]"));
-    cell.dataset.count = String(share.visits);
-    write(cell, written(share.visits));
-    if (grew.has(share.name) && !still.matches) cell.animate({ opacity: [0.35, 1] }, CLIMB);
-    const stores = /** @type {HTMLElement} */ (row.querySelector("small"));
-    stores.hidden = share.members.length === 1;
-    write(stores, share.members.map(([id, count]) => `${id}: ${written(count)}`).join("\n"));
-    const bar = /** @type {HTMLProgressElement} */ (row.querySelector("progress"));
-    bar.value = share.visits / counter.visits;
-  }
-  // Counters only grow, and so do their names: every row there is belongs to a share.
-  arrange(/** @type {HTMLElement} */ (table.tBodies[0]), shares.map(({ name }) => /** @type {HTMLElement} */ (rows.get(name))));
-  write(element("sum"), written(counter.visits));
-}
-
-/** @param {Share} share */
-function newRow({ name }) {
-  const row = make("tr", "", { "data-name": name });
-  const head = make("th", name, { scope: "row" });
-  head.append(make("small"));
-  const part = make("td", "", { class: "part" });
-  part.append(make("progress", "", { max: "1", "aria-hidden": "true" }));
-  row.append(head, part, make("td", "", { class: "number", "data-count": "0" }));
-  rows.set(name, row);
-  return row;
-}
-
-/** Tell screen readers the newest number, at most once in a while. */
-function announce() {
-  announcing ??= setTimeout(
-    () => {
-      announcing = undefined;
-      announced = Date.now();
-      write(element("announcement"), `${written(counter.visits)} ${unit.textContent}`);
-    },
-    Math.max(0, announced + QUIET - Date.now()),
+/**
+ * @param {string} video
+ * @param {string} title
+ */
+function newPlayer(video, title) {
+  const player = /** @type {HTMLVideoElement} */ (
+    make("video", "", {
+      ...{ controls: "", loop: "", playsinline: "", preload: "none", width: "480", height: "270" },
+      ...{ poster: fileOf(video, "webp"), src: fileOf(video, "webm"), "aria-label": title },
+    })
   );
+  // The attribute only counts when markup is read.
+  player.muted = true;
+  return player;
 }
-
-toggle.addEventListener("click", () => {
-  table.hidden = !table.hidden;
-  toggle.setAttribute("aria-expanded", String(!table.hidden));
-});
-
-receive(first);
-
-new Live((sent) => {
-  write(element("live-node"), sent.node);
-  if (receive(sent)) announce();
-}, showConnection).watch(liveAddress(first.video));

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from flask import Flask, Response, make_response, render_template, request
+from flask import Flask, Response, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 from wsproto.frame_protocol import FrameProtocol
@@ -18,6 +18,7 @@ from wsproto.utilities import RemoteProtocolError
 from counter.messages import VIDEO
 from counter.node import MaybeCountedError, Node, NotCountedError
 from counter.tally import Tally
+from counter.web import site
 from counter.web.problems import Problem, answer, wants_page
 
 if TYPE_CHECKING:
@@ -54,11 +55,7 @@ def install(app: Flask, node: Node) -> None:
         if counter is not None:
             # A page never shows less than before, so it is given nothing a crash could take back.
             counter = node.counter(video)
-        return make_response(
-            render_template(
-                "video.html", video=video, node=node.name, counter=shown(node, video, counter)
-            )
-        )
+        return site.video_page(node, shown(node, video, counter))
 
     @app.route("/hit/<path:video>", methods=["GET", "POST"])
     def hit(video: str) -> Response:
@@ -93,13 +90,6 @@ def install(app: Flask, node: Node) -> None:
             )
         _check_joined(node)
         return _json({"counters": most_visited(node, int(limit))})
-
-    @app.get("/")
-    def front() -> Response:
-        counters = [] if node.joining else most_visited(node, 50)
-        return make_response(
-            render_template("front.html", node=node.name, counters=counters, joining=node.joining)
-        )
 
     sock = Sock(app)
 

@@ -1,0 +1,220 @@
+// @ts-check
+
+/** @import {Sent} from "./live.js" */
+/** @import {View} from "./moves.js" */
+
+import { Counter } from "./counter.js";
+import { Grid } from "./front.js";
+import { Kept } from "./kept.js";
+import { Live, liveAddress } from "./live.js";
+import { addressOf, complaint, isPlain, viewAt } from "./moves.js";
+import { Outbox } from "./outbox.js";
+import { ask, element, showConnection, whileSeen, write } from "./page.js";
+import { VideoView } from "./video.js";
+
+const REFRESH = 5000;
+const REORDER = 3000;
+const REDRAW = 1000;
+// A node sends up to 100 counters on one socket, and servers refuse request lines of more than 4 KB.
+const MOST_VIDEOS = 100;
+const LONGEST_ADDRESS = 3800;
+
+const main = element("content");
+const heading = element("heading");
+const grid = new Grid(element("videos"));
+const page = new VideoView();
+const kept = new Kept(storage());
+const outbox = new Outbox({});
+const live = new Live(receive, (state) => {
+  showConnection(state);
+  if (state !== "live") page.pauseRates();
+});
+
+/** @type {Map<string, {counter: Counter, least: number | null}>} least: the visits that are known without their nodes */
+const known = new Map();
+/** @type {View} */
+let view = { video: null };
+/** @type {string[]} */
+let listed = grid.videos;
+/** @type {string[]} */
+let watched = [];
+
+/** @param {string} video */
+function knownOf(video) {
+  const there = known.get(video);
+  if (there) return there;
+  const made = { counter: new Counter(kept.counts(video)), least: grid.visitsOf(video) };
+  known.set(video, made);
+  return made;
+}
+
+/**
+ * How many visits a video has, as far as this page knows; null if it has not heard of any.
+ * @param {string} video
+ */
+function visitsOf(video) {
+  const { counter, least } = knownOf(video);
+  const visits = Math.max(counter.visits, least ?? 0, kept.floor(video));
+  return visits || least;
+}
+
+/** @param {Sent} sent */
+function receive(sent) {
+  if (sent.video === view.video) write(element("live-node"), sent.node);
+  // A joining node knows a part of what was counted, and a part must not be shown as the whole.
+  if (sent.visits === null) return;
+  const its = knownOf(sent.video);
+  const grew = its.counter.merge(sent.counts);
+  its.least ??= 0;
+  kept.merge(sent.video, sent.counts);
+  show(sent.video, grew.keys());
+}
+
+/**
+ * @param {string} video
+ * @param {Iterable<string>} grew
+ */
+function show(video, grew = []) {
+  const visits = visitsOf(video);
+  if (visits === null) return;
+  grid.show(video, visits);
+  if (video === view.video) page.show(visits, knownOf(video).counter, grew);
+}
+
+/**
+ * Draw a view from what the page holds, also without a network.
+ * @param {View} next
+ */
+function draw(next) {
+  view = next;
+  const { video } = view;
+  const clip = video === null ? null : grid.clip(video);
+  const title = video === null ? "Most visited videos" : (clip?.title ?? video);
+  main.dataset.view = video === null ? "front" : "video";
+  write(heading, title);
+  document.title = `${title} · Visits`;
+  for (const id of ["back", "video", "more"]) element(id).hidden = video === null;
+  element("open-video").hidden = video !== null;
+  element("videos").setAttribute("aria-labelledby", video === null ? "heading" : "more");
+  const home = document.querySelector("nav a[href='/']");
+  if (video === null) home?.setAttribute("aria-current", "page");
+  else home?.removeAttribute("aria-current");
+
+  grid.order(listed, visitsOf, false);
+  grid.leaveOut(video);
+  page.open(video, clip);
+  if (video !== null) show(video);
+  watch();
+}
+
+/** Watch what is shown: one video, or all that are listed. */
+function watch() {
+  if (view.video !== null) {
+    watched = [];
+    return live.watch(liveAddress(view.video));
+  }
+  // A video that only left the list is no reason for a new socket.
+  if (grid.videos.every((video) => watched.includes(video))) return;
+  let end = Math.min(grid.videos.length, MOST_VIDEOS);
+  // The few that do not fit still move with the order.
+  while (liveAddress(grid.videos.slice(0, end)).length > LONGEST_ADDRESS) end--;
+  watched = grid.videos.slice(0, end).sort();
+  live.watch(liveAddress(watched));
+}
+
+/**
+ * Move on to another view, without loading a page. To a video this is a visit, which the page counts.
+ * @param {View} next
+ * @param {string} address
+ */
+function move(next, address) {
+  // As a browser does: to be here again is no step to go back from.
+  history[address === location.pathname ? "replaceState" : "pushState"](null, "", address);
+  if (next.video !== null) {
+    const its = knownOf(next.video);
+    its.least = (visitsOf(next.video) ?? 0) + 1;
+    kept.raise(next.video, its.least);
+    outbox.add(next.video);
+    if (!listed.includes(next.video)) listed = [...listed, next.video];
+  }
+  draw(next);
+  if (next.video !== null && navigator.onLine) page.play();
+  scrollTo(0, 0);
+  heading.focus({ preventScroll: true });
+}
+
+function showWaiting() {
+  const visits = outbox.waiting.length;
+  element("waiting").hidden = visits === 0;
+  write(element("waiting"), visits === 1 ? "1 visit waits to be sent" : `${visits} visits wait to be sent`);
+}
+
+/** Where to keep things, if the browser lets anybody. */
+function storage() {
+  try {
+    return localStorage;
+  } catch {
+    return null;
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target instanceof Element && event.target.closest("a");
+  if (!link || !isPlain(event, link)) return;
+  const next = viewAt(link.href);
+  if (!next) return;
+  event.preventDefault();
+  move(next, new URL(link.href).pathname);
+});
+
+// Back and forward show a video again that was visited before: that is no visit, and so not counted.
+addEventListener("popstate", () => {
+  const next = viewAt(location.href);
+  if (!next) return location.reload();
+  draw(next);
+  heading.focus({ preventScroll: true });
+});
+
+element("open-video").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const field = /** @type {HTMLInputElement} */ (element("video-id"));
+  const video = field.value.trim();
+  const problem = complaint(video);
+  write(element("video-id-problem"), problem);
+  field.setAttribute("aria-invalid", String(problem !== ""));
+  if (problem) return field.focus();
+  field.value = "";
+  move({ video }, addressOf(video));
+});
+
+const keep = element("keep");
+const box = /** @type {HTMLInputElement} */ (keep.querySelector("input"));
+keep.hidden = false;
+box.checked = kept.on;
+box.addEventListener("change", () => kept.turn(box.checked));
+
+// The server has counted the visit that loaded this page.
+/** @type {Sent | null} */
+const first = JSON.parse(element("video").dataset.counter ?? "null");
+if (first && !listed.includes(first.video)) listed = [...listed, first.video];
+draw({ video: first && first.video });
+if (first) receive(first);
+if (first?.visits === null && visitsOf(first.video) === null) page.await();
+
+outbox.onchange = showWaiting;
+outbox.start();
+showWaiting();
+
+whileSeen(REFRESH, async () => {
+  const answer = view.video === null && navigator.onLine ? await ask("/top?limit=50") : null;
+  if (!answer) return;
+  listed = answer.counters.map((/** @type {Sent} */ { video }) => video);
+  answer.counters.forEach(receive);
+  element("joining").hidden = true;
+});
+whileSeen(REORDER, async () => {
+  if (view.video !== null) return;
+  grid.order(listed, visitsOf, true);
+  watch();
+});
+whileSeen(REDRAW, async () => page.drawRates());
