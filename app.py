@@ -11,7 +11,7 @@ from flask import Flask
 from counter import cli, imports
 from counter.config import Config, ConfigError
 from counter.node import Node
-from counter.web import cluster, counters, files, problems, site, visit, visits
+from counter.web import badge, cluster, counters, files, problems, sharing, site, visit, visits
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,7 +38,9 @@ def create_app(config: Config | None = None) -> Flask:
     node = Node(config or _settings())
     app.extensions["node"] = node
     problems.install(app)
+    sharing.install(app)
     counters.install(app, node)
+    badge.install(app, node)
     site.install(app, node)
     files.install(app)
     visits.install(app, node)

@@ -64,16 +64,13 @@ def install(app: Flask, node: Node) -> None:
             visit(node, video)
         response = Response(status=204)
         del response.headers["Content-Type"]
-        response.headers["Access-Control-Allow-Origin"] = "*"
         return response
 
     @app.get("/count/<path:video>")
     def count(video: str) -> Response:
         check(video)
         _check_joined(node)
-        response = _json(node.show(video, node.counter(video)))
-        response.headers["Access-Control-Allow-Origin"] = "*"
-        return response
+        return _json(node.show(video, node.counter(video)))
 
     @app.get("/counts")
     def counts() -> Response:

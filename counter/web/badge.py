@@ -1,0 +1,118 @@
+"""A video's number as a picture, for pages that can show nothing else: a README, say."""
+
+from typing import NamedTuple
+from unicodedata import east_asian_width
+
+from flask import Flask, Response, make_response, render_template, request
+
+from counter.node import Node
+from counter.web.counters import check
+from counter.web.problems import RETRY_AFTER, Problem
+
+MAX_AGE = 10
+"""Seconds for which whoever passes the picture on may keep it."""
+LONGEST_LABEL = 32
+_LABEL = "visits"
+_COMING = "…"
+_PADDING = 6
+_HEIGHT = 20
+
+# How wide Verdana draws at 11 px, in tenths of a pixel. A reader may have another font: his
+# browser stretches the text to the length that is found here.
+_WIDTHS = {
+    letter: width
+    for width, letters in {
+        30: "ijl'",
+        39: "ft I,.",
+        48: "r()-/:;J[]|!",
+        59: "cszLPFT?",
+        67: "abdeghknopquvxy_$*^`\"",
+        70: "0123456789",
+        76: "ABCEKRSUVXYZ{}",
+        86: "DGHNOQw&#+<=>~",
+        108: "mM%@W",
+    }.items()
+    for letter in letters
+}
+_WIDE, _OTHER = 110, 80
+
+
+class Side(NamedTuple):
+    """One half of a badge: its text, and where that goes, in pixels."""
+
+    text: str
+    left: int
+    width: int
+
+    @property
+    def length(self) -> int:
+        """How long the text is drawn."""
+        return self.width - 2 * _PADDING
+
+
+def install(app: Flask, node: Node) -> None:
+    """Add the endpoint."""
+
+    @app.get("/badge/<path:video>.svg")
+    def badge(video: str) -> Response:
+        check(video)
+        label = _label()
+        if node.joining and request.args.get("stale") != "1":
+            # Browsers show the picture, whatever the status is; nginx asks the next node.
+            return _picture(label, _COMING, _COMING, 503)
+        visits = sum(node.counter(video).values())
+        response = _picture(label, shortened(visits), str(visits))
+        response.cache_control.public = True
+        response.cache_control.max_age = MAX_AGE
+        response.add_etag()
+        return response.make_conditional(request)
+
+
+def shortened(visits: int) -> str:
+    """A number in at most five characters, rounded down: never more than there were."""
+    for power, unit in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        whole, rest = divmod(visits, 10**power)
+        if whole:
+            tenths = f".{rest * 10 // 10**power}" if whole < 10 else ""
+            return f"{whole}{tenths}{unit}"
+    return str(visits)
+
+
+def width(text: str) -> int:
+    """About how many pixels a text takes."""
+    tenths = 0
+    for letter in text:
+        usual = _WIDE if east_asian_width(letter) in "WF" else _OTHER
+        tenths += _WIDTHS.get(letter, usual)
+    return -(-tenths // 10)
+
+
+def _label() -> str:
+    label = request.args.get("label", _LABEL)
+    # What cannot be printed has no place in XML either.
+    if not 1 <= len(label) <= LONGEST_LABEL or not label.isprintable():
+        raise Problem(
+            400,
+            "Bad label",
+            f"label={label[:200]!r} is not 1 to {LONGEST_LABEL} characters that can be printed",
+        )
+    return label
+
+
+def _picture(label: str, value: str, whole: str, status: int = 200) -> Response:
+    left = Side(label, 0, width(label) + 2 * _PADDING)
+    right = Side(value, left.width, width(value) + 2 * _PADDING)
+    picture = render_template(
+        "badge.svg",
+        title=f"{label}: {whole}",
+        sides=(left, right),
+        width=left.width + right.width,
+        height=_HEIGHT,
+        padding=_PADDING,
+    )
+    response = make_response(picture, status)
+    response.content_type = "image/svg+xml"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if status == 503:
+        response.headers["Retry-After"] = RETRY_AFTER
+    return response

@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Numbers, grouped, scan } from "../../static/embed.js";
+
+/**
+ * A page with spans, and the node behind it, both in the hands of the test.
+ * @param {[string, string?][]} spans the video of each, and `data-count`
+ * @param {{visibilityState?: DocumentVisibilityState, prerendering?: boolean}} shown
+ */
+function start(spans, shown = {}) {
+  /** @type {{visibilityState: DocumentVisibilityState, prerendering: boolean}} */
+  const seen = { visibilityState: "visible", prerendering: false, ...shown };
+  const page = Object.assign(new EventTarget(), seen);
+  const on = {
+    page,
+    /** @type {any[]} */
+    spans: [],
+    /** @type {string[]} */
+    watched: [],
+    /** @type {string[]} */
+    counted: [],
+    /** @type {string[]} */
+    warned: [],
+    /** @type {string[]} */
+    asked: [],
+    /** @type {(sent: any) => void} */
+    receive: () => {},
+    /** @type {(state: any) => void} */
+    show: () => {},
+    again: async () => {},
+    /** @type {any[]} what the node knows */
+    counters: [],
+    texts: () => on.spans.map(({ textContent }) => textContent),
+    /** @param {[string, string?]} span */
+    add: ([visits, count]) => {
+      on.spans.push({ dataset: count === undefined ? { visits } : { visits, count }, textContent: "…" });
+    },
+    /** @param {string} event */
+    tell: (event) => page.dispatchEvent(new Event(event)),
+  };
+  spans.forEach(on.add);
+  const numbers = new Numbers({
+    node: new URL("https://node.example/static/embed.js"),
+    page: Object.assign(page, { querySelectorAll: /** @type {any} */ (() => on.spans) }),
+    connect: (receive, show) => {
+      Object.assign(on, { receive, show });
+      show("connecting");
+      return { watch: (address) => on.watched.push(address) };
+    },
+    read: async (address) => {
+      on.asked.push(address);
+      return { counters: on.counters };
+    },
+    count: (address) => on.counted.push(address),
+    again: (act) => {
+      on.again = act;
+    },
+    warn: (words) => on.warned.push(words),
+  });
+  return Object.assign(on, { numbers });
+}
+
+/**
+ * @param {string} video
+ * @param {Record<string, number>} counts
+ */
+function sent(video, counts) {
+  const visits = Object.values(counts).reduce((sum, count) => sum + count, 0);
+  return { video, visits, node: "counter1", counts };
+}
+
+/**
+ * @param {string} start
+ * @param {number} many
+ */
+const ids = (start, many) => Array.from({ length: many }, (_, number) => `${start}${number}`);
+
+test("all spans of a page share one connection, and each shows its own number", () => {
+  const on = start([["cats"], ["dogs"], ["cats"]]);
+  assert.deepEqual(on.watched, ["wss://node.example/live?video=cats&video=dogs"]);
+  on.receive(sent("cats", { "counter1~a": 1000, "counter2~b": 234 }));
+  assert.deepEqual(on.texts(), ["1,234", "…", "1,234"]);
+  on.receive(sent("dogs", {}));
+  assert.deepEqual(on.texts(), ["1,234", "0", "1,234"]);
+});
+
+test("a number never falls, whichever node sends it", () => {
+  const on = start([["cats"]]);
+  on.receive(sent("cats", { "counter1~a": 7, "counter2~b": 1 }));
+  on.receive(sent("cats", { "counter1~a": 5, "counter2~b": 2 }));
+  assert.deepEqual(on.texts(), ["9"]);
+  on.receive({ ...sent("cats", {}), visits: null, joining: true });
+  assert.deepEqual(on.texts(), ["9"]);
+});
+
+test("what is no id is left as it is, with one warning", () => {
+  const on = start([["a b"], [""], [".."], ["v".repeat(129)], ["good"]]);
+  on.numbers.scan();
+  assert.equal(on.warned.length, 4);
+  assert.match(on.warned[0] ?? "", /data-visits="a b" is no video's id/);
+  assert.deepEqual(on.watched, ["wss://node.example/live?video=good"]);
+  assert.deepEqual(on.texts(), ["…", "…", "…", "…", "…"]);
+});
+
+test("a visit is counted once for each video that asks for it, also with two spans", () => {
+  const on = start([["cats", ""], ["cats", ""], ["dogs"], ["birds", ""]]);
+  on.numbers.scan();
+  on.tell("visibilitychange");
+  assert.deepEqual(on.counted, ["https://node.example/hit/cats", "https://node.example/hit/birds"]);
+});
+
+test("a page that is hidden or rendered in advance counts nothing until it is seen", () => {
+  const on = start([["cats", ""]], { visibilityState: "hidden", prerendering: true });
+  on.page.prerendering = false;
+  on.tell("prerenderingchange");
+  assert.deepEqual(on.counted, []);
+  on.page.visibilityState = "visible";
+  on.tell("visibilitychange");
+  on.tell("visibilitychange");
+  assert.deepEqual(on.counted, ["https://node.example/hit/cats"]);
+});
+
+test("spans that come later are found; those that only go are no reason for a new connection", () => {
+  const on = start([["cats"]]);
+  on.receive(sent("cats", { a: 3 }));
+  on.add(["dogs", ""]);
+  on.add(["cats"]);
+  on.numbers.scan();
+  assert.equal(on.watched.at(-1), "wss://node.example/live?video=cats&video=dogs");
+  assert.deepEqual(on.texts(), ["3", "…", "3"], "what is known is shown at once");
+  assert.deepEqual(on.counted, ["https://node.example/hit/dogs"]);
+  on.spans.length = 1;
+  on.numbers.scan();
+  assert.equal(on.watched.length, 2);
+  on.spans.length = 0;
+  on.numbers.scan();
+  assert.equal(on.watched.at(-1), "", "a page without numbers needs no connection");
+});
+
+test("a page without spans opens no connection", () => {
+  assert.deepEqual(start([]).watched, [""]);
+});
+
+test("where no connection is had the numbers are read, and no more when there is one", async () => {
+  const on = start([["cats"], ["dogs"]]);
+  on.counters = [sent("cats", { a: 4 }), sent("dogs", { a: 5 })];
+  on.show("offline");
+  await on.again();
+  assert.deepEqual(on.asked, ["https://node.example/counts?video=cats&video=dogs"]);
+  assert.deepEqual(on.texts(), ["4", "5"]);
+  on.show("live");
+  await on.again();
+  assert.equal(on.asked.length, 1);
+});
+
+test("a hundred videos are live, and the others are read", async () => {
+  const on = start(ids("video-", 130).map((video) => [video]));
+  on.show("live");
+  await on.again();
+  assert.equal(on.watched.length, 1);
+  assert.equal(new URL(on.watched[0] ?? "").searchParams.size, 100);
+  assert.equal(on.asked.length, 1);
+  assert.deepEqual(new URL(on.asked[0] ?? "").searchParams.getAll("video"), ids("video-", 130).slice(100));
+});
+
+test("no group of videos makes an address that a server refuses, and none is left out", () => {
+  for (const videos of [ids("a", 250), ids("v".repeat(120), 90), ["one"], []]) {
+    const groups = grouped(videos);
+    assert.deepEqual(groups.flat(), videos);
+    for (const group of groups) {
+      assert.ok(group.length > 0 && group.length <= 100);
+      assert.ok(`/counts?${group.map((video) => `video=${video}`).join("&")}`.length < 4000);
+    }
+  }
+});
+
+test("without a page the module does nothing", () => {
+  assert.doesNotThrow(scan);
+});
