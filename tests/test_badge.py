@@ -100,7 +100,9 @@ def test_every_id_has_a_badge(node: Node, video: str) -> None:
     assert texts(get(node, f"/badge/{video}.svg"))[2] == "3"
 
 
-@pytest.mark.parametrize("label", ["views", "<b>&\"'", "seen  by", "😀 数", "m" * LONGEST_LABEL, "{{7*7}}"])
+@pytest.mark.parametrize(
+    "label", ["views", "<b>&\"'", "seen  by", "😀 数", "m" * LONGEST_LABEL, "{{7*7}}"]
+)
 def test_a_label_is_text(node: Node, label: str) -> None:
     answer = get(node, f"/badge/labelled.svg?label={quote(label)}")
     assert texts(answer)[:2] == [f"{label}: 0", label]
@@ -174,7 +176,9 @@ def test_pages_of_other_sites_may_read_what_is_public(node: Node, path: str, sta
     assert allowed["access-control-allow-headers"] == "*"
 
 
-@pytest.mark.parametrize("path", ["/", "/video/cats", "/cluster", "/metrics", "/visits", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/", "/video/cats", "/cluster", "/metrics", "/visits", "/nowhere"]
+)
 def test_pages_of_other_sites_may_read_nothing_else(node: Node, path: str) -> None:
     assert "access-control-allow-origin" not in get(node, path).headers
     assert "access-control-allow-origin" not in browse(node, path).headers

@@ -26,7 +26,7 @@ _WIDTHS = {
         39: "ft I,.",
         48: "r()-/:;J[]|!",
         59: "cszLPFT?",
-        67: "abdeghknopquvxy_$*^`\"",
+        67: 'abdeghknopquvxy_$*^`"',
         70: "0123456789",
         76: "ABCEKRSUVXYZ{}",
         86: "DGHNOQw&#+<=>~",
@@ -65,7 +65,8 @@ def install(app: Flask, node: Node) -> None:
         response.cache_control.public = True
         response.cache_control.max_age = MAX_AGE
         response.add_etag()
-        return response.make_conditional(request)
+        response.make_conditional(request)
+        return response
 
 
 def shortened(visits: int) -> str:

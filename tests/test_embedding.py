@@ -1,0 +1,371 @@
+"""Numbers on other sites: each example of docs/embedding.md, on a page from another origin."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+from tests.test_page import QUIET
+from tools.servers import ROOT, Nginx, Node, find, free_port
+from tools.visitors import Client, fetch, until
+
+DOCUMENT = (ROOT / "docs/embedding.md").read_text()
+NUMBER = re.compile(r"[0-9]")
+
+
+def examples(language: str, of: str = "") -> list[str]:
+    """The examples in a language, those with `of` in them."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT, re.DOTALL | re.MULTILINE)
+    return [example for example in found if of in example]
+
+
+def only(language: str, of: str) -> str:
+    [example] = examples(language, of)
+    return example
+
+
+class Site:
+    """Another site, at an origin of its own: `localhost`, where nodes are at 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, str] = {}
+        self.policy = ""
+        self.asked: list[str] = []
+        self.released = threading.Event()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append(self.path)
+                if self.path == "/when-released":
+                    site.released.wait(30)
+                page = site.pages.get(self.path, "").encode()
+                self.send_response(200 if page or self.path.startswith("/when") else 204)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(page)))
+                if site.policy:
+                    self.send_header("Content-Security-Policy", site.policy)
+                self.end_headers()
+                self.wfile.write(page)
+
+            def log_message(self, *_: object) -> None:
+                """The test's own words are enough."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://localhost:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="site")
+
+    def show(self, body: str, at: str = "/") -> str:
+        """Put a page there; return its address."""
+        self.pages[at] = f'<!doctype html><html lang="en"><title>Elsewhere</title>{body}'
+        return self.url + at
+
+    def __enter__(self) -> "Site":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Nginx]]:
+    """A node, and nginx in front of it."""
+    folder = tmp_path_factory.mktemp("embedding")
+    port = free_port()
+    nginx = Nginx(folder / "nginx", [f"127.0.0.1:{port}"])
+    settings = {"DRAIN_TIME": "0", "VISIT_LOG": str(nginx.visit_log(1))}
+    with Node(folder / "counter1", "counter1", port, settings) as node, nginx:
+        node.wait_ready()
+        yield node, nginx
+
+
+@pytest.fixture(params=["node", "nginx"])
+def url(request: pytest.FixtureRequest, cluster: tuple[Node, Nginx]) -> str:
+    """Where the cluster is for visitors: a node itself, and nginx."""
+    return cluster[0].url if request.param == "node" else cluster[1].url
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that must not complain."""
+    context = browser.new_context(locale="de-DE")
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def visits(url: str, video: str) -> int:
+    return int(fetch(url, f"/count/{video}")["visits"])
+
+
+def count(url: str, video: str, many: int) -> None:
+    body = b'[{"video": "%s", "count": %d}]' % (video.encode(), many)
+    with Client(url) as client:
+        assert client.ask("POST", "/visits", {"Content-Type": "application/json"}, body)[0] == 200
+
+
+def here(example: str, url: str) -> str:
+    """An example as it is written for the cluster of this test."""
+    assert "127.0.0.1:1234" in example
+    return example.replace("127.0.0.1:1234", url.removeprefix("http://"))
+
+
+def shows(page: Page, place: str, number: Callable[[], int]) -> None:
+    """Wait until an element shows a number as a German reader writes it."""
+    until(
+        lambda: page.locator(place).inner_text() == f"{number():,}".replace(",", "."),
+        10,
+        f"{place} shows {number()}",
+    )
+
+
+def is_drawn(badge: Locator) -> None:
+    until(lambda: badge.evaluate("picture => picture.naturalWidth") > 50, 5, "a picture")
+
+
+def test_every_example_is_tested() -> None:
+    assert len(examples("markdown")) == 1
+    assert len(examples("html")) == 6
+    assert len(examples("console")) == 2
+    assert len(examples("text")) == 1
+    assert DOCUMENT.count("```") == 2 * 10
+
+
+def test_a_live_number_is_shown_and_its_visit_counted_once(
+    url: str, site: Site, page: Page
+) -> None:
+    example = here(only("html", "data-count"), url)
+    count(url, "cats", 1_000)
+    before, dogs = visits(url, "cats"), visits(url, "dogs")
+    # A second element for the same video is no second visit.
+    page.goto(site.show(example + '<b id="again" data-visits="cats" data-count></b>'))
+    shows(page, "[data-visits=dogs]", lambda: dogs)
+    shows(page, "span[data-visits=cats]", lambda: before + 1)
+    count(url, "cats", 5)
+    shows(page, "#again", lambda: before + 6)
+    assert visits(url, "cats") == before + 6, "exactly one of them is the page's own"
+    for number in page.locator("[data-visits]").all():
+        assert number.get_attribute("aria-live") is None
+
+
+def test_a_visit_at_the_site_is_seen_within_a_second(url: str, site: Site, page: Page) -> None:
+    page.goto(site.show(here(only("html", "data-count"), url)))
+    shows(page, "[data-visits=dogs]", lambda: visits(url, "dogs"))
+    count(url, "dogs", 1)
+    seen = page.locator("[data-visits=dogs]")
+    assert until(lambda: seen.inner_text() == str(visits(url, "dogs")), 5, "it is seen") < 1.0
+
+
+def test_a_policy_as_the_document_says_lets_everything_through(
+    url: str, site: Site, page: Page
+) -> None:
+    [policy] = examples("text")
+    site.policy = f"default-src 'none'; {here(policy, url).strip()}"
+    body = here(only("html", "data-count") + only("html", "label=views"), url)
+    before = visits(url, "cats")
+    page.goto(site.show(body))
+    shows(page, "[data-visits=cats]", lambda: before + 1)
+    is_drawn(page.locator("img"))
+
+
+def test_elements_that_come_later_are_found(url: str, site: Site, page: Page) -> None:
+    count(url, "birds", 3)
+    page.goto(site.show(here(only("html", "scan()"), url)))
+    shows(page, "[data-visits=birds]", lambda: visits(url, "birds"))
+    count(url, "fish", 4)
+    page.evaluate(
+        """() => {
+            const more = document.createElement("p");
+            const number = more.appendChild(document.createElement("i"));
+            number.dataset.visits = "fish";
+            document.body.append(more);
+        }"""
+    )
+    shows(page, "[data-visits=fish]", lambda: visits(url, "fish"))
+    page.evaluate("() => { document.querySelector('i').dataset.visits = 'birds' }")
+    shows(page, "i", lambda: visits(url, "birds"))
+
+
+def test_a_wrong_id_is_left_as_it_is_with_a_warning(url: str, site: Site, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    warnings: list[str] = []
+    page.on("console", lambda message: warnings.append(message.text))
+    script = f'<script type="module" src="{url}/static/embed.js"></script>'
+    wrong = '<b data-visits="&lt;img src=x onerror=alert(1)>" data-count>some</b>'
+    page.goto(site.show(f'{script}{wrong}<i data-visits="fine">some</i>'))
+    expect(page.locator("i")).to_have_text(NUMBER)
+    assert page.locator("b").inner_text() == "some"
+    assert len(warnings) == 1
+    assert "is no video's id" in warnings[0]
+    context.close()
+
+
+@pytest.mark.parametrize("of", ["fetch(", "new WebSocket("])
+def test_a_script_of_its_own_reads_a_number(url: str, site: Site, page: Page, of: str) -> None:
+    count(url, "cats", 1_000)
+    page.goto(site.show(here(only("html", of), url)))
+    shows(page, "output", lambda: visits(url, "cats"))
+
+
+def test_badges_are_pictures(url: str, site: Site, page: Page) -> None:
+    [markdown] = examples("markdown")
+    picture, link = re.findall(r"\((http[^)]+)\)", here(markdown, url))
+    body = f'<a href="{link}"><img alt="visits" src="{picture}"></a>'
+    before = visits(url, "cats")
+    page.goto(site.show(body + here(only("html", "label=views"), url)))
+    for badge in page.locator("img").all():
+        is_drawn(badge)
+    assert visits(url, "cats") == before
+
+
+def test_a_beacon_without_a_script_counts_each_load(url: str, site: Site, page: Page) -> None:
+    before = visits(url, "cats")
+    address = site.show(here(only("html", "/hit/"), url))
+    for _ in range(2):
+        page.goto(address)
+    until(lambda: visits(url, "cats") == before + 2, 5, "both are counted")
+
+
+def test_the_commands_print_what_the_document_says(url: str) -> None:
+    before = visits(url, "cats")
+    commands = 0
+    for example in examples("console"):
+        lines = example.splitlines()
+        for command, printed in zip(lines[::2], lines[1::2], strict=True):
+            done = subprocess.run(
+                ["sh", "-c", here(command.removeprefix("$ "), url)],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=True,
+            )
+            assert shlex.split(command)[1] == "curl"
+            assert done.stdout.strip() == printed
+            commands += 1
+    assert commands == 3
+    until(lambda: visits(url, "cats") == before + 2, 5, "both hits are counted")
+
+
+@contextmanager
+def lone_browser(folder: Path, address: str) -> Iterator[None]:
+    """A browser that nobody drives: one with its tools open renders nothing in advance."""
+    program = [find("chromium") or "chromium", "--headless", f"--user-data-dir={folder}"]
+    process = subprocess.Popen(
+        [*program, *QUIET, address],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_page_rendered_in_advance_counts_nothing_until_it_is_shown(
+    cluster: tuple[Node, Nginx], site: Site, tmp_path: Path
+) -> None:
+    url = cluster[1].url
+    before = visits(url, "cats")
+    embedded = here(only("html", "data-count"), url)
+    site.show(
+        f"""{embedded}<script type="module">
+            await import("{url}/static/embed.js");
+            await fetch(`/ran?in-advance=${{document.prerendering}}`);
+            document.addEventListener("prerenderingchange", () => fetch("/shown"));
+        </script>""",
+        at="/in-advance",
+    )
+    address = site.show(
+        """<script type="speculationrules">
+            {"prerender": [{"urls": ["/in-advance"], "eagerness": "immediate"}]}
+        </script>
+        <script type="module">
+            await fetch("/when-released");
+            location.href = "/in-advance";
+        </script>"""
+    )
+    with lone_browser(tmp_path / "profile", address):
+        until(lambda: "/ran?in-advance=true" in site.asked, 20, "it ran, and nobody sees it")
+        assert visits(url, "cats") == before
+        site.released.set()
+        until(lambda: "/shown" in site.asked, 20, "it is shown")
+        until(lambda: visits(url, "cats") == before + 1, 5, "it is counted")
+        count(url, "cats", 1)
+        assert visits(url, "cats") == before + 2
+
+
+class Narrow(Nginx):
+    """A proxy that knows neither WebSockets nor answers without an end."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        conf = self.folder / "nginx.conf"
+        text, found = re.subn(r"(location /live \{)", r"\1 return 403;", conf.read_text())
+        assert found == 1
+        conf.write_text(text)
+
+
+def test_where_no_connection_gets_through_numbers_are_read(
+    cluster: tuple[Node, Nginx], site: Site, browser: Browser, tmp_path: Path
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    with Narrow(tmp_path, [f"127.0.0.1:{cluster[0].port}"]) as narrow:
+        count(narrow.url, "slow", 1)
+        script = f'<script type="module" src="{narrow.url}/static/embed.js"></script>'
+        page.goto(site.show(f'{script}<b data-visits="slow"></b>'))
+        for number in ("1", "2"):
+            expect(page.locator("b")).to_have_text(number, timeout=15_000)
+            count(narrow.url, "slow", 1)
+    context.close()
+
+
+def test_a_badge_of_a_joining_node_is_shown_by_browsers(
+    site: Site, browser: Browser, tmp_path: Path
+) -> None:
+    nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "60"}
+    node = Node(tmp_path, "counter1", settings=nobody).start()
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        with page.expect_response("**/badge/**") as answered:
+            page.goto(site.show(f'<img alt="" src="{node.url}/badge/cats.svg">'))
+        assert answered.value.status == 503
+        is_drawn(page.locator("img"))
+    finally:
+        context.close()
+        node.kill()
