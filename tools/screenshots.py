@@ -1,0 +1,148 @@
+"""Makes the pictures of the pages in docs/pictures: `make screenshots`.
+
+Real nodes with some traffic, and a real browser; ffmpeg makes the pictures small.
+"""
+
+import random
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tools.servers import ROOT, Nginx, Node, find, free_port
+from tools.terminal import say
+from tools.visitors import Client, until
+
+FOLDER = ROOT / "docs/pictures"
+QUALITY = 82
+DESKTOP = {"width": 1120, "height": 720}
+TALL = {"width": 1120, "height": 1010}
+PHONE = {"width": 360, "height": 740}
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+VISITS = {
+    "clock": 48_213,
+    "mandelbrot": 31_907,
+    "life": 29_544,
+    "rings": 12_480,
+    "test-card": 7_361,
+    "slow-colours": 2_048,
+    "cats": 18_226,
+    "first-steps": 954,
+}
+"""How many visits the videos have at first, over all nodes."""
+SHARES = (0.46, 0.33, 0.21)
+RUSH = 75
+"""Seconds of visits before a picture, so that there is something to be seen in the curves."""
+
+
+def main() -> None:
+    """Make all pictures anew."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        nodes, nginx = cluster(Path(folder), stack)
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
+        stack.callback(browser.close)
+        site(browser, nodes, nginx.url, Path(folder))
+    for picture in sorted(FOLDER.iterdir()):
+        say(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1024:.0f} KB")
+
+
+def cluster(folder: Path, stack: ExitStack) -> tuple[list[Node], Nginx]:
+    """Three nodes that have counted before, and nginx in front of them."""
+    ports = [free_port() for _ in SHARES]
+    peers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    settings = {"PEERS": peers, "DEV_MODE": "1", "DRAIN_TIME": "0.2"}
+    nodes = [
+        Node(folder / f"counter{number}", f"counter{number}", port, settings)
+        for number, port in enumerate(ports, 1)
+    ]
+    for node in nodes:
+        stack.callback(node.stop)
+        node.launch()
+    for node in nodes:
+        node.wait_ready()
+    for node, share in zip(nodes, SHARES, strict=True):
+        for video, visits in VISITS.items():
+            send(node, video, int(visits * share))
+    nginx = stack.enter_context(Nginx(folder / "nginx", [f"127.0.0.1:{port}" for port in ports]))
+    return nodes, nginx
+
+
+def send(node: Node, video: str, visits: int) -> None:
+    """Count many visits at a node."""
+    body = b'[{"video": "%s", "count": %d}]' % (video.encode(), visits)
+    with Client(node.url) as client:
+        status, answer = client.ask("POST", "/visits", {"Content-Type": "application/json"}, body)
+    assert status == 200, answer
+
+
+def rush(page: Page, nodes: Sequence[Node], video: str, seconds: float) -> None:
+    """Visits of one video at all nodes for a while, now more, now less, like on an evening."""
+    chance = random.Random(7)
+    pace = 6.0
+    for _ in range(int(seconds * 4)):
+        pace = min(12.0, max(1.0, pace + chance.uniform(-2, 2)))
+        send(chance.choices(nodes, SHARES)[0], video, 1 + int(pace * chance.random()))
+        page.wait_for_timeout(250)
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **context: Any) -> Iterator[Page]:
+    """A page as a reader in English sees it."""
+    with browser.new_context(device_scale_factor=1.5, locale="en-GB", **context) as own:
+        page = own.new_page()
+        page.goto(address)
+        yield page
+
+
+def site(browser: Browser, nodes: Sequence[Node], url: str, folder: Path) -> None:
+    """The pages that people watch: in light, in dark, on a phone."""
+    with (
+        opened(browser, f"{url}/video/clock", viewport=TALL, color_scheme="light") as light,
+        opened(browser, f"{url}/video/clock", viewport=TALL, color_scheme="dark") as dark,
+        opened(browser, f"{url}/video/clock", viewport=PHONE, color_scheme="dark") as phone,
+    ):
+        light.wait_for_timeout(500)
+        rush(light, nodes, "clock", RUSH)
+        for page, name in ((light, "video-light"), (dark, "video-dark"), (phone, "video-phone")):
+            page.locator("video").evaluate("clip => { clip.currentTime = 3.2; return clip.play(); }")
+            if page is not phone:
+                page.locator("#by-node-toggle").click()
+            page.evaluate("() => scrollTo(0, 0)")
+            page.wait_for_timeout(700)
+            keep(page, name, folder)
+    for scheme in ("light", "dark"):
+        with opened(browser, url, viewport=DESKTOP, color_scheme=scheme) as page:
+            expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+            page.wait_for_timeout(700)
+            keep(page, f"front-{scheme}", folder)
+    with opened(browser, url, viewport=PHONE, color_scheme="light") as page:
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        page.wait_for_timeout(700)
+        keep(page, "front-phone", folder)
+
+
+def keep(page: Page, name: str, folder: Path) -> Path:
+    """Take a picture of what is seen, and keep it small."""
+    taken = folder / f"{name}.png"
+    page.screenshot(path=taken)
+    shrink([taken], name)
+    return taken
+
+
+def shrink(pictures: Sequence[Path], name: str, beside: str = "null") -> None:
+    """Write pictures as one, put together by a filter of ffmpeg."""
+    inputs = [part for picture in pictures for part in ("-i", str(picture))]
+    command = [find("ffmpeg") or "ffmpeg", "-y", "-loglevel", "error", *inputs]
+    command += ["-filter_complex", beside, "-c:v", "libwebp", "-quality", str(QUALITY)]
+    subprocess.run([*command, "-compression_level", "6", str(FOLDER / f"{name}.webp")], check=True)
+
+
+if __name__ == "__main__":
+    main()
