@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tools.servers import ROOT, Nginx, Node, find, free_port
 from tools.terminal import say
-from tools.visitors import Client, until
+from tools.visitors import Client
 
 FOLDER = ROOT / "docs/pictures"
 QUALITY = 82
@@ -111,7 +111,7 @@ def site(browser: Browser, nodes: Sequence[Node], url: str, folder: Path) -> Non
         light.wait_for_timeout(500)
         rush(light, nodes, "clock", RUSH)
         for page, name in ((light, "video-light"), (dark, "video-dark"), (phone, "video-phone")):
-            page.locator("video").evaluate("clip => { clip.currentTime = 3.2; return clip.play(); }")
+            page.locator("video").evaluate("(it) => { it.currentTime = 3.2; return it.play(); }")
             if page is not phone:
                 page.locator("#by-node-toggle").click()
             page.evaluate("() => scrollTo(0, 0)")
