@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -279,24 +280,27 @@ def test_the_commands_print_what_the_document_says(url: str) -> None:
 
 
 @contextmanager
-def lone_browser(folder: Path, address: str) -> Iterator[None]:
+def lone_browser(address: str) -> Iterator[None]:
     """A browser that nobody drives: one with its tools open renders nothing in advance."""
-    program = [find("chromium") or "chromium", "--headless", f"--user-data-dir={folder}"]
-    process = subprocess.Popen(
-        [*program, *QUIET, address],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    # Not the test's own folder: the name of a socket in it would be too long.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        program = [find("chromium") or "chromium", "--headless", f"--user-data-dir={folder}/own"]
+        process = subprocess.Popen(
+            [*program, *QUIET, address],
+            env=os.environ | {"TMPDIR": folder},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def test_a_page_rendered_in_advance_counts_nothing_until_it_is_shown(
-    cluster: tuple[Node, Nginx], site: Site, tmp_path: Path
+    cluster: tuple[Node, Nginx], site: Site
 ) -> None:
     url = cluster[1].url
     before = visits(url, "cats")
@@ -318,7 +322,7 @@ def test_a_page_rendered_in_advance_counts_nothing_until_it_is_shown(
             location.href = "/in-advance";
         </script>"""
     )
-    with lone_browser(tmp_path / "profile", address):
+    with lone_browser(address):
         until(lambda: "/ran?in-advance=true" in site.asked, 20, "it ran, and nobody sees it")
         assert visits(url, "cats") == before
         site.released.set()
