@@ -2,9 +2,10 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from websockets.sync.client import connect
@@ -71,14 +72,15 @@ def test_pages_of_any_site_may_watch(balancer: Node, path: str) -> None:
         assert '"video":"cats"' in str(socket.recv(timeout=5))
 
 
-class Mute:
-    """A node that takes requests and dies with each in hand."""
+class Backend:
+    """What stands where a node would: it keeps each request, and answers as the test likes."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Callable[[socket.socket], None] = lambda connection: None) -> None:
         self.requests: list[bytes] = []
+        self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, name="mute")
+        self._thread = threading.Thread(target=self._serve, name="backend")
 
     def _serve(self) -> None:
         while True:
@@ -88,8 +90,9 @@ class Mute:
                 return
             with connection:
                 self.requests.append(connection.recv(65536))
+                self._answer(connection)
 
-    def __enter__(self) -> "Mute":
+    def __enter__(self) -> "Backend":
         self._thread.start()
         return self
 
@@ -99,6 +102,30 @@ class Mute:
         self._thread.join()
 
 
+def test_events_come_one_by_one_and_at_once(tmp_path: Path, stack: ExitStack) -> None:
+    events: Queue[bytes] = Queue()
+
+    def tell(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while event := events.get(timeout=30):
+            connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
+
+    node = stack.enter_context(Backend(tell))
+    stack.callback(events.put, b"")
+    nginx = stack.enter_context(Nginx(tmp_path, [node.address]))
+    page = stack.enter_context(socket.create_connection(("127.0.0.1", nginx.port), timeout=5))
+    page.sendall(b"GET /live/cats HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+    seen = b""
+    for event in (b"data: 1\n\n", b"data: 2\n\n"):
+        events.put(event)
+        while event not in seen:
+            seen += page.recv(4096)
+    [request] = node.requests
+    assert b"Accept: text/event-stream" in request
+    assert b"\r\nUpgrade:" not in request
+    assert b"\r\nConnection:" not in request
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/video/cats"), ("POST", "/visits"), ("POST", "/dev/burst"), ("POST", "/dev/cut")],
@@ -106,11 +133,11 @@ class Mute:
 def test_what_may_have_counted_is_never_sent_twice(
     tmp_path: Path, stack: ExitStack, method: str, path: str
 ) -> None:
-    mutes = [stack.enter_context(Mute()) for _ in range(3)]
-    nginx = stack.enter_context(Nginx(tmp_path, [mute.address for mute in mutes]))
+    dying = [stack.enter_context(Backend()) for _ in range(3)]
+    nginx = stack.enter_context(Nginx(tmp_path, [node.address for node in dying]))
     balancer = Node(tmp_path, "nginx", nginx.port)
     for sent in range(1, 4):
         answer = ask(balancer, method, path, body=b"[]" if method == "POST" else None)
         assert answer.status in (502, 503)
-        asked = [request for mute in mutes for request in mute.requests]
+        asked = [request for node in dying for request in node.requests]
         assert len(asked) == sent
