@@ -6,8 +6,10 @@ Real nodes with some traffic, and a real browser; ffmpeg makes the pictures smal
 import random
 import subprocess
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
         stack.callback(browser.close)
         site(browser, nodes, nginx.url, Path(folder))
+        split(browser, nodes, Path(folder))
     for picture in sorted(FOLDER.iterdir()):
         say(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1024:.0f} KB")
 
@@ -128,20 +131,84 @@ def site(browser: Browser, nodes: Sequence[Node], url: str, folder: Path) -> Non
         keep(page, "front-phone", folder)
 
 
-def keep(page: Page, name: str, folder: Path) -> Path:
+def split(browser: Browser, nodes: Sequence[Node], folder: Path) -> None:
+    """A node that is cut off and healed again, in four steps, and the console meanwhile."""
+    one, other = nodes[0], nodes[-1]
+    steps = [
+        ("Count", "Visits come to both nodes. Both show the same number.", (34, 21), None),
+        ("Cut", f"{other.name} hears nobody any more, and nobody hears it.", (0, 0), "cut"),
+        ("Count on both sides", "Each counts on, and knows only its own side.", (58, 23), None),
+        ("Heal", "They hear each other: both show the sum, exactly.", (0, 0), "heal"),
+    ]
+    frames = []
+    with (
+        opened(browser, f"{one.url}/video/cats", viewport=PHONE, color_scheme="light") as left,
+        opened(browser, f"{other.url}/video/cats", viewport=PHONE, color_scheme="light") as right,
+        opened(browser, f"{one.url}/cluster", viewport=DESKTOP, color_scheme="light") as console,
+    ):
+        for number, (title, words, visits, told) in enumerate(steps, 1):
+            if told:
+                with Client(other.url) as client:
+                    assert client.ask("POST", f"/dev/{told}")[0] == 204
+                left.wait_for_timeout(2500)
+            for _ in range(8):
+                for node, many in zip((one, other), visits, strict=True):
+                    if many:
+                        send(node, "cats", -(-many // 8))
+                left.wait_for_timeout(300)
+            left.wait_for_timeout(1500)
+            cards = []
+            for page, node in ((left, one), (right, other)):
+                cards.append((node.name, folder / f"step-{number}-{node.name}.png"))
+                page.locator(".total").screenshot(path=cards[-1][1])
+            frames.append((f"{number}. {title}", words, cards))
+            if title == "Count on both sides":
+                console.wait_for_timeout(2500)
+                keep(console, "console-split", folder)
+    strip(browser, frames, folder)
+
+
+Frame = tuple[str, str, list[tuple[str, Path]]]
+"""One step of a strip: its title, what happens, and pictures with what they are of."""
+
+
+def strip(browser: Browser, frames: Sequence[Frame], folder: Path) -> None:
+    """Put the steps into one picture, by a page that is only made for that."""
+    figures = ""
+    for title, words, cards in frames:
+        shown = "".join(
+            f"<figure><img src='data:image/png;base64,{b64encode(card.read_bytes()).decode()}'>"
+            f"<figcaption>{escape(name)}</figcaption></figure>"
+            for name, card in cards
+        )
+        figures += f"<li><h2>{escape(title)}</h2><p>{escape(words)}</p><div>{shown}</div></li>"
+    style = """
+        body { margin: 0; padding: 24px; background: #f7f8f8; color: #1a2224; }
+        body { font: 16px/1.4 system-ui, sans-serif; }
+        ol { display: grid; grid-template-columns: 1fr 1fr; gap: 28px 32px; margin: 0; padding: 0; }
+        li { list-style: none; } h2 { margin: 0; font-size: 20px; } p { margin: 4px 0 12px; }
+        div { display: flex; gap: 12px; } figure { flex: 1; margin: 0; } img { width: 100%; }
+        figcaption { text-align: center; font-weight: 600; }
+    """
+    with opened(browser, "about:blank", viewport={"width": 1180, "height": 400}) as page:
+        page.set_content(f"<style>{style}</style><ol>{figures}</ol>")
+        taken = folder / "tour.png"
+        page.screenshot(path=taken, full_page=True)
+        shrink(taken, "tour")
+
+
+def keep(page: Page, name: str, folder: Path) -> None:
     """Take a picture of what is seen, and keep it small."""
     taken = folder / f"{name}.png"
     page.screenshot(path=taken)
-    shrink([taken], name)
-    return taken
+    shrink(taken, name)
 
 
-def shrink(pictures: Sequence[Path], name: str, beside: str = "null") -> None:
-    """Write pictures as one, put together by a filter of ffmpeg."""
-    inputs = [part for picture in pictures for part in ("-i", str(picture))]
-    command = [find("ffmpeg") or "ffmpeg", "-y", "-loglevel", "error", *inputs]
-    command += ["-filter_complex", beside, "-c:v", "libwebp", "-quality", str(QUALITY)]
-    subprocess.run([*command, "-compression_level", "6", str(FOLDER / f"{name}.webp")], check=True)
+def shrink(picture: Path, name: str) -> None:
+    """Write a picture as a small WebP."""
+    command = [find("ffmpeg") or "ffmpeg", "-y", "-loglevel", "error", "-i", str(picture)]
+    command += ["-c:v", "libwebp", "-quality", str(QUALITY), "-compression_level", "6"]
+    subprocess.run([*command, str(FOLDER / f"{name}.webp")], check=True)
 
 
 if __name__ == "__main__":
