@@ -129,7 +129,9 @@ export class VideoView {
    * @param {Set<string>} grew names of the nodes that counted
    */
   #fill(counter, grew) {
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    // What nobody sees flash would pile up: browsers keep it until it is drawn.
+    const unseen = this.#table.hidden || document.hidden;
+    const still = unseen || matchMedia("(prefers-reduced-motion: reduce)").matches;
     const shares = counter.byName();
     const together = counter.visits;
     for (const share of shares) {

@@ -299,6 +299,20 @@ def watch_motion(page: Page, place: str) -> None:
     )
 
 
+def test_rows_that_nobody_sees_do_not_flash(browser: Browser, nodes: list[Node]) -> None:
+    """A browser keeps each such animation until it is drawn: memory would grow with the visits."""
+    with opened(browser, nodes[0].url + "/video/closed") as page:
+        settled(page)
+        watch_motion(page, "#visits")
+        for visits in range(2, 6):
+            count(nodes[1].url, "closed", 1)
+            expect(page.locator("#visits")).to_have_text(str(visits))
+        assert page.evaluate("() => window.moved.filter((it) => it.startsWith('<td'))") == []
+        page.locator("#by-node-toggle").click()
+        count(nodes[1].url, "closed", 1)
+        page.wait_for_function("() => window.moved.some((it) => it.startsWith('<td'))")
+
+
 def test_without_motion_cards_change_places_at_once(browser: Browser, nodes: list[Node]) -> None:
     count(nodes[0].url, "first", 200_000)
     count(nodes[0].url, "second", 199_999)

@@ -27,12 +27,12 @@ from tools.servers import Nginx, Node, find, free_port
 from tools.terminal import say
 from tools.visitors import Books, Traffic, counted, until
 
-VIDEOS = 20
+VIDEOS = 5
 LOOKS = 20
 WARM_UP = 0.2
 """The part of the time that is not looked at."""
 MOST_GROWTH = 0.03
-ROOM = 1 << 20
+ROOM = 256 << 10
 """Bytes by which anything may grow, however small it is: the garbage of a moment."""
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -150,9 +150,10 @@ def browser_pages(url: str) -> Iterator[tuple[tuple[Page, CDPSession], tuple[Pag
 
 
 def heap(tools: CDPSession) -> int:
-    """Bytes of a page's JavaScript that are in use after its garbage was collected."""
+    """Bytes that a page's script and document use after their garbage was collected."""
     tools.send("HeapProfiler.collectGarbage")
-    return int(tools.send("Runtime.getHeapUsage")["usedSize"])
+    usage = tools.send("Runtime.getHeapUsage")
+    return int(usage["usedSize"] + usage["embedderHeapUsedSize"] + usage["backingStorageSize"])
 
 
 def elements(page: Page) -> int:
