@@ -52,6 +52,8 @@ export class VideoView {
     write(element("about"), clip ? clip.about : "No clip goes with this id. Its visits count like all others.");
     const player = element("player");
     if (video === null) return player.replaceChildren();
+    // It was not watched until now.
+    this.#ratesNow()?.pause();
     // The player that came with the page has its poster already.
     const there = player.querySelector("video");
     if (!clip) player.replaceChildren(picture(video));

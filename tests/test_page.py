@@ -1,17 +1,19 @@
 """The pages in a real browser, on real nodes."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocket, expect, sync_playwright
 
 from counter.ids import mint_run
 from counter.messages import Body, Delta, Envelope, encode
-from tools.servers import Node, find, free_port
+from tools.servers import ROOT, Node, find, free_port
 from tools.visitors import fetch, until
 
 QUIET = [
@@ -80,6 +82,11 @@ class Tab:
             }"""
         )
         self.live()
+
+    def follow(self, link: str) -> None:
+        """Click on the card of a video, whatever else the page does to it meanwhile."""
+        self.page.locator(f'#videos [data-video="{link}"] a').click()
+        self.page.wait_for_function("video => location.pathname.endsWith(video)", arg=link)
 
     def live(self) -> None:
         expect(self.page.locator("#connection")).to_have_attribute("data-state", "live")
@@ -264,3 +271,297 @@ def test_an_id_is_text_wherever_it_appears(nodes: list[Node], tabs: list[Tab]) -
     page.goto(f"{nodes[0].url}/video/%3Cscript%3Ealert(1)%3C%2Fscript%3E")
     expect(page.locator("main")).to_contain_text("<script>alert(1)</script>")
     assert page.locator("main script").count() == 0
+
+
+# -- watching
+
+
+def visits(node: Node, video: str) -> int:
+    return int(fetch(node.url, f"/count/{video}")["visits"])
+
+
+def test_a_clip_plays(nodes: list[Node], tabs: list[Tab]) -> None:
+    page = tabs[0].page
+    tabs[0].open(f"{nodes[0].url}/video/clock")
+    expect(page.locator("h1")).to_have_text("Eight seconds")
+    expect(page.locator("#player video")).to_have_js_property("paused", True)
+    page.locator("#player video").focus()
+    page.keyboard.press("Space")
+    page.wait_for_function("() => document.querySelector('video').currentTime > 0.5")
+    size = page.evaluate("() => [...document.querySelectorAll('video')].map(v => v.videoWidth)")
+    assert size == [480]
+    assert tabs[0].complaints == []
+
+
+def test_every_clip_and_poster_is_small_and_there(nodes: list[Node], tabs: list[Tab]) -> None:
+    clips = fetch(nodes[0].url, "/static/clips/clips.json")
+    assert len(clips) == 6
+    page = tabs[0].page
+    page.goto(nodes[0].url)
+    for clip in clips:
+        card = page.locator(f'#videos [data-video="{clip["id"]}"]')
+        expect(card.locator("a")).to_have_text(clip["title"])
+        card.scroll_into_view_if_needed()
+        expect(card.locator("img")).to_have_js_property("naturalWidth", 480)
+        for kind, most in ("webm", 150 * 1024), ("webp", 12 * 1024):
+            assert (ROOT / f"static/clips/{clip['id']}.{kind}").stat().st_size <= most
+    lasting = page.evaluate(
+        """clips => Promise.all(clips.map(clip => new Promise((told, failed) => {
+            const video = document.createElement("video");
+            video.preload = "metadata";
+            video.onloadedmetadata = () => told(video.duration - clip.seconds);
+            video.onerror = () => failed(new Error(clip.id));
+            video.src = `/static/clips/${clip.id}.webm`;
+        })))""",
+        clips,
+    )
+    assert all(abs(difference) < 0.2 for difference in lasting), lasting
+    assert tabs[0].complaints == []
+
+
+def test_cards_are_live_and_do_not_move_under_a_pointer_or_the_focus(
+    nodes: list[Node], tabs: list[Tab]
+) -> None:
+    for number, video in enumerate(("calm-first", "calm-second")):
+        for _ in range(70 - number):
+            fetch(nodes[0].url, f"/video/{video}")
+    page = tabs[0].page
+    page.goto(nodes[0].url)
+    links = page.locator("#videos a[href^='/video/calm-']")
+    number = page.locator('#videos [data-video="calm-second"] b')
+    tabs[0].live()
+    overtaken = False
+
+    def overtake() -> None:
+        """Send the second above the first, and give the page more time than it takes to sort."""
+        nonlocal overtaken
+        for _ in range(3):
+            fetch(nodes[1].url, f"/video/calm-{'first' if overtaken else 'second'}")
+        overtaken = not overtaken
+
+    links.first.hover()
+    overtake()
+    expect(number).to_have_text("72")
+    page.wait_for_timeout(3500)
+    expect(links).to_have_text(["calm-first", "calm-second"])
+
+    page.mouse.move(0, 0)
+    expect(links).to_have_text(["calm-second", "calm-first"], timeout=15_000)
+
+    links.first.focus()
+    overtake()
+    expect(page.locator('#videos [data-video="calm-first"] b')).to_have_text("73")
+    page.wait_for_timeout(3500)
+    expect(links).to_have_text(["calm-second", "calm-first"])
+    expect(links.first).to_be_focused()
+    assert tabs[0].complaints == []
+
+
+def test_a_line_shows_that_visits_come_in(nodes: list[Node], tabs: list[Tab]) -> None:
+    page = tabs[0].page
+    tabs[0].open(f"{nodes[0].url}/video/sparkling")
+    expect(page.locator("#rate")).to_have_text("none")
+    for _ in range(10):
+        fetch(nodes[1].url, "/video/sparkling")
+    expect(page.locator("#rate")).to_contain_text("at most")
+    assert page.locator("#rates .line").get_attribute("d")
+
+
+def test_a_video_without_a_clip_has_a_picture_of_its_own(
+    nodes: list[Node], tabs: list[Tab]
+) -> None:
+    page = tabs[0].page
+    drawn = []
+    for video in ("pictured", "drawn", "pictured"):
+        tabs[0].open(f"{nodes[0].url}/video/{video}")
+        assert page.locator("#player video").count() == 0
+        drawn.append(page.locator("#player svg").evaluate("picture => picture.outerHTML"))
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert tabs[0].complaints == []
+
+
+# -- moving from video to video
+
+
+def send_ahead(node: Node, *videos: str) -> None:
+    """Have these among the most visited, where the page of another video offers them."""
+    top = max((counter["visits"] for counter in fetch(node.url, "/top")["counters"]), default=0)
+    for video in videos:
+        body = json.dumps([{"video": video, "count": top + 1}]).encode()
+        asked = Request(f"{node.url}/visits", body, {"Content-Type": "application/json"})
+        with urlopen(asked, timeout=10) as answer:
+            assert answer.status == 200
+
+
+def mark(page: Page) -> None:
+    """Leave a trace that a page load would wipe out."""
+    page.evaluate("() => { window.loaded = 'once'; }")
+
+
+def is_marked(page: Page) -> bool:
+    return bool(page.evaluate("() => window.loaded === 'once'"))
+
+
+def test_moving_on_counts_once_and_loads_no_page(nodes: list[Node], tabs: list[Tab]) -> None:
+    tab, page = tabs[0], tabs[0].page
+    send_ahead(nodes[0], "rings", "life")
+    page.goto(nodes[0].url)
+    tab.live()
+    mark(page)
+    before = {video: visits(nodes[0], video) for video in ("rings", "life")}
+    for number, video in enumerate(["rings", "life", "rings"]):
+        tab.follow(video)
+        # At once, whatever the nodes say; and never more than the truth.
+        assert tab.visits() == before[video] + 1 + number // 2
+        expect(page.locator("#waiting")).to_be_hidden()
+    tab.comes_to(before["rings"] + 2, 5)
+    expect(page.locator("h1")).to_have_text("Rings on water")
+    expect(page).to_have_title("Rings on water · Visits")
+    expect(page.locator("#player video")).to_have_attribute("src", "/static/clips/rings.webm")
+    page.wait_for_function("() => document.querySelector('video').currentTime > 0.2")
+    page.locator("#by-node-toggle").click()
+    expect(page.locator('#by-node tr[data-name="counter1"] td[data-count]')).not_to_have_text("0")
+    assert is_marked(page)
+    for node in nodes:
+        until(lambda node=node: visits(node, "rings") == before["rings"] + 2, 5, "rings")
+        until(lambda node=node: visits(node, "life") == before["life"] + 1, 5, "life")
+    assert tab.complaints == []
+
+
+def test_back_and_forward_draw_what_was_there_and_count_nothing(
+    nodes: list[Node], tabs: list[Tab]
+) -> None:
+    tab, page = tabs[0], tabs[0].page
+    tab.open(f"{nodes[0].url}/video/back-and-forth")
+    mark(page)
+    tab.follow("mandelbrot")
+    page.locator("#back a").click()
+    expect(page.locator("h1")).to_have_text("Most visited videos")
+    expect(page.locator("#video")).to_be_hidden()
+    expect(page).to_have_title("Most visited videos · Visits")
+    expect(page.locator("nav a[aria-current]")).to_have_text("Videos")
+    expect(page.locator("#waiting")).to_have_text("")
+    until(lambda: visits(nodes[0], "back-and-forth") == 1, 5, "the first visit")
+    counted = visits(nodes[0], "mandelbrot")
+
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Into the Mandelbrot set")
+    expect(page.locator("h1")).to_be_focused()
+    tab.comes_to(counted, 5)
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("back-and-forth")
+    expect(page.locator("#player svg")).to_be_visible()
+    tab.comes_to(1, 5)
+    page.go_forward()
+    page.go_forward()
+    expect(page.locator("h1")).to_have_text("Most visited videos")
+    expect(page.locator("#open-video")).to_be_visible()
+    assert is_marked(page)
+    # A visit would be answered before this one is.
+    assert fetch(nodes[0].url, "/video/back-and-forth")["visits"] == 2
+    assert visits(nodes[0], "mandelbrot") == counted
+    assert tab.complaints == []
+
+
+def test_the_site_works_by_keyboard(nodes: list[Node], tabs: list[Tab]) -> None:
+    tab, page = tabs[0], tabs[0].page
+    page.goto(nodes[0].url)
+    mark(page)
+    page.locator('#videos [data-video="clock"] a').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Eight seconds")
+    expect(page.locator("h1")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.locator("#player video")).to_be_focused()
+    page.keyboard.press("Alt+ArrowLeft")
+    expect(page.locator("h1")).to_have_text("Most visited videos")
+
+    field = page.locator("#video-id")
+    field.focus()
+    page.keyboard.type("two words")
+    page.keyboard.press("Enter")
+    expect(page.locator("#video-id-problem")).to_contain_text("cannot hold spaces")
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    field.fill("typed")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("typed")
+    tab.comes_to(1, 5)
+    until(lambda: visits(nodes[0], "typed") == 1, 5, "the visit of who typed it")
+    assert is_marked(page)
+    assert tab.complaints == []
+
+
+def test_a_click_that_asks_for_a_new_tab_gets_one(nodes: list[Node], tabs: list[Tab]) -> None:
+    page = tabs[0].page
+    page.goto(nodes[0].url)
+    before = visits(nodes[0], "life")
+    with page.context.expect_page() as opened:
+        page.locator('#videos [data-video="life"] a').click(modifiers=["Control"])
+    opened.value.wait_for_load_state()
+    expect(opened.value.locator("h1")).to_have_text("The game of life")
+    expect(page.locator("h1")).to_have_text("Most visited videos")
+    assert visits(nodes[0], "life") == before + 1
+
+
+def test_ids_that_mean_something_to_a_language_are_cards_and_videos(
+    nodes: list[Node], tabs: list[Tab]
+) -> None:
+    tab, page = tabs[0], tabs[0].page
+    for video in ("__proto__", "constructor", "toString"):
+        for _ in range(60):
+            fetch(nodes[0].url, f"/video/{video}")
+    page.goto(nodes[0].url)
+    tab.live()
+    mark(page)
+    for video in ("__proto__", "constructor", "toString"):
+        counted = visits(nodes[0], video)
+        expect(page.locator(f'#videos [data-video="{video}"] a')).to_have_text(video)
+        tab.follow(video)
+        expect(page.locator("h1")).to_have_text(video)
+        tab.comes_to(counted + 1, 5)
+        until(lambda video=video, n=counted: visits(nodes[0], video) == n + 1, 5, video)
+        page.locator("#back a").click()
+    assert is_marked(page)
+    assert tab.complaints == []
+
+
+def test_one_socket_is_open_wherever_one_moves(nodes: list[Node], tabs: list[Tab]) -> None:
+    tab, page = tabs[0], tabs[0].page
+    sockets: list[WebSocket] = []
+    page.on("websocket", sockets.append)
+    page.goto(nodes[0].url)
+    tab.live()
+    tab.follow("rings")
+    tab.follow("life")
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Rings on water")
+    until(lambda: len(sockets) == 4, 5, "a socket for each view")
+    # Playwright tells nothing while Python waits for itself.
+    page.wait_for_function("() => document.querySelector('#connection').dataset.state === 'live'")
+    until(lambda: _open(page, sockets) == [f"{nodes[0].url}/live/rings"], 5, "one of them")
+
+
+def _open(page: Page, sockets: list[WebSocket]) -> list[str]:
+    page.evaluate("() => 0")
+    return [socket.url.replace("ws:", "http:") for socket in sockets if not socket.is_closed()]
+
+
+def test_without_a_network_views_are_drawn_and_visits_wait(
+    nodes: list[Node], tabs: list[Tab]
+) -> None:
+    tab, page = tabs[0], tabs[0].page
+    page.goto(nodes[0].url)
+    tab.live()
+    before = {video: visits(nodes[0], video) for video in ("life", "test-card")}
+    page.context.set_offline(True)
+    for video, title in (("life", "The game of life"), ("test-card", "Test card")):
+        tab.follow(video)
+        expect(page.locator("h1")).to_have_text(title)
+        assert tab.visits() == before[video] + 1
+    expect(page.locator("#waiting")).to_have_text("2 visits wait to be sent")
+    page.context.set_offline(False)
+    expect(page.locator("#waiting")).to_be_hidden(timeout=15_000)
+    tab.comes_to(before["test-card"] + 1, 10)
+    for video, counted in before.items():
+        assert visits(nodes[0], video) == counted + 1

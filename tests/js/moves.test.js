@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { addressOf, complaint, isPlain, viewAt } from "../../static/moves.js";
+
+const PLACE = { origin: "http://node:1234" };
+const CLICK = { button: 0, metaKey: false, ctrlKey: false, shiftKey: false, altKey: false, defaultPrevented: false };
+const LINK = { target: "", hasAttribute: () => false };
+
+test("the front and every video are views of this page", () => {
+  assert.deepEqual(viewAt("/", PLACE), { video: null });
+  assert.deepEqual(viewAt("http://node:1234/video/cats#top", PLACE), { video: "cats" });
+  for (const video of ["__proto__", "A.b_c~d-0", "...", "w".repeat(128)]) {
+    assert.deepEqual(viewAt(addressOf(video), PLACE), { video });
+  }
+  assert.deepEqual(viewAt("/video/%63ats", PLACE), { video: "cats" });
+});
+
+test("whatever else has an address is not", () => {
+  const others = ["/cluster", "/video/", "/video/a/b", "/video/b%20d", "/video/%", "/video/%ff", "/?video=cats", "/count/cats"];
+  const elsewhere = ["https://node:1234/", "http://node/video/cats", "http://other:1234/video/cats", "mailto:cats@node"];
+  for (const address of [...others, ...elsewhere, `/video/${"w".repeat(129)}`]) {
+    assert.equal(viewAt(address, PLACE), null, address);
+  }
+});
+
+test("only a plain click moves the page", () => {
+  assert.equal(isPlain(CLICK, LINK), true);
+  assert.equal(isPlain(CLICK, { ...LINK, target: "_self" }), true);
+  const others = [
+    { button: 1 }, { metaKey: true }, { ctrlKey: true }, { shiftKey: true }, { altKey: true }, { defaultPrevented: true },
+  ];
+  for (const other of others) assert.equal(isPlain({ ...CLICK, ...other }, LINK), false, JSON.stringify(other));
+  assert.equal(isPlain(CLICK, { ...LINK, target: "_blank" }), false);
+  assert.equal(isPlain(CLICK, { ...LINK, hasAttribute: (name) => name === "download" }), false);
+});
+
+test("a wrong id is refused with what is wrong about it", () => {
+  for (const video of ["cats", "__proto__", "...", "~", "w".repeat(128)]) assert.equal(complaint(video), "");
+  assert.match(complaint(""), /Type the id/);
+  assert.match(complaint("w".repeat(129)), /up to 128 characters; this one has 129/);
+  assert.match(complaint("a b<c>"), /cannot hold spaces or “<” or “>”/);
+  assert.match(complaint(".."), /folders/);
+});
