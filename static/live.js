@@ -69,6 +69,7 @@ export class Live {
   #socket = null;
   /** @type {unknown} */
   #timer;
+  #opening = false;
   #tries = 0;
   #address = "";
   /** @type {(counter: Sent) => void} */
@@ -115,7 +116,8 @@ export class Live {
   watch(address) {
     if (address === this.#address) return;
     this.#address = address;
-    this.#connect();
+    // Browsers complain of a socket that is closed while it opens. It gives way once it has.
+    if (!this.#opening) this.#connect();
   }
 
   #resume() {
@@ -125,9 +127,13 @@ export class Live {
   #connect() {
     this.#drop();
     if (!this.#address || this.#around.page.visibilityState === "hidden") return;
-    const socket = (this.#socket = this.#around.open(this.#address));
+    const address = this.#address;
+    const socket = (this.#socket = this.#around.open(address));
+    this.#opening = true;
     this.#timer = this.#around.later(() => this.#lose(), PATIENCE);
     socket.onopen = () => {
+      this.#opening = false;
+      if (address !== this.#address) return this.#connect();
       this.#around.cancel(this.#timer);
       this.#show("live");
     };
@@ -155,6 +161,7 @@ export class Live {
     this.#around.cancel(this.#timer);
     const socket = this.#socket;
     this.#socket = null;
+    this.#opening = false;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();

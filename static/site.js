@@ -9,7 +9,7 @@ import { Kept } from "./kept.js";
 import { Live, liveAddress } from "./live.js";
 import { addressOf, complaint, isPlain, viewAt } from "./moves.js";
 import { Outbox } from "./outbox.js";
-import { ask, element, showConnection, whileSeen, write } from "./page.js";
+import { ask, element, showConnection, whileSeen, write, written } from "./page.js";
 import { VideoView } from "./video.js";
 
 const REFRESH = 5000;
@@ -146,7 +146,8 @@ function move(next, address) {
 function showWaiting() {
   const visits = outbox.waiting.length;
   element("waiting").hidden = visits === 0;
-  write(element("waiting"), visits === 1 ? "1 visit waits to be sent" : `${visits} visits wait to be sent`);
+  const wait = visits === 1 ? "1 visit waits to be sent" : `${written(visits)} visits wait to be sent`;
+  write(element("waiting"), visits ? wait : "");
 }
 
 /** Where to keep things, if the browser lets anybody. */

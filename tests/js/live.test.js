@@ -340,6 +340,27 @@ test("what an old socket still says is not heard", () => {
   assert.equal(page.state, "connecting");
 });
 
+test("a socket that is opening is left to open, and then gives way to the newest address", () => {
+  const page = start();
+  const first = page.socket;
+  page.live.watch("ws://node/live/dogs");
+  page.live.watch("ws://node/live/mice");
+  assert.deepEqual(page.open, [first]);
+  first.onopen?.();
+  assert.deepEqual(
+    page.open.map(({ address }) => address),
+    ["ws://node/live/mice"],
+  );
+  assert.equal(page.state, "connecting");
+  page.live.watch("ws://node/live/dogs");
+  page.clock.pass(5000);
+  page.clock.pass(200);
+  assert.deepEqual(
+    page.open.map(({ address }) => address),
+    ["ws://node/live/dogs"],
+  );
+});
+
 test("watching another address replaces the socket, the same address keeps it, none hangs up", () => {
   const page = start();
   page.socket.onopen?.();
