@@ -15,6 +15,8 @@ import { VideoView } from "./video.js";
 const REFRESH = 5000;
 const REORDER = 3000;
 const REDRAW = 1000;
+// Titles of more characters are set in smaller letters; the same in the template.
+const LONG = 40;
 // A node sends up to 100 counters on one socket, and servers refuse request lines of more than 4 KB.
 const MOST_VIDEOS = 100;
 const LONGEST_ADDRESS = 3800;
@@ -92,6 +94,7 @@ function draw(next) {
   const title = video === null ? "Most visited videos" : (clip?.title ?? video);
   main.dataset.view = video === null ? "front" : "video";
   write(heading, title);
+  heading.classList.toggle("long", title.length > LONG);
   document.title = `${title} · Visits`;
   for (const id of ["back", "video", "more"]) element(id).hidden = video === null;
   element("open-video").hidden = video !== null;

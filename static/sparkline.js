@@ -1,13 +1,13 @@
 // @ts-check
 
 // So many stretches of so many ms: the last three minutes.
-const STRETCHES = 90;
+export const STRETCHES = 90;
 const STRETCH = 2000;
 
 /** How many visits a second came in each stretch of the last minutes, as told by numbers of visits. */
 export class Rates {
-  /** @type {number[]} visits, oldest stretch first */
-  #visits = Array(STRETCHES).fill(0);
+  /** @type {number[]} visits, oldest stretch first, from when the first number was told */
+  #visits = [];
   /** @type {number | null} the last number told */
   #last = null;
   /** The stretch that the last entry is of. */
@@ -22,7 +22,7 @@ export class Rates {
   note(visits, now) {
     this.#move(now);
     const more = this.#last === null ? 0 : Math.max(0, visits - this.#last);
-    this.#visits[STRETCHES - 1] = (this.#visits[STRETCHES - 1] ?? 0) + more;
+    this.#visits.push((this.#visits.pop() ?? 0) + more);
     this.#last = Math.max(visits, this.#last ?? 0);
   }
 
@@ -32,7 +32,7 @@ export class Rates {
   }
 
   /**
-   * Visits a second, oldest stretch first.
+   * Visits a second, oldest stretch first; fewer than three minutes while no more is known.
    * @param {number} now ms
    * @returns {number[]}
    */
@@ -45,21 +45,23 @@ export class Rates {
   #move(now) {
     const stretch = Math.floor(now / STRETCH);
     const gone = Math.min(STRETCHES, Math.max(0, stretch - this.#stretch));
-    this.#visits.splice(0, gone);
-    while (this.#visits.length < STRETCHES) this.#visits.push(0);
+    if (this.#visits.length) this.#visits = [...this.#visits, ...Array(gone).fill(0)].slice(-STRETCHES);
     this.#stretch = Math.max(stretch, this.#stretch);
   }
 }
 
 /**
- * A line through values as the `d` of an SVG path, one unit of width a value, from 0 at the bottom up to the largest
- * value at the top; never steeper than if the largest were 1.
+ * A line through values as the `d` of an SVG path, and the area below it: one unit of width a value, the last at the
+ * right, from 0 at the bottom up to the largest value at the top; never steeper than if the largest were 1.
  * @param {number[]} values
- * @param {number} height
+ * @param {{width: number, height: number}} size
  */
-export function line(values, height) {
+export function line(values, { width, height }) {
   const most = Math.max(1, ...values);
-  return values
-    .map((value, place) => `${place ? "L" : "M"}${place} ${+(height - 1 - (value / most) * (height - 2)).toFixed(2)}`)
-    .join("");
+  const left = width - values.length;
+  const points = values.map(
+    (value, place) => `${left + place} ${+(height - 1 - (value / most) * (height - 2)).toFixed(2)}`,
+  );
+  const drawn = points.length ? `M${points.join("L")}` : "";
+  return { line: drawn, area: drawn && `${drawn}V${height}H${left}Z` };
 }

@@ -6,10 +6,11 @@ import { nameOf } from "./counter.js";
 import { Announcer, Climb } from "./number.js";
 import { arrange, element, make, write, written } from "./page.js";
 import { picture } from "./picture.js";
-import { Rates, line } from "./sparkline.js";
+import { Rates, STRETCHES, line } from "./sparkline.js";
 
 const FLASH = 600;
-const HEIGHT = 24;
+// As in the template.
+const CHART = { width: STRETCHES, height: 24 };
 
 /** The view of one video. */
 export class VideoView {
@@ -100,12 +101,12 @@ export class VideoView {
   drawRates() {
     const values = this.#ratesNow()?.at(Date.now());
     if (!values) return;
-    const drawn = line(values, HEIGHT);
+    const drawn = line(values, CHART);
     const figure = element("rates");
     figure.hidden = false;
-    figure.querySelector(".line")?.setAttribute("d", drawn);
-    figure.querySelector(".area")?.setAttribute("d", `${drawn}V${HEIGHT}H0Z`);
-    const most = Math.max(...values);
+    figure.querySelector(".line")?.setAttribute("d", drawn.line);
+    figure.querySelector(".area")?.setAttribute("d", drawn.area);
+    const most = Math.max(0, ...values);
     write(element("rate"), most ? `at most ${written(most)}` : "none");
   }
 
@@ -142,7 +143,7 @@ export class VideoView {
       const cell = /** @type {HTMLElement} */ (row.querySelector("td[data-count]"));
       cell.dataset.count = String(share.visits);
       write(cell, written(share.visits));
-      if (grew.has(share.name) && !still) cell.animate({ opacity: [0.35, 1] }, FLASH);
+      if (grew.has(share.name) && !still) cell.animate({ opacity: [0.6, 1] }, FLASH);
       const stores = /** @type {HTMLElement} */ (row.querySelector("small"));
       stores.hidden = share.members.length === 1;
       write(stores, share.members.map(([id, count]) => `${id}: ${written(count)}`).join("\n"));

@@ -14,8 +14,14 @@ test("visits are drawn as visits a second, in the stretch in which they came", (
   rates.note(1010, START + 100);
   rates.note(1014, START + 4000);
   const drawn = rates.at(START + 4500);
-  assert.equal(drawn.length, 90);
-  assert.deepEqual(drawn.slice(-4), [0, 5, 0, 2]);
+  assert.deepEqual(drawn, [5, 0, 2]);
+});
+
+test("nothing is said of the time before the first number", () => {
+  const rates = new Rates();
+  assert.deepEqual(rates.at(START), []);
+  rates.note(1000, START + 60_000);
+  assert.deepEqual(rates.at(START + 64_000), [0, 0, 0]);
 });
 
 test("the first number says nothing of when its visits came, nor does one after a pause", () => {
@@ -46,7 +52,14 @@ test("a number that is smaller, or a clock that was set back, takes nothing away
 });
 
 test("the line touches the top with the largest value, and lies low when little happens", () => {
-  assert.equal(line([0, 10, 5], 24), "M0 23L1 1L2 12");
-  assert.equal(line([0, 0], 24), "M0 23L1 23");
-  assert.equal(line([0, 0.5], 24), "M0 23L1 12");
+  const size = { width: 3, height: 24 };
+  assert.equal(line([0, 10, 5], size).line, "M0 23L1 1L2 12");
+  assert.equal(line([0, 0, 0], size).line, "M0 23L1 23L2 23");
+  assert.equal(line([0, 0, 0.5], size).line, "M0 23L1 23L2 12");
+});
+
+test("the newest value is at the right, and the area is what lies below", () => {
+  const size = { width: 90, height: 24 };
+  assert.deepEqual(line([0, 10], size), { line: "M88 23L89 1", area: "M88 23L89 1V24H88Z" });
+  assert.deepEqual(line([], size), { line: "", area: "" });
 });
