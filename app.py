@@ -11,7 +11,18 @@ from flask import Flask
 from counter import cli, imports
 from counter.config import Config, ConfigError
 from counter.node import Node
-from counter.web import badge, cluster, counters, files, problems, sharing, site, visit, visits
+from counter.web import (
+    badge,
+    cluster,
+    counters,
+    files,
+    live,
+    problems,
+    sharing,
+    site,
+    visit,
+    visits,
+)
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -40,6 +51,7 @@ def create_app(config: Config | None = None) -> Flask:
     problems.install(app)
     sharing.install(app)
     counters.install(app, node)
+    live.install(app, node)
     badge.install(app, node)
     site.install(app, node)
     files.install(app)
