@@ -1,9 +1,11 @@
-"""Endpoints of live numbers."""
+"""Endpoints of live numbers: over WebSockets, and as Server-Sent Events."""
 
 import fcntl
 import struct
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from socket import IPPROTO_TCP, TCP_INFO, socket
 from threading import Lock
 
 from flask import Flask, Response, request
@@ -12,6 +14,7 @@ from simple_websocket import ConnectionClosed, Server
 from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import RemoteProtocolError
 
+from counter.live import Live, Page
 from counter.node import Node
 from counter.web.counters import check_all
 from counter.web.problems import Problem, answer
@@ -24,8 +27,12 @@ _UNSENT_LIMIT = 8192
 _CATCH_UP = 1.0
 """Seconds until a page that did not keep up is looked at again."""
 _SIOCOUTQNSD = 0x894B
+_ESTABLISHED = 1
 _GOING_AWAY = 1001
 _TRY_LATER = 1013
+_EVENTS = "text/event-stream"
+_HEARTBEAT = b":\n\n"
+"""A comment, which pages do not see."""
 
 
 def install(app: Flask, node: Node) -> None:
@@ -44,15 +51,18 @@ def install(app: Flask, node: Node) -> None:
     def live_many(socket: Server) -> None:
         _live(node, socket, request.args.getlist("video"))
 
-    # A plain GET would otherwise be answered as an unknown path.
-    @app.get("/live", defaults={"video": ""})
+    @app.get("/live")
     @app.get("/live/<path:video>")
-    def not_live(video: str) -> Response:
-        raise Problem(
-            426,
-            "Upgrade Required",
-            f"connect to {request.path} with a WebSocket, or read /count/{video or '<video>'}",
-        )
+    def live_events(video: str | None = None) -> Response:
+        if _EVENTS not in request.headers.get("Accept", ""):
+            raise Problem(
+                426,
+                "Upgrade Required",
+                f"connect to {request.path} with a WebSocket, or accept {_EVENTS}, "
+                f"or read /count/{video or '<video>'}",
+            )
+        videos = request.args.getlist("video") if video is None else [video]
+        return _events(node, check_all(videos, MOST_LIVE))
 
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": PING_INTERVAL,
@@ -103,29 +113,76 @@ def _live(node: Node, socket: Server, videos: list[str]) -> None:
     if page is None:
         socket.close(_GOING_AWAY if node.live.closing else _TRY_LATER, "no place here now")
         return
+
+    def is_open() -> bool:
+        socket.input_buffer.clear()
+        return bool(socket.connected)
+
     try:
-        behind = False
-        while True:
-            socket.event.wait(_CATCH_UP if behind else PING_INTERVAL)
-            socket.event.clear()
-            socket.input_buffer.clear()
-            if node.live.closing:
-                socket.close(_GOING_AWAY, "the node stops")
-                return
-            if not socket.connected:
-                return
-            # A page that does not keep up skips versions: nothing waits for it here, and a send
-            # that fits into the socket's buffer neither blocks nor is cut short.
-            behind = _unsent(socket.sock.fileno()) > _UNSENT_LIMIT
-            if behind:
-                node.live.skip(page)
-                continue
-            for message in node.live.messages(page):
+        for messages in news(node.live, page, socket.event, socket.sock, is_open):
+            for message in messages:
                 socket.sock.send(_frame(message))
+        if node.live.closing:
+            socket.close(_GOING_AWAY, "the node stops")
     except (ConnectionClosed, OSError):
         return
     finally:
         node.live.close(page)
+
+
+def _events(node: Node, videos: list[str]) -> Response:
+    """The same as Server-Sent Events, for pages behind something that lets no WebSocket through."""
+    if request.method == "HEAD":
+        return Response(content_type=_EVENTS)
+    wake = Signal()
+    page = node.live.open(videos, wake)
+    if page is None:
+        raise Problem(503, "No place", "this node holds no more live pages now; ask another one")
+    environ = request.environ
+    connection = environ.get("gunicorn.socket") or environ["werkzeug.socket"]
+    response = Response(events(node.live, page, wake, connection), content_type=_EVENTS)
+    response.headers["X-Accel-Buffering"] = "no"
+    # Also where the answer is never begun, which ends no generator.
+    response.call_on_close(lambda: node.live.close(page))
+    return response
+
+
+def events(
+    live: Live, page: Page, wake: "Signal", connection: socket, silence: float = PING_INTERVAL
+) -> Iterator[bytes]:
+    """The body of an answer in events: a heartbeat at once and after each `silence` seconds."""
+    yield _HEARTBEAT  # the page hears that it is connected, though there may be no number yet
+    for messages in news(live, page, wake, connection, lambda: _is_open(connection), silence):
+        yield b"".join(b"data: %s\n\n" % message.encode() for message in messages) or _HEARTBEAT
+
+
+def news(
+    live: Live,
+    page: Page,
+    wake: "Signal",
+    connection: socket,
+    is_open: Callable[[], bool],
+    silence: float = PING_INTERVAL,
+) -> Iterator[list[str]]:
+    """What to send to a page, whenever there is something; nothing after each `silence` seconds.
+
+    Ends when the page is gone or the node stops.
+    """
+    behind = False
+    while True:
+        woken = wake.wait(_CATCH_UP if behind else silence)
+        wake.clear()
+        if live.closing or not is_open():
+            return
+        # A page that does not keep up skips versions: nothing waits for it here, and a send
+        # that fits into the socket's buffer neither blocks nor is cut short.
+        behind = _unsent(connection) > _UNSENT_LIMIT
+        if behind:
+            live.skip(page)
+            continue
+        messages = live.messages(page)
+        if messages or not woken:
+            yield messages
 
 
 @lru_cache(maxsize=1024)
@@ -134,6 +191,12 @@ def _frame(message: str) -> bytes:
     return bytes(FrameProtocol(client=False, extensions=[]).send_data(message, fin=True))
 
 
-def _unsent(descriptor: int) -> int:
+def _unsent(connection: socket) -> int:
     """How many bytes of a socket wait to be sent (Linux)."""
-    return int(struct.unpack("i", fcntl.ioctl(descriptor, _SIOCOUTQNSD, b"\0" * 4))[0])
+    waiting = fcntl.ioctl(connection.fileno(), _SIOCOUTQNSD, b"\0" * 4)
+    return int(struct.unpack("i", waiting)[0])
+
+
+def _is_open(connection: socket) -> bool:
+    """Whether the other end of a socket may still read: it has not hung up (Linux)."""
+    return connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == _ESTABLISHED
