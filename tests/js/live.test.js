@@ -33,7 +33,7 @@ class Clock {
   }
 }
 
-/** A socket whose other end is the test. */
+/** A socket, or a stream of events, whose other end is the test. */
 class Socket {
   /** @type {((event?: any) => void) | null} */
   onopen = null;
@@ -41,6 +41,8 @@ class Socket {
   onmessage = null;
   /** @type {((event: any) => void) | null} */
   onclose = null;
+  /** @type {((event: any) => void) | null} */
+  onerror = null;
   closed = false;
 
   /** @param {string} address */
@@ -62,16 +64,28 @@ class Socket {
     this.closed = true;
     this.onclose?.({ code });
   }
+
+  /** As a stream of events ends, and as a handshake is refused. */
+  fail() {
+    this.onerror?.(new Event("error"));
+    this.end();
+  }
 }
 
 const ADDRESS = "ws://node/live/cats";
+const EVENTS = "http://node/live/cats";
 const CATS = { video: "cats", visits: 8, node: "counter1", counts: { "counter1~a": 7, "counter2~b": 1 } };
 
 /** A connection with a browser around it that the test decides. */
-function start({ hidden = false, online = true } = {}) {
+function start({ hidden = false, online = true, answering = true } = {}) {
   const clock = new Clock();
   /** @type {Socket[]} */
   const sockets = [];
+  /** @type {Socket[]} */
+  const streams = [];
+  /** @type {string[]} */
+  const asked = [];
+  const node = { answers: answering };
   /** @type {string[]} */
   const states = [];
   /** @type {unknown[]} */
@@ -83,6 +97,11 @@ function start({ hidden = false, online = true } = {}) {
     (state) => states.push(state),
     {
       open: (address) => sockets[sockets.push(new Socket(address)) - 1] ?? assert.fail(),
+      listen: (address) => streams[streams.push(new Socket(address)) - 1] ?? assert.fail(),
+      answers: (address) => {
+        asked.push(address);
+        return Promise.resolve(node.answers);
+      },
       later: clock.later,
       cancel: clock.cancel,
       delay: backoff(() => 0),
@@ -95,6 +114,9 @@ function start({ hidden = false, online = true } = {}) {
   return {
     clock,
     sockets,
+    streams,
+    asked,
+    node,
     states,
     received,
     live,
@@ -108,6 +130,15 @@ function start({ hidden = false, online = true } = {}) {
     get socket() {
       return sockets.at(-1) ?? assert.fail("no socket was opened");
     },
+    /** The newest stream of events. */
+    get stream() {
+      return streams.at(-1) ?? assert.fail("no stream was opened");
+    },
+    /** A handshake that something between the page and the node refuses; the page finds out what it can. */
+    async refuse() {
+      this.socket.fail();
+      await heard();
+    },
     /** Everything that is open now. */
     get open() {
       return sockets.filter((socket) => !socket.closed);
@@ -116,6 +147,11 @@ function start({ hidden = false, online = true } = {}) {
       return states.at(-1);
     },
   };
+}
+
+/** Answers have arrived. */
+function heard() {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 test("the address follows the page: ws beside http, wss beside https", () => {
@@ -373,4 +409,152 @@ test("watching another address replaces the socket, the same address keeps it, n
   page.clock.pass(60_000);
   assert.equal(page.open.length, 0);
   assert.equal(page.sockets.length, 2);
+});
+
+test("where handshakes are refused twice while the node answers, the same counters come as events", async () => {
+  const page = start();
+  await page.refuse();
+  assert.equal(page.streams.length, 0, "once is no proof");
+  page.clock.pass(200);
+  assert.equal(page.sockets.length, 2);
+  await page.refuse();
+  assert.deepEqual(page.asked, [EVENTS, EVENTS]);
+  assert.equal(page.stream.address, EVENTS);
+  page.clock.pass(4999);
+  page.stream.onopen?.();
+  page.stream.tell("junk");
+  page.stream.tell(CATS);
+  assert.deepEqual(page.states, ["connecting", "reconnecting", "reconnecting", "live"]);
+  assert.deepEqual(page.received, [CATS]);
+  page.clock.pass(10_000_000);
+  assert.equal(page.sockets.length, 2, "no socket is tried any more");
+  assert.equal(page.streams.length, 1);
+});
+
+test("events come from https where the socket was wss, and several videos on one stream", async () => {
+  const page = start();
+  page.live.watch("wss://node/live?video=ws&video=x");
+  await page.refuse();
+  page.clock.pass(200);
+  await page.refuse();
+  assert.equal(page.stream.address, "https://node/live?video=ws&video=x");
+});
+
+test("a handshake that hears nothing was refused, too", async () => {
+  const page = start();
+  page.clock.pass(5000);
+  await heard();
+  page.clock.pass(200 + 5000);
+  await heard();
+  assert.equal(page.streams.length, 1);
+  assert.equal(page.open.length, 0);
+});
+
+test("a node that does not answer at all has refused nothing", async () => {
+  const page = start({ answering: false });
+  for (let tries = 0; tries < 10; tries++) {
+    await page.refuse();
+    page.clock.pass(2000);
+  }
+  assert.equal(page.sockets.length, 11);
+  assert.equal(page.streams.length, 0);
+});
+
+test("two refusals count only in a row", async () => {
+  const page = start();
+  await page.refuse();
+  page.node.answers = false;
+  page.clock.pass(200);
+  await page.refuse();
+  page.node.answers = true;
+  page.clock.pass(400);
+  await page.refuse();
+  page.clock.pass(800);
+  page.socket.onopen?.();
+  page.socket.end();
+  await heard();
+  page.clock.pass(2000);
+  await page.refuse();
+  assert.equal(page.streams.length, 0);
+  page.clock.pass(2000);
+  await page.refuse();
+  assert.equal(page.streams.length, 1);
+});
+
+test("a socket that was open and is lost says nothing against sockets", async () => {
+  const page = start();
+  for (let losses = 0; losses < 5; losses++) {
+    page.socket.onopen?.();
+    page.socket.tell(CATS);
+    page.socket.end();
+    await heard();
+    page.clock.pass(2000);
+  }
+  assert.deepEqual(page.asked, []);
+  assert.equal(page.streams.length, 0);
+});
+
+test("an answer that comes when a socket is open already changes nothing", async () => {
+  const page = start();
+  await page.refuse();
+  page.clock.pass(200);
+  page.socket.fail();
+  page.frame.dispatchEvent(new Event("online"));
+  page.socket.onopen?.();
+  await heard();
+  assert.equal(page.streams.length, 0);
+  assert.equal(page.state, "live");
+});
+
+/** A page that has found out that there are only events. */
+async function startByEvents() {
+  const page = start();
+  await page.refuse();
+  page.clock.pass(200);
+  await page.refuse();
+  page.stream.onopen?.();
+  page.stream.tell(CATS);
+  return page;
+}
+
+test("a lost stream comes back as one does that was a socket, and is owned up to", async () => {
+  const page = await startByEvents();
+  /** @type {number[]} */
+  const waits = [];
+  for (let round = 0; round < 7; round++) {
+    const from = page.clock.now;
+    const before = page.streams.length;
+    page.stream.fail();
+    assert.ok(page.streams.every((stream) => stream.closed), "none tries again by itself");
+    assert.equal(page.state, round < 5 ? "reconnecting" : "offline");
+    while (page.streams.length === before) page.clock.pass(100);
+    waits.push(page.clock.now - from);
+  }
+  assert.deepEqual(waits, [200, 400, 800, 1600, 2000, 2000, 2000]);
+  page.stream.onopen?.();
+  assert.equal(page.state, "live");
+  assert.equal(page.sockets.length, 2);
+  assert.equal(page.asked.length, 2);
+});
+
+test("a hidden page leaves its connection to others, and has one again when it is seen", async () => {
+  const page = await startByEvents();
+  page.turn("hidden");
+  assert.ok(page.stream.closed);
+  assert.equal(page.state, "reconnecting");
+  page.clock.pass(60_000);
+  assert.equal(page.streams.length, 1);
+  page.turn("visible");
+  assert.equal(page.streams.length, 2);
+  assert.equal(page.sockets.length, 2);
+});
+
+test("watching another address replaces the stream", async () => {
+  const page = await startByEvents();
+  const first = page.stream;
+  page.live.watch("ws://node/live/dogs");
+  assert.ok(first.closed);
+  assert.equal(page.stream.address, "http://node/live/dogs");
+  page.live.watch("");
+  assert.ok(page.stream.closed);
 });
