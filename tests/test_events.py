@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Request, expect, sync_playwright
 
+from tests.test_embedding import Site
 from tests.test_page import QUIET, Tab
 from tools.servers import Nginx, Node, find
 from tools.visitors import fetch, until
@@ -106,6 +107,20 @@ def test_the_front_page_becomes_live_by_one_stream(node: Node, proxy: Nginx, tab
     tab.comes_to(4, 5)
     assert streams[1:] == [f"{proxy.url}/live/front-a"]
     assert len(refusals(tab)) == tried
+
+
+def test_numbers_on_other_sites_are_live_by_events(node: Node, proxy: Nginx, tab: Tab) -> None:
+    streams = noted(tab)
+    with Site() as site:
+        script = f'<script type="module" src="{proxy.url}/static/embed.js"></script>'
+        tab.page.goto(site.show(f'{script}<b data-visits="else"></b><i data-visits="where"></i>'))
+        expect(tab.page.locator("i")).to_have_text("0")
+        until(lambda: tab.page.evaluate("() => 0") or streams, 5, "a stream")
+        for number in ("1", "2", "3"):
+            fetch(node.url, "/video/else")
+            expect(tab.page.locator("b")).to_have_text(number, timeout=2000)
+    assert streams == [f"{proxy.url}/live?video=else&video=where"]
+    assert refusals(tab)
 
 
 def test_a_stream_is_open_again_after_the_node_restarted_and_the_number_never_falls(

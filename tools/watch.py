@@ -1,9 +1,8 @@
 """`make watch`: pages stay open for minutes while visits come in, and no memory may grow.
 
-One node behind nginx. Half of the pages watch by WebSocket, half by Server-Sent Events where the
-node sends them; two more are real ones, in a real browser. Memory is looked at some twenty times.
-It is flat if the median of the second half of the looks is hardly above that of the first, after
-a while to warm up.
+One node behind nginx. Half of the pages watch by WebSocket, half by Server-Sent Events; two more
+are real ones, in a real browser. Memory is looked at some twenty times. It is flat if the median
+of the second half of the looks is hardly above that of the first, after a while to warm up.
 """
 
 import argparse
@@ -13,8 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from http.client import HTTPConnection
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -59,8 +57,6 @@ class Pages:
         """The number that each page heard last."""
         self.lost: list[str] = []
         self._host, self._port, self._many = host, port, many
-        self.by_events = sends_events(port)
-        """Whether half of the pages watch by Server-Sent Events."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="pages")
 
@@ -86,7 +82,7 @@ class Pages:
         await self._all
 
     def _watch(self, number: int) -> Coroutine[Any, Any, None]:
-        return self._events(number) if self.by_events and number % 2 else self._socket(number)
+        return self._events(number) if number % 2 else self._socket(number)
 
     async def _kept(self, number: int, page: Coroutine[Any, Any, None]) -> None:
         try:
@@ -121,13 +117,6 @@ class Pages:
 
     def _note(self, number: int, message: str) -> None:
         self.newest[number] = int(message.partition('"visits":')[2].partition(",")[0])
-
-
-def sends_events(port: int) -> bool:
-    """Whether counters come as Server-Sent Events, too."""
-    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request("GET", f"/live/{video_of(0)}", headers={"Accept": "text/event-stream"})
-        return connection.getresponse().status == 200
 
 
 def video_of(number: int) -> str:
@@ -182,7 +171,7 @@ def watch(seconds: float, many: int, folder: Path, stack: ExitStack) -> int:
     pages = stack.enter_context(Pages("127.0.0.1", nginx.port, many))
     until(lambda: pages.open == many or pages.lost, 60, f"{many} pages are open")
     video, front = stack.enter_context(browser_pages(nginx.url))
-    say(f"{many} pages by WebSocket{', half of them by events' if pages.by_events else ''}")
+    say(f"{many} pages, half of them by WebSocket, half by events")
     began = time.monotonic()
     looks: list[Look] = []
     say(" seconds  visits  pages  node MiB  nginx MiB  video KiB  front KiB  elements")
