@@ -393,7 +393,8 @@ def test_no_answer_that_changes_is_kept_by_a_cache(node: Node, path: str) -> Non
 def test_a_plain_get_of_a_live_counter_is_told_to_upgrade(node: Node, path: str) -> None:
     answer = get(node, path)
     assert answer.status == 426
-    assert "WebSocket" in answer.problem()["detail"]
+    for way in ("WebSocket", "text/event-stream", "/count/"):
+        assert way in answer.problem()["detail"]
     assert answer.headers["upgrade"].lower() == "websocket"
 
 
