@@ -20,7 +20,8 @@ log = logging.getLogger("counter")
 
 RENEWAL = 1.0
 """Seconds between two writes, at most."""
-_ROWS_A_BATCH = 10_000
+_ROWS_A_BATCH = 4_000
+"""Of what others have counted: some 5 ms of the loop."""
 
 
 class Flush:

@@ -24,7 +24,7 @@ from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.keys import Key
 from counter.live import Live
 from counter.members import decode_fact, is_note
-from counter.messages import Body, Envelope, RejectedError, State
+from counter.messages import Answer, Body, Envelope, RejectedError, State
 from counter.metrics import Gauges, Metrics
 from counter.replica import Effects, Member, Replica
 from counter.store import (
@@ -52,6 +52,10 @@ _ANSWER_TIME = 10.0
 """Seconds that a visit waits for the store, at most."""
 _DRAIN_WAIT = 3.0
 """Seconds that a stopping node waits for its last visits to be stored, and held by a peer."""
+_LARGE = 10_000
+"""Bytes of an answer in a repair from which on it is followed by a rest."""
+_LONGEST_REST = 0.05
+"""Seconds."""
 
 
 class NotCountedError(Exception):
@@ -117,6 +121,7 @@ class Node:
         self.cut = False
         self._beat = Beat()
         self._lock = Lock()
+        self._pages = Lock()
         self._flusher: Flusher | None = None
         self.follower: Follower | None = None
         """None without a VISIT_LOG."""
@@ -527,11 +532,28 @@ class Node:
             )
         except RejectedError as error:
             return self._drop(error.reason, str(error))
+        if isinstance(envelope.body, Answer) and len(message) > _LARGE:
+            self._take_page(replica, envelope)
+        else:
+            self._take(replica, envelope)
+        return None
+
+    def _take(self, replica: Replica, envelope: Envelope) -> None:
         with self._lock:
             effects = replica.receive(envelope, time.monotonic())
             self._do(effects)
         self._after(effects.grew)
-        return None
+
+    def _take_page(self, replica: Replica, envelope: Envelope) -> None:
+        """Take in many counts at once, and then rest for as long as that took.
+
+        So half the time is left for visits, here and at whoever shares the machine, however many
+        peers answer at the same time.
+        """
+        with self._pages:
+            since = time.monotonic()
+            self._take(replica, envelope)
+            self._stopping.wait(min(time.monotonic() - since, _LONGEST_REST))
 
     def _drop(self, reason: str, detail: str) -> str:
         self.metrics.dropped.labels(reason).inc()

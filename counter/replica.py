@@ -301,9 +301,9 @@ class Replica:
         for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
                 break
-            taken = [videos.pop() for _ in range(min(limit, len(videos)))]
-            rows[vector] = {video: self.tally.count(vector, video) for video in taken}
-            limit -= len(taken)
+            taken, count = min(limit, len(videos)), self.tally.vector(vector).count
+            rows[vector] = {video: count(video) for video in (videos.pop() for _ in range(taken))}
+            limit -= taken
             if not videos:
                 del self._unsaved[vector]
         counts = dict(rows)

@@ -502,7 +502,7 @@ def test_a_message_holds_as_many_keys_as_fit_into_it(network: Network) -> None:
     network.sent.clear()
     network.publish("a")
     pages: list[Body] = [body for _, _, body in network.sent if isinstance(body, Taken)]
-    assert 4 < len(pages) < 8
+    assert 8 < len(pages) < 16
     sizes = [len(encode(Envelope(a.id, "a", 0, page), "secret")) for page in pages]
     assert max(sizes) < MAX_BYTES
     assert len(b.keys) == 3000
