@@ -129,7 +129,7 @@ export class Live {
     if (address === this.#address) return;
     this.#address = address;
     // Browsers complain of a socket that is closed while it opens. It gives way once it has.
-    if (!this.#stream || this.#opened) this.#connect();
+    if (!this.#stream || this.#opened || this.#byEvents) this.#connect();
   }
 
   get #byEvents() {
