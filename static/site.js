@@ -11,6 +11,7 @@ import { addressOf, complaint, isPlain, viewAt } from "./moves.js";
 import { Outbox } from "./outbox.js";
 import { ask, element, showConnection, whileSeen, write, written } from "./page.js";
 import { VideoView } from "./video.js";
+import { Wiped } from "./wiped.js";
 
 const REFRESH = 5000;
 const REORDER = 3000;
@@ -26,14 +27,19 @@ const heading = element("heading");
 const grid = new Grid(element("videos"));
 const page = new VideoView();
 const kept = new Kept(storage());
-const outbox = new Outbox({});
+const outbox = new Outbox({ storage: storage() });
+const wiped = new Wiped();
 const live = new Live(receive, (state) => {
   showConnection(state);
-  if (state !== "live") page.pauseRates();
+  if (state === "live") outbox.send();
+  else page.pauseRates();
 });
 
 /** @type {Map<string, {counter: Counter, least: number | null}>} least: the visits that are known without their nodes */
 const known = new Map();
+/** @type {Map<string, Sent>} what came last, of each video */
+const latest = new Map();
+let looking = false;
 /** @type {View} */
 let view = { video: null };
 /** @type {string[]} */
@@ -65,11 +71,56 @@ function receive(sent) {
   if (sent.video === view.video) write(element("live-node"), sent.node);
   // A joining node knows a part of what was counted, and a part must not be shown as the whole.
   if (sent.visits === null) return;
+  latest.set(sent.video, sent);
   const its = knownOf(sent.video);
+  if (isForeign(its.counter, sent)) void lookWhetherWiped();
   const grew = its.counter.merge(sent.counts);
   its.least ??= 0;
   kept.merge(sent.video, sent.counts);
   show(sent.video, grew.keys());
+}
+
+/**
+ * Whether a node knows nobody of those who have counted a video, as far as it is known here.
+ * @param {Counter} counter
+ * @param {Sent} sent
+ */
+function isForeign(counter, { counts }) {
+  const members = Object.keys(counter.toJSON());
+  return members.length > 0 && !members.some((member) => Object.hasOwn(counts, member));
+}
+
+/** Ask a node for its members, and again after a while if it knows none of those that have counted for this page. */
+async function lookWhetherWiped() {
+  if (looking) return;
+  looking = true;
+  const members = kept.members();
+  for (const { counter } of known.values()) Object.keys(counter.toJSON()).forEach((member) => members.add(member));
+  const cluster = await ask("/cluster");
+  if (wiped.look(members, cluster, performance.now())) forget(new Set(cluster.members.map(memberOf)));
+  setTimeout(() => {
+    looking = false;
+    if (wiped.doubts) void lookWhetherWiped();
+  }, Wiped.apart);
+}
+
+/** @param {{member: string}} standing */
+function memberOf({ member }) {
+  return member;
+}
+
+/**
+ * Show what the nodes say, whatever was shown before: they have begun anew.
+ * @param {Set<string>} members those that there are now
+ */
+function forget(members) {
+  kept.forget();
+  known.clear();
+  grid.forget();
+  const sent = [...latest.values()].filter(({ counts }) => Object.keys(counts).every((member) => members.has(member)));
+  latest.clear();
+  page.open(view.video, view.video === null ? null : grid.clip(view.video));
+  sent.forEach(receive);
 }
 
 /**
