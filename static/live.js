@@ -148,10 +148,10 @@ export class Live {
     const stream = (this.#stream = this.#byEvents ? listen(forEvents(address)) : open(address));
     this.#timer = later(() => this.#lose(), PATIENCE);
     stream.onopen = () => {
+      if (!this.#byEvents) this.#refusals = 0;
       if (address !== this.#address) return this.#connect();
       cancel(this.#timer);
       this.#opened = true;
-      if (!this.#byEvents) this.#refusals = 0;
       this.#show("live");
     };
     stream.onmessage = (event) => {
@@ -168,7 +168,7 @@ export class Live {
 
   /** @param {number} [code] */
   #lose(code) {
-    if (!this.#opened && !this.#byEvents) void this.#doubt();
+    if (this.#address && !this.#opened && !this.#byEvents) void this.#doubt();
     this.#drop();
     if (code === LEAVING) this.#tries = 0;
     const tries = this.#tries++;
@@ -182,7 +182,7 @@ export class Live {
     const answered = await this.#around.answers(forEvents(this.#address));
     if (this.#opened || this.#byEvents) return;
     this.#refusals = answered ? this.#refusals + 1 : 0;
-    if (this.#byEvents) this.#connect();
+    if (this.#byEvents) this.#resume();
   }
 
   #hangUp() {

@@ -549,11 +549,29 @@ test("a hidden page leaves its connection to others, and has one again when it i
   assert.equal(page.sockets.length, 2);
 });
 
+test("a socket that is opening when the second refusal is known is left to open, or to be refused", async () => {
+  const page = start();
+  await page.refuse();
+  page.clock.pass(200);
+  page.socket.fail();
+  page.clock.pass(400);
+  await heard();
+  assert.deepEqual(page.open, [page.socket]);
+  assert.equal(page.streams.length, 0);
+  page.socket.fail();
+  page.clock.pass(800);
+  assert.equal(page.streams.length, 1);
+  assert.equal(page.sockets.length, 3);
+});
+
 test("watching another address replaces the stream", async () => {
   const page = await startByEvents();
   const first = page.stream;
   page.live.watch("ws://node/live/dogs");
   assert.ok(first.closed);
+  page.live.watch("ws://node/live/mice");
+  page.live.watch("ws://node/live/dogs");
+  assert.equal(page.streams.filter((stream) => !stream.closed).length, 1, "also one that is opening");
   assert.equal(page.stream.address, "http://node/live/dogs");
   page.live.watch("");
   assert.ok(page.stream.closed);
