@@ -67,9 +67,14 @@ export class Outbox {
    * @returns {Visit[]}
    */
   get waiting() {
-    const visits = names(this.#around.storage).map((name) => this.#read(name.slice(PREFIX.length)));
-    const there = visits.filter((visit) => visit !== null && !this.#here.has(visit.key));
-    return [...there, ...this.#here.values()].sort((left, right) => left.made - right.made);
+    const visits = new Map();
+    for (const name of names(this.#around.storage)) {
+      const visit = this.#read(name.slice(PREFIX.length));
+      if (visit) visits.set(visit.key, visit);
+    }
+    // What is here is newer: there was no room to say so there.
+    for (const [key, visit] of this.#here) visits.set(key, visit);
+    return [...visits.values()].sort((left, right) => left.made - right.made);
   }
 
   /**

@@ -39,6 +39,8 @@ const live = new Live(receive, (state) => {
 const known = new Map();
 /** @type {Map<string, Sent>} what came last, of each video */
 const latest = new Map();
+/** @type {Set<string>} of which the last word is not taken yet, as it knows nobody who is known here */
+const held = new Set();
 let looking = false;
 /** @type {View} */
 let view = { video: null };
@@ -72,8 +74,17 @@ function receive(sent) {
   // A joining node knows a part of what was counted, and a part must not be shown as the whole.
   if (sent.visits === null) return;
   latest.set(sent.video, sent);
+  if (isForeign(knownOf(sent.video).counter, sent)) {
+    held.add(sent.video);
+    return void lookWhetherWiped();
+  }
+  held.delete(sent.video);
+  take(sent);
+}
+
+/** @param {Sent} sent */
+function take(sent) {
   const its = knownOf(sent.video);
-  if (isForeign(its.counter, sent)) void lookWhetherWiped();
   const grew = its.counter.merge(sent.counts);
   its.least ??= 0;
   kept.merge(sent.video, sent.counts);
@@ -90,34 +101,39 @@ function isForeign(counter, { counts }) {
   return members.length > 0 && !members.some((member) => Object.hasOwn(counts, member));
 }
 
-/** Ask a node for its members, and again after a while if it knows none of those that have counted for this page. */
+/** Ask a node for its members, and again after a while if it knows none of those whose counts nobody has heard of. */
 async function lookWhetherWiped() {
   if (looking) return;
   looking = true;
-  const members = kept.members();
-  for (const { counter } of known.values()) Object.keys(counter.toJSON()).forEach((member) => members.add(member));
   const cluster = await ask("/cluster");
-  if (wiped.look(members, cluster, performance.now())) forget(new Set(cluster.members.map(memberOf)));
+  const members = [...held].flatMap((video) => Object.keys(knownOf(video).counter.toJSON()));
+  if (wiped.look(members, cluster, performance.now())) forget(cluster.members);
+  else if (cluster && !wiped.doubts) takeHeld();
   setTimeout(() => {
     looking = false;
-    if (wiped.doubts) void lookWhetherWiped();
+    if (held.size) void lookWhetherWiped();
   }, Wiped.apart);
 }
 
-/** @param {{member: string}} standing */
-function memberOf({ member }) {
-  return member;
+function takeHeld() {
+  for (const video of held) {
+    const sent = latest.get(video);
+    if (sent) take(sent);
+  }
+  held.clear();
 }
 
 /**
  * Show what the nodes say, whatever was shown before: they have begun anew.
- * @param {Set<string>} members those that there are now
+ * @param {{member: string}[]} members those that there are now
  */
 function forget(members) {
   kept.forget();
+  held.clear();
   known.clear();
   grid.forget();
-  const sent = [...latest.values()].filter(({ counts }) => Object.keys(counts).every((member) => members.has(member)));
+  const there = new Set(members.map(({ member }) => member));
+  const sent = [...latest.values()].filter(({ counts }) => Object.keys(counts).every((member) => there.has(member)));
   latest.clear();
   page.open(view.video, view.video === null ? null : grid.clip(view.video));
   sent.forEach(receive);

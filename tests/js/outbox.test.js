@@ -105,7 +105,7 @@ test("a visit is sent at once, counted once, and waits no longer", async () => {
   assert.deepEqual(outbox.waiting, []);
   assert.equal(browser.storage.length, 0);
   assert.equal(changes, 2);
-  assert.match([...browser.nodes.counted.keys()][0], /^[0-9a-f]{32}$/);
+  assert.match([...browser.nodes.counted.keys()].join(), /^[0-9a-f]{32}$/);
 });
 
 test("without a network visits wait in their order, also for the next page, and each counts once", async () => {
@@ -153,7 +153,7 @@ test("waits grow to 10 s, and a reason to try ends them", async () => {
   outbox.add("cats");
   await browser.pass(120_000);
   assert.equal(browser.timers.length, 1);
-  assert.ok(browser.timers[0].at - browser.now <= 10_000);
+  assert.ok(browser.timers.every(({ at }) => at - browser.now <= 10_000));
   browser.nodes.alive = true;
   outbox.send();
   await browser.settle();
