@@ -3,7 +3,7 @@
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -140,8 +140,12 @@ def _kept(page: Page, prefix: str = "visits.") -> list[str]:
 
 def _at(nodes: list[Node], video: str, number: int) -> None:
     """Every node comes to this number, and nothing more comes after it."""
+
+    def come(node: Node) -> Callable[[], bool]:
+        return lambda: visits(node, video) >= number
+
     for node in nodes:
-        until(lambda node=node: visits(node, video) >= number, 10, f"{number} visits to {video}")
+        until(come(node), 10, f"{number} visits to {video}")
         assert visits(node, video) == number
 
 
