@@ -36,6 +36,7 @@ class Config:
     redis_uri: str | None = None
     amqp_uri: str | None = None
     peers: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
     data_dir: Path = Path("data")
     drain_time: float = 2.0
     ack: str = "stored"
@@ -61,7 +62,8 @@ class Config:
             amqp_uri=read.uri(
                 "AMQP_URI", ("amqp", "amqps"), "amqp://user:secret@localhost:5672/%2F"
             ),
-            peers=read.peers("PEERS"),
+            peers=read.addresses("PEERS"),
+            nodes=read.addresses("NODES"),
             data_dir=Path(environ.get("DATA_DIR") or "data"),
             drain_time=read.number("DRAIN_TIME", 2.0, 0, 600),
             ack=read.choice("ACK", ("stored", "memory")),
@@ -184,21 +186,21 @@ class _Reader:
             raise ConfigError(f"{setting} {problem}; write it like {example}")
         return value
 
-    def peers(self, setting: str) -> tuple[str, ...]:
-        peers = tuple(filter(None, map(str.strip, self._environ.get(setting, "").split(","))))
-        for peer in peers:
-            problem = _uri_problem(peer, ("http",))
-            if not problem and "@" in peer:
+    def addresses(self, setting: str) -> tuple[str, ...]:
+        given = tuple(filter(None, map(str.strip, self._environ.get(setting, "").split(","))))
+        for address in given:
+            problem = _uri_problem(address, ("http",))
+            if not problem and "@" in address:
                 problem = "has a user or password, which no node asks for"
-            elif not problem and urlsplit(peer).path not in ("", "/"):
+            elif not problem and urlsplit(address).path not in ("", "/"):
                 problem = "has a path"
             if problem:
-                shown = "an address" if "@" in peer else repr(peer)
+                shown = "an address" if "@" in address else repr(address)
                 raise ConfigError(
-                    f"{setting}: {shown} {problem}; write the peers like "
+                    f"{setting}: {shown} {problem}; write the {setting.lower()} like "
                     "http://10.0.0.1:1234,http://10.0.0.2:1234"
                 )
-        return peers
+        return given
 
 
 def _uri_problem(value: str, schemes: tuple[str, ...]) -> str:

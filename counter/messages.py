@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Annotated, Literal
 
 from msgspec import Meta as Limit
-from msgspec import MsgspecError, Struct, msgpack
+from msgspec import MsgspecError, Struct, msgpack, structs
 
 from counter.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
 from counter.positions import KEPT, LOG_FILE, START, Position
@@ -83,6 +83,17 @@ class Standing(Struct, array_like=True):
     runs: dict[RunId, Copied]
 
 
+Part = tuple[Annotated[str, Limit(pattern=r"^[a-z]{1,16}\Z")], bool]
+"""What a part of a node is, and whether it works."""
+
+
+class Condition(Struct, array_like=True):
+    """How the sender's store and transport are, for people who look at the cluster."""
+
+    store: Part
+    transport: Part
+
+
 class Report(Struct, array_like=True, tag="report"):
     """What the sender holds: what it has not told yet of each member that it remembers.
 
@@ -90,7 +101,8 @@ class Report(Struct, array_like=True, tag="report"):
     knows it; None if another part of this report follows. `peers` names some of the nodes that
     the sender hears, with their addresses. `keys`, in the first part only, is up to which serial
     it holds the keys of each replica. `logs` says how far visit logs were read: the visits up to
-    there are in what the sender has said to hold.
+    there are in what the sender has said to hold. `condition` is told when it changed, and now
+    and then.
     """
 
     state: State
@@ -99,6 +111,7 @@ class Report(Struct, array_like=True, tag="report"):
     checksum: Total | None
     keys: dict[ReplicaId, Serial] | None = None
     logs: dict[LogId, Read] = {}
+    condition: Condition | None = None
 
 
 class Tell(Struct, array_like=True, tag="tell"):
@@ -172,11 +185,20 @@ _decoder = msgpack.Decoder(Envelope)
 
 def encode(envelope: Envelope, secret: str | None) -> bytes:
     """Encode a message, signed if there is a secret."""
-    body = _encoder.encode(envelope)
+    body = _encoder.encode(_told(envelope))
     if secret is None:
         return bytes((VERSION, 0)) + body
     head = bytes((VERSION, 32))
     return head + hmac.digest(secret.encode(), head + body, sha256) + body
+
+
+def _told(envelope: Envelope) -> object:
+    """A message as it is encoded: not a byte for a condition that is not told."""
+    report = envelope.body
+    if not isinstance(report, Report) or report.condition is not None:
+        return envelope
+    body = "report", *structs.astuple(report)[:-1]
+    return envelope.sender, envelope.address, envelope.sent, body
 
 
 def decode(message: bytes, secret: str | None, now: int, ttl: int) -> Envelope:

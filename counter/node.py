@@ -24,8 +24,9 @@ from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.keys import Key
 from counter.live import Live
 from counter.members import decode_fact, is_note
-from counter.messages import Answer, Body, Envelope, RejectedError, State
+from counter.messages import Answer, Body, Condition, Envelope, RejectedError, State
 from counter.metrics import Gauges, Metrics
+from counter.rates import Rates
 from counter.replica import Effects, Member, Replica
 from counter.store import (
     Known,
@@ -95,6 +96,13 @@ class Awaited(NamedTuple):
     earlier_life: bool
 
 
+class Pace(NamedTuple):
+    """How fast a member counts, and speaks; a second. None while that is not known."""
+
+    visits: float | None
+    messages: float | None
+
+
 class Folding(NamedTuple):
     """How many runs are closed and not folded, how many folds were done, and who is awaited."""
 
@@ -131,6 +139,8 @@ class Node:
         self._ready = False
         self._held_by = ""
         self._doubled = 0
+        self._sent = 0
+        self._growth, self._talk = Rates(), Rates()
         self._listens_since = time.monotonic()
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
@@ -258,7 +268,50 @@ class Node:
     def members(self) -> list[Member]:
         """Every member as this node sees it."""
         with self._lock:
-            return self.replica.roll(time.monotonic()) if self.replica else []
+            if self.replica is None:
+                return []
+            now = time.monotonic()
+            self._look(self.replica, now)
+            return self.replica.roll(now)
+
+    def paces(self) -> dict[str, Pace]:
+        """How fast each member counts and speaks, over the last seconds and as seen here."""
+        with self._lock:
+            if self.replica is None:
+                return {}
+            now = time.monotonic()
+            visits, messages = self._totals(self.replica)
+            return {
+                member: Pace(
+                    self._growth.rate(member, visits[member], now),
+                    self._talk.rate(member, messages[member], now),
+                )
+                for member in self.replica.members
+            }
+
+    def _totals(self, replica: Replica) -> tuple[dict[str, int], dict[str, int]]:
+        """How many visits and messages there are of each member; of its own, those it sent."""
+        none = dict.fromkeys(replica.members, 0)
+        own = {replica.member: self._sent}
+        return none | replica.tally.members(), none | replica.peers.messages | own
+
+    def _look(self, replica: Replica, now: float) -> None:
+        """Note how store and transport are, and how much there is by now; under the lock."""
+        assert self.store is not None
+        assert self.transport is not None
+        replica.reports.condition = Condition(
+            (self.store.kind, self.store_up), (self.transport.kind, self.transport_up)
+        )
+        # What comes while joining was counted long ago.
+        if self._ready and self._growth.due(now):
+            visits, messages = self._totals(replica)
+            self._growth.note(visits, now)
+            self._talk.note(messages, now)
+
+    def addresses(self) -> list[str]:
+        """Where other nodes, and maybe this one, answer over HTTP, as far as it knows."""
+        known = self.mesh.addresses() if self.mesh else []
+        return list(dict.fromkeys([*known, *(each.rstrip("/") for each in self.config.nodes)]))
 
     def folding(self) -> Folding:
         """What there is to fold, and whom that waits for: nobody while there is nothing."""
@@ -576,6 +629,7 @@ class Node:
     def _sync(self) -> None:
         assert self.replica is not None
         with self._lock:
+            self._look(self.replica, time.monotonic())
             self._do(self.replica.sync(time.monotonic()))
             doubled, latest = self.replica.keys.doubled, self.replica.keys.last_doubled
         if doubled > self._doubled:
@@ -603,6 +657,7 @@ class Node:
         sent = int(time.time() * 1000)
         envelope = Envelope(self.replica.id, self.transport.address, sent, body)
         message = messages.encode(envelope, self.config.cluster_secret)
+        self._sent += 1
         self.metrics.messages_out.inc()
         self.metrics.bytes_out.inc(len(message))
         if address is None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
-from counter.messages import Standing, State
+from counter.messages import Condition, Standing, State
 from counter.positions import Positions
 
 _OVERLAP = 1.0
@@ -160,6 +160,8 @@ class Peer:
     """Up to which serial it has said to hold the keys of each replica, in its last report."""
     unread: bool = False
     """Whether it has said more of visit logs than was taken in."""
+    condition: Condition | None = None
+    """How its store and transport are, as it has told last."""
 
     def missed(self, checksum: int, now: float, patience: float) -> bool:
         """Whether to ask for all its words, by the checksum that it has told."""
@@ -182,6 +184,8 @@ class Peers:
     def __init__(self, silence: float, memory: float) -> None:
         self.silence = silence
         self._memory = max(silence, memory)
+        self.messages: dict[str, int] = {}
+        """How many came from each member, in all its runs."""
         self._peers: dict[str, Peer] = {}
 
     def __contains__(self, replica: str) -> bool:
@@ -198,6 +202,8 @@ class Peers:
         if peer is None:
             peer = self._peers[replica] = Peer(address, now, now)
         peer.address, peer.heard = address, now
+        member = member_of(replica)
+        self.messages[member] = self.messages.get(member, 0) + 1
         return peer, returned
 
     def forget(self, now: float) -> None:

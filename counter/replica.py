@@ -25,6 +25,7 @@ from counter.messages import (
     Ask,
     AskKeys,
     Body,
+    Condition,
     Delta,
     Envelope,
     Report,
@@ -87,7 +88,7 @@ class Member(NamedTuple):
     """A member as this node sees it. `heard`: seconds ago. `behind`: visits it still misses.
 
     `folded` is how many of its visits are folded, `runs` how many runs are not, and `closed` how
-    many of these have ended for good.
+    many of these have ended for good. `condition` is None if it was not told, or it is silent.
     """
 
     member: str
@@ -100,6 +101,7 @@ class Member(NamedTuple):
     folded: int
     runs: int
     closed: int
+    condition: Condition | None = None
 
 
 class Replica:
@@ -530,6 +532,7 @@ class Replica:
 
     def _heard_report(self, report: Report, peer: Peer, now: float, effects: Effects) -> None:
         peer.state = report.state
+        peer.condition = report.condition or peer.condition
         for member, standing in report.members.items():
             latest = max(standing.latest, standing.mark, *standing.runs)
             self._learn(member, latest, standing.removed)
@@ -686,12 +689,15 @@ class Replica:
         members = []
         for member in sorted(self.members):
             live, state, heard, behind = False, None, None, None
+            condition = None
             if member == self.member:
                 live, state, heard, behind = True, self.state, 0.0, 0
+                condition = self.reports.condition
             elif (peer := self.peers.get(newest.get(member, ""))) is not None:
                 live = now - peer.heard <= self.peers.silence and peer.state != "leaving"
                 behind = max(0, total - peer.words.total(self.id)) if live else None
                 state, heard = peer.state, now - peer.heard
+                condition = peer.condition if live else None
             parts = self.tally.parts(member, self.members.latest(member))
             runs = sum(not is_folded(part) for part in parts)
             removed = self.members.is_removed(member)
@@ -699,7 +705,8 @@ class Replica:
             folded = self.tally.total(folded_of(member, self.tally.mark(member)))
             count = visits.get(member, 0)
             told = (live, state, heard, behind)
-            members.append(Member(member, count, *told, removed, folded, runs, closed))
+            told_runs = (removed, folded, runs, closed)
+            members.append(Member(member, count, *told, *told_runs, condition))
         return members
 
 

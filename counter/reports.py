@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from counter.ids import is_folded, member_of, name_of, run_of
 from counter.keys import Keys
 from counter.members import Members
-from counter.messages import Report, Standing, State
+from counter.messages import Condition, Report, Standing, State
 from counter.peers import Peers, Words
 from counter.positions import Logs, Positions
 from counter.tally import Tally
@@ -27,6 +27,10 @@ _TOTALS_A_REPORT = 20
 """How many totals of vectors that still grow a report tells: or it would grow with every node."""
 
 
+_CONDITION_EVERY = 10
+"""After how many reports a condition is told again that has not changed: one may be lost."""
+
+
 class Reports:
     """What the replica `own` has said, and what it has to say."""
 
@@ -37,6 +41,10 @@ class Reports:
         self.published = 0
         """The total of its own vector, as far as it was published."""
         self.said = Words()
+        self.condition: Condition | None = None
+        """How store and transport of this node are; None if that is not told."""
+        self._told: Condition | None = None
+        self._told_ago = 0
         self._tally = tally
         self._members = members
         self._peers = peers
@@ -58,7 +66,7 @@ class Reports:
         standings, logs = self._news(now), self._news_of_logs(now, of_all=True)
         news = self._say(state, standings, logs, now) if standings or logs else []
         said = self.said.standings(), self.said.logs
-        return news, list(self._parts(state, *said, _PEERS_AT_ONCE, now))
+        return news, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.condition))
 
     def _say(
         self, state: State, news: dict[str, Standing], logs: dict[str, Positions], now: float
@@ -67,7 +75,12 @@ class Reports:
             self.said.say(member, standing)
         for log, positions in logs.items():
             self.said.say_read(log, positions)
-        return list(self._parts(state, news, logs, _PEERS_A_REPORT, now))
+        self._told_ago += 1
+        condition = None
+        if self.condition != self._told or self._told_ago >= _CONDITION_EVERY:
+            condition = self._told = self.condition
+            self._told_ago = 0
+        return list(self._parts(state, news, logs, _PEERS_A_REPORT, now, condition))
 
     def _parts(
         self,
@@ -76,6 +89,7 @@ class Reports:
         logs: dict[str, Positions],
         most_peers: int,
         now: float,
+        condition: Condition | None,
     ) -> Iterator[Report]:
         """A report in as many parts as it takes; the runs of a member may be in several."""
         peers = self._acquaintances(most_peers, now)
@@ -97,7 +111,7 @@ class Reports:
         while len(read := dict(islice(rest_of_logs, _LOGS_A_REPORT))) == _LOGS_A_REPORT:
             yield Report(state, part, peers, None, keys, read)
             part, peers, keys = {}, {}, None
-        yield Report(state, part, peers, self.said.checksum, keys, read)
+        yield Report(state, part, peers, self.said.checksum, keys, read, condition)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""

@@ -27,6 +27,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "redis_uri": None,
         "amqp_uri": None,
         "peers": (),
+        "nodes": (),
         "data_dir": Path("data"),
         "drain_time": 2.0,
         "ack": "stored",

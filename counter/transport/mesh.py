@@ -85,6 +85,10 @@ class MeshTransport:
             return "closed"
         return self._receive(message)
 
+    def addresses(self) -> list[str]:
+        """One address of each other process that is known."""
+        return [outbox.address for outbox in self._peers()]
+
     @property
     def headers(self) -> dict[str, str]:
         """What an answer to a message must carry: the id of this process."""

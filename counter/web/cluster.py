@@ -1,6 +1,7 @@
-"""Endpoints about nodes: members, health, metrics, messages between nodes, demonstrations."""
+"""Endpoints about nodes: members, counts side by side, health, metrics, messages between nodes."""
 
 import hmac
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,13 +9,23 @@ from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
 from counter.ids import name_of
-from counter.messages import MAX_BYTES
+from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
-from counter.web.problems import Problem, wants_page
+from counter.web import dev
+from counter.web.counters import check
+from counter.web.others import BusyError, Found, Others
+from counter.web.problems import Problem, check_origin, wants_page
 
 
 def install(app: Flask, node: Node) -> None:
     """Add the endpoints about nodes."""
+    process = secrets.token_hex(8)
+
+    def found(video: str) -> Found:
+        visits = sum(node.counter(video).values())
+        return Found(node.name, visits, node.state, node.cut, process)
+
+    others = Others(node.addresses, found, process)
 
     @app.get("/cluster")
     def cluster() -> Response:
@@ -24,6 +35,21 @@ def install(app: Flask, node: Node) -> None:
         else:
             response = Response(json.encode(shown) + b"\n", content_type="application/json")
         return response
+
+    @app.get("/cluster/counts")
+    def side_by_side() -> Response:
+        video = _video()
+        try:
+            nodes = others.counts(video)
+        except BusyError as error:
+            raise Problem(503, "Busy", str(error)) from None
+        shown = {"video": video, "nodes": nodes, "dev": node.config.dev_mode}
+        return Response(json.encode(shown) + b"\n", content_type="application/json")
+
+    @app.get("/cluster/count")
+    def one_count() -> Response:
+        shown = json.encode(found(_video()))
+        return Response(shown + b"\n", content_type="application/json")
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -43,7 +69,7 @@ def install(app: Flask, node: Node) -> None:
 
         @app.delete("/cluster/<member>")
         def remove(member: str) -> Response:
-            _check_origin()
+            check_origin()
             _check_token(token)
             try:
                 removed = node.remove(member)
@@ -78,24 +104,14 @@ def install(app: Flask, node: Node) -> None:
             return Response(status=204, headers=node.mesh.headers)
 
     if node.config.dev_mode:
-
-        @app.post("/dev/cut")
-        def cut() -> Response:
-            _check_origin()
-            node.cut = True
-            return Response(status=204)
-
-        @app.post("/dev/heal")
-        def heal() -> Response:
-            _check_origin()
-            node.cut = False
-            return Response(status=204)
+        dev.install(app, node, others)
 
 
 def show(node: Node) -> dict[str, Any]:
     """The cluster as this node sees it, for the page and as JSON."""
     own = node.replica.member if node.replica else None
     folding = node.folding()
+    paces = node.paces()
     return {
         "node": node.name,
         "member": own,
@@ -136,10 +152,31 @@ def show(node: Node) -> dict[str, Any]:
                 "removed": member.removed,
                 "folded": member.folded,
                 "runs": member.runs,
+                "store": _part(member.condition.store if member.condition else None),
+                "transport": _part(member.condition.transport if member.condition else None),
+                "visits_per_second": _rounded(paces[member.member].visits),
+                "messages_per_second": _rounded(paces[member.member].messages),
             }
             for member in node.members()
         ],
     }
+
+
+def _part(told: Part | None) -> dict[str, Any] | None:
+    return None if told is None else {"kind": told[0], "up": told[1]}
+
+
+def _rounded(rate: float | None) -> float | None:
+    return None if rate is None else round(rate, 2)
+
+
+def _video() -> str:
+    """The one video that is asked for."""
+    videos = request.args.getlist("video")
+    if len(videos) != 1:
+        raise Problem(400, "No video" if not videos else "Too many videos", "name one: ?video=cats")
+    check(videos[0])
+    return videos[0]
 
 
 def _doubled(node: Node) -> Iterator[str]:
@@ -173,12 +210,6 @@ def _time(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds // 60:.0f} min" if seconds < 3600 else f"{seconds // 3600:.0f} h"
-
-
-def _check_origin() -> None:
-    """Raise a `Problem` if a browser sends this for a page of another site."""
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-        raise Problem(403, "Another site", "only a page of this node may ask for that")
 
 
 def _check_token(token: str) -> None:

@@ -31,6 +31,12 @@ def wants_page(environ: "WSGIEnvironment | None" = None) -> bool:
     return "text/html" in (environ or request.environ).get("HTTP_ACCEPT", "")
 
 
+def check_origin() -> None:
+    """Raise a `Problem` if a browser sends this for a page of another site."""
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        raise Problem(403, "Another site", "only a page of this node may ask for that")
+
+
 def answer(problem: Problem) -> Response:
     """The answer for a problem: a page for a browser."""
     if not wants_page():
