@@ -4,6 +4,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import IO, Any
 from urllib.parse import quote
@@ -16,6 +17,9 @@ def default_url() -> str:
     return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
 
 
+MOST_COLUMNS = 100
+_GAP = "  "
+
 _url = click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
 
 
@@ -26,9 +30,13 @@ def cluster() -> None:
 
 @cluster.command()
 @_url
-def status(url: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what the node says, as JSON")
+def status(url: str, as_json: bool) -> None:
     """Show every member as a node sees it."""
     shown = _get(url)
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+        return
     click.echo(
         f"{shown['node']} is {shown['state']}; store {_up(shown['store'])}, "
         f"transport {_up(shown['transport'])}"
@@ -46,19 +54,26 @@ def status(url: str) -> None:
         click.echo(f"visit log {reading['path']}: {reading['unread']} bytes not read")
     for warning in shown["warnings"]:
         click.echo(f"warning: {warning}")
-    rows = [("MEMBER", "STATE", "HEARD", "BEHIND", "VISITS", "RUNS")]
-    for member in shown["members"]:
-        state = member["state"] if member["live"] else "silent"
-        if member["removed"]:
-            state = "removed"
-        behind = "-" if member["behind"] is None else str(member["behind"])
-        me = " (this node)" if member["self"] else ""
-        numbers = str(member["visits"]), str(member["runs"])
-        rows.append((member["member"] + me, state or "-", _heard(member), behind, *numbers))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    for table in tables(shown["members"]):
+        click.echo("")
+        for line in table:
+            click.echo(line)
+
+
+def tables(members: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """Every fact of every member, a line each; what does not fit into a line is a table more."""
+    columns = [[head, *(cell(member) for member in members)] for head, cell in _COLUMNS]
+    widths = [max(map(len, column)) for column in columns]
+    shown = [0]
+    for each in range(1, len(columns) + 1):
+        wide = sum(widths[column] + len(_GAP) for column in shown)
+        if each == len(columns) or wide + widths[each] > MOST_COLUMNS:
+            yield [
+                _GAP.join(columns[column][row].ljust(widths[column]) for column in shown).rstrip()
+                for row in range(len(members) + 1)
+            ]
+            shown = [0]
+        shown.append(each)
 
 
 @cluster.command()
@@ -102,6 +117,49 @@ def _confirm(member: dict[str, Any]) -> None:
         click.confirm("Is it gone for good, and to be removed?", abort=True)
     except click.Abort:
         raise click.ClickException("nothing was removed; answer y, or give --yes") from None
+
+
+def _state(member: dict[str, Any]) -> str:
+    if member["removed"]:
+        return "removed"
+    return str(member["state"] or "-") if member["live"] else "silent"
+
+
+def _short(member: dict[str, Any]) -> str:
+    return "here" if member["self"] else _heard(member).removesuffix(" ago")
+
+
+def _plain(key: str) -> Callable[[dict[str, Any]], str]:
+    return lambda member: "-" if member.get(key) is None else str(member[key])
+
+
+def _rate(key: str) -> Callable[[dict[str, Any]], str]:
+    return lambda member: "-" if member.get(key) is None else f"{member[key]:.1f}"
+
+
+def _told(key: str) -> Callable[[dict[str, Any]], str]:
+    """A store or a transport: what it is, and whether that is down."""
+
+    def cell(member: dict[str, Any]) -> str:
+        part = member.get(key)
+        return "-" if part is None else part["kind"] + ("" if part["up"] else " down")
+
+    return cell
+
+
+_COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("MEMBER", _plain("member")),
+    ("STATE", _state),
+    ("HEARD", _short),
+    ("BEHIND", _plain("behind")),
+    ("VISITS", _plain("visits")),
+    ("/S", _rate("visits_per_second")),
+    ("MSG/S", _rate("messages_per_second")),
+    ("RUNS", _plain("runs")),
+    ("FOLDED", _plain("folded")),
+    ("STORE", _told("store")),
+    ("TRANSPORT", _told("transport")),
+)
 
 
 def _heard(member: dict[str, Any]) -> str:

@@ -58,6 +58,7 @@ def test_every_setting_is_read() -> None:
             "LISTEN_PORT": "65535",
             "REDIS_URI": f"rediss://user:{SECRET}@redis.example:6380/15",
             "PEERS": " http://10.0.0.1:1234/ ,, http://[::1]:1 ",
+            "NODES": "http://counter1:1234, http://counter2:1234",
             "DATA_DIR": "/somewhere/else",
             "DRAIN_TIME": "0",
             "ACK": "memory",
@@ -79,6 +80,7 @@ def test_every_setting_is_read() -> None:
         listen_port=65535,
         redis_uri=f"rediss://user:{SECRET}@redis.example:6380/15",
         peers=("http://10.0.0.1:1234/", "http://[::1]:1"),
+        nodes=("http://counter1:1234", "http://counter2:1234"),
         data_dir=Path("/somewhere/else"),
         drain_time=0.0,
         ack="memory",
@@ -185,6 +187,7 @@ def assert_has_a_remedy(sentence: str) -> None:
         ("PEERS", f"http://guest:{SECRET}@localhost:1234/path"),
         ("PEERS", f"http://guest:{SECRET}@localhost:1234"),
         ("PEERS", f"ftp://guest:{SECRET}@localhost:1234"),
+        ("NODES", f"http://guest:{SECRET}@localhost:1234"),
         ("CLUSTER_SECRET", SECRET[:7]),
         ("ADMIN_TOKEN", SECRET[:7]),
         ("ADMIN_TOKEN", f"{SECRET} {SECRET}"),
@@ -211,9 +214,10 @@ def test_a_bad_value_that_may_hold_a_password_is_not_shown(setting: str, value: 
         "http://a b:1234",
     ],
 )
-def test_a_peer_that_is_no_address_is_named(peer: str) -> None:
-    sentence = refusal({"PEERS": f"http://10.0.0.1:1234,{peer}"})
-    assert sentence.startswith("PEERS")
+@pytest.mark.parametrize("setting", ["PEERS", "NODES"])
+def test_a_peer_or_node_that_is_no_address_is_named(peer: str, setting: str) -> None:
+    sentence = refusal({setting: f"http://10.0.0.1:1234,{peer}"})
+    assert sentence.startswith(setting)
     assert repr(peer) in sentence
     assert_has_a_remedy(sentence)
 

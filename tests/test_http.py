@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from counter import messages
-from counter.cli import cluster
+from counter.cli import cluster, tables
 from counter.config import Config
 from counter.ids import mint_run
 from counter.messages import Delta, Envelope, Report, Standing
@@ -427,6 +427,8 @@ def test_the_cluster_is_shown_as_json(node: Node) -> None:
     assert me["behind"] == 0
     assert me["removed"] is False
     assert me["runs"] == 1
+    assert me["store"] == {"kind": "sqlite", "up": True}
+    assert me["transport"] == {"kind": "mesh", "up": True}
 
 
 def samples(node: Node) -> dict[str, float]:
@@ -526,7 +528,7 @@ def test_a_node_is_made_deaf_and_dumb_and_healed_for_demonstrations_only(
     pair: tuple[Node, Node],
 ) -> None:
     node, peer = pair
-    for path in ("/dev/cut", "/dev/heal"):
+    for path in ("/dev/cut", "/dev/heal", "/dev/burst?video=cut"):
         assert ask(peer, "POST", path).status == 404
         assert get(node, path).status == 405
     get(node, "/hit/cut")
@@ -606,7 +608,7 @@ def test_a_page_of_another_site_cannot_post_messages(node: Node, content_type: s
 
 def test_a_page_of_another_site_cannot_cut_a_node_off(node: Node) -> None:
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 204)):
-        for path in ("/dev/cut", "/dev/heal"):
+        for path in ("/dev/cut", "/dev/heal", "/dev/burst?video=sites"):
             assert ask(node, "POST", path, {"Sec-Fetch-Site": site}).status == status
     assert get(node, "/cluster").json()["transport"]["up"]
 
@@ -853,8 +855,11 @@ def test_the_status_command_prints_every_member(node: Node, tmp_path: Path) -> N
     first, *lines = by_url.stdout.splitlines()
     assert first == "counter1 is ready; store sqlite up, transport mesh up"
     assert lines[0] == "ended runs to fold: 0, folds done: 0"
-    assert lines[1].split() == ["MEMBER", "STATE", "HEARD", "BEHIND", "VISITS", "RUNS"]
-    assert any(re.match(MEMBER + r" \(this node\) +ready ", line) for line in lines)
+    assert lines[1] == ""
+    heads = "MEMBER STATE HEARD BEHIND VISITS /S MSG/S RUNS FOLDED STORE TRANSPORT"
+    assert " ".join(lines[2].split()) == heads
+    assert any(re.match(MEMBER + r"  ready  here .* sqlite +mesh$", line) for line in lines)
+    assert max(map(len, lines)) <= 100
     by_port = flask("cluster", "status", LISTEN_PORT=str(node.port), DATA_DIR=str(tmp_path))
     assert by_port.stdout.startswith(first)
     assert list(tmp_path.iterdir()) == []
@@ -863,10 +868,48 @@ def test_the_status_command_prints_every_member(node: Node, tmp_path: Path) -> N
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "ftp://127.0.0.1", "nonsense", "http://"])
 def test_the_status_command_says_in_one_sentence_that_nobody_answers(url: str) -> None:
     done = flask("cluster", "status", "--url", url)
-    assert done.returncode != 0
+    assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert "--url" in done.stderr
+
+
+def test_the_status_command_prints_what_the_node_says_as_json(node: Node) -> None:
+    done = CliRunner().invoke(cluster, ["status", "--json", "--url", node.url])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout).keys() == get(node, "/cluster").json().keys()
+
+
+def member_shown(name: str, **facts: Any) -> dict[str, Any]:
+    told = {"kind": "rabbitmq", "up": False}
+    return {
+        "member": f"{name}~" + "0" * 13, "self": False, "removed": False, "live": True,
+        "state": "leaving", "heard": 3599.0, "behind": 2**40, "visits": 2**53, "runs": 300,
+        "visits_per_second": 12345.678, "messages_per_second": 0.0, "folded": 2**53,
+        "store": {"kind": "redis", "up": True}, "transport": told, **facts,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a", "n" * 32])
+def test_a_table_of_members_has_every_fact_in_at_most_100_columns(name: str) -> None:
+    unknown = {
+        "store": None, "transport": None, "visits_per_second": None, "messages_per_second": None,
+        "heard": None, "behind": None, "live": False,
+    }  # fmt: skip
+    shown = list(tables([member_shown(name), member_shown("b", **unknown)]))
+    assert all(len(line) <= 100 for lines in shown for line in lines)
+    whole = "\n".join("\n".join(lines) for lines in shown)
+    for fact in ("leaving", "silent", "59 min", "never", f"{2**40}", f"{2**53}", "12345.7", "300",
+                 "redis", "rabbitmq down"):  # fmt: skip
+        assert f" {fact}" in whole, whole
+    for lines in shown:
+        assert lines[0].startswith("MEMBER ")
+        assert lines[1].startswith(f"{name}~")
+        # Aligned: each heading begins where its cells do.
+        for heading in re.finditer(r"\S+", lines[0]):
+            column = {line[heading.start() : heading.start() + 1] for line in lines}
+            assert " " not in column, lines
+            assert all(line[heading.start() - 1 : heading.start()] in ("", " ") for line in lines)
 
 
 def test_the_status_command_is_not_fooled_by_another_server(node: Node) -> None:
@@ -976,7 +1019,8 @@ def raw(node: Node, request: bytes) -> bytes:
 
 PATHS = [
     "/video/", "/count/", "/hit/", "/live/", "/live", "/counts", "/top", "/", "/mesh",
-    "/cluster", "/static/", "/healthz", "/readyz", "/metrics", "//", "/.", "*",
+    "/cluster", "/cluster/counts?video=", "/static/", "/healthz", "/readyz", "/metrics", "//", "/.",
+    "*",
     "http://elsewhere/", "/static/../", "/dev/", "/visits", "/cluster/",
 ]  # fmt: skip
 

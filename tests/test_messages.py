@@ -15,6 +15,7 @@ from counter.messages import (
     Ask,
     AskKeys,
     Body,
+    Condition,
     Delta,
     Envelope,
     RejectedError,
@@ -54,6 +55,9 @@ BODIES: dict[str, Body] = {
     ),
     "part of a report": Report("leaving", {}, {}, None),
     "report of logs": Report("ready", {}, {}, 17, {}, {"counter1/counter1.log": READ}),
+    "report of a condition": Report(
+        "ready", {}, {}, 17, {}, {}, Condition(("sqlite", True), ("rabbitmq", False))
+    ),
     "tell": Tell(),
     "ask for all": Ask(OTHER, b"", 1, 0),
     "ask for what is folded": Ask(FOLDED, b"", 1, 0),
@@ -84,6 +88,23 @@ def test_the_wire_is_what_it_was(name: str, secret: str | None) -> None:
     golden = bytes.fromhex(GOLDEN[f"{name}, {'signed' if secret else 'plain'}"])
     assert encode(message(BODIES[name]), secret) == golden
     assert decode(golden, secret, SENT, 30_000) == message(BODIES[name])
+
+
+def test_what_is_not_told_of_a_condition_takes_no_byte() -> None:
+    # [sender, address, sent, ["report", state, members, peers, checksum, keys, logs]]
+    silent = msgspec.msgpack.decode(encode(message(BODIES["report of logs"]), None)[2:])
+    assert len(silent[3]) == 7
+    told = msgspec.msgpack.decode(encode(message(BODIES["report of a condition"]), None)[2:])
+    assert told[3][7:] == [[["sqlite", True], ["rabbitmq", False]]]
+
+
+def test_more_than_this_release_knows_is_no_harm() -> None:
+    known = encode(message(BODIES["report of a condition"]), None)
+    more = msgspec.msgpack.decode(known[2:])
+    more[3] += [17, {"a": "later release"}]
+    assert decode(known[:2] + msgspec.msgpack.encode(more), None, SENT, 30_000) == (
+        message(BODIES["report of a condition"])
+    )
 
 
 def test_a_message_is_alive_for_its_time_before_and_after_by_this_nodes_clock() -> None:
@@ -157,6 +178,10 @@ def test_other_versions_and_sizes_are_dropped() -> None:
         ["report", "ready", {}, {}],
         ["report", "ready", {}, {}, 0, {OTHER: -1}],
         ["report", "ready", {}, {}, 0, {"nobody": 1}],
+        ["report", "ready", {}, {}, 0, {}, {}, [["sqlite", True]]],
+        ["report", "ready", {}, {}, 0, {}, {}, [["sqlite", 1], ["mesh", True]]],
+        ["report", "ready", {}, {}, 0, {}, {}, [["<b>", True], ["mesh", True]]],
+        ["report", "ready", {}, {}, 0, {}, {}, [["s" * 17, True], ["mesh", True]]],
         ["ask keys", OTHER, -1],
         ["ask keys", FOLDED, 0],
         ["keys", OTHER, 0, [[1, "", bytes(16), 0]], 1],

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counter.ids import encode_id, mint_run, mint_store, run_of
-from counter.messages import Answer, Body, Delta, Envelope, Report, Standing, Tell
+from counter.messages import Answer, Body, Condition, Delta, Envelope, Report, Standing, Tell
 from counter.peers import Words
 from counter.replica import Effects, Replica
 from counter.tally import MAX_COUNT
@@ -420,6 +420,76 @@ def test_members_are_those_heard_and_those_with_counts(network: Network) -> None
     del network.nodes["b"]
     network.seconds(4)
     assert not {member.member: member for member in a.roll(network.now)}[b.member].live
+
+
+def condition(*, store: bool = True) -> Condition:
+    return Condition(("sqlite", store), ("mesh", True))
+
+
+def shown(viewer: Replica, network: Network, member: str) -> Condition | None:
+    return {each.member: each for each in viewer.roll(network.now)}[member].condition
+
+
+def told(network: Network, replica: Replica) -> int:
+    """How many reports with a condition it has sent."""
+    return sum(
+        source == replica.name and isinstance(body, Report) and body.condition is not None
+        for source, _target, body in network.sent
+    )
+
+
+def test_a_condition_is_told_when_it_changes_and_now_and_then(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(3)
+    assert shown(b, network, a.member) is None
+    a.reports.condition = condition()
+    network.second()
+    assert shown(b, network, a.member) == shown(a, network, a.member) == condition()
+    network.seconds(9)
+    assert told(network, a) == 1
+    a.reports.condition = condition(store=False)
+    network.second()
+    assert shown(b, network, a.member) == condition(store=False)
+    network.seconds(10)
+    assert told(network, a) == 3
+    assert told(network, b) == 0
+
+
+def test_a_condition_that_was_lost_is_told_again(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(3)
+    a.reports.condition = condition()
+    network.lose = lambda source, _target, _body: source == "a"
+    network.second()
+    network.lose = lambda _source, _target, _body: False
+    assert shown(b, network, a.member) is None
+    network.seconds(10)
+    assert shown(b, network, a.member) == condition()
+    # Who is new is told at once.
+    c = network.node("c")
+    network.second()
+    assert shown(c, network, a.member) == condition()
+
+
+def test_nothing_is_known_of_the_condition_of_a_silent_member(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    a.reports.condition = condition()
+    network.seconds(3)
+    assert shown(b, network, a.member) == condition()
+    del network.nodes["a"]
+    network.seconds(5)
+    assert shown(b, network, a.member) is None
+
+
+def test_messages_are_counted_by_member(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(3)
+    before = b.peers.messages[a.member]
+    network.seconds(5)
+    assert b.peers.messages[a.member] == before + 5
+    network.node("a", run=1)
+    network.second()
+    assert b.peers.messages[a.member] > before + 5
 
 
 def test_run_ids_sort_by_start_and_never_go_back() -> None:

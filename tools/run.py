@@ -90,6 +90,8 @@ def _announce(nodes: Sequence[Node], with_nginx: bool) -> None:
     port = BALANCER_PORT if with_nginx else next(iter(NODE_PORTS.values()))
     say("")
     say(f"Open http://127.0.0.1:{port}/video/cats in two windows, or run `make traffic`.")
+    say("The cluster, with a tour in four steps: count, cut a node off, count on, heal it:")
+    say(f"  http://127.0.0.1:{port}/cluster?video=cats")
     say("Ctrl-C stops; the counts stay in data/.")
 
 
