@@ -1,14 +1,26 @@
 // @ts-check
 
+/** @import {Reading} from "./sides.js" */
+
+import { Guide } from "./guide.js";
 import { arrange, ask, element, make, whileSeen, write, written } from "./page.js";
+import { Sides } from "./sides.js";
 
-/** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null, removed: boolean, runs: number}} Member */
+/** @typedef {{kind: string, up: boolean}} Part */
+/** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null, removed: boolean, folded: number, runs: number, store: Part | null, transport: Part | null, visits_per_second: number | null, messages_per_second: number | null}} Member */
 /** @typedef {{closed_runs: number, waits_for: {member: string}[]}} Folding */
-/** @typedef {{node: string, member: string, state: string, store: {kind: string, up: boolean, unflushed: number}, transport: {kind: string, up: boolean}, folding: Folding, log: {unread: number} | null, warnings: string[], members: Member[]}} Cluster */
+/** @typedef {{node: string, member: string, state: string, store: Part & {unflushed: number}, transport: Part, folding: Folding, log: {unread: number} | null, warnings: string[], members: Member[]}} Cluster */
 
-const REFRESH = 2000;
+const REFRESH = 1500;
+const ASK_NODES = 1000;
+// Through a balancer each answer may come from another node, and its view would make the page flicker.
+const TRIES = 4;
 
 const body = /** @type {HTMLElement} */ (element("members").querySelector("tbody"));
+const paced = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+/** @type {Set<string>} the names of nodes that are cut off, as they say themselves */
+let cut = new Set();
 
 /** @param {Cluster} cluster */
 function show(cluster) {
@@ -46,11 +58,26 @@ function newRow({ member, name }) {
   const row = make("tr", "", { "data-member": member });
   const head = make("th", name, { scope: "row" });
   head.append(make("small", member));
-  const state = make("td");
+  const state = make("td", "", { "data-label": "State" });
   state.append(make("span", "", { class: "state" }));
-  /** @param {string} field */
-  const number = (field) => make("td", "", { class: `number ${field}` });
-  row.append(head, state, ...["visits", "heard", "behind", "runs"].map(number));
+  /**
+   * @param {string} field
+   * @param {string} label
+   */
+  const number = (field, label) => make("td", "", { class: `number ${field}`, "data-label": label });
+  row.append(
+    head,
+    state,
+    number("visits", "Visits"),
+    number("behind", "Behind"),
+    number("heard", "Heard"),
+    make("td", "", { class: "store", "data-label": "Store" }),
+    make("td", "", { class: "transport", "data-label": "Transport" }),
+    number("visits-pace", "Visits/s"),
+    number("messages-pace", "Messages/s"),
+    number("runs", "Runs"),
+    number("folded", "Folded"),
+  );
   return row;
 }
 
@@ -62,11 +89,21 @@ function fill(row, member) {
   /** @param {string} field */
   const cell = (field) => /** @type {HTMLElement} */ (row.querySelector(`.${field}`));
   row.classList.toggle("self", member.self);
-  mark(cell("state"), member.removed ? "removed" : member.live ? member.state : "silent");
+  const state = member.live ? member.state : "silent";
+  mark(cell("state"), member.removed ? "removed" : cut.has(member.name) ? "cut off" : state);
   write(cell("visits"), written(member.visits));
+  write(cell("behind"), member.behind === null ? "unknown" : member.behind ? written(member.behind) : "in sync");
+  cell("behind").classList.toggle("lacking", Boolean(member.behind));
   write(cell("heard"), member.self ? "this node" : ago(member.heard));
-  write(cell("behind"), member.behind === null ? "unknown" : written(member.behind));
+  for (const part of /** @type {const} */ (["store", "transport"])) {
+    const told = member[part];
+    if (told) mark(cell(part), told.up ? "up" : "down", told.up ? told.kind : `${told.kind}, down`);
+    else mark(cell(part), "unknown", "–");
+  }
+  write(cell("visits-pace"), pace(member.visits_per_second));
+  write(cell("messages-pace"), pace(member.messages_per_second));
   write(cell("runs"), written(member.runs));
+  write(cell("folded"), written(member.folded));
 }
 
 /**
@@ -79,6 +116,11 @@ function mark(place, state, text = state) {
   write(place, text);
 }
 
+/** @param {number | null} value a second; null if nobody told */
+function pace(value) {
+  return value === null || value === undefined ? "–" : paced.format(value);
+}
+
 /** @param {number | null} seconds */
 function ago(seconds) {
   if (seconds === null) return "never";
@@ -86,12 +128,38 @@ function ago(seconds) {
   return seconds < 3600 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
 }
 
-for (const cell of /** @type {NodeListOf<HTMLElement>} */ (body.querySelectorAll(".visits, .behind, .runs"))) {
+/**
+ * The cluster as the node sees it that is shown already, or if that has no answer, as another does.
+ * @returns {Promise<Cluster | null>}
+ */
+async function look() {
+  /** @type {Cluster | null} */
+  let seen = null;
+  for (let turn = 0; turn < TRIES; turn++) {
+    const answer = await ask("/cluster");
+    if (!answer) break;
+    seen = answer;
+    if (answer.member === element("member").textContent) break;
+  }
+  return seen;
+}
+
+for (const cell of /** @type {NodeListOf<HTMLElement>} */ (body.querySelectorAll(".visits, .behind, .runs, .folded"))) {
   const value = Number(cell.textContent);
   if (!Number.isNaN(value)) write(cell, written(value));
 }
+
+const sides = new Sides();
+const guide = document.getElementById("tour") && new Guide(element("tour"), sides);
+sides.onreading = (/** @type {Reading} */ { nodes }) => {
+  cut = new Set(nodes.flatMap((node) => (node.cut ? [node.node] : [])));
+  guide?.see(nodes);
+};
+const turn = () => sides.look();
+void turn();
+whileSeen(ASK_NODES, turn);
 whileSeen(REFRESH, async () => {
-  const cluster = await ask("/cluster");
+  const cluster = await look();
   element("stale").hidden = cluster !== null;
   if (cluster) show(cluster);
 });
