@@ -68,11 +68,11 @@ function newRow({ member, name }) {
   row.append(
     head,
     state,
+    make("td", "", { class: "store", "data-label": "Store" }),
+    make("td", "", { class: "transport", "data-label": "Transport" }),
     number("visits", "Visits"),
     number("behind", "Behind"),
     number("heard", "Heard"),
-    make("td", "", { class: "store", "data-label": "Store" }),
-    make("td", "", { class: "transport", "data-label": "Transport" }),
     number("visits-pace", "Visits/s"),
     number("messages-pace", "Messages/s"),
     number("runs", "Runs"),

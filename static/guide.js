@@ -82,7 +82,7 @@ export class Guide {
     const [title = "", press = "", watch = ""] = !open
       ? this.#invitation
       : over
-        ? ["That was it", "Both sides counted alone, and no visit was lost.", "It is the same with hundreds of nodes and for hours."]
+        ? ["That was it", "Both sides counted alone, and every node ended with the exact sum.", "Longer splits end the same."]
         : [`${step.number} of ${STEPS}: ${step.title}`, step.press, step.watch];
     write(element("tour-title"), title);
     write(element("tour-press"), press);

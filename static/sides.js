@@ -91,16 +91,28 @@ export class Sides {
         return row;
       }),
     );
-    const mute = sorted.filter(({ visits }) => visits === null).map(({ node }) => node);
-    const short = sorted.filter(({ node }) => missing.get(node)).map(({ node }) => node);
+    this.#agree(sorted, missing);
+  }
+
+  /**
+   * Say in words what the lines show; this is told to screen readers, so it holds no numbers that change.
+   * @param {Side[]} sides
+   * @param {Map<string, number | null>} missing
+   */
+  #agree(sides, missing) {
+    /** @param {(side: Side) => boolean} whether */
+    const names = (whether) => sides.filter(whether).map(({ node }) => node).join(" and ");
+    const mute = names(({ visits }) => visits === null);
+    const cut = names(({ cut }) => cut === true);
+    const parted = sides.some(({ node }) => missing.get(node));
+    const words = [
+      ...(mute ? [`No answer from ${mute}.`] : []),
+      ...(cut ? [`Cut off: ${cut}.`] : []),
+      parted ? "The numbers have parted." : "The numbers are the same.",
+    ];
     const agreement = element("agreement");
-    const [state, words] = short.length
-      ? ["parted", "The numbers have parted"]
-      : mute.length === nodes.length
-        ? ["silent", "No node shows a number"]
-        : ["ready", `${mute.length ? "All others" : "All nodes"} show the same number`];
-    agreement.dataset.state = state;
-    write(agreement, mute.length && mute.length < nodes.length ? `${mute.join(", ")} has no number to show. ${words}` : words);
+    agreement.dataset.state = parted ? "parted" : mute ? "silent" : "ready";
+    write(agreement, words.join(" "));
   }
 
   /** @param {string} node */
@@ -137,8 +149,8 @@ export class Sides {
     /** @param {string} field */
     const cell = (field) => /** @type {HTMLElement} */ (row.querySelector(`.${field}`));
     write(cell("visits"), visits === null ? "–" : written(visits));
-    const lacks = missing ? written(missing) : "nothing";
-    write(cell("missing"), visits !== null ? lacks : state === "joining" ? "joining" : "no answer");
+    const behind = missing === null ? "–" : written(missing);
+    write(cell("missing"), visits !== null ? behind : state === "joining" ? "joining" : "no answer");
     cell("missing").title = problem ?? "";
     cell("missing").classList.toggle("lacking", visits === null || Boolean(missing));
     row.classList.toggle("cut-off", cut === true);
