@@ -16,6 +16,9 @@ from counter.web.counters import check
 from counter.web.others import BusyError, Found, Others
 from counter.web.problems import Problem, check_origin, wants_page
 
+FIRST_VIDEO = "cats"
+"""What the page shows side by side where nothing was visited yet."""
+
 
 def install(app: Flask, node: Node) -> None:
     """Add the endpoints about nodes."""
@@ -31,7 +34,11 @@ def install(app: Flask, node: Node) -> None:
     def cluster() -> Response:
         shown = show(node)
         if wants_page():
-            response = make_response(render_template("cluster.html", cluster=shown))
+            video = request.args.get("video") or next(iter(node.top(1)), FIRST_VIDEO)
+            check(video)
+            dev_mode = node.config.dev_mode
+            page = render_template("cluster.html", cluster=shown, video=video, dev=dev_mode)
+            response = make_response(page)
         else:
             response = Response(json.encode(shown) + b"\n", content_type="application/json")
         return response
