@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.test_page import QUIET
+from tests.test_quality import AXE
 from tools.servers import Nginx, Node, find, free_port
 from tools.visitors import Client, fetch, until
 
@@ -248,7 +249,7 @@ def test_all_facts_of_the_members_are_there(browser: Browser, nodes: list[Node])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_scrolling_sideways(
+def test_a_phone_needs_no_scrolling_sideways_and_axe_finds_no_violation(
     browser: Browser, nodes: list[Node], scheme: str
 ) -> None:
     phone = {"width": PHONE, "height": 740}
@@ -259,6 +260,9 @@ def test_a_phone_needs_no_scrolling_sideways(
         page.locator("#tour-go").click()
         expect(page.locator("#tour-title")).to_have_text("1 of 4: Count")
         assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE
+        page.evaluate(AXE)
+        found = page.evaluate("() => axe.run({resultTypes: ['violations']})")
+        assert [rule["nodes"] for rule in found["violations"]] == []
         for place in ("#nodes", "#members", "#chart"):
             within = page.locator(place).evaluate("it => it.getBoundingClientRect().right")
             assert within <= PHONE
