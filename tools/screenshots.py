@@ -9,7 +9,6 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ FOLDER = ROOT / "docs/pictures"
 QUALITY = 82
 DESKTOP = {"width": 1120, "height": 720}
 TALL = {"width": 1120, "height": 1010}
+NARROW = {"width": 600, "height": 1010}
 PHONE = {"width": 360, "height": 740}
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -51,6 +51,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
         stack.callback(browser.close)
         site(browser, nodes, nginx.url, Path(folder))
+        tour(browser, nodes, Path(folder))
         split(browser, nodes, Path(folder))
     for picture in sorted(FOLDER.iterdir()):
         say(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1024:.0f} KB")
@@ -132,66 +133,59 @@ def site(browser: Browser, nodes: Sequence[Node], url: str, folder: Path) -> Non
 
 
 def split(browser: Browser, nodes: Sequence[Node], folder: Path) -> None:
-    """A node that is cut off and healed again, in four steps, and the console meanwhile."""
+    """The console while a node is cut off and visits go on at both sides."""
     one, other = nodes[0], nodes[-1]
-    steps = [
-        ("Count", "Visits come to both nodes. Both show the same number.", (34, 21), None),
-        ("Cut", f"{other.name} hears nobody any more, and nobody hears it.", (0, 0), "cut"),
-        ("Count on both sides", "Each counts on, and knows only its own side.", (58, 23), None),
-        ("Heal", "They hear each other: both show the sum, exactly.", (0, 0), "heal"),
-    ]
+    address = f"{one.url}/cluster?video=cats"
+    with opened(browser, address, viewport=TALL, color_scheme="light") as page:
+        rush(page, nodes, "cats", RUSH)
+        page.get_by_role("button", name=f"Cut off {other.name}").click()
+        rush(page, nodes, "cats", RUSH / 2)
+        page.wait_for_timeout(1500)
+        keep(page, "console-split", folder)
+        page.get_by_role("button", name=f"Heal {other.name}").click()
+        expect(page.locator("#agreement")).to_have_text("The numbers are the same.")
+
+
+def tour(browser: Browser, nodes: Sequence[Node], folder: Path) -> None:
+    """The four steps of the tour, each when it is done."""
+    address = f"{nodes[0].url}/cluster?video=first-steps"
     frames = []
-    with (
-        opened(browser, f"{one.url}/video/cats", viewport=PHONE, color_scheme="light") as left,
-        opened(browser, f"{other.url}/video/cats", viewport=PHONE, color_scheme="light") as right,
-        opened(browser, f"{one.url}/cluster", viewport=DESKTOP, color_scheme="light") as console,
-    ):
-        for number, (title, words, visits, told) in enumerate(steps, 1):
-            if told:
-                with Client(other.url) as client:
-                    assert client.ask("POST", f"/dev/{told}")[0] == 204
-                left.wait_for_timeout(2500)
-            for _ in range(8):
-                for node, many in zip((one, other), visits, strict=True):
-                    if many:
-                        send(node, "cats", -(-many // 8))
-                left.wait_for_timeout(300)
-            left.wait_for_timeout(1500)
-            cards = []
-            for page, node in ((left, one), (right, other)):
-                cards.append((node.name, folder / f"step-{number}-{node.name}.png"))
-                page.locator(".total").screenshot(path=cards[-1][1])
-            frames.append((f"{number}. {title}", words, cards))
-            if title == "Count on both sides":
-                console.wait_for_timeout(2500)
-                keep(console, "console-split", folder)
+    with opened(browser, address, viewport=NARROW, color_scheme="light") as page:
+        go, title = page.locator("#tour-go"), page.locator("#tour-title")
+        page.wait_for_timeout(20_000)
+        for step in range(1, 5):
+            go.click()
+            expect(title).to_contain_text(f"{step} of 4")
+            go.click()
+            expect(go).to_contain_text("Done", timeout=15_000)
+            page.wait_for_timeout(8000)
+            # No frame around the button that was pressed.
+            go.blur()
+            taken = folder / f"step-{step}.png"
+            top = page.locator("#tour").bounding_box()
+            bottom = page.locator("#chart").bounding_box()
+            assert top
+            assert bottom
+            height = bottom["y"] + bottom["height"] + 16 - top["y"]
+            whole = {"x": 0, "y": top["y"] - 8, "width": NARROW["width"], "height": height}
+            page.screenshot(path=taken, clip=whole)  # type: ignore[arg-type]
+            frames.append(taken)
+        go.click()
     strip(browser, frames, folder)
 
 
-Frame = tuple[str, str, list[tuple[str, Path]]]
-"""One step of a strip: its title, what happens, and pictures with what they are of."""
-
-
-def strip(browser: Browser, frames: Sequence[Frame], folder: Path) -> None:
-    """Put the steps into one picture, by a page that is only made for that."""
-    figures = ""
-    for title, words, cards in frames:
-        shown = "".join(
-            f"<figure><img src='data:image/png;base64,{b64encode(card.read_bytes()).decode()}'>"
-            f"<figcaption>{escape(name)}</figcaption></figure>"
-            for name, card in cards
-        )
-        figures += f"<li><h2>{escape(title)}</h2><p>{escape(words)}</p><div>{shown}</div></li>"
+def strip(browser: Browser, frames: Sequence[Path], folder: Path) -> None:
+    """Put pictures into one, two in a row, by a page that is only made for that."""
+    shown = "".join(
+        f"<img src='data:image/png;base64,{b64encode(frame.read_bytes()).decode()}'>"
+        for frame in frames
+    )
     style = """
-        body { margin: 0; padding: 24px; background: #f7f8f8; color: #1a2224; }
-        body { font: 16px/1.4 system-ui, sans-serif; }
-        ol { display: grid; grid-template-columns: 1fr 1fr; gap: 28px 32px; margin: 0; padding: 0; }
-        li { list-style: none; } h2 { margin: 0; font-size: 20px; } p { margin: 4px 0 12px; }
-        div { display: flex; gap: 12px; } figure { flex: 1; margin: 0; } img { width: 100%; }
-        figcaption { text-align: center; font-weight: 600; }
+        body { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin: 0; padding: 16px; }
+        body { background: #f7f8f8; } img { width: 100%; }
     """
     with opened(browser, "about:blank", viewport={"width": 1180, "height": 400}) as page:
-        page.set_content(f"<style>{style}</style><ol>{figures}</ol>")
+        page.set_content(f"<style>{style}</style>{shown}")
         taken = folder / "tour.png"
         page.screenshot(path=taken, full_page=True)
         shrink(taken, "tour")
