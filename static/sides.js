@@ -111,7 +111,7 @@ export class Sides {
       parted ? "The numbers have parted." : "The numbers are the same.",
     ];
     const agreement = element("agreement");
-    agreement.dataset.state = parted ? "parted" : mute ? "silent" : "ready";
+    agreement.dataset.state = parted || cut ? "parted" : mute ? "silent" : "ready";
     write(agreement, words.join(" "));
   }
 
