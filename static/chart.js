@@ -163,6 +163,22 @@ export function apart(places, gap, low, high) {
   return moved;
 }
 
+/**
+ * Nodes with names that tell them apart, also where two bear the same.
+ * @template {{node: string}} Named
+ * @param {Named[]} nodes
+ * @returns {Named[]}
+ */
+export function apartByName(nodes) {
+  /** @type {Map<string, number>} */
+  const seen = new Map();
+  return nodes.map((one) => {
+    const times = (seen.get(one.node) ?? 0) + 1;
+    seen.set(one.node, times);
+    return times === 1 ? one : { ...one, node: `${one.node} (${times})` };
+  });
+}
+
 /** Draws a history: a line a node, with its name at the end. */
 export class Chart {
   #drawing;

@@ -2,7 +2,7 @@
 
 /** @import {Order} from "./tour.js" */
 
-import { Chart, History } from "./chart.js";
+import { Chart, History, apartByName } from "./chart.js";
 import { complaint } from "./moves.js";
 import { arrange, ask, element, make, write, written } from "./page.js";
 
@@ -47,8 +47,9 @@ export class Sides {
   /** Ask what each node shows now. */
   async look() {
     /** @type {Reading | null} */
-    const reading = await ask(`/cluster/counts?video=${encodeURIComponent(this.#video)}`);
-    if (!reading) return;
+    const answer = await ask(`/cluster/counts?video=${encodeURIComponent(this.#video)}`);
+    if (!answer) return;
+    const reading = { ...answer, nodes: apartByName(answer.nodes) };
     this.reading = reading;
     this.#history.note(reading.nodes, Date.now());
     this.#show(reading);

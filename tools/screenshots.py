@@ -22,7 +22,7 @@ FOLDER = ROOT / "docs/pictures"
 QUALITY = 82
 DESKTOP = {"width": 1120, "height": 720}
 TALL = {"width": 1120, "height": 1010}
-NARROW = {"width": 600, "height": 1010}
+NARROW = {"width": 680, "height": 1010}
 PHONE = {"width": 360, "height": 740}
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -152,6 +152,9 @@ def tour(browser: Browser, nodes: Sequence[Node], folder: Path) -> None:
     frames = []
     with opened(browser, address, viewport=NARROW, color_scheme="light") as page:
         go, title = page.locator("#tour-go"), page.locator("#tour-title")
+        # Neither is a part of the tour.
+        for unused in ("#choose", "#sides-title"):
+            page.locator(unused).evaluate("it => { it.hidden = true; }")
         page.wait_for_timeout(20_000)
         for step in range(1, 5):
             go.click()
@@ -184,7 +187,7 @@ def strip(browser: Browser, frames: Sequence[Path], folder: Path) -> None:
         body { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; margin: 0; padding: 16px; }
         body { background: #f7f8f8; } img { width: 100%; }
     """
-    with opened(browser, "about:blank", viewport={"width": 1180, "height": 400}) as page:
+    with opened(browser, "about:blank", viewport={"width": 1060, "height": 400}) as page:
         page.set_content(f"<style>{style}</style>{shown}")
         taken = folder / "tour.png"
         page.screenshot(path=taken, full_page=True)

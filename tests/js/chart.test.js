@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { History, SPAN, apart, steps, ticks } from "../../static/chart.js";
+import { History, SPAN, apart, apartByName, steps, ticks } from "../../static/chart.js";
 
 const START = 1_800_000_000_000;
 
@@ -97,4 +97,9 @@ test("names stay within the drawing", () => {
   assert.deepEqual(apart([200, 199], 10, 5, 200), [200, 190]);
   const many = apart(Array(9).fill(100), 10, 0, 105).sort((left, right) => left - right);
   assert.ok(many.every((place, index) => index === 0 || place - (many[index - 1] ?? 0) >= 10));
+});
+
+test("two nodes of one name have a line each", () => {
+  const nodes = ["a", "b", "a"].map((node, visits) => ({ node, visits }));
+  assert.deepEqual(apartByName(nodes).map(({ node, visits }) => [node, visits]), [["a", 0], ["b", 1], ["a (2)", 2]]);
 });
