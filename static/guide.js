@@ -39,7 +39,10 @@ export class Guide {
    * @param {Shown[]} shown
    */
   see(shown) {
+    const before = this.#tour.step.number;
     this.#tour.see(shown);
+    // It may have gone a step back, as when the node was healed by somebody else.
+    if (this.#tour.step.number !== before) this.#asked = false;
     this.#draw();
   }
 
