@@ -64,16 +64,6 @@ export class Grid {
     if (number.nextSibling) number.nextSibling.textContent = visits === 1 ? " visit" : " visits";
   }
 
-  /** Know no number any more. */
-  forget() {
-    for (const card of this.#cards.values()) {
-      const number = card.querySelector("b");
-      if (!number) continue;
-      delete number.dataset.visits;
-      write(number, "…");
-    }
-  }
-
   /**
    * Leave out the card of the video that the page shows at large.
    * @param {string | null} video

@@ -2,22 +2,24 @@
 
 /** @import {Counts} from "./counter.js" */
 
-import { Counter } from "./counter.js";
-
-/** @typedef {{counts: Counts, floor: number, seen: number}} Item `seen`: when it last grew, Unix time in ms */
-
-const PREFIX = "visits.kept:";
-const SWITCH = "visits.keep";
-const MOST = 200;
+import { Counter, isCount } from "./counter.js";
 
 /**
- * The counters that this browser keeps, so that a page never shows less than an earlier one did. An item a video, which
- * is joined with what other tabs have written meanwhile.
- *
- * Whatever the storage refuses, and whatever else is found in it, is as if nothing were kept.
+ * What is kept of one video: `at` is when its counts last grew.
+ * @typedef {{counts: Counts, floor: number, at: number}} Item
+ */
+
+const PLACE = "visits.kept.";
+const OFF = "visits.keep-nothing";
+const MOST = 200;
+// So long must a cluster have known nothing of what is kept, ms.
+const SURE = 10_000;
+
+/**
+ * The counters that this browser keeps, so that a page never shows less than an earlier one did. Nothing of them is held
+ * in memory: what one tab writes or forgets is so for all.
  */
 export class Kept {
-  /** @type {Storage | null} */
   #storage;
   #now;
 
@@ -28,21 +30,17 @@ export class Kept {
   constructor(storage, now = () => Date.now()) {
     this.#storage = storage;
     this.#now = now;
-    const items = this.#videos().map((video) => ({ video, seen: this.#read(video).seen }));
-    items.sort((left, right) => right.seen - left.seen);
-    for (const { video } of items.slice(MOST)) this.#remove(PREFIX + video);
   }
 
-  /** Whether anything is kept. */
   get on() {
-    return this.#storage !== null && this.#get(SWITCH) !== "off";
+    return this.#try((storage) => storage.getItem(OFF) === null) ?? false;
   }
 
   /** @param {boolean} on off forgets everything */
   turn(on) {
-    if (on) return this.#remove(SWITCH);
-    this.#set(SWITCH, "off");
+    if (on) return this.#try((storage) => storage.removeItem(OFF));
     this.forget();
+    this.#try((storage) => storage.setItem(OFF, "1"));
   }
 
   /**
@@ -50,27 +48,30 @@ export class Kept {
    * @returns {Counts}
    */
   counts(video) {
-    return this.on ? this.#read(video).counts : {};
+    return this.#read(video)?.counts ?? {};
   }
 
   /**
-   * Join the counts of a video with those that are kept.
+   * Keep counts as a node sent them. If they share no member with those that are kept, the node may belong to another
+   * cluster in the same place, and two clusters must not become one counter: then they are left out.
    * @param {string} video
    * @param {Counts} counts
    */
   merge(video, counts) {
     if (!this.on) return;
-    const item = this.#read(video);
+    const item = this.#read(video) ?? { counts: {}, floor: 0, at: 0 };
+    const members = Object.keys(item.counts);
+    if (members.length && !members.some((member) => Object.hasOwn(counts, member))) return;
     const counter = new Counter(item.counts);
-    if (counter.merge(counts).size) this.#write(video, { ...item, counts: counter.toJSON() });
+    if (counter.merge(counts).size) this.#write(video, { ...item, counts: counter.toJSON(), at: this.#now() });
   }
 
   /**
-   * The visits below which the number of a video does not fall: its counter, and visits that no node has counted yet.
+   * The least number of visits of a video, those included that wait in the outbox.
    * @param {string} video
    */
   floor(video) {
-    return this.on ? this.#read(video).floor : 0;
+    return this.#read(video)?.floor ?? 0;
   }
 
   /**
@@ -78,44 +79,61 @@ export class Kept {
    * @param {number} visits
    */
   raise(video, visits) {
-    if (!this.on) return;
+    const item = this.#read(video) ?? { counts: {}, floor: 0, at: this.#now() };
+    if (this.on && visits > item.floor) this.#write(video, { ...item, floor: visits });
+  }
+
+  /**
+   * A visit that the floor holds was given up.
+   * @param {string} video
+   */
+  lower(video) {
     const item = this.#read(video);
-    if (visits > item.floor) this.#write(video, { ...item, floor: visits });
+    if (item) this.#write(video, { ...item, floor: 0 });
   }
 
-  /** The members that any of the counters names. */
-  members() {
-    return new Set(this.#videos().flatMap((video) => Object.keys(this.#read(video).counts)));
+  /** @param {Iterable<string>} videos all that are kept, if not told */
+  forget(videos = this.#videos()) {
+    for (const video of videos) this.#try((storage) => storage.removeItem(PLACE + video));
   }
 
-  /** Keep nothing of what there was. */
-  forget() {
-    for (const video of this.#videos()) this.#remove(PREFIX + video);
+  /**
+   * Everything that is kept, by video.
+   * @returns {[string, Item][]}
+   */
+  items() {
+    return this.#videos().flatMap((video) => {
+      const item = this.#read(video);
+      return item ? [[video, item]] : [];
+    });
+  }
+
+  /**
+   * The video that is kept in this place, if any is.
+   * @param {string | null} place
+   */
+  static videoAt(place) {
+    return place?.startsWith(PLACE) ? place.slice(PLACE.length) : null;
   }
 
   #videos() {
-    try {
-      const names = Array.from({ length: this.#storage?.length ?? 0 }, (_, place) => this.#storage?.key(place) ?? "");
-      return names.filter((name) => name.startsWith(PREFIX)).map((name) => name.slice(PREFIX.length));
-    } catch {
-      return [];
-    }
+    const places = this.#try((storage) => Object.keys(storage)) ?? [];
+    return places.map(Kept.videoAt).filter((video) => video !== null);
   }
 
   /**
    * @param {string} video
-   * @returns {Item}
+   * @returns {Item | null} null also for junk
    */
   #read(video) {
     try {
-      const { counts, floor, seen } = JSON.parse(this.#get(PREFIX + video) ?? "{}");
-      return {
-        counts: new Counter(counts ?? {}).toJSON(),
-        floor: Number.isSafeInteger(floor) ? floor : 0,
-        seen: Number.isFinite(seen) ? seen : 0,
-      };
+      const { counts, floor, at } = JSON.parse(this.#storage?.getItem(PLACE + video) ?? "null");
+      const sound = new Counter(counts);
+      // A sum past the end is none.
+      if (!isCount(sound.visits) || !isCount(floor) || !isCount(at)) return null;
+      return { counts: sound.toJSON(), floor, at };
     } catch {
-      return { counts: {}, floor: 0, seen: 0 };
+      return null;
     }
   }
 
@@ -124,36 +142,65 @@ export class Kept {
    * @param {Item} item
    */
   #write(video, item) {
-    this.#set(PREFIX + video, JSON.stringify({ ...item, seen: this.#now() }));
-  }
-
-  /** @param {string} name */
-  #get(name) {
-    try {
-      return this.#storage?.getItem(name) ?? null;
-    } catch {
-      return null;
-    }
+    const isNew = this.#try((storage) => storage.getItem(PLACE + video)) === null;
+    this.#try((storage) => storage.setItem(PLACE + video, JSON.stringify(item)));
+    if (!isNew) return;
+    const videos = this.#videos();
+    if (videos.length <= MOST) return;
+    // Junk first: it is of no time.
+    const times = new Map(videos.map((its) => [its, this.#read(its)?.at ?? 0]));
+    videos.sort((left, right) => (times.get(left) ?? 0) - (times.get(right) ?? 0));
+    this.forget(videos.slice(0, videos.length - MOST));
   }
 
   /**
-   * @param {string} name
-   * @param {string} text
+   * What the storage answers, or nothing: it may be full, or denied.
+   * @template T
+   * @param {(storage: Storage) => T} act
    */
-  #set(name, text) {
+  #try(act) {
     try {
-      this.#storage?.setItem(name, text);
+      return this.#storage ? act(this.#storage) : undefined;
     } catch {
-      // Full, or denied: the page works without.
+      return undefined;
     }
   }
+}
 
-  /** @param {string} name */
-  #remove(name) {
-    try {
-      this.#storage?.removeItem(name);
-    } catch {
-      // Denied: then nothing is there.
-    }
+/**
+ * The videos whose kept counters name no member that a cluster knows. Only the oldest are meant, up to the first that
+ * names one: a cluster that was wiped knows nothing from before, and one that was not knows somebody of old.
+ * @param {[string, Item][]} items
+ * @param {Iterable<string>} members that the cluster knows
+ */
+export function strangers(items, members) {
+  const known = new Set(members);
+  /** @type {string[]} */
+  const found = [];
+  /** @type {string[]} */
+  let nameless = [];
+  for (const [video, { counts }] of items.sort(([, left], [, right]) => left.at - right.at)) {
+    const named = Object.keys(counts);
+    if (named.some((member) => known.has(member))) break;
+    if (named.length) found.push(...nameless, video);
+    else nameless.push(video);
+    if (named.length) nameless = [];
+  }
+  return found;
+}
+
+/** Strangers who were so at two looks, at least 10 s apart: theirs is a cluster that is gone. */
+export class Looks {
+  /** @type {Map<string, number>} since when */
+  #strangers = new Map();
+
+  /**
+   * @param {string[]} videos
+   * @param {number} now
+   * @returns {string[]} those that are to be forgotten
+   */
+  look(videos, now) {
+    this.#strangers = new Map(videos.map((video) => [video, this.#strangers.get(video) ?? now]));
+    return videos.filter((video) => now - (this.#strangers.get(video) ?? now) >= SURE);
   }
 }

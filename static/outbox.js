@@ -1,283 +1,347 @@
 // @ts-check
 
 /**
- * A visit that no node has answered for yet. `asked`: when it was first sent without an answer, so that it may have
- * been counted; Unix time in ms, like `made`.
- * @typedef {{key: string, video: string, made: number, asked?: number}} Visit
+ * A visit that no node has answered for yet. `tried` is when it was first sent without a certain answer: from then on it
+ * may be counted.
+ * @typedef {{key: string, video: string, made: number, tried?: number}} Visit
  */
 
 /**
  * What an outbox needs of the browser; tests pass their own.
  * @typedef {object} Surroundings
  * @property {Storage | null} storage
- * @property {(path: string, request?: RequestInit) => Promise<Response>} fetch
- * @property {(act: () => Promise<void>) => Promise<void>} alone acts while no other tab of this browser does
- * @property {() => number} now
+ * @property {(address: string, options: RequestInit) => Promise<Response>} fetch
+ * @property {{request: (name: string, act: () => Promise<void>) => Promise<unknown>} | undefined} locks only where a
+ *   context is secure
+ * @property {() => number} now Unix time, in ms
+ * @property {() => number} random from 0 up to 1
+ * @property {() => string} mint a new UUID
  * @property {(act: () => void, ms: number) => unknown} later
  * @property {(timer: any) => void} cancel
- * @property {() => number} random from 0 up to 1
+ * @property {EventTarget} frame tells `online` and `storage`
+ * @property {EventTarget & {visibilityState: string}} page
  * @property {() => boolean} online
- * @property {(line: string) => void} warn
+ * @property {(text: string) => void} warn
+ * @property {() => void} onchange other visits wait than before
+ * @property {(video: string) => void} onended a visit was given up
  */
 
-const PREFIX = "visits.outbox:";
-// Nodes know a key for 10 minutes. After that a visit that may have been counted would count a second time.
-const SAFE = 9 * 60_000;
+const PLACE = "visits.outbox.";
+const LOCK = "visits.outbox";
+const LEASE = "visits.outbox-lease";
+// A lease is renewed before each visit, ms.
+const LEASED = 30_000;
+// Until a lease that two tabs took at once is that of the later one, ms.
+const SETTLED = 100;
+// No answer for so long is none, ms.
 const PATIENCE = 10_000;
+// Nodes know a key for 10 minutes; a repeat must have arrived before that, ms.
+const REPEATABLE = 9 * 60_000;
 const LONGEST_WAIT = 10_000;
+// The visit was looked at and refused; it would be again.
+const REFUSED = [400, 413, 415, 422];
+// Certainly not counted, but it may be another time.
+const LATER = [408, 425, 429, 503];
 
 /**
- * The visits that were made in this browser and that no node has answered for, each an item of its own, under its own
- * key: so tabs never write over each other, and what a crash leaves behind is sent by the next page.
- *
- * A visit leaves when a node has said that it is counted, under that key once, however often it is sent.
+ * The visits that were made in pages of this browser and that no node has answered for yet: each in an item of its own in
+ * the storage, under its UUID, which is also its idempotency key. All tabs have the same outbox, and one of them sends.
  */
 export class Outbox {
-  /** @type {Surroundings} */
-  #around;
-  /** @type {Map<string, Visit>} where there is no room in the storage */
-  #here = new Map();
+  /** @type {Map<string, Visit>} those that the storage did not take: only this page knows them */
+  #unstored = new Map();
+  /** @type {Map<string, string>} the videos of this page's own visits, by key */
+  #own = new Map();
   #tries = 0;
   #busy = false;
   #again = false;
   /** @type {unknown} */
   #timer;
-  /** Called when there may be more or fewer. */
-  onchange = () => {};
+  /** @type {Surroundings} */
+  #around;
+  #tab;
 
   /** @param {Partial<Surroundings>} surroundings */
   constructor(surroundings = {}) {
-    const storage = surroundings.storage ?? null;
     this.#around = {
-      storage,
-      fetch: (path, request) => fetch(path, request),
-      alone: (act) => alone(storage, act),
+      storage: null,
+      fetch: (address, options) => fetch(address, options),
+      locks: globalThis.navigator?.locks,
       now: () => Date.now(),
+      random: Math.random,
+      mint: uuid,
       later: (act, ms) => setTimeout(act, ms),
       cancel: (timer) => clearTimeout(timer),
-      random: Math.random,
+      frame: globalThis.window,
+      page: globalThis.document,
       online: () => navigator.onLine,
-      warn: (line) => console.warn(line),
+      warn: (text) => console.warn(text),
+      onchange: () => {},
+      onended: () => {},
       ...surroundings,
     };
+    this.#tab = this.#around.mint();
   }
 
-  /**
-   * The visits that wait, oldest first, those of other tabs as well.
-   * @returns {Visit[]}
-   */
+  /** @param {() => void} act */
+  set onchange(act) {
+    this.#around.onchange = act;
+  }
+
+  /** @param {(video: string) => void} act */
+  set onended(act) {
+    this.#around.onended = act;
+  }
+
+  /** The visits that wait, of all tabs, the oldest first. */
   get waiting() {
-    const visits = new Map();
-    for (const name of names(this.#around.storage)) {
-      const visit = this.#read(name.slice(PREFIX.length));
-      if (visit) visits.set(visit.key, visit);
+    const visits = [...this.#unstored.values()];
+    for (const place of this.#places()) {
+      const visit = this.#read(place.slice(PLACE.length));
+      if (visit) visits.push(visit);
     }
-    // What is here is newer: there was no room to say so there.
-    for (const [key, visit] of this.#here) visits.set(key, visit);
-    return [...visits.values()].sort((left, right) => left.made - right.made);
+    return visits.sort((left, right) => left.made - right.made);
   }
 
   /**
-   * Keep a visit, and send it.
+   * How many of this page's visits of a video are certainly in no node's number yet.
    * @param {string} video
    */
-  add(video) {
-    this.#keep({ key: newKey(), video, made: this.#around.now() });
-    this.onchange();
-    this.send();
-  }
-
-  /** Send what waits from now on, whoever left it. */
-  start() {
-    addEventListener("online", () => this.send());
-    addEventListener("storage", ({ key }) => {
-      if (key?.startsWith(PREFIX)) this.onchange();
-    });
-    document.addEventListener("visibilitychange", () => this.send());
-    this.send();
-  }
-
-  /** Send what waits, now: there is a reason to think that it will get through. */
-  send() {
-    this.#around.cancel(this.#timer);
-    this.#again = this.#busy;
-    if (!this.#busy) void this.#turn();
-  }
-
-  async #turn() {
-    this.#busy = true;
-    try {
-      await this.#around.alone(() => this.#sendAll());
-    } finally {
-      this.#busy = false;
+  uncounted(video) {
+    let visits = 0;
+    for (const [key, its] of this.#own) {
+      if (its !== video) continue;
+      const visit = this.#unstored.get(key) ?? this.#read(key);
+      if (!visit) this.#own.delete(key);
+      else if (visit.tried === undefined) visits++;
     }
-    if (this.#again) return this.send();
-    if (!this.waiting.length) return;
-    const wait = Math.min(LONGEST_WAIT, 500 * 2 ** this.#tries++) * (1 - this.#around.random() / 2);
+    return visits;
+  }
+
+  /** @param {string} video */
+  add(video) {
+    const visit = { key: this.#around.mint(), video, made: this.#around.now() };
+    this.#own.set(visit.key, video);
+    this.#write(visit);
+    this.#around.onchange();
+    void this.send();
+  }
+
+  /** Send what waits, now and whenever there is a reason to. */
+  start() {
+    const { frame, page } = this.#around;
+    frame.addEventListener("online", () => this.send());
+    page.addEventListener("visibilitychange", () => {
+      if (page.visibilityState !== "hidden") void this.send();
+    });
+    frame.addEventListener("storage", (event) => {
+      const { key, oldValue, newValue } = /** @type {StorageEvent} */ (event);
+      if (key !== null && !key.startsWith(PLACE)) return;
+      this.#around.onchange();
+      // Another tab made a visit, and may be gone before it has sent it.
+      if (oldValue === null && newValue !== null) void this.send();
+    });
+    void this.send();
+  }
+
+  /** Send what waits, one tab at a time; later again what is not answered. */
+  async send() {
+    this.#again = true;
+    if (this.#busy || !this.#around.online()) return;
+    this.#busy = true;
+    this.#around.cancel(this.#timer);
+    let done = true;
+    try {
+      while (this.#again && done) {
+        this.#again = false;
+        if (this.waiting.length) await this.#alone(async () => void (done = await this.#round()));
+      }
+    } catch (error) {
+      this.#around.warn(`the outbox waits: ${error}`);
+    }
+    this.#busy = false;
+    if (!this.waiting.length) return void (this.#tries = 0);
+    const wait = Math.min(LONGEST_WAIT, 250 * 2 ** this.#tries++) * (1 - this.#around.random() / 2);
     this.#timer = this.#around.later(() => this.send(), wait);
   }
 
-  /** One after the other, until there is none or one gets no answer. */
-  async #sendAll() {
-    if (!this.#around.online() || !this.waiting.length) return;
-    // A request that fails may have been counted, and that doubt does not last for ever: so none is sent in vain.
-    if (!(await this.#reachesNode())) return;
-    for (let visit = this.#next(); visit; visit = this.#next()) {
-      if (!(await this.#sendOne(visit))) return;
-      this.#tries = 0;
-    }
-  }
-
-  #next() {
-    return this.waiting.find((visit) => !this.#isTooLate(visit));
-  }
-
   /**
-   * Whether it may have been counted so long ago that no node would know it again. It was never acknowledged; counted
-   * twice, it would be wrong for ever.
-   * @param {Visit} visit
+   * Act while no other tab does. Two that do all the same send the same keys, which count once.
+   * @param {() => Promise<void>} act
    */
-  #isTooLate(visit) {
-    if (visit.asked === undefined || this.#around.now() - visit.asked < SAFE) return false;
-    this.#around.warn(`a visit to ${visit.video} got no answer for 9 minutes, and is not sent again: it may be counted`);
-    this.#remove(visit);
-    return true;
+  async #alone(act) {
+    const { locks, later, now, random, storage } = this.#around;
+    if (locks) return void (await locks.request(LOCK, act));
+    const lease = this.#lease();
+    if (lease && lease.tab !== this.#tab && lease.until > now() && lease.until <= now() + LEASED) return;
+    this.#renew();
+    await new Promise((resolve) => later(() => resolve(null), SETTLED * (1 + random())));
+    const settled = this.#lease();
+    if (settled && settled.tab !== this.#tab) return;
+    await act();
+    attempt(() => storage?.removeItem(LEASE));
   }
 
-  async #reachesNode() {
-    try {
-      const answer = await this.#around.fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
-      // A hotel's login page answers as well.
-      return answer.ok && (await answer.text()).trim() === "alive";
-    } catch {
-      return false;
+  #lease() {
+    return parsed(attempt(() => this.#around.storage?.getItem(LEASE)));
+  }
+
+  #renew() {
+    const { locks, now, storage } = this.#around;
+    const lease = JSON.stringify({ tab: this.#tab, until: now() + LEASED });
+    if (!locks) attempt(() => storage?.setItem(LEASE, lease));
+  }
+
+  /** Send each visit once; return whether every one was answered. */
+  async #round() {
+    // A request to a node that is not there leaves no doubt this way: nothing was sent that may be counted.
+    const alive = await this.#ask("/healthz", {});
+    if (!alive?.ok) return false;
+    const seen = new Set();
+    let done = true;
+    for (;;) {
+      // Read anew each time: other tabs add to it.
+      const visit = this.waiting.find(({ key }) => !seen.has(key));
+      if (!visit) return done;
+      seen.add(visit.key);
+      this.#renew();
+      const status = await this.#sendOne(visit);
+      if (status !== "ended") done = false;
+      if (status === "silence") return false;
     }
   }
 
   /**
-   * Whether to go on: it is counted, or never will be.
    * @param {Visit} visit
+   * @returns {Promise<"ended" | "waits" | "silence">} silence: it would be the same with the next
    */
   async #sendOne(visit) {
-    // Before it is sent: nobody else could tell if the page died meanwhile.
-    this.#keep({ asked: this.#around.now(), ...visit });
-    const status = await this.#post(visit);
-    // Certainly not counted, this time.
-    if (status === 503 || status === 429) this.#keep(visit);
-    const counted = status >= 200 && status < 300;
-    const refused = status >= 400 && status < 500 && ![408, 425, 429].includes(status);
-    if (refused) this.#around.warn(`a visit to ${visit.video} was refused with ${status}, and is not sent again`);
-    if (counted || refused) this.#remove(visit);
-    return counted || refused;
+    const { key, video, tried } = visit;
+    const { now, warn } = this.#around;
+    if (tried !== undefined && Math.abs(now() - tried) > REPEATABLE) {
+      return this.#giveUp(visit, "it may be counted, and is too old to be sent again without counting twice");
+    }
+    // Before it is sent: a tab may be closed in the middle.
+    this.#write({ ...visit, tried: tried ?? now() });
+    const answer = await this.#ask("/visits", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "Idempotency-Key": key },
+      body: JSON.stringify([{ video }]),
+    });
+    // What lets nobody out before he has signed in answers everything, but not in JSON.
+    if (answer?.ok && answer.headers.get("Content-Type")?.startsWith("application/json")) {
+      this.#tries = 0;
+      this.#remove(key);
+      return "ended";
+    }
+    if (answer && REFUSED.includes(answer.status)) return this.#giveUp(visit, `a node refused it: ${answer.status}`);
+    if (answer && LATER.includes(answer.status)) {
+      this.#write(visit);
+      return "silence";
+    }
+    if (answer) warn(`a visit of ${video} waits: the answer was ${answer.status}`);
+    return answer ? "waits" : "silence";
   }
 
   /**
-   * The status of the answer, 0 if there is none from a node.
    * @param {Visit} visit
+   * @param {string} why
+   * @returns {"ended"}
    */
-  async #post({ key, video }) {
-    try {
-      const answer = await this.#around.fetch("/visits", {
-        method: "POST",
-        headers: { "Content-Type": "application/json", "Idempotency-Key": key },
-        body: JSON.stringify([{ video }]),
-        redirect: "error",
-        // A page that is left sends it all the same.
-        keepalive: true,
-        signal: AbortSignal.timeout(PATIENCE),
-      });
-      if (!answer.ok) return answer.status;
-      return (await answer.json()).records === 1 ? answer.status : 0;
-    } catch {
-      return 0;
-    }
-  }
-
-  /** @param {Visit} visit */
-  #keep(visit) {
-    const { key, ...rest } = visit;
-    try {
-      if (!this.#around.storage) throw new Error("no storage");
-      this.#around.storage.setItem(PREFIX + key, JSON.stringify(rest));
-      this.#here.delete(key);
-    } catch {
-      this.#here.set(key, visit);
-    }
-  }
-
-  /** @param {Visit} visit */
-  #remove({ key }) {
-    this.#here.delete(key);
-    try {
-      this.#around.storage?.removeItem(PREFIX + key);
-    } catch {
-      // Then it is not there either.
-    }
-    this.onchange();
+  #giveUp({ key, video }, why) {
+    this.#around.warn(`a visit of ${video} is given up: ${why}`);
+    this.#remove(key);
+    this.#around.onended(video);
+    return "ended";
   }
 
   /**
-   * @param {string} key
-   * @returns {Visit | null}
+   * @param {string} address
+   * @param {RequestInit} options
+   * @returns {Promise<Response | null>}
    */
-  #read(key) {
+  async #ask(address, options) {
     try {
-      const { video, made, asked } = JSON.parse(this.#around.storage?.getItem(PREFIX + key) ?? "null");
-      if (typeof video !== "string" || typeof made !== "number") return null;
-      return typeof asked === "number" ? { key, video, made, asked } : { key, video, made };
+      const signal = AbortSignal.timeout(PATIENCE);
+      return await this.#around.fetch(address, { cache: "no-store", signal, ...options });
     } catch {
       return null;
     }
   }
-}
 
-/** @param {Storage | null} storage */
-function names(storage) {
-  try {
-    const all = Array.from({ length: storage?.length ?? 0 }, (_, place) => storage?.key(place) ?? "");
-    return all.filter((name) => name.startsWith(PREFIX));
-  } catch {
-    return [];
+  #places() {
+    const { storage } = this.#around;
+    return attempt(() => Object.keys(storage ?? {}).filter((place) => place.startsWith(PLACE))) ?? [];
+  }
+
+  /**
+   * @param {string} key
+   * @returns {Visit | null} null also for junk, which is removed
+   */
+  #read(key) {
+    const { storage } = this.#around;
+    const text = attempt(() => storage?.getItem(PLACE + key));
+    if (typeof text !== "string") return null;
+    const { video, made, tried } = parsed(text) ?? {};
+    if (typeof video === "string" && isTime(made) && (tried === undefined || isTime(tried))) {
+      return { key, video, made, tried };
+    }
+    attempt(() => storage?.removeItem(PLACE + key));
+    return null;
+  }
+
+  /** @param {Visit} visit */
+  #write(visit) {
+    const { key, ...text } = visit;
+    const { storage } = this.#around;
+    const stored = attempt(() => {
+      storage?.setItem(PLACE + key, JSON.stringify(text));
+      return storage !== null;
+    });
+    if (stored) this.#unstored.delete(key);
+    else this.#unstored.set(key, visit);
+    // What cannot be written again must not be taken for what it was.
+    if (!stored) attempt(() => storage?.removeItem(PLACE + key));
+  }
+
+  /** @param {string} key */
+  #remove(key) {
+    this.#own.delete(key);
+    this.#unstored.delete(key);
+    attempt(() => this.#around.storage?.removeItem(PLACE + key));
+    this.#around.onchange();
   }
 }
 
-/** 128 random bits. `crypto.randomUUID` is only for pages that came by https, or from this very machine. */
-function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+/** A UUID of version 4; `crypto.randomUUID` exists only in secure contexts. */
+export function uuid() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
-
-const LEASE = "visits.outbox-lease";
-const TERM = 15_000;
-const SETTLED = 60;
 
 /**
- * Act while no other tab does: with a Web Lock, or, for a page that came by plain http, with a lease. Two tabs that take
- * the lease in the same moment see it, but for a slow one: then the visits' keys keep them from counting twice.
- * @param {Storage | null} storage
- * @param {() => Promise<void>} act
+ * What a storage answers, or nothing where it throws: it may be full, or denied.
+ * @template T
+ * @param {() => T} act
  */
-async function alone(storage, act) {
-  if (navigator.locks) return navigator.locks.request(LEASE, act);
-  if (!storage) return act();
-  const own = newKey();
-  const holder = () => {
-    const [who = "", until = ""] = (storage.getItem(LEASE) ?? "").split(" ");
-    return Number(until) > Date.now() && Number(until) <= Date.now() + TERM ? who : "";
-  };
-  const take = () => storage.setItem(LEASE, `${own} ${Date.now() + TERM}`);
+function attempt(act) {
   try {
-    if (holder()) return;
-    take();
-  } catch {
     return act();
+  } catch {
+    return undefined;
   }
-  await new Promise((settled) => setTimeout(settled, SETTLED));
-  if (holder() !== own) return;
-  const renewing = setInterval(take, TERM / 3);
-  try {
-    await act();
-  } finally {
-    clearInterval(renewing);
-    storage.removeItem(LEASE);
-  }
+}
+
+/** @param {string | null | undefined} text */
+function parsed(text) {
+  const value = attempt(() => JSON.parse(text ?? "null"));
+  return typeof value === "object" ? value : null;
+}
+
+/** @param {unknown} value */
+function isTime(value) {
+  return typeof value === "number" && Number.isFinite(value);
 }

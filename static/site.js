@@ -5,16 +5,16 @@
 
 import { Counter } from "./counter.js";
 import { Grid } from "./front.js";
-import { Kept } from "./kept.js";
+import { Kept, Looks, strangers } from "./kept.js";
 import { Live, liveAddress } from "./live.js";
 import { addressOf, complaint, isPlain, viewAt } from "./moves.js";
 import { Outbox } from "./outbox.js";
 import { ask, element, showConnection, whileSeen, write, written } from "./page.js";
 import { VideoView } from "./video.js";
-import { Wiped } from "./wiped.js";
 
 const REFRESH = 5000;
 const REORDER = 3000;
+const LOOK = 5000;
 const REDRAW = 1000;
 // Titles of more characters are set in smaller letters; the same in the template.
 const LONG = 40;
@@ -27,21 +27,19 @@ const heading = element("heading");
 const grid = new Grid(element("videos"));
 const page = new VideoView();
 const kept = new Kept(storage());
+const looks = new Looks();
 const outbox = new Outbox({ storage: storage() });
-const wiped = new Wiped();
 const live = new Live(receive, (state) => {
   showConnection(state);
-  if (state === "live") outbox.send();
+  if (state === "live") void outbox.send();
   else page.pauseRates();
 });
 
-/** @type {Map<string, {counter: Counter, least: number | null}>} least: the visits that are known without their nodes */
+/**
+ * least: the visits that are known without their nodes; sent: what a node last said.
+ * @type {Map<string, {counter: Counter, least: number | null, sent: Sent | null}>}
+ */
 const known = new Map();
-/** @type {Map<string, Sent>} what came last, of each video */
-const latest = new Map();
-/** @type {Set<string>} of which the last word is not taken yet, as it knows nobody who is known here */
-const held = new Set();
-let looking = false;
 /** @type {View} */
 let view = { video: null };
 /** @type {string[]} */
@@ -53,7 +51,7 @@ let watched = [];
 function knownOf(video) {
   const there = known.get(video);
   if (there) return there;
-  const made = { counter: new Counter(kept.counts(video)), least: grid.visitsOf(video) };
+  const made = { counter: new Counter(kept.counts(video)), least: grid.visitsOf(video), sent: null };
   known.set(video, made);
   return made;
 }
@@ -63,9 +61,12 @@ function knownOf(video) {
  * @param {string} video
  */
 function visitsOf(video) {
-  const { counter, least } = knownOf(video);
-  const visits = Math.max(counter.visits, least ?? 0, kept.floor(video));
-  return visits || least;
+  const its = knownOf(video);
+  const uncounted = outbox.uncounted(video);
+  const visits = Math.max(its.counter.visits + uncounted, its.least ?? 0, kept.floor(video));
+  // While one is under way nobody can say whether the node's number holds it: then this one stays.
+  if (uncounted) its.least = visits;
+  return visits || its.least;
 }
 
 /** @param {Sent} sent */
@@ -73,70 +74,12 @@ function receive(sent) {
   if (sent.video === view.video) write(element("live-node"), sent.node);
   // A joining node knows a part of what was counted, and a part must not be shown as the whole.
   if (sent.visits === null) return;
-  latest.set(sent.video, sent);
-  if (isForeign(knownOf(sent.video).counter, sent)) {
-    held.add(sent.video);
-    return void lookWhetherWiped();
-  }
-  held.delete(sent.video);
-  take(sent);
-}
-
-/** @param {Sent} sent */
-function take(sent) {
   const its = knownOf(sent.video);
   const grew = its.counter.merge(sent.counts);
   its.least ??= 0;
+  its.sent = sent;
   kept.merge(sent.video, sent.counts);
   show(sent.video, grew.keys());
-}
-
-/**
- * Whether a node knows nobody of those who have counted a video, as far as it is known here.
- * @param {Counter} counter
- * @param {Sent} sent
- */
-function isForeign(counter, { counts }) {
-  const members = Object.keys(counter.toJSON());
-  return members.length > 0 && !members.some((member) => Object.hasOwn(counts, member));
-}
-
-/** Ask a node for its members, and again after a while if it knows none of those whose counts nobody has heard of. */
-async function lookWhetherWiped() {
-  if (looking) return;
-  looking = true;
-  const cluster = await ask("/cluster");
-  const members = [...held].flatMap((video) => Object.keys(knownOf(video).counter.toJSON()));
-  if (wiped.look(members, cluster, performance.now())) forget(cluster.members);
-  else if (cluster && !wiped.doubts) takeHeld();
-  setTimeout(() => {
-    looking = false;
-    if (held.size) void lookWhetherWiped();
-  }, Wiped.apart);
-}
-
-function takeHeld() {
-  for (const video of held) {
-    const sent = latest.get(video);
-    if (sent) take(sent);
-  }
-  held.clear();
-}
-
-/**
- * Show what the nodes say, whatever was shown before: they have begun anew.
- * @param {{member: string}[]} members those that there are now
- */
-function forget(members) {
-  kept.forget();
-  held.clear();
-  known.clear();
-  grid.forget();
-  const there = new Set(members.map(({ member }) => member));
-  const sent = [...latest.values()].filter(({ counts }) => Object.keys(counts).every((member) => there.has(member)));
-  latest.clear();
-  page.open(view.video, view.video === null ? null : grid.clip(view.video));
-  sent.forEach(receive);
 }
 
 /**
@@ -201,9 +144,9 @@ function move(next, address) {
   // As a browser does: to be here again is no step to go back from.
   history[address === location.pathname ? "replaceState" : "pushState"](null, "", address);
   if (next.video !== null) {
-    const its = knownOf(next.video);
-    its.least = (visitsOf(next.video) ?? 0) + 1;
-    kept.raise(next.video, its.least);
+    const before = visitsOf(next.video) ?? 0;
+    knownOf(next.video).least = before + 1;
+    kept.raise(next.video, before + 1);
     outbox.add(next.video);
     if (!listed.includes(next.video)) listed = [...listed, next.video];
   }
@@ -211,6 +154,31 @@ function move(next, address) {
   if (next.video !== null && navigator.onLine) page.play();
   scrollTo(0, 0);
   heading.focus({ preventScroll: true });
+}
+
+/** Look whether the cluster was wiped, if a number is more than what a node says. */
+async function look() {
+  const doubtful = [...known].some(([video, { sent }]) => sent && (visitsOf(video) ?? 0) > (sent.visits ?? 0));
+  const cluster = doubtful && kept.on ? await ask("/cluster") : null;
+  if (cluster?.state !== "ready") return;
+  const members = cluster.members.map((/** @type {{member: string}} */ { member }) => member);
+  const gone = looks.look(strangers(kept.items(), members), Date.now());
+  if (!gone.length) return;
+  kept.forget(gone);
+  forget([...known.keys()]);
+}
+
+/**
+ * Know no more of these videos than what a node last said.
+ * @param {string[]} videos
+ */
+function forget(videos) {
+  for (const video of videos) {
+    const sent = known.get(video)?.sent ?? null;
+    known.set(video, { counter: new Counter(sent?.counts), least: 0, sent });
+    if (sent) kept.merge(video, sent.counts);
+  }
+  draw(view);
 }
 
 function showWaiting() {
@@ -262,7 +230,16 @@ const keep = element("keep");
 const box = /** @type {HTMLInputElement} */ (keep.querySelector("input"));
 keep.hidden = false;
 box.checked = kept.on;
-box.addEventListener("change", () => kept.turn(box.checked));
+box.addEventListener("change", () => {
+  kept.turn(box.checked);
+  if (!box.checked) forget([...known.keys()]);
+});
+// What another tab forgets is forgotten here, too.
+addEventListener("storage", ({ key, newValue }) => {
+  box.checked = kept.on;
+  const video = newValue === null ? Kept.videoAt(key) : null;
+  if (video !== null && known.has(video)) forget([video]);
+});
 
 // The server has counted the visit that loaded this page.
 /** @type {Sent | null} */
@@ -273,6 +250,12 @@ if (first) receive(first);
 if (first?.visits === null && visitsOf(first.video) === null) page.await();
 
 outbox.onchange = showWaiting;
+// Its number was one too many, then.
+outbox.onended = (video) => {
+  knownOf(video).least = 0;
+  kept.lower(video);
+  draw(view);
+};
 outbox.start();
 showWaiting();
 
@@ -288,4 +271,5 @@ whileSeen(REORDER, async () => {
   grid.order(listed, visitsOf, true);
   watch();
 });
+whileSeen(LOOK, look);
 whileSeen(REDRAW, async () => page.drawRates());

@@ -1,94 +1,115 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Kept } from "../../static/kept.js";
-import { FakeStorage } from "./storage.js";
+import { Kept, Looks, strangers } from "../../static/kept.js";
+import { FullStorage, MapStorage } from "./storage.js";
 
-test("what was kept is there for the next page, joined by the larger count", () => {
-  const storage = new FakeStorage();
+test("what is kept is there again, and grows by merging", () => {
+  const storage = new MapStorage();
+  new Kept(storage).merge("cats", { "a~1": 3, "b~2": 1 });
   const kept = new Kept(storage);
-  kept.merge("cats", { a: 3, b: 5 });
-  kept.merge("cats", { a: 4, b: 1 });
-  kept.raise("cats", 11);
-  kept.raise("cats", 10);
-  const next = new Kept(storage);
-  assert.deepEqual(next.counts("cats"), { a: 4, b: 5 });
-  assert.equal(next.floor("cats"), 11);
-  assert.deepEqual(next.counts("dogs"), {});
-  assert.deepEqual([...next.members()], ["a", "b"]);
+  kept.merge("cats", { "a~1": 2, "b~2": 5 });
+  assert.deepEqual(new Kept(storage).counts("cats"), { "a~1": 3, "b~2": 5 });
+  assert.deepEqual(kept.counts("dogs"), {});
 });
 
-test("two tabs write nothing of each other away", () => {
-  const storage = new FakeStorage();
+test("two tabs add to one another", () => {
+  const storage = new MapStorage();
   const [one, other] = [new Kept(storage), new Kept(storage)];
-  one.merge("cats", { a: 3 });
-  other.merge("cats", { b: 2 });
-  one.raise("cats", 9);
+  one.merge("cats", { "a~1": 1 });
+  other.merge("cats", { "a~1": 1, "b~2": 4 });
+  one.merge("cats", { "a~1": 2 });
+  one.raise("cats", 8);
   other.raise("cats", 7);
-  assert.deepEqual(one.counts("cats"), { a: 3, b: 2 });
-  assert.equal(other.floor("cats"), 9);
+  assert.deepEqual(other.counts("cats"), { "a~1": 2, "b~2": 4 });
+  assert.equal(other.floor("cats"), 8);
 });
 
-test("turned off it forgets, keeps nothing, and stays off; turned on it keeps again", () => {
-  const storage = new FakeStorage();
+test("the switch forgets, and nothing is kept while it is off", () => {
+  const storage = new MapStorage();
   const kept = new Kept(storage);
-  kept.merge("off", { a: 3 });
+  kept.merge("off", { "a~1": 1 });
+  assert.ok(kept.on);
   kept.turn(false);
-  assert.deepEqual(kept.counts("off"), {});
-  kept.merge("cats", { a: 3 });
-  kept.raise("cats", 3);
-  assert.equal(new Kept(storage).on, false);
-  assert.equal(kept.floor("cats"), 0);
+  kept.merge("off", { "a~1": 2 });
+  kept.raise("off", 9);
+  assert.ok(!new Kept(storage).on);
+  assert.deepEqual([kept.counts("off"), kept.floor("off")], [{}, 0]);
   kept.turn(true);
-  assert.deepEqual(kept.counts("cats"), {});
-  kept.merge("cats", { a: 3 });
-  assert.deepEqual(new Kept(storage).counts("cats"), { a: 3 });
+  kept.merge("off", { "a~1": 2 });
+  assert.deepEqual(kept.counts("off"), { "a~1": 2 });
 });
 
-test("junk in the storage is as if nothing were kept", () => {
-  const junk = ["", "null", "7", "[]", "{", '{"counts":7}', '{"counts":{"a":-1,"b":"x"},"floor":"many","seen":null}'];
-  for (const text of junk) {
-    const storage = new FakeStorage();
-    storage.setItem("visits.kept:cats", text);
+test("junk in the storage is as if nothing was there", () => {
+  for (const junk of ["", "{", "null", "7", '"x"', "[]", '{"counts":null,"floor":0,"at":1}', '{"counts":{"a":-1}}']) {
+    const storage = new MapStorage({ "visits.kept.cats": junk });
     const kept = new Kept(storage);
-    assert.deepEqual(kept.counts("cats"), {}, text);
-    assert.equal(kept.floor("cats"), 0, text);
-    kept.merge("cats", { a: 1 });
-    assert.deepEqual(kept.counts("cats"), { a: 1 }, text);
-  }
-});
-
-test("without a storage, with a full one, and with one that is denied, a page works without", () => {
-  const [full, denied] = [new FakeStorage(), new FakeStorage()];
-  full.full = denied.denied = true;
-  for (const storage of [null, full, denied]) {
-    const kept = new Kept(storage);
-    kept.merge("cats", { a: 1 });
-    kept.raise("cats", 1);
-    kept.turn(false);
-    kept.forget();
     assert.deepEqual(kept.counts("cats"), {});
     assert.equal(kept.floor("cats"), 0);
+    kept.merge("cats", { "a~1": 2 });
+    assert.deepEqual(kept.counts("cats"), { "a~1": 2 }, junk);
   }
 });
 
-test("the 200 videos that grew last are kept", () => {
-  const storage = new FakeStorage();
+test("a storage that is full, denied or absent keeps nothing and breaks nothing", () => {
+  for (const storage of [new FullStorage(), null]) {
+    const kept = new Kept(storage);
+    kept.merge("cats", { "a~1": 1 });
+    kept.raise("cats", 3);
+    kept.lower("cats");
+    kept.turn(false);
+    kept.turn(true);
+    kept.forget();
+    assert.deepEqual([kept.counts("cats"), kept.floor("cats"), kept.items()], [{}, 0, []]);
+  }
+});
+
+test("the newest 200 videos are kept", () => {
   let now = 0;
-  const kept = new Kept(storage, () => ++now);
-  for (let video = 0; video < 250; video++) kept.merge(`video-${video}`, { a: 1 });
-  kept.merge("video-0", { a: 2 });
-  const next = new Kept(storage);
-  assert.equal(storage.length, 200);
-  assert.deepEqual(next.counts("video-0"), { a: 2 });
-  assert.deepEqual(next.counts("video-50"), {});
-  assert.deepEqual(next.counts("video-51"), { a: 1 });
+  const kept = new Kept(new MapStorage(), () => now);
+  for (now = 1; now <= 250; now++) {
+    kept.merge(`video${now}`, { "a~1": 1 });
+    kept.merge("video1", { "a~1": now });
+  }
+  const videos = kept.items().map(([video]) => video);
+  assert.equal(videos.length, 200);
+  assert.ok(videos.includes("video1") && videos.includes("video250") && !videos.includes("video51"));
 });
 
-test("ids that mean something to a language are kept like others", () => {
-  const kept = new Kept(new FakeStorage());
-  for (const video of ["__proto__", "constructor", "off"]) {
-    kept.merge(video, { ["__proto__"]: 2 });
-    assert.equal(Object.entries(kept.counts(video)).length, 1, video);
-  }
+test("a floor is lowered when a visit is given up", () => {
+  const kept = new Kept(new MapStorage());
+  kept.merge("cats", { "a~1": 1 });
+  kept.raise("cats", 2);
+  kept.lower("cats");
+  assert.deepEqual([kept.floor("cats"), kept.counts("cats")], [0, { "a~1": 1 }]);
+});
+
+test("counts of two clusters do not become one counter", () => {
+  const kept = new Kept(new MapStorage());
+  kept.merge("cats", { "a~old": 9 });
+  kept.merge("cats", { "a~new": 1 });
+  assert.deepEqual(kept.counts("cats"), { "a~old": 9 });
+});
+
+test("strangers are those from before the cluster that answers", () => {
+  let now = 0;
+  const kept = new Kept(new MapStorage(), () => ++now);
+  kept.raise("waiting", 1);
+  kept.merge("cats", { "a~old": 9 });
+  kept.merge("dogs", { "b~old": 2 });
+  kept.merge("birds", { "a~new": 1 });
+  kept.raise("fish", 1);
+  assert.deepEqual(strangers(kept.items(), ["a~new", "b~new"]), ["waiting", "cats", "dogs"]);
+  // One of old is known: a part of the cluster was lost, or is out of reach, and it is the same cluster.
+  assert.deepEqual(strangers(kept.items(), ["a~old", "b~new"]), []);
+  assert.deepEqual(strangers([], ["a~new"]), []);
+});
+
+test("a cluster was wiped when two looks, ten seconds apart, say the same", () => {
+  const looks = new Looks();
+  assert.deepEqual(looks.look(["cats"], 0), []);
+  assert.deepEqual(looks.look(["cats", "dogs"], 9_999), []);
+  assert.deepEqual(looks.look(["cats", "dogs"], 10_000), ["cats"]);
+  assert.deepEqual(looks.look([], 12_000), []);
+  assert.deepEqual(looks.look(["cats"], 20_000), []);
 });

@@ -1,253 +1,324 @@
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers/promises";
 import { test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
 
-import { Outbox } from "../../static/outbox.js";
-import { FakeStorage } from "./storage.js";
+import { Outbox, uuid } from "../../static/outbox.js";
+import { FullStorage, MapStorage } from "./storage.js";
 
-/** Nodes that count what they are posted, once a key; what goes wrong is told them. */
-class Nodes {
-  /** @type {Map<string, string>} */
-  counted = new Map();
-  posts = 0;
-  alive = true;
-  /**
-   * What comes of each post, the last for all others: a status, "lost" before or "unheard" after it is counted.
-   * @type {(number | string)[]}
-   */
-  outcomes = [200];
+const MINUTE = 60_000;
 
-  /**
-   * @param {string} path
-   * @param {any} [request]
-   */
-  fetch = async (path, request) => {
-    if (path === "/healthz") {
-      if (!this.alive) throw new TypeError("no network");
-      return new Response("alive\n");
-    }
-    this.posts++;
-    const outcome = this.outcomes.length > 1 ? this.outcomes.shift() : this.outcomes[0];
-    if (outcome === "lost") throw new TypeError("no network");
-    if (outcome === "login") return new Response("<h1>Welcome</h1>");
-    if (typeof outcome === "number" && outcome >= 300) return new Response("{}", { status: outcome });
-    const [{ video }] = JSON.parse(request.body);
-    this.counted.set(request.headers["Idempotency-Key"], video);
-    if (outcome === "unheard") throw new TypeError("no network");
-    return new Response(JSON.stringify({ records: 1, visits: 1 }));
-  };
-
-  get videos() {
-    return [...this.counted.values()];
-  }
-}
-
-/** One browser: a storage, a clock and a lock, and pages that share them. */
-class Browser {
-  storage = new FakeStorage();
-  nodes = new Nodes();
-  now = 1_000_000;
+/** Tabs of one browser, and a node that counts each key once. */
+class World {
+  now = 1000;
   online = true;
+  storage = new MapStorage();
+  /** @type {{act: () => void, at: number}[]} */
+  timers = [];
+  /** @type {string[]} */
+  posted = [];
   /** @type {string[]} */
   warnings = [];
-  /** @type {{at: number, act: () => void}[]} */
-  timers = [];
-  #lock = Promise.resolve();
+  /** @type {string[]} */
+  ended = [];
+  /** @type {Map<string, string>} */
+  counted = new Map();
+  /** @type {(number | "lost" | "lost after")[]} what becomes of the next requests */
+  answers = [];
+  alive = true;
+  serial = 0;
+  page = Object.assign(new EventTarget(), { visibilityState: "visible" });
+  frame = new EventTarget();
+  /** @type {Promise<unknown>} */
+  held = Promise.resolve();
 
-  open() {
+  locks = {
+    /** @param {string} _ @param {() => Promise<void>} act */
+    request: (_, act) => (this.held = this.held.then(act)),
+  };
+
+  /** @param {object} surroundings */
+  tab(surroundings = {}) {
     return new Outbox({
       storage: this.storage,
-      fetch: this.nodes.fetch,
-      alone: (act) => (this.#lock = this.#lock.then(act)),
+      fetch: (address, options) => this.fetch(address, options),
+      locks: this.locks,
       now: () => this.now,
-      later: (act, ms) => {
-        const timer = { at: this.now + ms, act };
-        this.timers.push(timer);
-        return timer;
-      },
-      cancel: (timer) => {
-        this.timers = this.timers.filter((one) => one !== timer);
-      },
       random: () => 0,
+      mint: () => `key-${++this.serial}`,
+      later: (act, ms) => this.timers.push({ act, at: this.now + ms }),
+      cancel: () => {},
+      frame: this.frame,
+      page: this.page,
       online: () => this.online,
-      warn: (line) => this.warnings.push(line),
+      warn: (text) => this.warnings.push(text),
+      onended: (video) => this.ended.push(video),
+      ...surroundings,
     });
   }
 
+  /** @param {string} address @param {RequestInit} options */
+  async fetch(address, options) {
+    await setImmediate();
+    if (!this.alive) throw new TypeError("refused");
+    if (address === "/healthz") return new Response("alive\n");
+    const key = String(/** @type {Record<string, string>} */ (options.headers)["Idempotency-Key"]);
+    this.posted.push(key);
+    const answer = this.answers.shift() ?? 200;
+    if (answer === "lost") throw new TypeError("lost");
+    if (answer === 200 || answer === "lost after") this.counted.set(key, JSON.parse(String(options.body))[0].video);
+    if (answer === "lost after") throw new TypeError("lost");
+    return new Response("{}", { status: answer, headers: { "Content-Type": "application/json" } });
+  }
+
   async settle() {
-    for (let turns = 0; turns < 30; turns++) await turn();
+    for (let turn = 0; turn < 60; turn++) await setImmediate();
   }
 
   /** @param {number} ms */
   async pass(ms) {
+    await this.settle();
     const end = this.now + ms;
     for (;;) {
+      const due = this.timers.filter(({ at }) => at <= end).sort((left, right) => left.at - right.at)[0];
+      if (!due) break;
+      this.timers.splice(this.timers.indexOf(due), 1);
+      this.now = due.at;
+      due.act();
       await this.settle();
-      const next = this.timers.sort((left, right) => left.at - right.at)[0];
-      if (!next || next.at > end) break;
-      this.now = next.at;
-      this.timers.shift();
-      next.act();
     }
     this.now = end;
   }
 }
 
-test("a visit is sent at once, counted once, and waits no longer", async () => {
-  const browser = new Browser();
-  const outbox = browser.open();
-  let changes = 0;
-  outbox.onchange = () => changes++;
+test("a visit is sent under its key, and removed when it is answered", async () => {
+  const world = new World();
+  const outbox = world.tab();
   outbox.add("cats");
   assert.equal(outbox.waiting.length, 1);
-  await browser.settle();
-  assert.deepEqual(browser.nodes.videos, ["cats"]);
-  assert.deepEqual(outbox.waiting, []);
-  assert.equal(browser.storage.length, 0);
-  assert.equal(changes, 2);
-  assert.match([...browser.nodes.counted.keys()].join(), /^[0-9a-f]{32}$/);
+  assert.equal(outbox.uncounted("cats"), 1);
+  await world.settle();
+  assert.deepEqual([...world.counted], [["key-2", "cats"]]);
+  assert.equal(outbox.waiting.length, 0);
+  assert.equal(outbox.uncounted("cats"), 0);
+  assert.deepEqual(Object.keys(world.storage), []);
 });
 
-test("without a network visits wait in their order, also for the next page, and each counts once", async () => {
-  const browser = new Browser();
-  browser.online = false;
-  const outbox = browser.open();
-  for (const video of ["cats", "dogs", "cats"]) {
-    browser.now++;
-    outbox.add(video);
+test("visits made without a network are sent once each when it is back", async () => {
+  const world = new World();
+  world.online = false;
+  const outbox = world.tab();
+  outbox.start();
+  for (const video of ["cats", "dogs", "cats"]) outbox.add(video);
+  await world.pass(MINUTE);
+  assert.deepEqual([world.posted.length, outbox.uncounted("cats"), outbox.waiting.length], [0, 2, 3]);
+  world.online = true;
+  world.frame.dispatchEvent(new Event("online"));
+  await world.settle();
+  assert.deepEqual([...world.counted.values()], ["cats", "dogs", "cats"]);
+  assert.equal(world.posted.length, 3);
+});
+
+test("a visit without an answer is sent again under the same key, and counted once", async () => {
+  for (const fault of /** @type {const} */ (["lost", "lost after", 500, 502, 503, 504, 408, 425, 429, 404])) {
+    const world = new World();
+    const outbox = world.tab();
+    world.answers = [fault, fault];
+    outbox.add("cats");
+    await world.pass(MINUTE);
+    assert.deepEqual(world.posted, ["key-2", "key-2", "key-2"], String(fault));
+    assert.deepEqual([...world.counted.values()], ["cats"]);
+    assert.deepEqual([outbox.waiting, world.ended], [[], []]);
   }
-  await browser.pass(3_600_000);
-  assert.equal(browser.nodes.posts, 0);
-  browser.online = true;
-  browser.open().send();
-  await browser.settle();
-  assert.deepEqual(browser.nodes.videos, ["cats", "dogs", "cats"]);
-  assert.deepEqual(outbox.waiting, []);
 });
 
-test("a browser that only believes in a network sends no visit in vain, however long that lasts", async () => {
-  const browser = new Browser();
-  browser.nodes.alive = false;
-  browser.open().add("cats");
-  await browser.pass(3_600_000);
-  assert.equal(browser.nodes.posts, 0);
-  browser.nodes.alive = true;
-  await browser.pass(10_000);
-  assert.deepEqual(browser.nodes.videos, ["cats"]);
+test("a visit that a node refuses ends, with a warning, and holds up no other", async () => {
+  for (const status of [400, 413, 415, 422]) {
+    const world = new World();
+    world.online = false;
+    const outbox = world.tab();
+    outbox.add("bad");
+    outbox.add("good");
+    world.online = true;
+    world.answers = [status];
+    await outbox.send();
+    assert.deepEqual([...world.counted.values()], ["good"]);
+    assert.deepEqual([world.ended, world.warnings.length], [["bad"], 1]);
+  }
 });
 
-test("an answer that was not heard is asked for again, under the same key", async () => {
-  const browser = new Browser();
-  browser.nodes.outcomes = ["unheard", "lost", 504, 502, 500, "login", 503, 429, 408, 200];
-  browser.open().add("cats");
-  await browser.pass(60_000);
-  assert.equal(browser.nodes.posts, 10);
-  assert.deepEqual(browser.nodes.videos, ["cats"]);
-  assert.equal(browser.storage.length, 0);
-});
-
-test("waits grow to 10 s, and a reason to try ends them", async () => {
-  const browser = new Browser();
-  browser.nodes.alive = false;
-  const outbox = browser.open();
+test("an answer that nobody understands holds up no other visit", async () => {
+  const world = new World();
+  world.online = false;
+  const outbox = world.tab();
   outbox.add("cats");
-  await browser.pass(120_000);
-  assert.equal(browser.timers.length, 1);
-  assert.ok(browser.timers.every(({ at }) => at - browser.now <= 10_000));
-  browser.nodes.alive = true;
-  outbox.send();
-  await browser.settle();
-  assert.deepEqual(browser.nodes.videos, ["cats"]);
-  assert.equal(browser.timers.length, 0);
+  outbox.add("dogs");
+  world.online = true;
+  world.answers = [404];
+  await outbox.send();
+  assert.deepEqual([...world.counted.values()], ["dogs"]);
 });
 
-test("what may have been counted is not sent when no node would know its key any more", async () => {
-  const browser = new Browser();
-  browser.nodes.outcomes = ["unheard", 503];
-  const outbox = browser.open();
+test("what signs people in answers everything, and is no node", async () => {
+  const world = new World();
+  const outbox = world.tab({ fetch: async () => new Response("<h1>Sign in</h1>") });
   outbox.add("cats");
-  await browser.pass(8 * 60_000);
+  await world.settle();
   assert.equal(outbox.waiting.length, 1);
-  await browser.pass(2 * 60_000);
-  assert.deepEqual(outbox.waiting, []);
-  assert.equal(browser.warnings.length, 1);
-  assert.deepEqual(browser.nodes.videos, ["cats"]);
 });
 
-test("a page that dies while it sends leaves behind that it did", async () => {
-  const browser = new Browser();
-  const outbox = new Outbox({
-    storage: browser.storage,
-    fetch: (path) => (path === "/healthz" ? browser.nodes.fetch(path) : new Promise(() => {})),
-    alone: (act) => act(),
-    now: () => browser.now,
-    online: () => true,
+test("a node that cannot be reached leaves no doubt, however long", async () => {
+  const world = new World();
+  world.alive = false;
+  const outbox = world.tab();
+  outbox.add("cats");
+  await world.pass(30 * MINUTE);
+  assert.equal(outbox.uncounted("cats"), 1);
+  world.alive = true;
+  await world.pass(MINUTE);
+  assert.equal(world.counted.size, 1);
+});
+
+test("503 leaves no doubt either, 504 does", async () => {
+  for (const [status, uncounted] of [[503, 1], [504, 0]]) {
+    const world = new World();
+    const outbox = world.tab();
+    world.answers = [Number(status)];
+    outbox.add("cats");
+    await world.settle();
+    assert.equal(outbox.uncounted("cats"), uncounted);
+    assert.equal(outbox.waiting[0]?.tried, uncounted ? undefined : 1000);
+  }
+});
+
+test("a visit that may be counted is not sent again once nodes may have forgotten its key", async () => {
+  for (const [minutes, sent] of [[8, 2], [9.5, 1]]) {
+    const world = new World();
+    const outbox = world.tab();
+    world.answers = ["lost after"];
+    outbox.add("cats");
+    await world.settle();
+    world.now += Number(minutes) * MINUTE;
+    await outbox.send();
+    assert.equal(world.posted.length, sent);
+    assert.equal(world.counted.size, 1);
+    assert.deepEqual(world.ended, sent === 1 ? ["cats"] : []);
+    assert.equal(outbox.waiting.length, 0);
+  }
+});
+
+test("waits grow, to ten seconds at most, and there is one timer", async () => {
+  const world = new World();
+  world.alive = false;
+  /** @type {number[]} */
+  const waits = [];
+  const outbox = world.tab({
+    cancel: (/** @type {number} */ length) => length && world.timers.splice(length - 1, 1),
+    later: (/** @type {() => void} */ act, /** @type {number} */ ms) => {
+      waits.push(ms);
+      return world.timers.push({ act, at: world.now + ms });
+    },
   });
   outbox.add("cats");
-  await browser.settle();
-  assert.equal(browser.open().waiting[0]?.asked, browser.now);
+  await world.settle();
+  outbox.add("dogs");
+  await world.pass(MINUTE);
+  assert.equal(world.timers.length, 1);
+  assert.deepEqual(waits.slice(0, 4), [250, 500, 1000, 2000]);
+  assert.equal(Math.max(...waits), 10_000);
 });
 
-test("what was refused for certain can be sent for ever", async () => {
-  const browser = new Browser();
-  browser.nodes.outcomes = [503];
-  const outbox = browser.open();
+for (const way of ["locks", "a lease"]) {
+  test(`two tabs with ${way} send each visit once`, async () => {
+    const world = new World();
+    world.online = false;
+    const around = way === "locks" ? {} : { locks: undefined };
+    const tabs = [world.tab(around), world.tab(around)];
+    for (let visit = 0; visit < 10; visit++) tabs[visit % 2]?.add("cats");
+    world.online = true;
+    for (const tab of tabs) void tab.send();
+    await world.pass(MINUTE);
+    assert.equal(world.posted.length, 10);
+    assert.equal(world.counted.size, 10);
+    assert.deepEqual(Object.keys(world.storage), []);
+  });
+}
+
+test("the lease of a tab that is gone ends", async () => {
+  const world = new World();
+  world.storage.setItem("visits.outbox-lease", JSON.stringify({ tab: "gone", until: world.now + 20_000 }));
+  const outbox = world.tab({ locks: undefined });
   outbox.add("cats");
-  await browser.pass(30 * 60_000);
-  assert.equal(outbox.waiting[0]?.asked, undefined);
-  browser.nodes.outcomes = [200];
-  await browser.pass(10_000);
-  assert.deepEqual(browser.nodes.videos, ["cats"]);
+  await world.pass(10_000);
+  assert.equal(world.posted.length, 0);
+  await world.pass(30_000);
+  assert.equal(world.counted.size, 1);
 });
 
-test("what no node will ever take is given up, and holds up nobody", async () => {
-  for (const status of [400, 403, 404, 413, 415, 422]) {
-    const browser = new Browser();
-    browser.nodes.outcomes = [status, 200];
-    const outbox = browser.open();
-    outbox.add("cats");
-    browser.now++;
-    outbox.add("dogs");
-    await browser.pass(1000);
-    assert.deepEqual(browser.nodes.videos, ["dogs"]);
-    assert.equal(browser.warnings.length, 1);
+test("a visit of a tab that was closed is sent by the next", async () => {
+  const world = new World();
+  world.alive = false;
+  world.tab().add("cats");
+  await world.settle();
+  world.alive = true;
+  world.tab().start();
+  await world.settle();
+  assert.deepEqual([...world.counted.values()], ["cats"]);
+});
+
+test("visits of another tab are seen, and sent, at once", async () => {
+  const world = new World();
+  let changes = 0;
+  const outbox = world.tab({ onchange: () => changes++ });
+  outbox.start();
+  const text = JSON.stringify({ video: "cats", made: 1 });
+  world.storage.setItem("visits.outbox.other", text);
+  const made = { key: "visits.outbox.other", oldValue: null, newValue: text };
+  world.frame.dispatchEvent(Object.assign(new Event("storage"), made));
+  await world.settle();
+  assert.equal(world.counted.get("other"), "cats");
+  assert.equal(changes, 2);
+});
+
+test("a page that is seen again tries at once", async () => {
+  const world = new World();
+  world.alive = false;
+  const outbox = world.tab();
+  outbox.start();
+  outbox.add("cats");
+  await world.settle();
+  world.alive = true;
+  world.page.dispatchEvent(new Event("visibilitychange"));
+  await world.settle();
+  assert.equal(world.counted.size, 1);
+});
+
+test("junk in the storage is no visit, and is removed", async () => {
+  const world = new World();
+  for (const junk of ["", "{", "null", "7", "[]", '{"video":7,"made":1}', '{"video":"x","made":"y"}']) {
+    world.storage.setItem(`visits.outbox.${junk}`, junk);
   }
+  const outbox = world.tab();
+  outbox.start();
+  await world.settle();
+  assert.deepEqual([outbox.waiting, Object.keys(world.storage), world.posted], [[], [], []]);
 });
 
-test("two tabs share what waits and send it once", async () => {
-  const browser = new Browser();
-  browser.online = false;
-  const [one, other] = [browser.open(), browser.open()];
-  for (let visit = 0; visit < 10; visit++) (visit % 2 ? one : other).add(`video-${visit}`);
-  await browser.settle();
-  assert.equal(one.waiting.length, 10);
-  assert.deepEqual(one.waiting, other.waiting);
-  browser.online = true;
-  one.send();
-  other.send();
-  await browser.settle();
-  assert.equal(browser.nodes.posts, 10);
-  assert.equal(new Set(browser.nodes.videos).size, 10);
-});
-
-test("with no room in the storage a visit waits in its page, and junk in it is no visit", async () => {
-  for (const wrong of /** @type {const} */ (["full", "denied"])) {
-    const browser = new Browser();
-    browser.storage[wrong] = true;
-    browser.online = false;
-    const outbox = browser.open();
+test("without a storage, or with a full one, visits are sent all the same", async () => {
+  for (const storage of [null, new FullStorage()]) {
+    const world = new World();
+    const outbox = world.tab({ storage });
+    world.answers = ["lost"];
     outbox.add("cats");
-    await browser.settle();
     assert.equal(outbox.waiting.length, 1);
-    browser.online = true;
-    outbox.send();
-    await browser.settle();
-    assert.deepEqual(browser.nodes.videos, ["cats"]);
-    assert.deepEqual(outbox.waiting, []);
+    await world.pass(MINUTE);
+    assert.equal(world.counted.size, 1);
+    assert.equal(world.posted.length, 2);
+    assert.equal(outbox.waiting.length, 0);
   }
-  const browser = new Browser();
-  for (const [place, text] of ["", "null", "[]", '{"video":7}', "{"].entries()) {
-    browser.storage.setItem(`visits.outbox:${place}`, text);
-  }
-  assert.deepEqual(browser.open().waiting, []);
+});
+
+test("keys are UUIDs of version 4", () => {
+  const keys = Array.from({ length: 100 }, uuid);
+  for (const key of keys) assert.match(key, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.equal(new Set(keys).size, 100);
 });

@@ -1,49 +1,50 @@
 // @ts-check
 
-/** A storage like the browser's, shared by whoever is given it, of a limited size. */
-export class FakeStorage {
-  /** @type {Map<string, string>} */
-  #items = new Map();
-  full = false;
-  denied = false;
+/** A storage in memory; its items are properties of its own, as in a browser. */
+export class MapStorage {
+  /** @param {Record<string, string>} items */
+  constructor(items = {}) {
+    Object.assign(this, items);
+  }
 
   get length() {
-    this.#check();
-    return this.#items.size;
+    return Object.keys(this).length;
   }
 
-  /** @param {number} place */
-  key(place) {
-    return [...this.#items.keys()][place] ?? null;
-  }
-
-  /** @param {string} name */
-  getItem(name) {
-    this.#check();
-    return this.#items.get(name) ?? null;
-  }
-
-  /**
-   * @param {string} name
-   * @param {string} text
-   */
-  setItem(name, text) {
-    this.#check();
-    if (this.full) throw new Error("QuotaExceededError");
-    this.#items.set(name, text);
-  }
-
-  /** @param {string} name */
-  removeItem(name) {
-    this.#check();
-    this.#items.delete(name);
+  /** @param {number} index */
+  key(index) {
+    return Object.keys(this)[index] ?? null;
   }
 
   clear() {
-    this.#items.clear();
+    for (const place of Object.keys(this)) this.removeItem(place);
   }
 
-  #check() {
-    if (this.denied) throw new Error("SecurityError");
+  /**
+   * @param {string} place
+   * @returns {string | null}
+   */
+  getItem(place) {
+    return /** @type {Record<string, any>} */ (this)[place] ?? null;
+  }
+
+  /**
+   * @param {string} place
+   * @param {string} text
+   */
+  setItem(place, text) {
+    Reflect.set(this, place, text);
+  }
+
+  /** @param {string} place */
+  removeItem(place) {
+    Reflect.deleteProperty(this, place);
+  }
+}
+
+/** A storage that takes nothing. */
+export class FullStorage extends MapStorage {
+  setItem() {
+    throw new Error("full");
   }
 }
