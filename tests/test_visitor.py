@@ -21,7 +21,8 @@ from tools.visitors import until
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
+        named = "--host-resolver-rules=MAP visits.test 127.0.0.1"
+        browser = playwright.chromium.launch(executable_path=find("chromium"), args=[*QUIET, named])
         yield browser
         browser.close()
 
@@ -319,6 +320,25 @@ def test_two_tabs_with_a_full_outbox_send_each_visit_once(
     for node in nodes:
         hears_of(node, "rings", before + 40)
     assert sorted(keys) == sorted(waiting), json.dumps(keys)
+
+
+def test_plain_http_with_a_name_is_enough(nodes: list[Node], context: BrowserContext) -> None:
+    tabs = [Tab(context.new_page()) for _ in range(2)]
+    for tab in tabs:
+        tab.page.goto(f"http://visits.test:{nodes[0].port}/")
+        tab.live()
+        assert tab.page.evaluate("() => !isSecureContext && !navigator.locks")
+    before = visits(nodes[0], "life")
+    context.set_offline(True)
+    for tab in tabs:
+        tab.follow("life")
+        expect(tab.page.locator("h1")).to_have_text("The game of life")
+    context.set_offline(False)
+    until(lambda: kept_visits(context) == 0, 15, "an empty outbox")
+    for node in nodes:
+        hears_of(node, "life", before + 2)
+    for tab in tabs:
+        tab.comes_to(before + 2, 5)
 
 
 def held_keys(node: Node) -> int:
