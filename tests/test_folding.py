@@ -196,10 +196,11 @@ def test_a_member_that_was_removed_while_it_was_only_split_off_goes_on(nodes: li
     until(lambda: all_folded(nodes), PATIENCE, "its run before is folded")
     for node in nodes:
         assert visits(node) == 40
-        assert entry(node, member) | {"heard": 0, "self": False} == {
-            "member": member, "name": "counter2", "visits": 20, "live": True, "state": "ready",
-            "self": False, "heard": 0, "behind": 0, "removed": False, "folded": 15, "runs": 1,
+        seen = {
+            "visits": 20, "live": True, "state": "ready", "behind": 0,
+            "removed": False, "folded": 15, "runs": 1,
         }  # fmt: skip
+        assert seen.items() <= entry(node, member).items()
 
 
 def warns(node: Node, member: str) -> bool:
