@@ -598,15 +598,15 @@ class Node:
         self._after(effects.grew)
 
     def _take_page(self, replica: Replica, envelope: Envelope) -> None:
-        """Take in many counts at once, and then rest for as long as that took.
+        """Take in many counts at once, and then rest for half as long as that took.
 
-        So half the time is left for visits, here and at whoever shares the machine, however many
-        peers answer at the same time.
+        So a third of the time is left for visits, here and at whoever shares the machine, however
+        many peers answer at the same time.
         """
         with self._pages:
             since = time.monotonic()
             self._take(replica, envelope)
-            self._stopping.wait(min(time.monotonic() - since, _LONGEST_REST))
+            self._stopping.wait(min((time.monotonic() - since) / 2, _LONGEST_REST))
 
     def _drop(self, reason: str, detail: str) -> str:
         self.metrics.dropped.labels(reason).inc()
