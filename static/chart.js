@@ -72,21 +72,24 @@ export class History {
   }
 
   /**
-   * How many visits each node still does not show that another showed a while ago; null if it has no answer now. While
-   * nodes hear each other that is 0, however many visits come in.
+   * How many visits each node shows less than the most; null if it has no answer now. It is 0 for a node that shows
+   * what any other showed a while ago: while nodes hear each other, however many visits come in.
    * @returns {Map<string, number | null>}
    */
   missing() {
     const now = Math.max(...[...this.#points.values()].map((points) => points.at(-1)?.at ?? 0));
-    let most = 0;
+    let [most, settled] = [0, 0];
     for (const points of this.#points.values()) {
-      for (const { at, visits } of points) if (at <= now - GRACE) most = Math.max(most, visits ?? 0);
+      for (const { at, visits } of points) {
+        most = Math.max(most, visits ?? 0);
+        if (at <= now - GRACE) settled = Math.max(settled, visits ?? 0);
+      }
     }
     return new Map(
       this.nodes.map((node) => {
         const last = this.#points.get(node)?.at(-1);
-        const answers = last?.at === now && last.visits !== null;
-        return [node, answers ? Math.max(0, most - (last.visits ?? 0)) : null];
+        if (last?.at !== now || last.visits === null) return [node, null];
+        return [node, last.visits < settled ? most - last.visits : 0];
       }),
     );
   }

@@ -59,6 +59,7 @@ test("nodes that hear each other miss nothing, however fast visits come in", () 
 test("nodes that do not hear each other miss what the other has shown for a while", () => {
   const apart = Array(5).fill({ a: 100, b: 70 });
   assert.deepEqual([...history({ a: 50, b: 50 }, ...apart).missing()], [["a", 0], ["b", 30]]);
+  assert.deepEqual([...history(...apart, { a: 130, b: 75 }).missing()], [["a", 0], ["b", 55]]);
   assert.deepEqual([...history({ a: 50, b: 50 }, ...apart, { a: 120, b: 120 }).missing().values()], [0, 0]);
 });
 
