@@ -99,12 +99,19 @@ class Flusher:
         self._gather = gather
         self._keyed = keyed
         self._work = Event()
+        self._visits = self._news = False
         self._to_load = True
 
     def wake(self) -> None:
-        """There is something to write, or to stop for."""
-        # Whoever clears it looks for work afterwards.
-        if not self._work.is_set():
+        """There are visits to write, or it is to stop."""
+        if not self._visits:
+            self._visits = True
+            self._work.set()
+
+    def wake_for_news(self) -> None:
+        """There is something to write that nobody waits for, as what others have counted."""
+        if not self._news:
+            self._news = True
             self._work.set()
 
     def run(self, stopping: Event) -> None:
@@ -146,23 +153,34 @@ class Flusher:
         return None
 
     def _keep(self, replica: Replica, stopping: Event) -> None:
-        tries, renew_at, write_at, joined = 0, 0.0, 0.0, False
+        tries, joined = 0, False
+        renew_at = visits_at = news_at = 0.0
         pieces: Iterator[tuple[str, dict[str, int]]] | None = None
         while not stopping.is_set():
+            # Whoever sets it after this has said before what for.
+            self._work.clear()
+            due = renew_at
+            if self._visits:
+                due = min(due, visits_at)
+            if self._news:
+                due = min(due, news_at)
             try:
                 now = time.monotonic()
-                if now >= renew_at or (self._work.is_set() and now >= write_at):
-                    self._work.clear()
-                    renew_at, write_at = now + RENEWAL, now + self._gather
-                    if self._write(replica):
-                        self._work.set()
-                        write_at = now
+                if now >= due:
+                    rows = _ROWS_A_BATCH if now >= news_at else 0
+                    self._visits, self._news = False, self._news and not rows
+                    renew_at, visits_at = now + RENEWAL, now + self._gather
+                    news = self._write(replica, rows)
+                    self._news = self._news or news
+                    if rows:
+                        # Nobody waits for them: half the time is left to who shares the machine.
+                        wrote = time.monotonic()
+                        news_at = wrote + (wrote - now)
                 if self._to_load:
                     self._to_load, pieces = False, self._store.load()
                 if pieces is None:
-                    left = max(0.0, renew_at - time.monotonic())
-                    if self._work.wait(left):
-                        stopping.wait(max(0.0, min(left, write_at - time.monotonic())))
+                    if now < due:
+                        self._work.wait(due - now)
                 elif (piece := next(pieces, None)) is None:
                     pieces = None
                     with self._lock:
@@ -180,22 +198,23 @@ class Flusher:
                 tries += 1
                 self._fail(str(error))
                 self._to_load = self._to_load or pieces is not None
-                self._work.set()
+                self._visits = self._news = True
+                renew_at = 0.0
                 stopping.wait(backoff(tries))
         if replica.unflushed():
             # Nobody waits any more, but these visits were acknowledged if ACK is memory.
             with suppress(StoreDownError):
-                self._write(replica)
+                self._write(replica, 0)
 
-    def _write(self, replica: Replica) -> bool:
-        """Write one batch, maybe an empty one; say whether there is more to write."""
+    def _write(self, replica: Replica, rows: int) -> bool:
+        """Write all visits and some rows of news, maybe nothing; say whether there is more news."""
         flushes: list[Flush] = []
         heal = False
         while True:
             with self._lock:
                 if replica.to_renew:
                     self._renew(replica)
-                batch = replica.batch(_ROWS_A_BATCH)
+                batch = replica.batch(rows)
                 flushes.append(self.gathering)
                 self.writing, self.gathering = self.gathering, Flush()
             try:
@@ -226,7 +245,7 @@ class Flusher:
         with self._lock:
             grew = replica.stored(batch)
             was_down, self.error = self.error, None
-            more = replica.unsaved()
+            news = replica.news()
         if was_down:
             log.warning("store.up kind=%s", self._store.kind)
         if batch.counts:
@@ -236,7 +255,7 @@ class Flusher:
         for flush in flushes:
             flush.end(ok=True)
         self._grew(grew)
-        return more
+        return news
 
     def _fail(self, error: str) -> None:
         if self.error is None or not self.tried.is_set():

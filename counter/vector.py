@@ -15,12 +15,13 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import compress
-from struct import pack
+from struct import Struct, pack
 
 PRIME = 2**61 - 1
 BUCKETS = 2**14
 """The most buckets: a repair of a million videos then tells some sixty from the others."""
 _LEAST_BUCKETS = 2**4
+_DIGEST = Struct(">QH")
 
 
 class Videos:
@@ -43,9 +44,9 @@ class Videos:
         if row is None:
             row = self.rows[video] = len(self.names)
             self.names.append(video)
-            digest = blake2b(video.encode(), digest_size=10).digest()
-            self.hashes.append(int.from_bytes(digest[:8], "big") % PRIME)
-            self.buckets.append(int.from_bytes(digest[8:], "big") % BUCKETS)
+            of_count, of_bucket = _DIGEST.unpack(blake2b(video.encode(), digest_size=10).digest())
+            self.hashes.append(of_count % PRIME)
+            self.buckets.append(of_bucket % BUCKETS)
         return row
 
 

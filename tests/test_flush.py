@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
 
 from counter.flush import Flusher
 from counter.ids import encode_id, mint_run
 from counter.messages import Answer, Envelope
 from counter.metrics import Gauges, Metrics
 from counter.replica import Replica
+from counter.store import Counts
 from counter.store.memory import MemoryStore
 from counter.tally import Tally
 from tools.visitors import until
@@ -112,8 +115,42 @@ def test_what_peers_told_is_not_written_at_the_pace_of_visits() -> None:
         counts = {f"video-{number}": 1 for number in range(50_000)}
         with one.lock:
             one.replica.receive(Envelope(told, "", 0, Answer(told, counts, None)), 0.0)
-        one.flusher.wake()
+        one.flusher.wake_for_news()
         until(lambda: len(store.counts.get(told, ())) == 50_000, 6, "all of it is stored")
+
+
+class HeavyStore(MemoryStore):
+    """A store that takes long to write what others have counted."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.begun: list[float] = []
+        """When such a write began."""
+
+    def write(self, counts: Counts, **also: Any) -> None:
+        if any(not vector.startswith("own~") for vector in counts):
+            self.begun.append(time.monotonic())
+            time.sleep(self.seconds)
+        super().write(counts, **also)
+
+
+def test_what_peers_told_leaves_half_the_time_to_visits_which_do_not_wait_for_it() -> None:
+    store, told = HeavyStore(0.5), run_of(1)
+    with kept(store, gather=0.0) as one:
+        assert one.loaded.wait(5)
+        own = one.replica.id
+        counts = {f"video-{number}": 1 for number in range(10_000)}
+        with one.lock:
+            one.replica.receive(Envelope(told, "", 0, Answer(told, counts, None)), 0.0)
+        one.flusher.wake_for_news()
+        until(lambda: store.counts.get(told), 5, "the first of it is stored")
+        one.visit("cats")
+        until(lambda: store.counts.get(own) == {"cats": 1}, 5, "a visit is stored")
+        assert len(store.begun) == 1, "it waited for what peers told"
+        until(lambda: len(store.counts[told]) == 10_000, 10, "all of it is stored")
+        for one_write, next_write in pairwise(store.begun):
+            assert next_write - one_write >= 2 * 0.5
 
 
 def test_visits_gather_between_two_writes_and_the_first_waits_for_nothing() -> None:

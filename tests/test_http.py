@@ -441,6 +441,18 @@ def samples(node: Node) -> dict[str, float]:
     }
 
 
+def test_visits_that_nobody_waits_for_share_their_writes(tmp_path: Path) -> None:
+    settings = {"ACK": "memory", "JOIN_TIMEOUT": "0.1"}
+    with Node(tmp_path, "counter1", None, settings) as node:
+        node.wait_ready()
+        before, since = samples(node)["counter_flushes_total"], time.monotonic()
+        for _ in range(300):
+            get(node, "/hit/cats")
+        until(lambda: visits(node, "cats") == 300, 5, "all are stored, and shown")
+        writes = samples(node)["counter_flushes_total"] - before
+        assert 0 < writes <= 2 + 10 * (time.monotonic() - since), "there is one each 0.1 s"
+
+
 def test_the_metrics_show_all_that_an_operator_watches(node: Node) -> None:
     before = samples(node)
     for _ in range(5):
