@@ -54,7 +54,7 @@ _READ = """
 # Rows go in and out as one JSON object: while SQLite takes it apart, the interpreter is free for
 # others. With a row at a time they would take turns, thousands of times.
 _VERSION = "2"
-_ROWS_A_PIECE = 10_000
+_ROWS_A_PIECE = 4_000
 _ROWS_FREED = 2_000
 """How many rows of dropped vectors are deleted with one write, at most."""
 _DROPPED = "dropped "
