@@ -8,7 +8,7 @@ to the store), *visible* (in the tally: shown, published, reported). Only what t
 becomes visible, so nothing is ever shown or told that a crash could take back.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -38,6 +38,7 @@ from counter.positions import Logs, Positions, decode_positions, encode_position
 from counter.repairs import Repairs
 from counter.reports import Reports
 from counter.tally import MAX_COUNT, Tally
+from counter.vector import VideoSet
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
@@ -155,9 +156,7 @@ class Replica:
         self._raised_notes: dict[str, str] = {}
         self._in_batch: dict[str, int] = {}
         self._in_doubt = False
-        # No sets: the garbage collector looks at every element of a set, and at none of a dict of
-        # strings, which takes 50 ms of the loop with a million.
-        self._unsaved: dict[str, dict[str, None]] = {}
+        self._unsaved: dict[str, VideoSet] = {}
         self._unsaved_facts = {self.member}
         self._drop: set[str] = set()
         self._found = Tally()
@@ -305,10 +304,9 @@ class Replica:
         for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
                 break
-            taken, count = min(limit, len(videos)), self.tally.vector(vector).count
-            videos_taken = (videos.popitem()[0] for _ in range(taken))
-            rows[vector] = {video: count(video) for video in videos_taken}
-            limit -= taken
+            count = self.tally.vector(vector).count
+            rows[vector] = {video: count(video) for video in videos.take(limit)}
+            limit -= len(rows[vector])
             if not videos:
                 del self._unsaved[vector]
         counts = dict(rows)
@@ -367,7 +365,7 @@ class Replica:
         self._in_batch = {}
         self._in_doubt = self._in_doubt or bool(batch.own or batch.keys.own)
         for vector, counts in batch.rows.items():
-            self._unsaved.setdefault(vector, {}).update(dict.fromkeys(counts))
+            self._note_unsaved(vector, counts)
         self._unsaved_facts.update(batch.facts)
         self._drop.update(vector for vector in batch.drop if not self.tally.current(vector))
         fold = self.folding.under_way
@@ -387,7 +385,9 @@ class Replica:
         self.keys.forgotten()
         self.opened(vectors, facts)
         self._raised_notes = self.notes | self._raised_notes
-        self._unsaved = {vector: dict.fromkeys(videos) for vector, videos in self.tally.vectors()}
+        self._unsaved = {}
+        for vector, videos in self.tally.vectors():
+            self._note_unsaved(vector, videos)
         self._unsaved_facts = set(self.members)
 
     def unsaved(self) -> bool:
@@ -575,8 +575,14 @@ class Replica:
             return
         grew = self.tally.merge(vector, counts)
         if grew:
-            self._unsaved.setdefault(vector, {}).update(dict.fromkeys(grew))
+            self._note_unsaved(vector, grew)
             effects.grew.update(grew)
+
+    def _note_unsaved(self, vector: str, videos: Iterable[str]) -> None:
+        unsaved = self._unsaved.get(vector)
+        if unsaved is None:
+            unsaved = self._unsaved[vector] = self.tally.no_videos()
+        unsaved.update(videos)
 
     # -- visit logs
 

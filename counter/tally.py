@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from heapq import nsmallest
 
 from counter.ids import folded_of, is_folded, member_of, run_of
-from counter.vector import Vector, Videos
+from counter.vector import Vector, Videos, VideoSet
 
 MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
@@ -108,6 +108,10 @@ class Tally:
     def empty(self) -> Vector:
         """A vector in which nothing is counted, for `fold`."""
         return self.vector_class(self._videos)
+
+    def no_videos(self) -> VideoSet:
+        """A set of videos that are counted here, in which there is none yet."""
+        return VideoSet(self._videos)
 
     def fold(self, member: str, mark: str, folded: Vector | None = None) -> None:
         """Put `folded` in the place of its `parts`, in one step; it must be their sum, or larger.

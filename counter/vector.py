@@ -12,7 +12,7 @@ Two different copies have the same one by an accident of 1 in 2^61.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import compress
 from struct import Struct, pack
@@ -48,6 +48,51 @@ class Videos:
             self.hashes.append(of_count % PRIME)
             self.buckets.append(of_bucket % BUCKETS)
         return row
+
+
+class VideoSet:
+    """A set of videos of one index: a byte for each row.
+
+    Python's own sets and dicts stop everything for 30 ms when they grow past some 700,000; and
+    the garbage collector looks at every element of a set, each time.
+    """
+
+    __slots__ = ("_marks", "_next", "_size", "_videos")
+
+    def __init__(self, videos: Videos) -> None:
+        self._videos = videos
+        self._marks = bytearray()
+        self._size = 0
+        self._next = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._size
+
+    def update(self, videos: Iterable[str]) -> None:
+        """Add videos, all of which the index holds."""
+        rows, marks, size = self._videos.rows, self._marks, self._size
+        if len(marks) < len(rows):
+            marks.extend(bytes(len(rows) - len(marks)))
+        for video in videos:
+            row = rows[video]
+            size += not marks[row]
+            marks[row] = 1
+        self._size = size
+
+    def take(self, most: int) -> list[str]:
+        """Remove so many, or all if there are fewer, and return them."""
+        names, marks, row = self._videos.names, self._marks, self._next
+        taken: list[str] = []
+        for _ in range(min(most, self._size)):
+            row = marks.find(1, row)
+            if row < 0:
+                row = marks.find(1)
+            marks[row] = 0
+            taken.append(names[row])
+        self._size -= len(taken)
+        self._next = row
+        return taken
 
 
 class Vector:

@@ -356,7 +356,7 @@ def test_what_waits_to_be_written_of_a_part_is_not_written_behind_the_fold(
     a, b, _ = three(network)
     (run,) = entries(b, a.member)
     network.seconds(int(3 * TTL) + 4)
-    b._unsaved[run] = {"cats": None}
+    b._note_unsaved(run, ["cats"])
     batch = b.batch(1000)
     assert batch.folds
     assert run in batch.drop

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counter.vector import BUCKETS, PRIME, Vector, Videos
+from counter.vector import BUCKETS, PRIME, Vector, Videos, VideoSet
 
 
 class SoonMany(Vector):
@@ -141,3 +141,29 @@ def test_a_hundred_of_a_hundred_thousand_counts_are_found_in_a_small_page() -> N
     assert copy.digest == whole.digest
     assert len(hashes) + sum(len(video) + 12 for video in page) < 128 * 1024
     assert len(page) < 100 * 60
+
+
+names = st.sampled_from([f"video-{number}" for number in range(12)])
+
+
+@given(st.lists(st.one_of(st.lists(names), st.integers(0, 8))))
+def test_a_set_of_videos_gives_back_each_that_was_added_once(
+    steps: list[list[str] | int],
+) -> None:
+    videos = Videos()
+    lean, plain = VideoSet(videos), set[str]()
+    for step in steps:
+        if isinstance(step, int):
+            taken = lean.take(step)
+            assert len(taken) == min(step, len(plain))
+            assert set(taken) <= plain
+            assert len(set(taken)) == len(taken)
+            plain -= set(taken)
+        else:
+            for video in step:
+                videos.row(video)
+            lean.update(step)
+            plain |= set(step)
+        assert len(lean) == len(plain)
+    assert set(lean.take(len(plain))) == plain
+    assert not lean
