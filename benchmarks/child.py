@@ -37,9 +37,9 @@ class Child:
         try:
             # Without questions to come it ends.
             self._process.communicate(timeout=10)
-        except (subprocess.TimeoutExpired, BrokenPipeError):
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
 
     def __enter__(self) -> "Child":
         return self

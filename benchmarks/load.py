@@ -74,6 +74,8 @@ class Wrk:
         except (IndexError, ValueError):
             raise StartError(f"wrk on {self._server.name}: {output}") from None
         good = told["answers"] - told["refused"]
+        if not good:
+            raise StartError(f"wrk on {self._server.name}: no answer within {self._seconds} s")
         return Load(
             rate=good / told["microseconds"] * 1e6,
             answers=good,
