@@ -210,7 +210,7 @@ def _uri_problem(value: str, schemes: tuple[str, ...]) -> str:
     except ValueError:
         return "has a port or host that cannot be read"
     if parts.scheme not in schemes:
-        return f"starts with {parts.scheme + '://' if parts.scheme else 'no scheme'!r}"
+        return f"starts with {parts.scheme + '://'!r}" if parts.scheme else "has no scheme"
     if not parts.hostname or port == 0 or re.search(r"\s", parts.netloc):
         return "names no host and port"
     # The libraries would take options from there, over those that the adapters rely on.

@@ -2,6 +2,8 @@
 
 /** A node's number at one moment; null if it had no answer. @typedef {{at: number, visits: number | null}} Point */
 
+import { written } from "./page.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** How far back the chart looks, in ms. */
@@ -19,7 +21,6 @@ const LONGEST = 16;
 const TOP = 22;
 const FOOT = 26;
 
-const grouped = new Intl.NumberFormat();
 const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
 
 /** What each node showed over the last minutes. */
@@ -240,7 +241,7 @@ export class Chart {
       }
     }
     for (const visits of lines) {
-      drawn.push(shape("text", { class: "visits", x: 0, y: round(y(visits) - 5) }, grouped.format(visits)));
+      drawn.push(shape("text", { class: "visits", x: 0, y: round(y(visits) - 5) }, written(visits)));
     }
     drawn.push(...this.#labels(nodes, x, y, right, bottom));
     this.#drawing.replaceChildren(...drawn);

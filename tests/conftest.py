@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from playwright.sync_api import Browser
 
+from tools.browser import chromium
 from tools.servers import RabbitMQ, Redis
 
 _THREADS_END = 8.0
@@ -25,6 +27,13 @@ def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit
     """A broker for everybody: who kills it or freezes it starts it again or lets it go on."""
     with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for a file of tests: open a context of your own in it."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -7,24 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.test_page import QUIET
 from tests.test_quality import AXE
-from tools.servers import Nginx, Node, find, free_port
+from tools.servers import Nginx, Node, free_port
 from tools.visitors import Client, fetch, until
 
 PHONE = 360
 NONE = "\u2013"
 """What stands for a number that nobody told."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

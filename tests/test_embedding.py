@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.test_page import QUIET
+from tools.browser import QUIET
 from tools.servers import ROOT, Nginx, Node, find, free_port
 from tools.visitors import Client, fetch, until
 
@@ -79,14 +79,6 @@ class Site:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

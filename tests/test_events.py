@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Request, expect
 
 from tests.test_embedding import Site
-from tests.test_page import QUIET, Tab
-from tools.servers import Nginx, Node, find
+from tests.test_page import Tab
+from tools.servers import Nginx, Node
 from tools.visitors import fetch, until
 
 
@@ -39,14 +39,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 def proxy(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     with OldProxy(tmp_path_factory.mktemp("proxy"), [f"127.0.0.1:{node.port}"]) as proxy:
         yield proxy
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ from statistics import median
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.test_embedding import Site, count, here, only
-from tests.test_page import QUIET
-from tools.servers import ROOT, Node, find, free_port
+from tools.servers import ROOT, Node, free_port
 from tools.visitors import fetch, until
 
 AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
@@ -41,14 +40,6 @@ PAGES = [FRONT, VIDEO, ANY, LONG, CLUSTER, BAD_ID, NOWHERE, ELSEWHERE]
 SITE = [FRONT, VIDEO, ANY, CLUSTER, BAD_ID]
 
 Scheme = Literal["light", "dark"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import pytest
 import redis
-from playwright.sync_api import sync_playwright
 
-from tests.test_page import QUIET, Tab
-from tools.servers import Node, Redis, find, free_port
+from tests.test_page import Tab
+from tools.browser import chromium
+from tools.servers import Node, Redis, free_port
 from tools.visitors import Books, Traffic, Watcher, agree, fetch, until
 
 RESTARTS = int(os.environ.get("RESTARTS", "5"))
@@ -123,8 +123,7 @@ def test_counters_stay_small_and_exact_however_often_nodes_restart(
     books, urls, seen = Books(), [node.url for node in nodes], list[Seen]()
     with (
         closing(redis.Redis.from_url(redis_server.uri)) as client,
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=find("chromium"), args=QUIET) as browser,
+        chromium() as browser,
         ThreadPoolExecutor(len(nodes)) as pool,
         Watcher(urls, VIDEOS) as watcher,
     ):

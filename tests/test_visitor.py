@@ -11,20 +11,18 @@ from threading import Event, Thread
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Request, expect
 
-from tests.test_page import QUIET, Tab, hears_of, mark, post, visits
-from tools.servers import Node, find, free_port
+from tests.test_page import Tab, hears_of, mark, post, visits
+from tools.browser import chromium
+from tools.servers import Node, free_port
 from tools.visitors import until
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        named = "--host-resolver-rules=MAP visits.test 127.0.0.1"
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=[*QUIET, named])
+    with chromium("--host-resolver-rules=MAP visits.test 127.0.0.1") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

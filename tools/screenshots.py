@@ -12,8 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tools.browser import chromium
 from tools.servers import ROOT, Nginx, Node, find, free_port
 from tools.terminal import say
 from tools.visitors import Client
@@ -24,7 +25,6 @@ DESKTOP = {"width": 1120, "height": 720}
 TALL = {"width": 1120, "height": 1010}
 NARROW = {"width": 680, "height": 1010}
 PHONE = {"width": 360, "height": 740}
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 VISITS = {
     "clock": 48_213,
@@ -47,9 +47,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         nodes, nginx = cluster(Path(folder), stack)
-        playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
-        stack.callback(browser.close)
+        browser = stack.enter_context(chromium())
         site(browser, nodes, nginx.url, Path(folder))
         tour(browser, nodes, Path(folder))
         split(browser, nodes, Path(folder))

@@ -17,11 +17,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from playwright.sync_api import CDPSession, Page, sync_playwright
+from playwright.sync_api import CDPSession, Page
 from websockets.asyncio.client import connect
 
 from benchmarks.contenders import memory
-from tools.servers import Nginx, Node, find, free_port
+from tools.browser import chromium
+from tools.servers import Nginx, Node, free_port
 from tools.terminal import say
 from tools.visitors import Books, Traffic, counted, until
 
@@ -32,7 +33,6 @@ WARM_UP = 0.2
 MOST_GROWTH = 0.03
 ROOM = 256 << 10
 """Bytes by which anything may grow, however small it is: the garbage of a moment."""
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
 class Look(NamedTuple):
@@ -127,15 +127,13 @@ def video_of(number: int) -> str:
 @contextmanager
 def browser_pages(url: str) -> Iterator[tuple[tuple[Page, CDPSession], tuple[Page, CDPSession]]]:
     """A page of a video and the front page in a real browser, with a way into their memory."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find("chromium"), args=QUIET)
+    with chromium() as browser:
         opened = []
         for path in (f"/video/{video_of(0)}", "/"):
             page = browser.new_context().new_page()
             page.goto(url + path)
             opened.append((page, page.context.new_cdp_session(page)))
         yield opened[0], opened[1]
-        browser.close()
 
 
 def heap(tools: CDPSession) -> int:

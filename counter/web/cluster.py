@@ -118,6 +118,8 @@ def show(node: Node) -> dict[str, Any]:
     """The cluster as this node sees it, for the page and as JSON."""
     own = node.replica.member if node.replica else None
     folding = node.folding()
+    members = node.members()
+    # Afterwards: a member that is new meanwhile has a pace, too.
     paces = node.paces()
     return {
         "node": node.name,
@@ -164,7 +166,7 @@ def show(node: Node) -> dict[str, Any]:
                 "visits_per_second": _rounded(paces[member.member].visits),
                 "messages_per_second": _rounded(paces[member.member].messages),
             }
-            for member in node.members()
+            for member in members
         ],
     }
 

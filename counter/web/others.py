@@ -159,7 +159,6 @@ class Others:
         deadline = time.monotonic() + PATIENCE
         asked = [self._start(address, video) for address in self._present()]
         rows = {self._process: _row(self._own(video), own=True)}
-        silent: dict[str, str] = {}
         for ask in asked:
             ask.wait(deadline)
             found = ask.found()
@@ -170,9 +169,8 @@ class Others:
             if found is not None:
                 rows.setdefault(found.process, _row(found, own=False))
             else:
-                silent[ask.address] = known.process if known else ask.address
                 rows.setdefault(
-                    silent[ask.address],
+                    known.process if known else ask.address,
                     {
                         "node": known.node if known else ask.address,
                         "visits": None,

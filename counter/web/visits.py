@@ -18,6 +18,7 @@ from counter.web.problems import Problem
 MOST_RECORDS = 10_000
 MOST_BYTES = 1024 * 1024
 
+_EXAMPLE = '{"video": "cats", "count": 2}'
 _LONGEST = 128
 _OF_IDS = f"{ascii_letters}{digits}._~-".encode()
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -50,8 +51,7 @@ def install(app: Flask, node: Node) -> None:
             raise Problem(
                 415,
                 "Not records",
-                f"send {' or '.join(DECODE)}, uncompressed: "
-                '{"video": "cats", "count": 2} for each video',
+                f"send {' or '.join(DECODE)}, uncompressed: {_EXAMPLE} for each video",
             )
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _is_key(key):
@@ -134,8 +134,10 @@ def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
                 break
     except UnicodeDecodeError as wrong:
         index, error = 0, f"the body is not UTF-8: {wrong}"
-    except (msgspec.MsgspecError, ValueError, RecursionError) as wrong:
-        error = str(wrong).partition(" - at `$")[0]
+    except msgspec.MsgspecError as wrong:
+        error = str(wrong).partition(" - at `$")[0] + f"; write it like {_EXAMPLE}"
+    except (ValueError, RecursionError) as wrong:
+        error = str(wrong)
     raise Problem(
         400,
         "Bad record",
