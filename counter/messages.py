@@ -284,8 +284,8 @@ def decode(
     """Verify and decode a message.
 
     `now` and `ttl` are in ms. What is wrong with one entry of it is told to `refused`, and that
-    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for one
-    sent more than `ttl` before or after `now`.
+    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for
+    one sent more than `ttl` before or after `now`.
     """
     if len(message) > MAX_BYTES:
         raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
