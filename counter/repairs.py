@@ -61,8 +61,9 @@ class Repairs:
 
     def compare_content(self, vector: str, copy: Copy, peer: Peer, now: float) -> Ask | None:
         """Ask for what differs, if `peer` holds as much, but not the same."""
-        own = self._tally.vector(vector)
-        if copy.digest is None or own.total != copy.total or own.digest == copy.digest:
+        if copy.digest is None or self._tally.total(vector) != copy.total:
+            return None
+        if self._tally.digest(vector) == copy.digest:
             return None
         return self._ask(vector, peer.address, now)
 
