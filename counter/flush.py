@@ -238,7 +238,10 @@ class Flusher:
                     break
                 except StoreForgotError as error:
                     ahead = isinstance(error, StoreAheadError)
-                    log.warning("store.%s %s", "ahead" if ahead else "forgot", error)
+                    if ahead:
+                        log.warning("store.ahead %s", error)
+                    else:
+                        log.warning("store.forgot %s", error)
                     self._metrics.heals.inc()
                     known = self._store.known()
                     self._is_behind = ahead
