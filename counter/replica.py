@@ -192,9 +192,7 @@ class Replica:
             message_ttl=message_ttl,
             fold_after=fold_after,
         )
-        self.keys = self.keys_class(
-            replica, self.peers, sync_interval, epoch, message_ttl, now
-        )
+        self.keys = self.keys_class(replica, self.peers, sync_interval, epoch, message_ttl, now)
         self.joining = Joining(
             self.peers, self.runs, self.keys, join_timeout, now, has_peers=has_peers
         )
@@ -615,6 +613,9 @@ class Replica:
         self._has_heard = True
         self._learn(member_of(sender), run_of(sender))
         peer, returned = self.peers.hear(sender, envelope.address, now)
+        if isinstance(body, Report):
+            # Before it is told anything: what it reads depends on its version.
+            peer.learn_version(body)
         if returned:
             self._introduce(sender, peer.address, now, effects)
         match body:
@@ -682,7 +683,6 @@ class Replica:
     ) -> None:
         peer.state = report.state
         peer.condition = report.condition or peer.condition
-        peer.learn_version(report)
         if peer.is_previous:
             for member, standing in report.members.items():
                 self._heard_standing(member, standing, peer)
@@ -779,11 +779,16 @@ class Replica:
         writer = self.peers.get(vector)
         refused = None
         if writer is not None and writer.is_previous is False and writer.told is not None:
-            if now - writer.heard <= self.peers.silence:
-                refused = Refused(writer.told)
+            heard = now - writer.heard <= self.peers.silence
+            refused = Refused(writer.told) if heard else None
         grew = self.tally.merge(vector, counts, refused)
         if refused is not None and refused.videos and writer is not None:
-            effects.ask(writer, self._reverts.tell(vector, writer, now, refused.videos))
+            if self.peers.succeeded(vector):
+                # Killed before it told all that its store holds: its next run tells the rest.
+                left = {video: counts[video] for video in refused.videos}
+                grew |= self.tally.merge(vector, left)
+            else:
+                effects.ask(writer, self._reverts.tell(vector, writer, now, refused.videos))
         if grew:
             self._note_unsaved(vector, grew)
             self.runs.changed(vector)

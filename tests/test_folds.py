@@ -242,7 +242,7 @@ def test_an_older_run_that_comes_up_while_a_fold_is_written_does_not_show_and_va
 def test_runs_are_folded_up_to_the_first_that_is_not_agreed_upon(network: Network) -> None:
     a, b, c = three(network)
     network.visit(a, "cats")
-    live(network, int(3 * TTL))
+    live(network, int(4 * TTL))
     a = restart(network, "a", 20_000)  # the second run ends only now
     live(network, 2)
     first, second = entries(b, a.member)
