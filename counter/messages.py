@@ -9,6 +9,7 @@ comes out of `decode` is safe to merge.
 import hmac
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta as Limit
@@ -331,6 +332,8 @@ def _right_fields(kind: type[Struct], fields: list[Any], refused: Refused) -> It
 
 def _right(wanted: Any, value: Any, refused: Refused) -> Any:
     """What is right of a value: of a map or list its right entries, all of anything else."""
+    if get_origin(wanted) is UnionType and value is not None:
+        wanted = get_args(wanted)[0]
     if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (dict, list):
         wanted = get_args(wanted)[0]
     if isinstance(wanted, type) and issubclass(wanted, Struct) and isinstance(value, list):

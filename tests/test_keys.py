@@ -37,9 +37,7 @@ class ShortPages(Replica):
     keys_class = ShortKeys
 
 
-def keys(
-    own: str = A, kind: type[Keys] = Keys, epoch: float = 1000.0, now: float = 0.0
-) -> Keys:
+def keys(own: str = A, kind: type[Keys] = Keys, epoch: float = 1000.0, now: float = 0.0) -> Keys:
     return kind(own, Peers(3.0, 4.0), 1.0, epoch, 4.0, now)
 
 
