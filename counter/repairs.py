@@ -17,12 +17,16 @@ from counter.tally import Tally
 
 @dataclass(slots=True)
 class Repair:
-    """A repair under way: whom it asked, with which hashes, and when it last heard or asked."""
+    """A repair under way: whom it asked, with which hashes, and when it last heard or asked.
+
+    `after` is up to where it has come in the copy of whom it asked.
+    """
 
     at: float
     address: str
     hashes: bytes
     salt: int
+    after: int
 
 
 class Repairs:
@@ -70,7 +74,12 @@ class Repairs:
     def _ask(self, vector: str, address: str, now: float) -> Ask | None:
         """Ask an address for a vector, if it is time for that."""
         asked = self._repairs.get(vector)
+        after = 0
         if asked is not None:
+            # A page was lost: it goes on from there. A position means something only to the copy
+            # that it was given by.
+            if asked.address == address and now - asked.at <= self._message_ttl:
+                after = asked.after
             # Who has not answered is asked again, but others come first.
             patience = self._sync_interval * (2 if asked.address == address else 1)
             if now - asked.at < patience:
@@ -81,9 +90,9 @@ class Repairs:
         # With another salt each time, what one repair misses by accident is found by the next.
         self._salt = self._salt % SALTS + 1
         hashes = own.hashes(own.buckets(), self._salt) if own.total else b""
-        self._repairs[vector] = Repair(now, address, hashes, self._salt)
+        self._repairs[vector] = Repair(now, address, hashes, self._salt, after)
         self._asked[vector, address] = now
-        return Ask(vector, hashes, self._salt, 0)
+        return Ask(vector, hashes, self._salt, after)
 
     def ask(self, vector: str, peer: Peer, now: float) -> Ask | None:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""
@@ -108,13 +117,13 @@ class Repairs:
     def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
         """A page has come from `peer`: ask for the next one, or end the repair."""
         repair = self._repairs.get(answer.vector)
-        # A position means something only to the copy that it was given by.
         if repair is None or repair.address != peer.address:
             return None
         if answer.next is None:
             del self._repairs[answer.vector]
             return None
         repair.at = self._asked[answer.vector, peer.address] = now
+        repair.after = answer.next
         return Ask(answer.vector, repair.hashes, repair.salt, answer.next)
 
     def forget(self, now: float) -> None:
