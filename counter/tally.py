@@ -21,7 +21,7 @@ MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
 
 
-_MOST_PACKED = 20_000
+MOST_PACKED = 20_000
 """Of so many counts a vector may be packed: some 10 ms."""
 
 
@@ -171,11 +171,13 @@ class Tally:
                     self._leaders.grew(video, visits[row])
         return gone
 
-    def rest(self, vector: str) -> None:
-        """Put a vector to rest, unless packing it would take long."""
+    def rest(self, vector: str) -> int:
+        """Put a vector to rest, unless packing it would take long; say how many counts it has."""
         own = self._vectors.get(vector)
-        if isinstance(own, Vector) and len(own) <= _MOST_PACKED:
-            self._vectors[vector] = own.pack()
+        if not isinstance(own, Vector) or len(own) > MOST_PACKED:
+            return 0
+        self._vectors[vector] = own.pack()
+        return len(own)
 
     def rests(self, vector: str) -> bool:
         """Whether a vector is at rest."""

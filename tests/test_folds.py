@@ -258,6 +258,20 @@ def test_a_closed_run_keeps_its_name_for_as_long_as_it_is_told_to() -> None:
         assert node.counter("cats") == {a.member: 3}
 
 
+def test_what_closes_at_once_is_put_to_rest_bit_by_bit() -> None:
+    network = Network(fold_after=1000.0)
+    a = network.node("a", has_peers=False)
+    for number in range(1, 7):
+        network.visit(a, *(f"video-{video}" for video in range(8_000)))
+        a = network.restart("a", number)
+    a.all_loaded()
+    resting = []
+    for _ in range(4):
+        network.live(1)
+        resting.append(sum(a.tally.rests(vector) for vector in a.tally.of(a.member)))
+    assert resting == [3, 6, 6, 6]
+
+
 def test_what_is_heard_late_of_a_closed_run_is_merged_as_ever() -> None:
     network = Network(fold_after=1000.0)
     a, b, c = three(network)
