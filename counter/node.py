@@ -13,8 +13,6 @@ from threading import Event, Lock, Thread
 from typing import Any, NamedTuple
 
 import msgspec
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from counter import messages
 from counter.beat import Beat
@@ -29,6 +27,7 @@ from counter.messages import Answer, Body, Condition, Envelope, RejectedError, S
 from counter.metrics import Gauges, Metrics
 from counter.rates import Rates
 from counter.replica import Effects, Member, Replica
+from counter.schedule import Schedule
 from counter.store import (
     Known,
     Offload,
@@ -525,18 +524,11 @@ class Node:
         self._schedule()
 
     def _schedule(self) -> None:
-        # Two threads, so that a long report does not hold up the deltas. A run that is late is
-        # made up for by the next one, which is not worth a warning each.
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
-        scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(2)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-            timezone="UTC",
-        )
-        scheduler.add_job(self._publish, "interval", seconds=self.config.publish_interval)
-        scheduler.add_job(self._sync, "interval", seconds=self.config.sync_interval)
-        scheduler.start()
-        self._exit.callback(scheduler.shutdown)
+        schedule = Schedule()
+        schedule.every(self.config.publish_interval, self._publish)
+        schedule.every(self.config.sync_interval, self._sync)
+        schedule.start()
+        self._exit.callback(schedule.stop)
 
     def _thread(self, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
         """Start a thread that `stop` ends; that it dies of itself is logged, and ends the node."""
