@@ -16,6 +16,7 @@ import msgspec
 
 from counter import messages
 from counter.beat import Beat
+from counter.clocks import Clocks
 from counter.config import LIVE_PAGES, Config
 from counter.flush import Flush, Flusher
 from counter.follower import Follower
@@ -23,7 +24,7 @@ from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.keys import Key
 from counter.live import Live
 from counter.members import decode_fact, is_note
-from counter.messages import Answer, Body, Condition, Envelope, RejectedError, State
+from counter.messages import Answer, Body, Condition, Envelope, RejectedError, State, Tell
 from counter.metrics import Gauges, Metrics
 from counter.rates import Rates
 from counter.replica import Effects, Member, Replica
@@ -57,6 +58,8 @@ _LARGE = 10_000
 """Bytes of an answer in a repair from which on it is followed by a rest."""
 _LONGEST_REST = 0.05
 """Seconds."""
+_STEP = 1.0
+"""Seconds that the wall clock moves by, beside a monotonic one, when it was set."""
 
 
 class NotCountedError(Exception):
@@ -142,6 +145,9 @@ class Node:
         self._sent = 0
         self._growth, self._talk = Rates(), Rates()
         self._listens_since = time.monotonic()
+        self._clocks = Clocks(config.message_ttl, 3 * config.sync_interval)
+        self._zero = self._run_zero = _zero()
+        self._differed = False
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
         self._end: Callable[[], None] = lambda: None
@@ -199,7 +205,7 @@ class Node:
             found = self.replica.keys.find(key, now) if key and self.replica else None
             if found is None:
                 replica = self._counting(flusher)
-                if key and replica.state == "joining":
+                if key and (replica.state == "joining" or self._clocks.strange(now)):
                     raise self._refuse("this node is joining, and may not know this key yet")
                 try:
                     taken = Key(key, fingerprint, now) if key else None
@@ -257,13 +263,39 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Whether it holds what its peers told it that there is, and is not stopping."""
-        return self._ready and not self._draining.is_set()
+        """Whether it holds what its peers told it that there is, and is not stopping.
+
+        Nor is its clock wrong, so that it hears none of them.
+        """
+        return self._ready and not self._draining.is_set() and not self.clock_wrong
 
     @property
     def joining(self) -> bool:
         """Whether it may still show less than its peers do."""
         return not self._ready
+
+    @property
+    def clock_wrong(self) -> bool:
+        """Whether it hears nobody for its clock, and two others agree with each other."""
+        with self._lock:
+            return self._clocks.wrong(time.time(), time.monotonic())
+
+    def clocks_differing(self) -> dict[str, float]:
+        """The members that it does not hear for their clocks: by how many seconds they are ahead.
+
+        They need not be among `members`.
+        """
+        with self._lock:
+            return self._clocks.differing(time.time(), time.monotonic())
+
+    def clock_differences(self) -> dict[str, float]:
+        """By how many seconds the clock of each member is ahead that says anything."""
+        with self._lock:
+            return self._clocks.differences(time.time(), time.monotonic())
+
+    def _strange(self) -> bool:
+        with self._lock:
+            return self._clocks.strange(time.monotonic())
 
     def members(self) -> list[Member]:
         """Every member as this node sees it."""
@@ -428,7 +460,7 @@ class Node:
                 self._flusher,
                 self._lock,
                 self.metrics,
-                ready=lambda: self._ready,
+                ready=lambda: self._ready and not self._strange(),
                 draining=self._draining,
                 warn=self._warn,
             )
@@ -582,6 +614,8 @@ class Node:
                 int(config.message_ttl * 1000),
             )
         except RejectedError as error:
+            if error.envelope is not None:
+                self._refuse_for_its_clock(replica, error.envelope)
             return self._drop(error.reason, str(error))
         if isinstance(envelope.body, Answer) and len(message) > _LARGE:
             self._take_page(replica, envelope)
@@ -591,7 +625,10 @@ class Node:
 
     def _take(self, replica: Replica, envelope: Envelope) -> None:
         with self._lock:
-            effects = replica.receive(envelope, time.monotonic())
+            now = time.monotonic()
+            if member_of(envelope.sender) != replica.member:
+                self._clocks.take(envelope.sender, envelope.sent / 1000, now)
+            effects = replica.receive(envelope, now)
             self._do(effects)
         self._after(effects.grew)
 
@@ -606,6 +643,17 @@ class Node:
             self._take(replica, envelope)
             self._stopping.wait(min((time.monotonic() - since) / 2, _LONGEST_REST))
 
+    def _refuse_for_its_clock(self, replica: Replica, envelope: Envelope) -> None:
+        """Note what its time tells, and let the sender find out as well."""
+        sender, sent = envelope.sender, envelope.sent / 1000
+        member = member_of(sender)
+        with self._lock:
+            latest = replica.members.latest(member)
+            if member == replica.member:
+                return
+            if self._clocks.refuse(sender, sent, time.monotonic(), latest) and envelope.address:
+                self._send(envelope.address, Tell())
+
     def _drop(self, reason: str, detail: str) -> str:
         self.metrics.dropped.labels(reason).inc()
         if detail:
@@ -614,6 +662,7 @@ class Node:
 
     def _publish(self) -> None:
         if self.replica is not None:
+            self._look_at_clock()
             self._publish_keys()
             with self._lock:
                 self._do(Effects(broadcast=list(self.replica.publish())))
@@ -633,7 +682,35 @@ class Node:
         if doubled > self._doubled:
             self._doubled = doubled
             self._warn("key.doubled", f"{latest} in_all={doubled}")
+        self._warn_of_clocks()
         self._after(())
+
+    def _look_at_clock(self) -> None:
+        """Find out whether the wall clock was set; if so tell the others, who may hear it again."""
+        with self._lock:
+            zero = _zero()
+            step = zero - self._zero
+            if abs(step) < _STEP:
+                return
+            self._zero = zero
+            self._warn("clock.set", f"seconds={step:+.1f}")
+            if abs(zero - self._run_zero) > self.config.message_ttl:
+                self._run_zero = zero
+                # The date of this run is wrong by more than a message may live: it is to end.
+                stepped = getattr(self.replica, "clock_stepped", None)
+                if stepped is not None:
+                    stepped(zero)
+        self._sync()
+
+    def _warn_of_clocks(self) -> None:
+        """Log, once a minute, which nodes are not heard for their clocks."""
+        differing = self.clocks_differing()
+        if differing:
+            ahead = " ".join(f"{member}={seconds:+.1f}" for member, seconds in differing.items())
+            self._warn("clock.differs", f"seconds {ahead}")
+        elif self._differed:
+            log.info("clock.agrees")
+        self._differed = bool(differing)
 
     def _connected(self) -> None:
         """The transport has (re)connected: tell the others at once where one stands."""
@@ -708,6 +785,7 @@ class Node:
             keys_doubled=self.replica.keys.doubled if self.replica else 0,
             longest_pause=self._beat.take(),
             peers=[(member, behind) for member, behind in peers if member != own],
+            clocks=list(self.clock_differences().items()),
             awaited=[(awaited.member, awaited.silent) for awaited in folding.waits_for],
             log_unread=self.follower.reading().unread if self.follower else 0,
         )
@@ -718,6 +796,11 @@ class Node:
         if now - self._warned.get(event, -60.0) >= 60.0:
             self._warned[event] = now
             log.warning("%s %s", event, detail)
+
+
+def _zero() -> float:
+    """What the wall clock shows when the monotonic one is 0: it moves only when that is set."""
+    return time.time() - time.monotonic()
 
 
 def _mint_store() -> str:

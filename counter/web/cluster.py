@@ -65,7 +65,10 @@ def install(app: Flask, node: Node) -> None:
     @app.get("/readyz")
     def readyz() -> Response:
         if not node.ready:
-            raise Problem(503, "Not ready", f"this node is {node.state}; ask another one")
+            why = f"this node is {node.state}"
+            if node.state == "ready":
+                why = "this node's clock is wrong, so it hears no other"
+            raise Problem(503, "Not ready", f"{why}; ask another one")
         return _plain("ready")
 
     @app.get("/metrics")
@@ -121,6 +124,7 @@ def show(node: Node) -> dict[str, Any]:
     members = node.members()
     # Afterwards: a member that is new meanwhile has a pace, too.
     paces = node.paces()
+    ahead, differing = node.clock_differences(), node.clocks_differing()
     return {
         "node": node.name,
         "member": own,
@@ -147,7 +151,14 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "log": node.follower.reading()._asdict() if node.follower else None,
-        "warnings": [*_doubled(node), *_awaited(node, folding)],
+        "clock": {
+            "wrong": node.clock_wrong,
+            "differs": [
+                {"member": member, "name": name_of(member), "seconds": round(seconds, 1)}
+                for member, seconds in differing.items()
+            ],
+        },
+        "warnings": [*_clocks(node, differing), *_doubled(node), *_awaited(node, folding)],
         "members": [
             {
                 "member": member.member,
@@ -158,6 +169,8 @@ def show(node: Node) -> dict[str, Any]:
                 "self": member.member == own,
                 "heard": None if member.heard is None else round(member.heard, 1),
                 "behind": member.behind,
+                "clock_difference": _rounded(ahead.get(member.member)),
+                "in_step": member.member not in differing if member.member in ahead else None,
                 "removed": member.removed,
                 "folded": member.folded,
                 "runs": member.runs,
@@ -186,6 +199,21 @@ def _video() -> str:
         raise Problem(400, "No video" if not videos else "Too many videos", "name one: ?video=cats")
     check(videos[0])
     return videos[0]
+
+
+def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
+    """A warning for each member that is not heard for its clock, or that clocks differ."""
+    if node.clock_wrong:
+        yield (
+            "This node's clock is wrong: it hears no other node, and others agree with each other. "
+            "It counts on, but is not ready: set its clock right (NTP)."
+        )
+    for member, seconds in differing.items():
+        where = "ahead of" if seconds > 0 else "behind"
+        yield (
+            f"The clock of {member} is {_time(abs(seconds))} {where} that of this node: neither "
+            "hears the other, and both count on. Set the wrong one right (NTP); nothing is lost."
+        )
 
 
 def _doubled(node: Node) -> Iterator[str]:
