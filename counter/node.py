@@ -21,6 +21,7 @@ from counter.config import LIVE_PAGES, Config
 from counter.flush import Flush, Flusher
 from counter.follower import Follower
 from counter.ids import member_of, mint_run, mint_store, name_of, run_of
+from counter.joining import Lack
 from counter.keys import Key
 from counter.live import Live
 from counter.members import decode_fact, is_note
@@ -146,7 +147,7 @@ class Node:
         self._growth, self._talk = Rates(), Rates()
         self._listens_since = time.monotonic()
         self._clocks = Clocks(config.message_ttl, 3 * config.sync_interval)
-        self._zero = self._run_zero = _zero()
+        self._zero = _zero()
         self._differed = False
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
@@ -205,7 +206,7 @@ class Node:
             found = self.replica.keys.find(key, now) if key and self.replica else None
             if found is None:
                 replica = self._counting(flusher)
-                if key and (replica.state == "joining" or self._clocks.strange(now)):
+                if key and not self._is_complete(replica, now):
                     raise self._refuse("this node is joining, and may not know this key yet")
                 try:
                     taken = Key(key, fingerprint, now) if key else None
@@ -293,9 +294,14 @@ class Node:
         with self._lock:
             return self._clocks.differences(time.time(), time.monotonic())
 
-    def _strange(self) -> bool:
+    def _is_complete(self, replica: Replica, now: float) -> bool:
+        """Whether it knows what was counted: it was told, by who is heard; under the lock."""
+        return replica.complete and not self._clocks.strange(now)
+
+    def _knows(self) -> bool:
         with self._lock:
-            return self._clocks.strange(time.monotonic())
+            now = time.monotonic()
+            return self.replica is not None and self._is_complete(self.replica, now)
 
     def members(self) -> list[Member]:
         """Every member as this node sees it."""
@@ -415,6 +421,11 @@ class Node:
         with self._lock:
             return self.replica.unflushed() if self.replica else 0
 
+    def lacks(self) -> list[Lack]:
+        """What peers hold and this node does not, while it has not caught up with them."""
+        with self._lock:
+            return self.replica.lacks(time.monotonic()) if self.replica else []
+
     def doubled(self) -> dict[str, bool]:
         """Names that two live nodes bear, and whether these run on copies of one store."""
         with self._lock:
@@ -460,7 +471,7 @@ class Node:
                 self._flusher,
                 self._lock,
                 self.metrics,
-                ready=lambda: self._ready and not self._strange(),
+                ready=self._knows,
                 draining=self._draining,
                 warn=self._warn,
             )
@@ -532,20 +543,22 @@ class Node:
             sync_interval=config.sync_interval,
             join_timeout=config.join_timeout,
             message_ttl=config.message_ttl,
+            fold_after=config.fold_after,
             has_peers=bool(config.amqp_uri or config.peers),
-            epoch=time.time() - time.monotonic(),
+            epoch=_zero(),
         )
         # What is here by now stays: the garbage collector need not look at it again. That is the
         # program, 20 ms of the loop each time, and the index of videos, as much with a million.
         gc.freeze()
         return replica
 
-    def _renew(self, replica: Replica) -> None:
-        """Go on as another run, because the others have ended this one unheard."""
+    def _renew(self, replica: Replica) -> set[str]:
+        """Go on as another run: the others have ended this one unheard, or know more of it."""
         latest = replica.members.latest(replica.member)
         run = mint_run(int(time.time() * 1000), latest, secrets.randbits(64))
-        replica.renew(run, time.monotonic())
+        grew = replica.renew(run, time.monotonic())
         log.warning("renewed replica=%s", replica.id)
+        return grew
 
     def _join(self) -> None:
         """The tally is loaded: speak with the others from now on."""
@@ -606,29 +619,34 @@ class Node:
         if self.cut:
             return self._drop("cut", "")
         config = self.config
+        refused: list[str] = []
         try:
             envelope = messages.decode(
                 message,
                 config.cluster_secret,
                 int(time.time() * 1000),
                 int(config.message_ttl * 1000),
+                refused.append,
             )
         except RejectedError as error:
             if error.envelope is not None:
                 self._refuse_for_its_clock(replica, error.envelope)
             return self._drop(error.reason, str(error))
+        if refused:
+            self.metrics.entries_refused.inc(len(refused))
+            self._warn("entry.refused", f"from={envelope.sender} {refused[0]}")
         if isinstance(envelope.body, Answer) and len(message) > _LARGE:
             self._take_page(replica, envelope)
         else:
-            self._take(replica, envelope)
+            self._take(replica, envelope, refused=bool(refused))
         return None
 
-    def _take(self, replica: Replica, envelope: Envelope) -> None:
+    def _take(self, replica: Replica, envelope: Envelope, *, refused: bool = False) -> None:
         with self._lock:
             now = time.monotonic()
             if member_of(envelope.sender) != replica.member:
                 self._clocks.take(envelope.sender, envelope.sent / 1000, now)
-            effects = replica.receive(envelope, now)
+            effects = replica.receive(envelope, now, refused=refused)
             self._do(effects)
         self._after(effects.grew)
 
@@ -665,7 +683,8 @@ class Node:
             self._look_at_clock()
             self._publish_keys()
             with self._lock:
-                self._do(Effects(broadcast=list(self.replica.publish())))
+                for run, delta in self.replica.publish():
+                    self._send(None, delta, run)
 
     def _publish_keys(self) -> None:
         """Tell the others the keys that were just stored, lest they count a repeat."""
@@ -694,12 +713,9 @@ class Node:
                 return
             self._zero = zero
             self._warn("clock.set", f"seconds={step:+.1f}")
-            if abs(zero - self._run_zero) > self.config.message_ttl:
-                self._run_zero = zero
-                # The date of this run is wrong by more than a message may live: it is to end.
-                stepped = getattr(self.replica, "clock_stepped", None)
-                if stepped is not None:
-                    stepped(zero)
+            if self.replica is not None:
+                # It ends a run whose date is wrong by more than a message may live.
+                self.replica.clock_stepped(zero)
         self._sync()
 
     def _warn_of_clocks(self) -> None:
@@ -724,13 +740,14 @@ class Node:
         for address, body in effects.send:
             self._send(address, body)
 
-    def _send(self, address: str | None, body: Body) -> None:
+    def _send(self, address: str | None, body: Body, sender: str = "") -> None:
+        """Send a message as this run, or as an earlier one of this process."""
         assert self.transport is not None
         assert self.replica is not None
         if self.cut:
             return
         sent = int(time.time() * 1000)
-        envelope = Envelope(self.replica.id, self.transport.address, sent, body)
+        envelope = Envelope(sender or self.replica.id, self.transport.address, sent, body)
         message = messages.encode(envelope, self.config.cluster_secret)
         self._sent += 1
         self.metrics.messages_out.inc()

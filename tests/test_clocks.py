@@ -20,7 +20,7 @@ from counter.ids import encode_id
 from counter.messages import Envelope, RejectedError, Tell, decode, encode
 from counter.schedule import Schedule
 from tools.clock import DAY, HOUR, MINUTE, STEPS, Clock, ClockedNode
-from tools.servers import free_port
+from tools.servers import RabbitMQ, free_port
 from tools.visitors import Books, Client, Traffic, agree, counted, fetch, until
 
 SETTINGS = {"SYNC_INTERVAL": "0.3", "DRAIN_TIME": "0.1", "JOIN_TIMEOUT": "1"}
@@ -326,6 +326,8 @@ class Cluster:
     ) -> None:
         ports = [free_port() for _ in range(nodes)]
         peers = {"PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports)}
+        if "AMQP_URI" in settings:
+            peers = {}
         clock = Clock(folder / "clock") if shared else None
         self.nodes = []
         for number, port in enumerate(ports, 1):
@@ -469,6 +471,41 @@ def test_two_nodes_whose_clocks_differ_both_say_so_and_count_on(make: Make, seco
     assert one.running()
 
 
+@pytest.mark.parametrize("seconds", [2 * HOUR, -2 * HOUR, 10 * DAY, -10 * DAY])
+def test_a_clock_that_is_set_while_the_node_runs_is_told_on_both_sides(
+    make: Make, seconds: float
+) -> None:
+    one, two = make(2)
+    travel(one, two, "cats", 5)
+    one.clock.step(seconds)
+    took = until(lambda: differs(one, two) and differs(two, one), 5, "both say so")
+    visit(one, "cats")
+    visit(two, "cats")
+    one.clock.set(0)
+    right = until(
+        lambda: all(differs(n) and counted(n.url, ["cats"])["cats"] == 3 for n in (one, two)),
+        5,
+        "both hear each other",
+    )
+    assert right < 1.0
+    print(f"{seconds:+.0f} s: said after {took:.2f} s, in step after {right:.2f} s")
+    runs = set(re.findall(r"replica=(\S+)", one.log.read_text()))
+    assert len(runs) == 3, "a run whose date is wrong ends"
+
+
+def test_clocks_that_differ_are_told_over_a_broker_as_well(
+    make: Make, rabbitmq_server: RabbitMQ
+) -> None:
+    one, two = make(2, AMQP_URI=rabbitmq_server.uri)
+    travel(one, two, "cats", 5)
+    for seconds in (2 * HOUR, -2 * HOUR):
+        one.clock.step(seconds)
+        until(lambda: differs(one, two) and differs(two, one), 5, "both say so")
+        one.clock.set(0)
+        until(lambda: differs(one) and differs(two), 5, "both hear each other")
+        travel(one, two, "cats", 2)
+
+
 def test_the_node_whose_clock_is_set_is_not_ready_until_it_is_right(make: Make) -> None:
     one, two, three = make(3)
     nodes, books = [one, two, three], Books()
@@ -492,11 +529,17 @@ def test_the_node_whose_clock_is_set_is_not_ready_until_it_is_right(make: Make) 
     assert books.refused.total() == 0
 
 
-def test_a_node_that_starts_with_a_wrong_clock_is_not_ready_alone(make: Make) -> None:
+def test_a_node_that_starts_with_a_wrong_clock_is_not_ready_alone(
+    make: Make, tmp_path: Path
+) -> None:
     one, two, three = make(3)
+    beacons = tmp_path / "counter1.log"
+    one.settings["VISIT_LOG"] = str(beacons)
     travel(one, two, "cats", 5)
-    for seconds in (10 * DAY, -10 * DAY):
+    for number, seconds in enumerate((10 * DAY, -10 * DAY), 1):
         one.kill()
+        with beacons.open("a") as file:
+            file.write(f"1700000000.000 1.{number} cats\n")
         one.clock.set(seconds)
         one.start()
         until(lambda: differs(one, two, three), 5, "it says so")
@@ -504,10 +547,12 @@ def test_a_node_that_starts_with_a_wrong_clock_is_not_ready_alone(make: Make) ->
         until(lambda: fetch(one.url, "/cluster")["state"] == "ready", 5, "it has waited")
         assert not one.ready()
         visit(one, "cats")
+        assert fetch(one.url, "/cluster")["log"]["unread"], "others may have counted these lines"
         one.clock.set(0)
         assert until(one.ready, 5, "it is ready") < 1.0
         until(lambda: differs(one) and differs(two) and differs(three), 2, "nobody differs")
-    until(lambda: all(counted(n.url, ["cats"])["cats"] == 3 for n in (one, two, three)), 3, "3")
+        until(lambda: not fetch(one.url, "/cluster")["log"]["unread"], 2, "the log is read")
+    until(lambda: all(counted(n.url, ["cats"])["cats"] == 5 for n in (one, two, three)), 3, "5")
 
 
 def test_a_node_learns_that_its_clock_differs_from_who_did_not_know_its_address(
