@@ -385,6 +385,11 @@ class Node:
         with self._lock:
             return self.replica.unflushed() if self.replica else 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has held all that its peers told it: it knows what was counted."""
+        return self.replica is not None and self.replica.complete
+
     def lacks(self) -> list[Lack]:
         """What peers hold and this node does not, while it has not caught up with them."""
         with self._lock:
@@ -435,7 +440,7 @@ class Node:
                 self._flusher,
                 self._lock,
                 self.metrics,
-                ready=lambda: self.replica is not None and self.replica.complete,
+                ready=lambda: self.complete,
                 draining=self._draining,
                 warn=self._warn,
             )
