@@ -295,13 +295,8 @@ class Node:
             return self._clocks.differences(time.time(), time.monotonic())
 
     def _is_complete(self, replica: Replica, now: float) -> bool:
-        """Whether it knows what was counted: it was told, by who is heard; under the lock."""
+        """Whether it has caught up with peers, if it can hear any that are there; under the lock."""
         return replica.complete and not self._clocks.strange(now)
-
-    def _knows(self) -> bool:
-        with self._lock:
-            now = time.monotonic()
-            return self.replica is not None and self._is_complete(self.replica, now)
 
     def members(self) -> list[Member]:
         """Every member as this node sees it."""
@@ -421,6 +416,13 @@ class Node:
         with self._lock:
             return self.replica.unflushed() if self.replica else 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has held all that its peers told it: it knows what was counted."""
+        with self._lock:
+            replica = self.replica
+            return replica is not None and self._is_complete(replica, time.monotonic())
+
     def lacks(self) -> list[Lack]:
         """What peers hold and this node does not, while it has not caught up with them."""
         with self._lock:
@@ -471,7 +473,7 @@ class Node:
                 self._flusher,
                 self._lock,
                 self.metrics,
-                ready=self._knows,
+                ready=lambda: self.complete,
                 draining=self._draining,
                 warn=self._warn,
             )

@@ -418,8 +418,14 @@ def travel(source: ClockedNode, target: ClockedNode, video: str, seconds: float)
     )
 
 
-def test_nodes_go_on_whatever_their_clocks_are_set_to(make: Make) -> None:
-    one, two = make(2, shared=True)
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_nodes_go_on_whatever_their_clocks_are_set_to(
+    make: Make, store: str, request: pytest.FixtureRequest
+) -> None:
+    settings = {}
+    if store == "redis":
+        settings["REDIS_URI"] = request.getfixturevalue("redis_server").uri
+    one, two = make(2, shared=True, **settings)
     travel(one, two, "cats", 5)
     before = most_memory(one)
     pause(one)
@@ -427,7 +433,8 @@ def test_nodes_go_on_whatever_their_clocks_are_set_to(make: Make) -> None:
         one.clock.step(seconds)
         took = max(travel(one, two, "cats", 2), travel(two, one, "cats", 2))
         longest = pause(one)
-        print(f"{seconds:+.0f} s: travel {took:.2f} s, pause {longest:.3f} s")
+        print(f"{store} {seconds:+.0f} s: travel {took:.2f} s, pause {longest:.3f} s")
+        assert fetch(one.url, "/cluster")["store"]["up"]
         assert longest < 0.25, f"{seconds:+.0f} s"
         assert most_memory(one) < before + 10
     assert differs(one)
@@ -461,6 +468,8 @@ def test_two_nodes_whose_clocks_differ_both_say_so_and_count_on(make: Make, seco
         visit(node, "cats")
         until(partial(_logged, node, "clock.differs "), 3, "the log says so")
     assert post(one, "early") == 503, "it has not heard which keys were counted"
+    assert any("Idempotency-Key" in text for text in fetch(one.url, "/cluster")["warnings"])
+    assert not any("Idempotency-Key" in text for text in fetch(two.url, "/cluster")["warnings"])
     assert post(two, "early") == 200
     one.clock.set(0)
     took = until(lambda: not differences(one)[two.name] and differs(one) and differs(two), 5, "ok")

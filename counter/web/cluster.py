@@ -9,6 +9,7 @@ from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
 from counter.ids import name_of
+from counter.joining import Lack
 from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web import dev
@@ -16,6 +17,8 @@ from counter.web.counters import check
 from counter.web.others import BusyError, Found, Others
 from counter.web.problems import Problem, check_origin, wants_page
 
+_MOST_LACKS = 100
+"""Of what a node lacks so much is told."""
 FIRST_VIDEO = "cats"
 """What the page shows side by side where nothing was visited yet."""
 
@@ -122,6 +125,7 @@ def show(node: Node) -> dict[str, Any]:
     own = node.replica.member if node.replica else None
     folding = node.folding()
     members = node.members()
+    lacks = node.lacks()
     # Afterwards: a member that is new meanwhile has a pace, too.
     paces = node.paces()
     ahead, differing = node.clock_differences(), node.clocks_differing()
@@ -129,6 +133,8 @@ def show(node: Node) -> dict[str, Any]:
         "node": node.name,
         "member": own,
         "state": node.state,
+        "complete": node.complete,
+        "lacks": [lack._asdict() for lack in lacks[:_MOST_LACKS]],
         "store": {
             "kind": node.store.kind if node.store else None,
             "up": node.store_up,
@@ -158,7 +164,12 @@ def show(node: Node) -> dict[str, Any]:
                 for member, seconds in differing.items()
             ],
         },
-        "warnings": [*_clocks(node, differing), *_doubled(node), *_awaited(node, folding)],
+        "warnings": [
+            *_clocks(node, differing),
+            *_doubled(node),
+            *_awaited(node, folding),
+            *_lacking(node, lacks),
+        ],
         "members": [
             {
                 "member": member.member,
@@ -214,6 +225,11 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
             f"The clock of {member} is {_time(abs(seconds))} {where} that of this node: neither "
             "hears the other, and both count on. Set the wrong one right (NTP); nothing is lost."
         )
+    if differing and not node.complete:
+        yield (
+            f"{node.name} does not know what others have counted: until it hears one of them it "
+            "refuses requests with an Idempotency-Key, and does not read its visit log."
+        )
 
 
 def _doubled(node: Node) -> Iterator[str]:
@@ -241,6 +257,17 @@ def _awaited(node: Node, folding: Folding) -> Iterator[str]:
                 "If that store is gone for good"
             )
         yield f"Folding waits for {member}, {silence}{remedy}: flask cluster remove {member}"
+
+
+def _lacking(node: Node, lacks: list[Lack]) -> Iterator[str]:
+    """A warning where the node is ready, though it does not hold what its peers do."""
+    if node.ready and lacks:
+        peers = sorted({name_of(lack.told_by) for lack in lacks})
+        yield (
+            f"{node.name} hears {', '.join(peers)}, and lacks some of what they hold "
+            f"({lacks[0].what}): it shows less, refuses requests with an Idempotency-Key, and does "
+            "not read its visit log until it has that. See whether messages get through both ways."
+        )
 
 
 def _time(seconds: float) -> str:
