@@ -53,6 +53,8 @@ NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
+_COUNTS_PACKED = 20_000
+"""About so many counts are packed with each report: some 10 ms."""
 _SUM = "sum:"
 """How a note begins that says what the store holds of a vector: its total and content hash."""
 
@@ -331,6 +333,7 @@ class Replica:
 
         One batch at a time: it ends with `stored` or `not_stored`.
         """
+        self._rescue()
         own, notes = self.pending.take()
         rows: dict[str, dict[str, int]] = {}
         for vector, videos in list(self._unsaved.items()):
@@ -349,7 +352,7 @@ class Replica:
         if self._unsaved or self._loading:
             held |= {member_of(vector) for vector in self._drop}
         # No mark is followed while its own run is in it, or the store may know more of its parts.
-        may_follow = not (self._loading or self.overtaken)
+        may_follow = not (self._loading or self.overtaken or self._waits_below_mark())
         fold = self.folding.next() if may_follow else self.folding.under_way
         if fold is not None:
             if limit > 0 and (staged := fold.step(limit)):
@@ -495,9 +498,7 @@ class Replica:
             self._note_unsaved(before, grew)
             self.runs.changed(before)
         self.pending.drop_known()
-        for waiting in self.pending.waiting():
-            if run_of(waiting) <= self.folding.mark(self.member):
-                self.pending.move(waiting)
+        self._rescue()
         self.folding.own = self.id
         self.keys.renew(self.id)
         self.reports.renew(self.id)
@@ -507,6 +508,17 @@ class Replica:
         self._started = now
         self._learn(self.member, run)
         return set(grew)
+
+    def _waits_below_mark(self) -> list[str]:
+        """The runs of this process whose visits are pending, though others have folded them."""
+        mark = self.folding.mark(self.member)
+        return [run for run in self.pending.waiting() if run_of(run) <= mark]
+
+    def _rescue(self) -> None:
+        """Have the present run count what is pending of runs that others have folded."""
+        if not self.pending.in_doubt and not self.overtaken:
+            for run in self._waits_below_mark():
+                self.pending.move(run)
 
     def clock_stepped(self, epoch: float) -> None:
         """The wall clock was set: it now has this Unix time at the zero of the other clock.
@@ -566,11 +578,12 @@ class Replica:
         return self._report(now)
 
     def _rest(self) -> None:
-        """Put what is closed to rest in memory, one vector at a time."""
+        """Put some of what is closed to rest in memory."""
+        left = _COUNTS_PACKED
         for member in self.members:
             for vector in self.runs.closed(member):
-                if vector not in self._unsaved and not self.tally.rests(vector):
-                    self.tally.rest(vector)
+                if left > 0 and vector not in self._unsaved and not self.tally.rests(vector):
+                    left -= self.tally.rest(vector)
 
     def leave(self, now: float) -> Effects:
         """Say goodbye: peers answer at once with the totals they hold."""
@@ -629,7 +642,10 @@ class Replica:
             case Answer():
                 self._heard_answer(body, peer, now, effects)
             case Taken():
-                if self.keys.wants(body, sender, peer, now):
+                asked = self.keys.was_asked(body, peer, now)
+                if asked and body.keys:
+                    self.joining.progress(now)
+                if asked or body.replica == sender:
                     effects.ask(peer, self.keys.merge(body, peer, now))
             case AskKeys():
                 effects.ask(peer, self.keys.answer(body, now))
@@ -744,6 +760,7 @@ class Replica:
         if (peer.address, page.member, page.day) not in self._asked_names:
             return
         peer.announced.name(page)
+        self.joining.progress(now)
         self._learn(page.member, max(page.runs, default=""))
         for run, (_, _, date) in page.runs.items():
             self.runs.learn_date(replica_of(page.member, run), date)
