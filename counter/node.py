@@ -698,13 +698,14 @@ class Node:
         assert self.replica is not None
         with self._lock:
             self._look(self.replica, time.monotonic())
-            self._do(self.replica.sync(time.monotonic()))
+            effects = self.replica.sync(time.monotonic())
+            self._do(effects)
             doubled, latest = self.replica.keys.doubled, self.replica.keys.last_doubled
         if doubled > self._doubled:
             self._doubled = doubled
             self._warn("key.doubled", f"{latest} in_all={doubled}")
         self._warn_of_clocks()
-        self._after(())
+        self._after(effects.grew)
 
     def _look_at_clock(self) -> None:
         """Find out whether the wall clock was set; if so tell the others, who may hear it again."""
