@@ -295,7 +295,7 @@ class Node:
             return self._clocks.differences(time.time(), time.monotonic())
 
     def _is_complete(self, replica: Replica, now: float) -> bool:
-        """Whether it has caught up with peers, if it can hear any that are there; under the lock."""
+        """Whether it has caught up with peers, if it hears any that are there; under the lock."""
         return replica.complete and not self._clocks.strange(now)
 
     def members(self) -> list[Member]:
