@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.keys import Key, Keys, Written, is_key
+from counter.limits import check_room
 from counter.members import Members, decode_fact, encode_fact, is_note
 from counter.messages import (
     PAGE_BYTES,
@@ -173,10 +174,11 @@ class Replica:
     # -- visits and the store
 
     def visit(self, video: str) -> None:
-        """Count one visit. Raises OverflowError when the count is at its end."""
+        """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
         count = self._own(video)
-        if count >= MAX_COUNT or self._counted >= MAX_TOTAL:
-            self.visits({video: 1})  # raises, and says what is at its end
+        # Its own visible count is in both, so most videos need no closer look.
+        if count + self.tally.visits(video) >= MAX_COUNT or self._counted >= MAX_TOTAL:
+            self.visits({video: 1})
         else:
             self._raised[video] = count + 1
             self._counted += 1
@@ -187,7 +189,10 @@ class Replica:
         notes: Mapping[str, str] = NO_NOTES,
         key: Key | None = None,
     ) -> None:
-        """Count many visits, all or none: `{video: visits}`. Raises OverflowError for none.
+        """Count many visits, all or none: `{video: visits}`.
+
+        Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
+        limit, and OverflowError if this run can count no more.
 
         The store gets the `notes`, `{"kind:name": text}`, in the same atomic step; a text
         replaces the one before, and an empty one removes it. So it does the `key`, which
@@ -199,11 +204,16 @@ class Replica:
             for video, more in visits.items()
         }
         total = self._counted + sum(visits.values())
-        if total > MAX_TOTAL or max(counts.values(), default=0) > MAX_COUNT:
-            full = next((video for video, count in counts.items() if count > MAX_COUNT), None)
-            if full is None:
+        # While all visits of all videos are fewer than one may have, nothing can be full.
+        if total + sum(self.tally.members().values()) > MAX_COUNT:
+            visible = self.tally.visits
+            counted = {
+                video: visible(video) - own.count(video) + counts[video] - more
+                for video, more in visits.items()
+            }
+            check_room(visits, counted)
+            if total > MAX_TOTAL:
                 raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
-            raise OverflowError(f"the count of {full!r} has reached its end, {MAX_COUNT}")
         self._counted = total
         raised.update(counts)
         self._raised_notes.update(notes)

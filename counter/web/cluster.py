@@ -9,6 +9,7 @@ from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
 from counter.ids import name_of
+from counter.limits import visits_of
 from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web import dev
@@ -25,7 +26,7 @@ def install(app: Flask, node: Node) -> None:
     process = secrets.token_hex(8)
 
     def found(video: str) -> Found:
-        visits = sum(node.counter(video).values())
+        visits = visits_of(node.counter(video))
         return Found(node.name, visits, node.state, node.cut, process)
 
     others = Others(node.addresses, found, process)
