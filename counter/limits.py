@@ -41,11 +41,16 @@ def check_room(visits: Mapping[str, int], counted: Mapping[str, int]) -> None:
         raise FullError(video, visits[video], room)
 
 
+def capped(number: int) -> int:
+    """A number as it is shown: up to the limit."""
+    return min(MAX_COUNT, number)
+
+
 def visits_of(counter: Mapping[str, int]) -> int:
     """The visits of a video as they are shown: the sum of its counter, up to the limit."""
-    return min(MAX_COUNT, sum(counter.values()))
+    return capped(sum(counter.values()))
 
 
 def shown_counts(counter: Mapping[str, int]) -> dict[str, int]:
     """A counter as it is shown: a member's runs may come to more than one entry can tell."""
-    return {member: min(MAX_COUNT, count) for member, count in counter.items()}
+    return {member: capped(count) for member, count in counter.items()}

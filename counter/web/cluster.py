@@ -9,7 +9,7 @@ from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
 from counter.ids import name_of
-from counter.limits import visits_of
+from counter.limits import capped, visits_of
 from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web import dev
@@ -129,7 +129,7 @@ def show(node: Node) -> dict[str, Any]:
         "store": {
             "kind": node.store.kind if node.store else None,
             "up": node.store_up,
-            "unflushed": node.unflushed(),
+            "unflushed": capped(node.unflushed()),
         },
         "transport": {
             "kind": node.transport.kind if node.transport else None,
@@ -153,14 +153,14 @@ def show(node: Node) -> dict[str, Any]:
             {
                 "member": member.member,
                 "name": name_of(member.member),
-                "visits": member.visits,
+                "visits": capped(member.visits),
                 "live": member.live,
                 "state": member.state,
                 "self": member.member == own,
                 "heard": None if member.heard is None else round(member.heard, 1),
-                "behind": member.behind,
+                "behind": None if member.behind is None else capped(member.behind),
                 "removed": member.removed,
-                "folded": member.folded,
+                "folded": capped(member.folded),
                 "runs": member.runs,
                 "store": _part(member.condition.store if member.condition else None),
                 "transport": _part(member.condition.transport if member.condition else None),
