@@ -43,6 +43,8 @@ from counter.vector import VideoSet
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
+_FEW = 100
+"""Fewer videos than this are looked at one by one for whether they are full."""
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
 MAX_TOTAL = 2**56
@@ -204,8 +206,10 @@ class Replica:
             for video, more in visits.items()
         }
         total = self._counted + sum(visits.values())
-        # While all visits of all videos are fewer than one may have, nothing can be full.
-        if total + sum(self.tally.members().values()) > MAX_COUNT:
+        # While all visits of all videos are fewer than one may have, nothing can be full: where
+        # many are counted at once that is quicker to see than to look at each.
+        few = len(visits) < _FEW
+        if few or total + sum(self.tally.members().values()) > MAX_COUNT:
             visible = self.tally.visits
             counted = {
                 video: visible(video) - own.count(video) + counts[video] - more
