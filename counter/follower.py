@@ -117,7 +117,11 @@ class Follower:
                     position.offset,
                     piece.position.offset,
                 )
-            return self._take(piece, files, read, {file.id: piece.position})
+            taken = self._take(piece, files, read, {file.id: piece.position})
+            if not taken:
+                self._log.give_back(file, position)
+                self._draining.wait(1.0)
+            return taken
         return False
 
     def _begin(self, files: list[File]) -> bool:
@@ -137,7 +141,9 @@ class Follower:
         return replica.has_read(self._log.path.name, [file.id for file in files])
 
     def _take(self, piece: Piece, files: list[File], before: Positions, read: Positions) -> bool:
-        """Count a piece, and return when the store holds it; False if the node stops before.
+        """Count a piece, and return when the store holds it.
+
+        False if it is not counted: because the node stops, or this run can count no more.
 
         `read` is the position after it, `before` all that were known when it was read: if a peer
         has told of others since, it is not counted, but looked for again.
@@ -151,13 +157,16 @@ class Follower:
                 return False
             if self._has_read(files) != before:
                 return True
+            full = ""
             try:
                 counted = self._count(replica, piece.visits, before | read)
             except OverflowError as error:
-                # Another run can count it, so it waits in the log.
-                self._warn("log.waits", str(error))
-                return False
+                full = str(error)
             flush = flusher.gathering
+        if full:
+            # Another run can count it, so it stays in the log.
+            self._warn("log.waits", full)
+            return False
         flusher.wake()
         refused = piece.lines - counted
         self._lines += counted

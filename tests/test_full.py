@@ -205,6 +205,29 @@ def test_a_visit_that_would_bring_the_sum_beyond_the_limit_is_refused(
     assert visits(nodes[0], "cats") == MOST
 
 
+def test_the_log_waits_for_a_run_that_can_count_it(tmp_path: Path) -> None:
+    """Its lines were counted as junk when the run had counted all that one can."""
+    log = tmp_path / "visits.log"
+    settings = {"DRAIN_TIME": "0", "VISIT_LOG": str(log)}
+    with Node(tmp_path / "node", "counter1", settings=settings) as node:
+        node.wait_ready()
+        most = [{"video": f"most-{number}", "count": MOST} for number in range(8)]
+        assert post(node, json.dumps(most).encode()).status == 200
+        log.write_text("".join(line("cats", number) for number in range(100)))
+
+        def waits_or_is_counted() -> bool:
+            reading = fetch(node.url, "/cluster")["log"]
+            assert reading["junk"] == reading["refused"] == 0
+            waits = reading["unread"] > 0 and "log.waits" in node.log.read_text()
+            return waits or visits(node, "cats") == 100
+
+        until(waits_or_is_counted, 10, "the lines wait, or another run has begun")
+        node.kill()
+        node.start()
+        node.wait_ready()
+        until(lambda: visits(node, "cats") == 100, 10, "the next run counts them")
+
+
 def test_the_follower_refuses_only_the_lines_of_a_full_video(tmp_path: Path) -> None:
     """2,700 lines of other videos were counted as 0, because of one line in the same piece."""
     log = tmp_path / "visits.log"
