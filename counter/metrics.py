@@ -44,7 +44,7 @@ class Metrics:
         self.visits = counter("counter_visits", "Visits taken by this node in this run.")
         self.refused = counter(
             "counter_visits_refused",
-            "Visits answered with 503 (not counted) or 504 (may be counted).",
+            "Visits answered with 409 (full), 503 (not counted) or 504 (may be counted).",
             ("status",),
         )
         self.repeats = counter(
@@ -62,6 +62,9 @@ class Metrics:
         )
         self.log_lines = counter("counter_log_lines", "Visits read from the visit log.")
         self.log_junk = counter("counter_log_junk_lines", "Lines in it that are no visits.")
+        self.log_refused = counter(
+            "counter_log_refused_lines", "Visits in it of videos that can have no more."
+        )
         self.flushes = counter("counter_flushes", "Batches written to the store.")
         self.flush_failures = counter("counter_flush_failures", "Writes that failed.")
         self.heals = counter(

@@ -23,6 +23,7 @@ from counter.follower import Follower
 from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.joining import Lack
 from counter.keys import Key
+from counter.limits import FullError, shown_counts, visits_of
 from counter.live import Live
 from counter.members import decode_fact, is_note
 from counter.messages import Answer, Body, Condition, Envelope, RejectedError, State, Tell
@@ -41,7 +42,7 @@ from counter.store import (
 )
 from counter.store.redis import RedisStore
 from counter.store.sqlite import SqliteStore
-from counter.tally import Tally
+from counter.tally import MAX_COUNT, Tally
 from counter.transport import Transport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
@@ -174,14 +175,17 @@ class Node:
     def visit(self, video: str) -> dict[str, int] | None:
         """Count one visit; return the video's counter with it, None while joining.
 
-        With `ACK=stored` it returns when the store holds the visit. Raises `NotCountedError` or
-        `MaybeCountedError`.
+        With `ACK=stored` it returns when the store holds the visit. Raises `NotCountedError`,
+        `MaybeCountedError`, or `FullError`, where no node could count it, ever.
         """
         stored, flusher = self.config.ack == "stored", self._opened()
         with self._lock:
             replica = self._counting(flusher)
             try:
                 replica.visit(video)
+            except FullError:
+                self.metrics.refused.labels("409").inc()
+                raise
             except OverflowError as error:
                 raise self._refuse(str(error)) from None
             flush = flusher.gathering
@@ -194,12 +198,13 @@ class Node:
         self._await(flush)
         return None if joining else self.counter(video)
 
-    def visits(self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b"") -> None:
+    def visits(self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b"") -> bool:
         """Count many visits, all or none; with a `key` that is known, see only that they are.
 
-        The `fingerprint` tells the request that has the key from others. With `ACK=stored` it
-        returns when the store holds the visits. Raises `NotCountedError`, `MaybeCountedError`, or
-        `KeyTakenError` if another request has the key.
+        Returns whether they were counted now, not before. The `fingerprint` tells the request
+        that has the key from others. With `ACK=stored` it returns when the store holds the visits.
+        Raises `NotCountedError`, `MaybeCountedError`, `FullError` if a video has no room for them
+        on any node, or `KeyTakenError` if another request has the key.
         """
         flusher, now = self._opened(), time.monotonic()
         with self._lock:
@@ -211,6 +216,9 @@ class Node:
                 try:
                     taken = Key(key, fingerprint, now) if key else None
                     replica.visits(visits, key=taken)
+                except FullError:
+                    self.metrics.refused.labels("409").inc()
+                    raise
                 except OverflowError as error:
                     raise self._refuse(str(error)) from None
             # What a key belongs to may be counted, whatever becomes of this request: from here
@@ -226,9 +234,10 @@ class Node:
             if found.fingerprint != fingerprint:
                 raise KeyTakenError(f"the key {key!r} belongs to a request with another body")
             if found.place == "stored":
-                return
+                return False
         if self.config.ack == "stored":
             self._await(flush)
+        return found is None
 
     def _opened(self) -> Flusher:
         """What keeps the counts in the store, once that was opened, or has failed."""
@@ -781,7 +790,9 @@ class Node:
 
     def show(self, video: str, counter: dict[str, int]) -> dict[str, Any]:
         """A counter as the answers and the live pages show it."""
-        visits = sum(counter.values())
+        visits = visits_of(counter)
+        if visits == MAX_COUNT:
+            counter = shown_counts(counter)
         return {"video": video, "visits": visits, "node": self.name, "counts": counter}
 
     def _refuse(self, reason: str) -> NotCountedError:

@@ -231,7 +231,7 @@ class Replica:
     # -- visits and the store
 
     def visit(self, video: str) -> None:
-        """Count one visit. Raises OverflowError when the count is at its end."""
+        """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
         self.pending.visit(video)
 
     def visits(
@@ -240,7 +240,10 @@ class Replica:
         notes: Mapping[str, str] = NO_NOTES,
         key: Key | None = None,
     ) -> None:
-        """Count many visits, all or none: `{video: visits}`. Raises OverflowError for none.
+        """Count many visits, all or none: `{video: visits}`.
+
+        Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
+        limit, and OverflowError if this run can count no more.
 
         The store gets the `notes`, `{"kind:name": text}`, in the same atomic step; a text
         replaces the one before, and an empty one removes it. So it does the `key`, which

@@ -10,6 +10,7 @@ from msgspec import json
 
 from counter.ids import name_of
 from counter.joining import Lack
+from counter.limits import capped, visits_of
 from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web import dev
@@ -28,7 +29,7 @@ def install(app: Flask, node: Node) -> None:
     process = secrets.token_hex(8)
 
     def found(video: str) -> Found:
-        visits = sum(node.counter(video).values())
+        visits = visits_of(node.counter(video))
         return Found(node.name, visits, node.state, node.cut, process)
 
     others = Others(node.addresses, found, process)
@@ -138,7 +139,7 @@ def show(node: Node) -> dict[str, Any]:
         "store": {
             "kind": node.store.kind if node.store else None,
             "up": node.store_up,
-            "unflushed": node.unflushed(),
+            "unflushed": capped(node.unflushed()),
         },
         "transport": {
             "kind": node.transport.kind if node.transport else None,
@@ -174,16 +175,16 @@ def show(node: Node) -> dict[str, Any]:
             {
                 "member": member.member,
                 "name": name_of(member.member),
-                "visits": member.visits,
+                "visits": capped(member.visits),
                 "live": member.live,
                 "state": member.state,
                 "self": member.member == own,
                 "heard": None if member.heard is None else round(member.heard, 1),
-                "behind": member.behind,
+                "behind": None if member.behind is None else capped(member.behind),
                 "clock_difference": _rounded(ahead.get(member.member)),
                 "in_step": member.member not in differing if member.member in ahead else None,
                 "removed": member.removed,
-                "folded": member.folded,
+                "folded": capped(member.folded),
                 "runs": member.runs,
                 "store": _part(member.condition.store if member.condition else None),
                 "transport": _part(member.condition.transport if member.condition else None),
