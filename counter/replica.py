@@ -204,9 +204,7 @@ class Replica:
             message_ttl=message_ttl,
             fold_after=fold_after,
         )
-        self.keys = self.keys_class(
-            replica, self.peers, sync_interval, epoch, message_ttl, now
-        )
+        self.keys = self.keys_class(replica, self.peers, sync_interval, epoch, message_ttl, now)
         self.joining = Joining(
             self.peers, self.runs, self.keys, join_timeout, now, has_peers=has_peers
         )

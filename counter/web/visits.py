@@ -13,7 +13,7 @@ from flask import Flask, Response, request
 from counter.limits import FullError
 from counter.messages import KEY
 from counter.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
-from counter.replica import MAX_TOTAL
+from counter.pending import MAX_TOTAL
 from counter.tally import MAX_COUNT
 from counter.web.counters import full
 from counter.web.problems import Problem
