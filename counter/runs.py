@@ -91,14 +91,18 @@ class Runs:
         """See, once a `SYNC_INTERVAL`, which runs have closed, and which are open again."""
         self._age += max(0.0, now - self._looked)
         self._looked = now
-        for member in self._members:
-            for vector in self._tally.of(member):
-                if not is_folded(vector):
-                    self._close_or_open(vector, now)
+        self.sort()
         for vector in [v for v in self._facts if not self._is_of_use(v)]:
             del self._facts[vector]
             self._unsaved.discard(vector)
             self._gone.add(vector)
+
+    def sort(self) -> None:
+        """Tell the closed runs from the open ones, as of the last look."""
+        for member in self._members:
+            for vector in self._tally.of(member):
+                if not is_folded(vector):
+                    self._close_or_open(vector, self._looked)
 
     def _is_of_use(self, vector: str) -> bool:
         """Whether anything is to be known of a run: it counts, or may still do so."""
@@ -143,7 +147,12 @@ class Runs:
         found = {vector for vector in (*known, *heard) if not self.is_closed(vector)}
         if member == member_of(self._own):
             found.add(self._own)
-        return {vector for vector in found if self._tally.current(vector)}
+        return {
+            vector
+            for vector in found
+            if self._tally.current(vector)
+            and (vector in self._facts or not self._is_closed(vector, self._looked))
+        }
 
     def days(self, member: str) -> dict[int, tuple[int, int]]:
         """Of each day how many closed runs there are, and a digest of names and contents."""

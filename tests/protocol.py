@@ -144,6 +144,7 @@ class Network:
         new.opened([vector for vector, _ in old.tally.vectors()], facts)
         for vector, videos in list(old.tally.vectors()):
             new.loaded(vector, {video: old.tally.count(vector, video) for video in videos})
+        new.all_loaded()
         return new
 
     def asks(self) -> list[tuple[str, str]]:

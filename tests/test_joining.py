@@ -55,6 +55,21 @@ def test_a_node_joins_for_as_long_as_something_comes(network: Network) -> None:
     assert b.lacks(network.now) == []
 
 
+def test_a_node_tells_what_its_store_holds_from_its_first_word_on(network: Network) -> None:
+    """Who hears the first word of a node that has just started does not take it for all."""
+    a, b = with_history(network, "a", "cats"), network.node("b")
+    network.lose = lambda _source, target, _body: target == "a"
+    network.do("b", b.sync(network.now))
+    envelope = Envelope(b.id, "b", 0, Report("joining", {}, {}, None, {}, said=0))
+    network.do("a", a.receive(envelope, network.now))
+    assert not b.complete
+    assert {lack.what for lack in b.lacks(network.now)} == {"closed runs of day 0"}
+    network.lose = lambda *_: False
+    network.seconds(1)
+    assert b.complete
+    assert b.counter("cats") == {a.member: 1}
+
+
 def test_without_progress_a_node_is_ready_and_says_what_it_lacks(network: Network) -> None:
     a = with_history(network, "a", "cats")
     network.seconds(6)

@@ -264,20 +264,19 @@ def test_a_clock_that_was_set_changes_the_age_of_no_key() -> None:
     assert later.find("k", a.life) is None
 
 
-def test_keys_that_nobody_was_asked_for_are_not_taken() -> None:
+def test_keys_are_asked_for_of_every_address_within_the_life_of_a_message() -> None:
     a = keys()
     page = Taken(B, 0, [(1, "k", PRINT, 0)], 1)
-    assert a.wants(page, B, peer(), 0.0), "a replica tells its own"
-    assert not a.wants(page, LATER_A, peer("c"), 0.0)
+    assert not a.was_asked(page, peer("c"), 0.0)
     assert list(a.compare({B: 5}, peer("c"), 0.0)) == [AskKeys(B, 0)]
     # Another is asked meanwhile, as the first does not answer: both answers are welcome.
     assert list(a.compare({B: 5}, peer("d"), 1.0)) == [AskKeys(B, 0)]
     for address in "cd":
-        assert a.wants(page, LATER_A, peer(address), 4.0)
-    assert not a.wants(page, LATER_A, peer("e"), 4.0)
-    assert not a.wants(page, LATER_A, peer("c"), 4.1)
+        assert a.was_asked(page, peer(address), 4.0)
+    assert not a.was_asked(page, peer("e"), 4.0)
+    assert not a.was_asked(page, peer("c"), 4.1)
     a.forget(5.1)
-    assert not a.wants(page, LATER_A, peer("d"), 5.1)
+    assert not a.was_asked(page, peer("d"), 5.1)
 
 
 def test_who_does_not_answer_is_not_asked_again_at_once() -> None:
@@ -311,6 +310,17 @@ def test_any_order_of_pages_ends_with_every_key(order: list[str], choose: object
 
 
 # -- replicas
+
+
+def test_keys_of_another_that_nobody_was_asked_for_are_dropped(network: Network) -> None:
+    a, b, c = (network.node(name) for name in "abc")
+    network.seconds(2)
+    taken = Taken(f"gone{b.id[1:]}", 0, [(1, "k", PRINT, 0)], 1)
+    a.receive(Envelope(b.id, "b", 0, taken), network.now)
+    a.receive(Envelope(b.id, "b", 0, Taken(c.id, 0, [(1, "k", PRINT, 0)], 1)), network.now)
+    assert a.keys.find("k", network.now) is None
+    a.receive(Envelope(b.id, "b", 0, Taken(b.id, 0, [(1, "k", PRINT, 0)], 1)), network.now)
+    assert a.keys.find("k", network.now) is not None, "a replica tells its own"
 
 
 def test_a_repeat_is_known_at_every_node_and_another_request_with_its_key_is_told_apart(
