@@ -5,12 +5,19 @@ keeps a few facts beside them, which mean nothing to it. It remembers the *flush
 write: a write that finds another mark means that the store lost something since (it was emptied,
 restored to an older state, or used by another process).
 
+What is read of it may be damaged: by the disk, by whoever wrote to it. What it keeps beside counts
+is sealed (see `seals.py`), and for what cannot be told of counts here there are sums in its facts
+(see `counter/checks.py`). Damage is never an error to be tried again: what can be read is read, and
+`damage` says what is not as it was written.
+
 Calls may block and come from one thread at a time; the node decides which.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
+
+from counter.store.seals import Damage
 
 Counts = Mapping[str, Mapping[str, int]]
 """`{vector: {video: count}}`, absolute counts."""
@@ -44,7 +51,7 @@ class StoreTakenError(Exception):
 
 
 class StoreRefusedError(Exception):
-    """The store can never be used as it is configured; the sentence says why and what to do."""
+    """The store can never be used as it is; the sentence says why and what to do."""
 
 
 class Opened(NamedTuple):
@@ -65,6 +72,8 @@ class Store(Protocol):
     """Keeps the counts of replicas."""
 
     kind: str
+    damage: Damage
+    """What was found since `open`, which begins with none."""
 
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
         """Take hold of the store, which `mint` names if it is new.
@@ -76,14 +85,32 @@ class Store(Protocol):
     def begin(self, replica: str, facts: Mapping[str, str]) -> None:
         """Start the life of a replica: its name and these facts are kept.
 
-        Its mark is on every write from now on.
+        Its mark is on every write from now on. Facts that were found damaged are put right before,
+        and kept beside as they were found.
         """
 
     def known(self) -> Known:
-        """What it knows now. Raises `StoreDownError`."""
+        """What it knows now, as far as it is as it was written.
 
-    def load(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """All counts, in pieces of bounded size. Writes may happen in between."""
+        Raises `StoreDownError`, or `StoreRefusedError` for what cannot be read at all.
+        """
+
+    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+        """All counts, in pieces of bounded size. Writes may happen in between.
+
+        With a `vector` only its own, and by another way, which finds also what was not found in
+        order. Rows that are not a text and an integer are left out; `damage` names them. Raises
+        as `known` does.
+        """
+
+    def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
+        """Put right what was found damaged; return where the store as it was is kept.
+
+        `rows` are the true counts of single rows, 0 for those that have no place in the store;
+        those in `damage.rows` go as well, if they are not among them. `renamed` says which vectors
+        were written under which other name. All of it is one atomic step; at most once a day is
+        the damaged store kept. Raises as `write` does.
+        """
 
     def write(
         self,
@@ -100,8 +127,8 @@ class Store(Protocol):
         removes it. Durable when it
         returns, as far as the store is; the room of dropped vectors may be freed later, so that
         a large one holds up nobody. With `heal` the mark that the last `StoreForgotError` found
-        is right, too. Raises `StoreDownError`, `StoreForgotError`, or `StoreTakenError` if
-        another process took the store.
+        is right, too. Raises `StoreDownError`, `StoreForgotError`, `StoreTakenError` if
+        another process took the store, or `StoreRefusedError` if it can no more be written.
         """
 
     def close(self) -> None:
@@ -137,7 +164,9 @@ class Marks:
         if not self.written or (heal and mark == self.found):
             return True
         replica, _, number = (mark or "").rpartition(":")
-        return replica == self.replica and self.written <= int(number) <= self.tried
+        if replica != self.replica or not number.isdecimal():
+            return False
+        return self.written <= int(number) <= self.tried
 
     def forgot(self, place: str, mark: str | None) -> "StoreForgotError":
         """The error for a store at `place` that holds another mark."""
