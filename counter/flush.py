@@ -7,13 +7,23 @@ everything where the store has lost something.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock
 
+from counter.loading import Loaded, Loading, sift
 from counter.metrics import Metrics
 from counter.replica import Replica
-from counter.store import Known, Opened, Store, StoreDownError, StoreForgotError, StoreTakenError
+from counter.store import (
+    Known,
+    Opened,
+    Store,
+    StoreDownError,
+    StoreForgotError,
+    StoreRefusedError,
+    StoreTakenError,
+)
+from counter.store.seals import Damage
 from counter.transport import backoff
 
 log = logging.getLogger("counter")
@@ -88,6 +98,9 @@ class Flusher:
         """Ends with the batch that is being written, if any. Read it under the lock."""
         self.tried = Event()
         """Set once the store was opened, or once that is known to have failed."""
+        self.damage: list[str] = []
+        """What was found damaged in the store, a sentence each time."""
+        self._loading: Loading | None = None
         self._store = store
         self._lock = lock
         self._metrics = metrics
@@ -137,7 +150,7 @@ class Flusher:
         while not stopping.is_set():
             try:
                 opened = self._open_store()
-                known = self._store.known()
+                known = self._known()
                 replica = self._mint(opened, known)
                 replica.opened(*known)
                 self._store.begin(replica.id, replica.own_fact())
@@ -155,7 +168,6 @@ class Flusher:
     def _keep(self, replica: Replica, stopping: Event) -> None:
         tries, joined = 0, False
         renew_at = visits_at = news_at = 0.0
-        pieces: Iterator[tuple[str, dict[str, int]]] | None = None
         while not stopping.is_set():
             # Whoever sets it after this has said before what for.
             self._work.clear()
@@ -177,27 +189,21 @@ class Flusher:
                         wrote = time.monotonic()
                         news_at = wrote + (wrote - now)
                 if self._to_load:
-                    self._to_load, pieces = False, self._store.load()
-                if pieces is None:
+                    self._loading = Loading(self._store, replica.tally, self._lock)
+                    self._to_load = False
+                if self._loading is None:
                     if now < due:
                         self._work.wait(due - now)
-                elif (piece := next(pieces, None)) is None:
-                    pieces = None
-                    with self._lock:
-                        grew = replica.all_loaded()
-                    self._grew(grew)
+                elif not self._load(replica, self._loading):
+                    self._loading = None
                     if not joined:
                         joined = True
                         self._loaded()
-                else:
-                    with self._lock:
-                        grew = replica.loaded(*piece)
-                    self._grew(grew)
                 tries = 0
             except StoreDownError as error:
                 tries += 1
                 self._fail(str(error))
-                self._to_load = self._to_load or pieces is not None
+                self._to_load = self._to_load or self._loading is not None
                 self._visits = self._news = True
                 renew_at = 0.0
                 stopping.wait(backoff(tries))
@@ -205,6 +211,42 @@ class Flusher:
             # Nobody waits any more, but these visits were acknowledged if ACK is memory.
             with suppress(StoreDownError):
                 self._write(replica, 0)
+
+    def _known(self) -> Known:
+        """What the store knows, but for names and texts that can mean nothing."""
+        known, _, strange = sift(self._store.known())
+        self._store.damage.add(Damage(facts=strange))
+        return known
+
+    def _load(self, replica: Replica, loading: Loading) -> bool:
+        """Load one more piece; False at the end."""
+        try:
+            loaded = loading.step()
+        except StopIteration:
+            self._tell(loading)
+            with self._lock:
+                grew = replica.all_loaded()
+            self._grew(grew)
+            return False
+        if loaded is not None:
+            self._take(replica, loaded)
+        return True
+
+    # What the replica is told of damage is all in the next two.
+
+    def _take(self, replica: Replica, loaded: Loaded) -> None:
+        """Give a piece to the replica; one that is "wrong" is as good as the store has it."""
+        with self._lock:
+            grew = replica.loaded(loaded.vector, loaded.counts)
+        self._grew(grew)
+
+    def _tell(self, loading: Loading) -> None:
+        """Everything was read: put the store right, and say what was wrong with it."""
+        rows = loading.set_aside()
+        if damage := loading.mend():
+            self._metrics.set_aside.inc(rows)
+            self.damage = [*self.damage[-4:], damage]
+            log.error("store.damaged rows=%d %s", rows, damage)
 
     def _write(self, replica: Replica, rows: int) -> bool:
         """Write all visits and some rows of news, maybe nothing; say whether there is more news."""
@@ -220,18 +262,20 @@ class Flusher:
             try:
                 try:
                     kept = batch.kept()
+                    if self._loading is not None:
+                        self._loading.change((*batch.counts, *batch.drop))
                     self._store.write(batch.counts, facts=kept, drop=batch.drop, heal=heal)
                     break
                 except StoreForgotError as error:
                     log.warning("store.forgot %s", error)
                     self._metrics.heals.inc()
-                    known = self._store.known()
+                    known = self._known()
                 with self._lock:
                     replica.not_stored(batch)
                     replica.forgotten(*known)
                 # What is in its place now may know of visits that nobody else does.
                 heal = self._to_load = True
-            except (StoreDownError, StoreTakenError) as error:
+            except (StoreDownError, StoreTakenError, StoreRefusedError) as error:
                 self._metrics.flush_failures.inc()
                 with self._lock:
                     replica.not_stored(batch)

@@ -108,8 +108,8 @@ class Store(Protocol):
 
         `rows` are the true counts of single rows, 0 for those that have no place in the store;
         those in `damage.rows` go as well, if they are not among them. `renamed` says which vectors
-        were written under which other name. All of it is one atomic step; at most once a day is
-        the damaged store kept. Raises as `write` does.
+        were written under which other name, "" for those that have no place either. All of it is
+        one atomic step; at most once a day is the damaged store kept. Raises as `write` does.
         """
 
     def write(

@@ -66,7 +66,11 @@ class MemoryStore:
         """See `Store.mend`; it keeps the vectors that it changes."""
         self._put_facts_right()
         for found, vector in renamed.items():
-            self.counts[vector] = self.counts.pop(found)
+            counts = self.counts.pop(found)
+            if vector:
+                self.counts[vector] = counts
+            else:
+                self.kept[found] = counts
         gone = {vector: dict.fromkeys(videos, 0) for vector, videos in self.damage.rows.items()}
         for vector, true in (*gone.items(), *rows.items()):
             kept = self.counts.setdefault(vector, {})
@@ -121,6 +125,9 @@ class MemoryStore:
 
     def _put_facts_right(self) -> None:
         self.facts = self.known().facts
+        if not self._marks.written:
+            for strange in self.damage.facts:
+                self.facts.pop(strange, None)
         self._seal_all()
 
     def close(self) -> None:

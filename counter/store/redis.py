@@ -426,6 +426,10 @@ class RedisStore:
             kept, seals, wrong = _read_row(row)
             damage = Damage(wrong)
             right = read_facts((_fact(*fact) for fact in found.items()), seals, damage)
+            if not self._marks.written:
+                for strange in self.damage.facts:
+                    right.pop(strange, None)
+                    damage.facts.append(strange)
             aside = {b"store " + name: text for name, text in row.items() if wrong}
             changed = {*damage.facts, *damage.mended}
             aside |= {b"fact " + n: text for n, text in found.items() if to_text(n) in changed}
@@ -442,8 +446,8 @@ class RedisStore:
             for was in list(aside)[: max(free, 0)]:
                 step.hset(self._key("set-aside"), was, aside[was])
             step.delete(facts)
-            for fact, text in right.items():
-                sealed = f"{seal_of(fact, text):0{DIGITS}x}{text}"
+            for fact, whole in right.items():
+                sealed = f"{seal_of(fact, whole):0{DIGITS}x}{whole}"
                 step.hset(facts, to_bytes(fact), to_bytes(sealed))
             sum_ = sum(seal_of(*fact) for fact in right.items()) % SEALS
             values = Row(self._store, self._name, kept.get("mark", ""), _VERSION, sum_)
@@ -452,9 +456,11 @@ class RedisStore:
             step.hset(store, SEALED, values.sealed())
             for other, vector in renamed.items():
                 step.srem(self._key("vectors"), to_bytes(other))
-                step.sadd(self._key("vectors"), to_bytes(vector))
+                if vector:
+                    step.sadd(self._key("vectors"), to_bytes(vector))
                 if exists[other]:
-                    step.renamenx(self._vector(other), self._vector(vector))
+                    kept_as = self._vector(vector) if vector else self._aside(other)
+                    step.renamenx(self._vector(other), kept_as)
             for vector, counts in true.items():
                 for name, count in counts.items():
                     if count:
@@ -462,6 +468,10 @@ class RedisStore:
                     else:
                         step.hdel(self._vector(vector), name)
             step.execute()
+
+    def _aside(self, vector: str) -> bytes:
+        """The key under which a vector is kept that has no place."""
+        return self._key("set-aside:").encode() + to_bytes(vector)
 
     def _true(self, rows: Counts) -> dict[str, dict[bytes, int]]:
         """The true counts of every row that is to be changed, 0 for one that is to go."""

@@ -470,6 +470,7 @@ class SqliteStore:
         """Write anew what was found damaged, from what was read of it."""
         db, copy = self._db, self._copy()
         assert db is not None
+        self._hold_on()
         if not copy.exists():
             self._keep_copy(db, copy)
         kept, _, _ = self._row()
@@ -478,6 +479,9 @@ class SqliteStore:
             _, seals, _ = self._row()
             damage = Damage()
             facts = read_facts(self._facts(damage), seals, damage)
+            if not self._marks.written:
+                for strange in self.damage.facts:
+                    facts.pop(strange, None)
             db.execute("DELETE FROM facts")
             db.execute("DELETE FROM store")
             self._put_row(
@@ -520,9 +524,11 @@ class SqliteStore:
                 self._upsert(db, vector, counts)
 
     def _rename(self, db: sqlite3.Connection, found: str, vector: str) -> None:
+        # Another of that name may be there by now: it has all that this one had.
         db.execute(
-            "UPDATE OR IGNORE vectors SET vector = ? WHERE vector = CAST(? AS TEXT)",
-            (vector, to_bytes(found)),
+            "UPDATE OR IGNORE vectors SET vector = CASE ?1 WHEN '' THEN ?3 || number ELSE ?1 END "
+            "WHERE vector = CAST(?2 AS TEXT)",
+            (vector, to_bytes(found), _DROPPED),
         )
 
     def _keep_copy(self, db: sqlite3.Connection, copy: Path) -> None:

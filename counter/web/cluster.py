@@ -147,7 +147,7 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "log": node.follower.reading()._asdict() if node.follower else None,
-        "warnings": [*_doubled(node), *_awaited(node, folding)],
+        "warnings": [*_damaged(node), *_doubled(node), *_awaited(node, folding)],
         "members": [
             {
                 "member": member.member,
@@ -186,6 +186,12 @@ def _video() -> str:
         raise Problem(400, "No video" if not videos else "Too many videos", "name one: ?video=cats")
     check(videos[0])
     return videos[0]
+
+
+def _damaged(node: Node) -> Iterator[str]:
+    """A warning each time that the store was found damaged."""
+    for damage in node.damage():
+        yield f"The store of this node was damaged: {damage}."
 
 
 def _doubled(node: Node) -> Iterator[str]:
