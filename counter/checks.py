@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from struct import Struct
 from typing import Literal, NamedTuple
 
@@ -213,11 +214,10 @@ def _true(
             true = count + total
             return {video: true} if 0 <= true <= MAX_COUNT else None
     if 0 < total <= MAX_COUNT:
-        once = (other for video in bad for other in neighbours(video))
-        for candidates in (once, names()):
-            for video in candidates:
-                if is_video(video) and video_hash(video) == wanted:
-                    return {video: total}
+        was = (other for video in bad for other in (video, *neighbours(video)))
+        for video in chain(was, names()):
+            if is_video(video) and video_hash(video) == wanted:
+                return {video: total}
     return None
 
 
