@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,6 +25,7 @@ from counter.store import (
     StoreRefusedError,
     StoreTakenError,
     run_here,
+    wal,
 )
 from counter.store.seals import (
     SEALED,
@@ -129,17 +131,18 @@ class SqliteStore:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._hold(PATIENCE)
             self._offload(self._connect)
-            kept, _, self.damage.store = self._row()
+            kept, _, wrong = self._row()
+            self.damage.add(Damage(wrong))
             if not kept and list(self._query("SELECT 1 FROM vectors LIMIT 1")):
                 # There is no store without an id; whatever wrote those vectors had one.
-                self.damage.store = [SEALED]
+                self.damage.add(Damage([SEALED]))
         except OSError as error:
             self.close()
             raise StoreRefusedError(
                 f"DATA_DIR={str(self._folder)!r} cannot be used: {error.strerror or error}; "
                 "name a folder that this user may write to"
             ) from None
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self.close()
             raise self._failed(error) from None
         except BaseException:
@@ -213,12 +216,13 @@ class SqliteStore:
         """Call what blocks, outside the loop, and say what its failure means."""
         try:
             return self._offload(function, *arguments)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._failed(error) from None
         except OSError as error:
             raise StoreDownError(f"{self._path}: {error}") from None
 
-    def _failed(self, error: sqlite3.Error) -> StoreDownError | StoreRefusedError:
+    def _failed(self, error: Exception) -> StoreDownError | StoreRefusedError:
+        # sqlite3 cannot say what is wrong with a schema if that is no UTF-8.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_INTERNAL)
         # Whatever failed before, the next try begins a transaction of its own.
         if code & 0xFF in _PASSING or "transaction" in str(error):
@@ -265,10 +269,15 @@ class SqliteStore:
         self._hold(0.0)
 
     def _connect(self) -> None:
+        log = self._path.with_name(self._path.name + "-wal")
+        committed = wal.commits(log)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         db.text_factory = to_text
         self._db = db
         db.execute("PRAGMA journal_mode=WAL")
+        if committed and self._left_unread(db, committed):
+            self._keep_files(log)
+            self.damage.add(Damage(["log"]))
         db.execute("PRAGMA synchronous=FULL")
         if list(self._query("SELECT 1 FROM sqlite_master WHERE name = 'store'")):
             version = self._row()[0].get("version", _VERSION)
@@ -530,6 +539,18 @@ class SqliteStore:
             "WHERE vector = CAST(?2 AS TEXT)",
             (vector, to_bytes(found), _DROPPED),
         )
+
+    def _left_unread(self, db: sqlite3.Connection, committed: int) -> bool:
+        """Whether SQLite has read less of its log than was committed."""
+        [(_, read, _)] = db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return committed == wal.UNREADABLE or read < committed
+
+    def _keep_files(self, log: Path) -> None:
+        """Copy the database with its damaged log, which the next write begins anew."""
+        copy = self._copy()
+        if not copy.exists():
+            shutil.copy(log, copy.with_name(copy.name + "-wal"))
+            shutil.copy(self._path, copy)
 
     def _keep_copy(self, db: sqlite3.Connection, copy: Path) -> None:
         """The file with all that is still in its log; whole under this name, or not there."""
