@@ -4,7 +4,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +24,13 @@ from counter.checks import (
     sum_name,
     sum_of,
 )
+from counter.flush import Flusher
 from counter.ids import encode_id
 from counter.loading import Loading, sift
 from counter.members import encode_fact
-from counter.store import Counts, Known, StoreRefusedError
+from counter.metrics import Metrics
+from counter.replica import Replica
+from counter.store import Counts, Known, Store, StoreRefusedError
 from counter.store.seals import Fact, mend, seal_of
 from counter.tally import MAX_COUNT, Tally
 from counter.vector import Vector, Videos
@@ -41,7 +44,8 @@ from tests.test_stores import (
     own_redis,
     place,
 )
-from tools.servers import Redis
+from tools.servers import Node, Redis
+from tools.visitors import until
 
 __all__ = ["client", "lasting_place", "own_redis", "place"]
 
@@ -613,3 +617,188 @@ def test_a_database_that_lost_commits_of_its_log_says_so(tmp_path: Path) -> None
         came[str(video)] = came.get(str(video), 0) + 1
         assert read(place).said == ""
     assert len(came) > 3
+
+
+# -- what cannot be used at all, and what a node makes of it
+
+
+def a_flusher(store: Store) -> tuple[Flusher, threading.Event]:
+    """What keeps a replica in a store; the event is set when it was loaded."""
+    loaded = threading.Event()
+    flusher = Flusher(
+        store,
+        threading.Lock(),
+        Metrics(lambda: pytest.fail("nobody reads these metrics")),
+        open_store=lambda: store.open("a test", lambda: ID),
+        mint=lambda opened, _: Replica(
+            f"{MEMBER[:-13]}{opened.store}.{run(9)}",
+            Tally(),
+            0.0,
+            sync_interval=1.0,
+            join_timeout=5.0,
+            message_ttl=30.0,
+            has_peers=False,
+        ),
+        renew=lambda _: None,
+        loaded=loaded.set,
+        grew=lambda _: None,
+        keyed=lambda: None,
+    )
+    return flusher, loaded
+
+
+@contextmanager
+def running(flusher: Flusher) -> Iterator[list[BaseException]]:
+    """Run it in a thread; gives what has ended it."""
+    ended: list[BaseException] = []
+    stopping = threading.Event()
+
+    def run_it() -> None:
+        try:
+            flusher.run(stopping)
+        except StoreRefusedError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run_it, name="store")
+    thread.start()
+    try:
+        yield ended
+    finally:
+        stopping.set()
+        flusher.wake()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_node_counts_what_was_written_and_says_what_was_not(place: Place) -> None:
+    facts = {MEMBER: FACTS[MEMBER], OTHER: FACTS[OTHER]}
+    fill(place, COUNTS, facts)
+    put_count(place, FIRST, "video-7", 8 + 2**40)
+    flusher, loaded = a_flusher(place.store())
+    with running(flusher) as ended:
+        assert loaded.wait(20)
+        assert not ended
+        assert flusher.replica is not None
+        assert flusher.replica.tally.count(FIRST, "video-7") == 8
+        assert flusher.replica.tally.total(FIRST) == sum(COUNTS[FIRST].values())
+        [said] = flusher.damage
+        assert FIRST in said
+        assert flusher._metrics.set_aside._value.get() == 1
+    flusher, loaded = a_flusher(place.store())
+    with running(flusher):
+        assert loaded.wait(20)
+        assert flusher.damage == []
+
+
+@pytest.mark.parametrize("rest", ["store", "facts", "vectors", "vector", "lease"])
+def test_a_key_of_another_type_is_named_and_ends_the_node(
+    redis_server: Redis, client: "redis.Redis", rest: str
+) -> None:
+    place = RedisPlace(redis_server.uri, client)
+    fill(place)
+    key = place.key(f"vector:{FIRST}" if rest == "vector" else rest)
+    client.delete(key)
+    client.rpush(key, "a list")
+    flusher, loaded = a_flusher(place.store())
+    with running(flusher) as ended:
+        until(lambda: ended, 10, "it gives up")
+    assert not loaded.is_set()
+    assert f"{key} was not written by this program" in str(ended[0])
+    assert "rename it" in str(ended[0])
+
+
+@pytest.mark.parametrize("rest", ["store", "facts", "vectors", "vector"])
+def test_a_key_that_becomes_one_of_another_type_ends_the_node(
+    redis_server: Redis, client: "redis.Redis", rest: str
+) -> None:
+    place = RedisPlace(redis_server.uri, client)
+    fill(place)
+    flusher, loaded = a_flusher(place.store())
+    with running(flusher) as ended:
+        assert loaded.wait(10)
+        replica = flusher.replica
+        assert replica is not None
+        key = place.key(f"vector:{replica.id}" if rest == "vector" else rest)
+        client.delete(key)
+        client.rpush(key, "a list")
+        with flusher._lock:
+            replica.visit("cats")
+            replica.members.learn(OTHER, run(50))
+            replica._unsaved_facts.add(OTHER)
+        flusher.wake()
+        flusher.wake_for_news()
+        until(lambda: ended, 10, "it gives up")
+    assert f"{key} was not written by this program" in str(ended[0])
+
+
+def test_a_database_that_is_damaged_under_a_running_node_ends_it(tmp_path: Path) -> None:
+    place = SqlitePlace(tmp_path)
+    fill(place)
+    path = place.folder / "counter.sqlite"
+    flusher, loaded = a_flusher(place.store())
+    with running(flusher) as ended:
+        assert loaded.wait(10)
+        other = tmp_path / "other"
+        other.write_bytes(b"no database " * 1000)
+        other.replace(path)
+        until(lambda: ended, 10, "it gives up")
+    assert f"{path} is not a counter's database, or is damaged" in str(ended[0])
+    assert "move it away" in str(ended[0])
+    assert flusher.error
+
+
+def test_a_node_on_a_database_that_cannot_be_read_ends_with_status_2(tmp_path: Path) -> None:
+    place = SqlitePlace(tmp_path)
+    fill(place)
+    path = place.folder / "counter.sqlite"
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 8)
+    node = Node(path.parent, "counter1")
+    node.launch()
+    until(lambda: not node.running(), 20, "the node ends")
+    assert node.stop() == 2
+    [refusal] = [line for line in node.tail().splitlines() if "refused" in line]
+    assert str(path) in refusal
+    assert "move it away" in refusal
+
+
+def test_stores_of_format_2_are_taken_over_and_sealed(lasting_place: Place) -> None:
+    place = lasting_place
+    facts = {MEMBER: FACTS[MEMBER], OTHER: FACTS[OTHER], "key:\u00e4 1": "x"}
+    if isinstance(place, SqlitePlace):
+        place.folder.mkdir()
+        with closing(sqlite3.connect(place.folder / "counter.sqlite")) as db, db:
+            db.executescript(f"""
+                CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+                CREATE TABLE facts (name TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
+                CREATE TABLE vectors (number INTEGER PRIMARY KEY, vector TEXT UNIQUE NOT NULL);
+                CREATE TABLE counts (
+                    vector INTEGER NOT NULL, video TEXT NOT NULL, count INTEGER NOT NULL,
+                    PRIMARY KEY (vector, video)
+                ) WITHOUT ROWID;
+                INSERT INTO store VALUES
+                    ('version', '2'), ('id', '{ID}'), ('name', 'counter1'), ('mark', '{FIRST}:7');
+                INSERT INTO vectors VALUES (1, '{FIRST}');
+                INSERT INTO counts VALUES (1, 'cats', 3), (1, CAST(x'ff00' AS TEXT), 5);
+            """)
+            db.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+    elif isinstance(place, RedisPlace):
+        row = {"version": "2", "id": ID, "name": "x", "mark": f"{FIRST}:7"}
+        place._redis.hset(place.key("store"), mapping=row)  # type: ignore[arg-type] # texts
+        place._redis.sadd(place.key("vectors"), FIRST)
+        place._redis.hset(place.key(f"vector:{FIRST}"), "cats", 3)
+        place._redis.hset(place.key(f"vector:{FIRST}"), b"\xff\x00", 5)
+        for fact in facts.items():
+            place._redis.hset(place.key("facts"), *fact)
+    found = read(place)
+    assert found.store == ID
+    assert found.counts == {FIRST: {"cats": 3}}
+    assert found.facts == {MEMBER: facts[MEMBER], OTHER: facts[OTHER]}
+    assert "facts left out: key:\\xc3\\xa4 1" in found.said
+    assert found.rows == 2
+    again = read(place)
+    assert again.said == ""
+    assert (again.counts, again.facts) == (found.counts, found.facts)
+    put_fact(place, OTHER, "something else")
+    assert f"facts left out: {OTHER}" in read(place).said

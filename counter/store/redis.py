@@ -100,15 +100,16 @@ _WRITE = (
     + """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return {'taken', holder} end
+local stands = redis.call('HMGET', KEYS[2], 'mark', 'sealed')
+local sealed = stands[2]
 if ARGV[6] ~= '*' then
-    local mark = redis.call('HGET', KEYS[2], 'mark') or ''
+    local mark = stands[1] or ''
     local replica, number = string.match(mark, '^(.*):(%d+)$')
     number = tonumber(number)
     local right = replica == ARGV[6] and number >= tonumber(ARGV[7]) and number <= tonumber(ARGV[8])
     if not right and ARGV[9] ~= '=' .. mark then return {'forgot', mark} end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local sealed = redis.call('HGET', KEYS[2], 'sealed')
 local seals = sealed and tonumber(string.sub(sealed, -12), 16)
 if not seals then
     seals = 0

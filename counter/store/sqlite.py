@@ -78,6 +78,10 @@ _SCAN = "SELECT CAST(video AS BLOB), typeof(video), count FROM counts WHERE +vec
 """Every row in turn: the plus keeps SQLite from looking for it where it should be."""
 # Rows go in and out as one JSON object: while SQLite takes it apart, the interpreter is free for
 # others. With a row at a time they would take turns, thousands of times.
+_STANDS = """
+    SELECT (SELECT value FROM store WHERE key = 'mark'),
+        (SELECT value FROM store WHERE key = 'sealed')
+"""
 _VERSION = "3"
 _ROWS_A_PIECE = 4_000
 _ROWS_FREED = 2_000
@@ -114,10 +118,15 @@ class SqliteStore:
         self._offload = offload
         self._folder = folder
         self._path = folder / "counter.sqlite"
+        # A write asks for both: as texts they need not be put together each time.
+        self._lock_path, self._file = f"{folder}/counter.lock", str(self._path)
         self._holder = ""
         self._lock: IO[str] | None = None
         self._db: sqlite3.Connection | None = None
         self._inode = 0
+        self._to_free = True
+        self._written = "", 0
+        """The sealed row that was last written, and the sum of seals in it."""
         self._marks = Marks("")
         self._kept: dict[str, str] = {}
         self.damage = Damage()
@@ -258,7 +267,7 @@ class SqliteStore:
         """Take the lock anew if its file was removed; another may have done so before."""
         try:
             if self._lock is not None and os.path.samestat(
-                os.fstat(self._lock.fileno()), os.stat(self._folder / "counter.lock")
+                os.fstat(self._lock.fileno()), os.stat(self._lock_path)
             ):
                 return
         except FileNotFoundError:
@@ -291,7 +300,8 @@ class SqliteStore:
         db.executescript(_SCHEMA)
         if not list(self._query("SELECT 1 FROM pragma_table_info('facts') WHERE name = 'seal'")):
             self._seal()
-        self._inode = os.stat(self._path).st_ino
+        self._inode = os.stat(self._file).st_ino
+        self._to_free = True
 
     def _seal(self) -> None:
         """Format 2 had no seals."""
@@ -303,12 +313,13 @@ class SqliteStore:
             kept, _, _ = self._row()
             facts = {fact.name: fact.text for fact in self._facts(Damage())}
             self._put_facts(db, facts)
-            self._put_row(db, kept, sum(seal_of(*fact) for fact in facts.items()))
+            mark = kept.get("mark", "")
+            self._put_row(db, kept, mark, sum(seal_of(*fact) for fact in facts.items()))
 
     def _follow(self) -> None:
         """Go to the file that now has the store's path, if it is another one than before."""
         try:
-            inode = os.stat(self._path).st_ino
+            inode = os.stat(self._file).st_ino
         except FileNotFoundError:
             inode = 0
         if inode != self._inode or self._db is None:
@@ -335,28 +346,34 @@ class SqliteStore:
         assert db is not None
         with db:
             db.execute("BEGIN IMMEDIATE")
-            seals = self._check(heal)
-            db.executemany(
-                "UPDATE vectors SET vector = ? || number WHERE vector = ?",
-                ((_DROPPED, vector) for vector in drop),
-            )
+            whole, seals = self._check(heal)
+            if drop:
+                self._to_free = True
+                db.executemany(
+                    "UPDATE vectors SET vector = ? || number WHERE vector = ?",
+                    ((_DROPPED, vector) for vector in drop),
+                )
             for vector, changed in counts.items():
                 self._upsert(db, vector, changed)
             if facts:
                 seals += self._replace(db, facts)
-            self._put_row(db, self._kept | {"mark": mark}, seals)
+            self._put_row(db, self._kept, mark, seals, whole=whole)
             self._free(db)
 
     def _replace(self, db: sqlite3.Connection, facts: Mapping[str, str]) -> int:
         """Replace these facts; return by how much the sum of seals grows."""
-        names = json.encode(list(facts)).decode()
-        before = db.execute(
-            "SELECT seal FROM facts WHERE name IN (SELECT value FROM json_each(?))", (names,)
-        )
-        grows = -sum(seal for (seal,) in before if isinstance(seal, int))
-        grows += self._put_facts(db, {name: fact for name, fact in facts.items() if fact})
-        gone = ((name,) for name, fact in facts.items() if not fact)
-        db.executemany("DELETE FROM facts WHERE name = ?", gone)
+        grows, gone = 0, []
+        for name, fact in facts.items():
+            for (seal,) in db.execute("SELECT seal FROM facts WHERE name = ?", (name,)):
+                grows -= seal if isinstance(seal, int) else 0
+            if fact:
+                seal = seal_of(name, fact)
+                db.execute("REPLACE INTO facts VALUES (?, ?, ?)", (name, fact, seal))
+                grows += seal
+            else:
+                gone.append((name,))
+        if gone:
+            db.executemany("DELETE FROM facts WHERE name = ?", gone)
         return grows
 
     def _put_facts(self, db: sqlite3.Connection, facts: Mapping[str, str]) -> int:
@@ -366,13 +383,23 @@ class SqliteStore:
         db.executemany("REPLACE INTO facts VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)", rows)
         return sum(row[2] for row in rows)
 
-    def _put_row(self, db: sqlite3.Connection, kept: Mapping[str, str], seals: int) -> None:
-        """Say what the store is, twice."""
-        row = Row(
-            kept.get("id", ""), kept.get("name", ""), kept.get("mark", ""), _VERSION, seals % SEALS
-        )
-        values = [*zip(Row._fields[:-1], row[:-1], strict=True), (SEALED, row.sealed())]
-        db.executemany("REPLACE INTO store VALUES (?, ?)", values)
+    def _put_row(
+        self,
+        db: sqlite3.Connection,
+        kept: Mapping[str, str],
+        mark: str,
+        seals: int,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """Say what the store is, twice; with `whole` all of it but the mark is there already."""
+        row = Row(kept.get("id", ""), kept.get("name", ""), mark, _VERSION, seals % SEALS)
+        sealed = row.sealed()
+        db.execute("REPLACE INTO store VALUES ('mark', ?), (?, ?)", (mark, SEALED, sealed))
+        if not whole:
+            same = (("id", row.id), ("name", row.name), ("version", row.version))
+            db.executemany("REPLACE INTO store VALUES (?, ?)", same)
+        self._written = sealed, row.seals
 
     def _row(self) -> tuple[dict[str, str], int | None, list[str]]:
         """See `read_row`."""
@@ -413,6 +440,8 @@ class SqliteStore:
 
     def _free(self, db: sqlite3.Connection) -> None:
         """Delete some rows of a vector that was dropped."""
+        if not self._to_free:
+            return
         row = next(
             self._query(
                 "SELECT number FROM vectors WHERE vector > ? AND vector < ?",
@@ -421,6 +450,7 @@ class SqliteStore:
             None,
         )
         if row is None:
+            self._to_free = False
             return
         deleted = db.execute(
             "DELETE FROM counts WHERE vector = ?1 AND video IN "
@@ -459,17 +489,21 @@ class SqliteStore:
         for first in range(0, len(ids), _ROWS_A_PIECE):
             yield vector, {video: piece[video] for video in ids[first : first + _ROWS_A_PIECE]}
 
-    def _check(self, heal: bool) -> int:
-        """See that the store has lost nothing; return the sum of its seals."""
-        rows = self._texts()
-        mark = rows.get("mark")
-        if not self._marks.accepts(mark, heal=heal):
+    def _check(self, heal: bool) -> tuple[bool, int]:
+        """See that the store has lost nothing; return the sum of its seals.
+
+        Also whether it is the very store that was last written to.
+        """
+        mark, sealed = next(self._query(_STANDS))
+        if not self._marks.accepts(mark if type(mark) is str else None, heal=heal):
             raise self._marks.forgot(str(self._path), mark)
-        _, seals, _ = read_row(rows)
+        if sealed == self._written[0]:
+            return True, self._written[1]
+        _, seals, _ = self._row()
         if seals is None:
             # It is another file than before, or was emptied.
             seals = sum(fact.seal or 0 for fact in self._facts(Damage()))
-        return seals
+        return False, seals
 
     def _copy(self) -> Path:
         """Where the damaged database is kept: one a day."""
@@ -493,9 +527,7 @@ class SqliteStore:
                     facts.pop(strange, None)
             db.execute("DELETE FROM facts")
             db.execute("DELETE FROM store")
-            self._put_row(
-                db, self._kept | {"mark": kept.get("mark", "")}, self._put_facts(db, facts)
-            )
+            self._put_row(db, self._kept, kept.get("mark", ""), self._put_facts(db, facts))
             db.execute("UPDATE vectors SET vector = CAST(vector AS TEXT)")
             db.execute("REINDEX vectors")
             if rows is not None:
@@ -533,6 +565,7 @@ class SqliteStore:
                 self._upsert(db, vector, counts)
 
     def _rename(self, db: sqlite3.Connection, found: str, vector: str) -> None:
+        self._to_free = True
         # Another of that name may be there by now: it has all that this one had.
         db.execute(
             "UPDATE OR IGNORE vectors SET vector = CASE ?1 WHEN '' THEN ?3 || number ELSE ?1 END "
@@ -561,9 +594,12 @@ class SqliteStore:
         part.replace(copy)
 
     def _upsert(self, db: sqlite3.Connection, vector: str, changed: Mapping[str, int]) -> None:
-        db.execute("INSERT OR IGNORE INTO vectors (vector) VALUES (?)", (vector,))
-        number = next(self._query("SELECT number FROM vectors WHERE vector = ?", (vector,)))[0]
-        db.execute(_UPSERT, (number, json.encode(changed).decode()))
+        number = "SELECT number FROM vectors WHERE vector = ?"
+        row = db.execute(number, (vector,)).fetchone()
+        if row is None:
+            db.execute("INSERT INTO vectors (vector) VALUES (?)", (vector,))
+            row = db.execute(number, (vector,)).fetchone()
+        db.execute(_UPSERT, (*row, json.encode(changed).decode()))
 
     def _query(self, sql: str, arguments: tuple[object, ...] = ()) -> sqlite3.Cursor:
         assert self._db is not None

@@ -15,20 +15,20 @@ _WORDS = 6
 UNREADABLE = -1
 
 
-def commits(log: Path) -> int:
+def commits(path: Path) -> int:
     """The number of the last frame that ends a commit, whether its checksum is right or not.
 
     0 without a log, `UNREADABLE` if its header is damaged.
     """
     try:
-        with log.open("rb") as file:
+        with path.open("rb") as file:
             raw = file.read(_HEADER.size)
             if len(raw) < _HEADER.size:
                 return 0
             magic, _, page, _, *salts, _, _ = _HEADER.unpack(raw)
             if not _is_whole(raw, magic):
                 return UNREADABLE
-            size, last, number = log.stat().st_size, 0, 1
+            size, last, number = path.stat().st_size, 0, 1
             for at in range(_HEADER.size, size - _FRAME.size - page + 1, _FRAME.size + page):
                 file.seek(at)
                 _, commit, *found, _, _ = _FRAME.unpack(file.read(_FRAME.size))
