@@ -53,6 +53,14 @@ def is_count(count: object) -> bool:
     return type(count) is int and 0 < count <= MAX_COUNT
 
 
+def are_sound(rows: Mapping[str, int]) -> bool:
+    """Whether all of these rows bear an id and a count that they may; quick where they do."""
+    counts = rows.values()
+    return all(map(_VIDEO.fullmatch, rows)) and (
+        not rows or (min(counts) > 0 and max(counts) <= MAX_COUNT)
+    )
+
+
 def is_vector(vector: str) -> bool:
     """Whether this is the id of a vector: `NAME~store.run` or `NAME~store@run`."""
     return _VECTOR.fullmatch(vector) is not None

@@ -14,10 +14,9 @@ from counter.checks import (
     Finding,
     Sum,
     Verdict,
-    is_count,
+    are_sound,
     is_fact,
     is_vector,
-    is_video,
 )
 from counter.store import Known, Store
 from counter.store.seals import shown
@@ -79,10 +78,11 @@ class Loading:
                 yield from self._judge(vector, staged, sound=sound)
                 seen.add(of)
                 vector, staged, sound = of, self._tally.empty(), True
-            right = {video: n for video, n in piece.items() if is_count(n) and is_video(video)}
-            sound = sound and len(right) == len(piece)
-            with self._lock:
-                staged.merge(right)
+            sound = sound and are_sound(piece)
+            # What is not is read again, row by row.
+            if sound:
+                with self._lock:
+                    staged.merge(piece)
             yield None
         yield from self._judge(vector, staged, sound=sound)
         for vector in self._vectors:
