@@ -257,7 +257,7 @@ class Cluster:
             original.start()
             guest.start()
         seed = self._choose.randrange(2**32)
-        lives = self._choose.randint(1, 3)
+        lives = self._choose.randint(1, 2)
         with Traffic(
             [guest.url], self.exact, videos=self._videos, visitors=2, pause=0.01, seed=seed
         ) as traffic:
