@@ -24,6 +24,8 @@ class Gauges(NamedTuple):
     """Seconds, since this was last read."""
     peers: Iterable[tuple[str, int]]
     """For each live peer its member id and how many visits of this node it does not hold yet."""
+    clocks: Iterable[tuple[str, float]]
+    """For each member that says anything by how many seconds its clock is ahead of this node's."""
     awaited: Iterable[tuple[str, float]]
     """For each member that folding waits for its id and for how many seconds it is silent."""
     log_unread: int
@@ -54,6 +56,9 @@ class Metrics:
         self.bytes_in = counter("counter_received_bytes", "Their bytes.")
         self.dropped = counter(
             "counter_messages_dropped", "Messages dropped, by reason.", ("reason",)
+        )
+        self.entries_refused = counter(
+            "counter_entries_refused", "Entries of messages that were left out, as they are wrong."
         )
         self.log_lines = counter("counter_log_lines", "Visits read from the visit log.")
         self.log_junk = counter("counter_log_junk_lines", "Lines in it that are no visits.")
@@ -92,6 +97,14 @@ class Metrics:
         for peer, behind in gauges.peers:
             lag.add_metric((peer,), behind)
         yield lag
+        clocks = GaugeMetricFamily(
+            "counter_clock_difference_seconds",
+            "By how much the clock of another member is ahead, less what messages take.",
+            labels=("member",),
+        )
+        for member, ahead in gauges.clocks:
+            clocks.add_metric((member,), ahead)
+        yield clocks
         awaited = GaugeMetricFamily(
             "counter_awaited_seconds",
             "For how long a member that folding waits for was not heard.",

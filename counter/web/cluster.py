@@ -9,6 +9,7 @@ from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
 from counter.ids import name_of
+from counter.joining import Lack
 from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web import dev
@@ -16,6 +17,8 @@ from counter.web.counters import check
 from counter.web.others import BusyError, Found, Others
 from counter.web.problems import Problem, check_origin, wants_page
 
+_MOST_LACKS = 100
+"""Of what a node lacks so much is told."""
 FIRST_VIDEO = "cats"
 """What the page shows side by side where nothing was visited yet."""
 
@@ -65,7 +68,10 @@ def install(app: Flask, node: Node) -> None:
     @app.get("/readyz")
     def readyz() -> Response:
         if not node.ready:
-            raise Problem(503, "Not ready", f"this node is {node.state}; ask another one")
+            why = f"this node is {node.state}"
+            if node.state == "ready":
+                why = "this node's clock is wrong, so it hears no other"
+            raise Problem(503, "Not ready", f"{why}; ask another one")
         return _plain("ready")
 
     @app.get("/metrics")
@@ -119,12 +125,16 @@ def show(node: Node) -> dict[str, Any]:
     own = node.replica.member if node.replica else None
     folding = node.folding()
     members = node.members()
+    lacks = node.lacks()
     # Afterwards: a member that is new meanwhile has a pace, too.
     paces = node.paces()
+    ahead, differing = node.clock_differences(), node.clocks_differing()
     return {
         "node": node.name,
         "member": own,
         "state": node.state,
+        "complete": node.complete,
+        "lacks": [lack._asdict() for lack in lacks[:_MOST_LACKS]],
         "store": {
             "kind": node.store.kind if node.store else None,
             "up": node.store_up,
@@ -147,7 +157,19 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "log": node.follower.reading()._asdict() if node.follower else None,
-        "warnings": [*_doubled(node), *_awaited(node, folding)],
+        "clock": {
+            "wrong": node.clock_wrong,
+            "differs": [
+                {"member": member, "name": name_of(member), "seconds": round(seconds, 1)}
+                for member, seconds in differing.items()
+            ],
+        },
+        "warnings": [
+            *_clocks(node, differing),
+            *_doubled(node),
+            *_awaited(node, folding),
+            *_lacking(node, lacks),
+        ],
         "members": [
             {
                 "member": member.member,
@@ -158,6 +180,8 @@ def show(node: Node) -> dict[str, Any]:
                 "self": member.member == own,
                 "heard": None if member.heard is None else round(member.heard, 1),
                 "behind": member.behind,
+                "clock_difference": _rounded(ahead.get(member.member)),
+                "in_step": member.member not in differing if member.member in ahead else None,
                 "removed": member.removed,
                 "folded": member.folded,
                 "runs": member.runs,
@@ -188,6 +212,26 @@ def _video() -> str:
     return videos[0]
 
 
+def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
+    """A warning for each member that is not heard for its clock, or that clocks differ."""
+    if node.clock_wrong:
+        yield (
+            "This node's clock is wrong: it hears no other node, and others agree with each other. "
+            "It counts on, but is not ready: set its clock right (NTP)."
+        )
+    for member, seconds in differing.items():
+        where = "ahead of" if seconds > 0 else "behind"
+        yield (
+            f"The clock of {member} is {_time(abs(seconds))} {where} that of this node: neither "
+            "hears the other, and both count on. Set the wrong one right (NTP); nothing is lost."
+        )
+    if differing and not node.complete:
+        yield (
+            f"{node.name} does not know what others have counted: until it hears one of them it "
+            "refuses requests with an Idempotency-Key, and does not read its visit log."
+        )
+
+
 def _doubled(node: Node) -> Iterator[str]:
     """A warning for each name that two live nodes bear."""
     for name, copies in sorted(node.doubled().items()):
@@ -213,6 +257,17 @@ def _awaited(node: Node, folding: Folding) -> Iterator[str]:
                 "If that store is gone for good"
             )
         yield f"Folding waits for {member}, {silence}{remedy}: flask cluster remove {member}"
+
+
+def _lacking(node: Node, lacks: list[Lack]) -> Iterator[str]:
+    """A warning where the node is ready, though it does not hold what its peers do."""
+    if node.ready and lacks:
+        peers = sorted({name_of(lack.told_by) for lack in lacks})
+        yield (
+            f"{node.name} hears {', '.join(peers)}, and lacks some of what they hold "
+            f"({lacks[0].what}): it shows less, refuses requests with an Idempotency-Key, and does "
+            "not read its visit log until it has that. See whether messages get through both ways."
+        )
 
 
 def _time(seconds: float) -> str:
