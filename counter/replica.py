@@ -690,7 +690,8 @@ class Replica:
             case Delta():
                 self._heard_delta(sender, body, peer, now, effects)
             case Report():
-                self._heard_report(sender, body, peer, now, effects, refused=refused)
+                if not peer.is_late(body, envelope.sent):
+                    self._heard_report(sender, body, peer, now, effects, refused=refused)
             case Tell():
                 self._tell(peer.address, now, effects)
             case Ask():

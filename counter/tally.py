@@ -166,8 +166,8 @@ class Tally:
                 visits[row] -= count
                 self._listed[member] -= count * listed[row]
             self._leaders = Leaders(self.TOP)
-            for row, video in enumerate(self._videos.names):
-                if listed[row]:
+            for video, row in self._videos.rows.items():
+                if listed[row] and row < len(visits):
                     self._leaders.grew(video, visits[row])
         return gone
 
@@ -189,7 +189,10 @@ class Tally:
     def visits(self, video: str) -> int:
         """The video's visits: the sum of its counter, at most `MAX_COUNT`; 0 if nobody came."""
         row = self._videos.rows.get(video)
-        return 0 if row is None else min(MAX_COUNT, self._visits[row])
+        # The index also has videos whose first visits are on their way to the store.
+        if row is None or row >= len(self._visits):
+            return 0
+        return min(MAX_COUNT, self._visits[row])
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""
