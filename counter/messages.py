@@ -9,6 +9,7 @@ comes out of `decode` is safe to merge.
 import hmac
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta as Limit
@@ -290,8 +291,8 @@ def decode(
     """Verify and decode a message.
 
     `now` and `ttl` are in ms. What is wrong with one entry of it is told to `refused`, and that
-    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for one
-    sent more than `ttl` before or after `now`.
+    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for
+    one sent more than `ttl` before or after `now`.
     """
     if len(message) > MAX_BYTES:
         raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
@@ -337,6 +338,8 @@ def _right_fields(kind: type[Struct], fields: list[Any], refused: Refused) -> It
 
 def _right(wanted: Any, value: Any, refused: Refused) -> Any:
     """What is right of a value: of a map or list its right entries, all of anything else."""
+    if get_origin(wanted) is UnionType and value is not None:
+        wanted = get_args(wanted)[0]
     if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (dict, list):
         wanted = get_args(wanted)[0]
     if isinstance(wanted, type) and issubclass(wanted, Struct) and isinstance(value, list):

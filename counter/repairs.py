@@ -17,12 +17,16 @@ from counter.tally import Tally
 
 @dataclass(slots=True)
 class Repair:
-    """A repair under way: whom it asked, with which hashes, and when it last heard or asked."""
+    """A repair under way: whom it asked, with which hashes, and when it last heard or asked.
+
+    `after` is up to where it has come in the copy of whom it asked.
+    """
 
     at: float
     address: str
     hashes: bytes
     salt: int
+    after: int
 
 
 class Repairs:
@@ -62,8 +66,9 @@ class Repairs:
 
     def compare_content(self, vector: str, copy: Copy, peer: Peer, now: float) -> Ask | None:
         """Ask for what differs, if `peer` holds as much, but not the same."""
-        own = self._tally.vector(vector)
-        if copy.digest is None or own.total != copy.total or own.digest == copy.digest:
+        if copy.digest is None or self._tally.total(vector) != copy.total:
+            return None
+        if self._tally.digest(vector) == copy.digest:
             return None
         return self._ask(vector, peer.address, now)
 
@@ -81,9 +86,14 @@ class Repairs:
         # With another salt each time, what one repair misses by accident is found by the next.
         self._salt = self._salt % SALTS + 1
         hashes = own.hashes(own.buckets(), self._salt) if own.total else b""
-        repair = Repair(now, address, hashes, self._salt)
+        # If a page was lost, it goes on from there. A position means something only to the copy
+        # that it was given by.
+        before = self._asked.get((vector, address))
+        recent = before is not None and now - before.at <= self._message_ttl
+        after = before.after if before is not None and recent else 0
+        repair = Repair(now, address, hashes, self._salt, after)
         self._repairs[vector] = self._asked[vector, address] = repair
-        return Ask(vector, hashes, self._salt, 0)
+        return Ask(vector, hashes, self._salt, after)
 
     def ask(self, vector: str, peer: Peer, now: float) -> Ask | None:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""
@@ -109,13 +119,13 @@ class Repairs:
         """A page has come from `peer`: ask it for the next one, or end the repair.
 
         Also when another was asked since, or with a round trip longer than its patience a node
-        would ask one after the other, and get no further than their first pages. A position means
-        something only to the copy that it was given by, so each has its own repair.
+        would ask one after the other, and get no further than their first pages.
         """
         repair = self._asked.get((answer.vector, peer.address))
         if repair is None:
             return None
         latest = self._repairs.get(answer.vector)
+        repair.after = answer.next or 0
         if answer.next is None:
             if latest is repair:
                 del self._repairs[answer.vector]

@@ -21,7 +21,7 @@ MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
 
 
-_MOST_PACKED = 20_000
+MOST_PACKED = 20_000
 """Of so many counts a vector may be packed: some 10 ms."""
 
 
@@ -172,12 +172,9 @@ class Tally:
         return gone
 
     def rest(self, vector: str) -> int:
-        """Put a vector to rest, unless packing it would take long; return how many counts it has.
-
-        0 if it is as it was.
-        """
+        """Put a vector to rest, unless packing it would take long; say how many counts it has."""
         own = self._vectors.get(vector)
-        if isinstance(own, Segment) or own is None or len(own) > _MOST_PACKED:
+        if not isinstance(own, Vector) or len(own) > MOST_PACKED:
             return 0
         self._vectors[vector] = own.pack()
         return len(own)
