@@ -129,7 +129,8 @@ class Report(Struct, array_like=True, tag="report"):
     there are in what the sender has said to hold. `condition` is told when it changed, and now
     and then.
 
-    `states` says what has changed of members, and `said` is the checksum of all that was said so.
+    `states` says what has changed of members, and `said` is the checksum of all that was said so;
+    `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
     all that are heard tell `said`.
     """
@@ -143,6 +144,7 @@ class Report(Struct, array_like=True, tag="report"):
     condition: Condition | None = None
     states: dict[MemberId, MemberReport] = {}
     said: Total | None = None
+    number: Serial = 0
 
 
 class Tell(Struct, array_like=True, tag="tell"):
@@ -252,7 +254,7 @@ class RejectedError(Exception):
 
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
-_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None), Answer: (None,)}
+_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None, 0), Answer: (None,)}
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)

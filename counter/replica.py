@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from counter.checks import SUM, Sum, decode_sum, encode_sum, sum_name
 from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.joining import Joining, Lack
@@ -46,17 +47,13 @@ from counter.repairs import Repairs
 from counter.reports import Reports
 from counter.reverts import Reverts
 from counter.runs import Runs, is_run
-from counter.tally import MAX_COUNT, Tally
+from counter.tally import MAX_COUNT, MOST_PACKED, Tally
 from counter.vector import Refused, VideoSet
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
-_COUNTS_PACKED = 20_000
-"""About so many counts are packed with each report: some 10 ms."""
-_SUM = "sum:"
-"""How a note begins that says what the store holds of a vector: its total and content hash."""
 
 
 @dataclass(slots=True)
@@ -180,7 +177,7 @@ class Replica:
         self._unsaved_facts = {self.member}
         self._summed: set[str] = set()
         """The vectors of which the store has a sum."""
-        self._sums: dict[str, str] = {}
+        self._sums: dict[str, Sum] = {}
         """The sums that the store had when it was opened."""
         self._drop: set[str] = set()
         self._replace: set[str] = set()
@@ -285,15 +282,21 @@ class Replica:
         kept = {name: text for name, text in notes.items() if not _is_made_anew(name)}
         self.notes = kept | self.notes
         self.keys.opened(notes)
-        self._sums = {
-            name.removeprefix(_SUM): text for name, text in notes.items() if name.startswith(_SUM)
-        }
+        sums = ((name, decode_sum(text)) for name, text in notes.items() if name.startswith(SUM))
+        self._sums = {name.removeprefix(SUM): kept for name, kept in sums if kept is not None}
+        self._summed = set(self._sums)
+        folded = {member_of(vector): run_of(vector) for vector in self._sums if is_folded(vector)}
+        for member in folded.keys() - facts.keys():
+            facts = {**facts, member: ""}
         for member, fact in facts.items():
             if is_note(member):
                 if member.startswith(_LOG):
                     self.logs.join(member.removeprefix(_LOG), decode_positions(fact))
                 continue
             latest, removed, mark = decode_fact(fact)
+            # A folded vector has a sum from the step in which the mark is written: if that is
+            # another one, it was damaged.
+            mark = max(mark, folded.get(member, ""))
             self._learn(member, max(latest, mark), removed)
             self._found.fold(member, mark)
             if member == self.member and mark >= run_of(self.id):
@@ -324,14 +327,16 @@ class Replica:
             self._found.merge(vector, counts)
         return set(self.tally.merge(vector, counts))
 
-    def suspect(self, vector: str, counts: Mapping[str, int], total: int | None) -> None:
-        """Take note of a vector that is not as it was written, and that nothing is proven of.
+    def suspect(self, vector: str, counts: Mapping[str, int]) -> None:
+        """Take note of a piece of a vector that is not as it was written.
 
-        It is asked of the peers, and used only for want of anything better. `total` is that of
-        what was written, None if that is not known.
+        It is asked of the peers, and used only for want of anything better.
         """
         if vector != self.id and self.tally.current(vector):
+            written = self._sums.get(vector)
+            total = None if written is None else written.total
             known = self._suspects.setdefault(vector, Suspect({}, total))
+            self._summed.discard(vector)
             known.counts.update(counts)
             self._replace.add(vector)
 
@@ -426,16 +431,17 @@ class Replica:
         self, counts: Counts, own: Counts, drop: Collection[str], fold: Fold | None
     ) -> dict[str, str]:
         """What the store holds of vectors once it has these counts; "" where that is not known."""
-        sums = {_SUM + vector: "" for vector in drop if vector in self._summed}
+        sums = {sum_name(vector): "" for vector in drop}
         known = set() if self._loading else {v for v in self.tally.totals() if v != self.id}
         for vector in counts.keys() | (known - self._summed):
             if fold is not None and vector == fold.id:
                 if fold.complete:
-                    sums[_SUM + vector] = _sum(fold.vector.total, fold.vector.digest)
+                    sums[sum_name(vector)] = encode_sum(fold.vector.total, fold.vector.digest)
             elif self._loading or vector in self._unsaved:
-                sums[_SUM + vector] = ""
+                sums[sum_name(vector)] = ""
             elif vector not in drop or counts.get(vector):
-                sums[_SUM + vector] = _sum(*self.tally.sum_with(vector, own.get(vector, {})))
+                total, digest = self.tally.sum_with(vector, own.get(vector, {}))
+                sums[sum_name(vector)] = encode_sum(total, digest)
         return sums
 
     def stored(self, batch: Batch) -> set[str]:
@@ -446,7 +452,7 @@ class Replica:
             if not text:
                 del self.notes[name]
         for name, text in batch.sums.items():
-            (self._summed.add if text else self._summed.discard)(name.removeprefix(_SUM))
+            (self._summed.add if text else self._summed.discard)(name.removeprefix(SUM))
         grew: set[str] = set()
         for run, growths in self.pending.stored(batch.own).items():
             unpublished = self._unpublished.setdefault(run, {})
@@ -463,7 +469,7 @@ class Replica:
         self.pending.not_stored(batch.own, batch.notes)
         self.keys.not_stored(batch.keys)
         self.runs.not_stored(batch.runs)
-        self._summed -= {name.removeprefix(_SUM) for name in batch.sums}
+        self._summed -= {name.removeprefix(SUM) for name in batch.sums}
         for vector, counts in batch.rows.items():
             self._note_unsaved(vector, counts)
         self._unsaved_facts.update(batch.facts)
@@ -628,12 +634,14 @@ class Replica:
         return effects
 
     def _rest(self) -> None:
-        """Put some of what is closed to rest in memory."""
-        left = _COUNTS_PACKED
+        """Put what is closed to rest in memory, some at a time: it takes as long as it is much."""
+        left = MOST_PACKED
         for member in self.members:
             for vector in self.runs.closed(member):
-                if left > 0 and vector not in self._unsaved and not self.tally.rests(vector):
+                if vector not in self._unsaved and not self.tally.rests(vector):
                     left -= self.tally.rest(vector)
+                    if left <= 0:
+                        return
 
     def leave(self, now: float) -> Effects:
         """Say goodbye: peers answer at once with the totals they hold."""
@@ -687,7 +695,8 @@ class Replica:
             case Delta():
                 self._heard_delta(sender, body, peer, now, effects)
             case Report():
-                self._heard_report(sender, body, peer, now, effects, refused=refused)
+                if not peer.is_late(body, envelope.sent):
+                    self._heard_report(sender, body, peer, now, effects, refused=refused)
             case Tell():
                 self._tell(peer.address, now, effects)
             case Ask():
@@ -719,7 +728,7 @@ class Replica:
         self, sender: str, delta: Delta, peer: Peer, now: float, effects: Effects
     ) -> None:
         peer.told = max(delta.total, peer.told or 0)
-        self._merge(sender, delta.counts, effects, now)
+        self._merge(sender, delta.counts, effects, now, peer)
         effects.ask(peer, self._repairs.compare(sender, delta.total, peer, now))
         if delta.total < self.tally.total(sender):
             effects.ask(peer, self._reverts.tell(sender, peer, now))
@@ -735,7 +744,7 @@ class Replica:
             writer = self.peers.get(answer.vector)
             if answer.total is not None and writer is peer:
                 peer.told = max(answer.total, peer.told or 0)
-            if self._merge(answer.vector, answer.counts, effects, now):
+            if self._merge(answer.vector, answer.counts, effects, now, peer):
                 self.joining.progress(now)
         effects.ask(peer, self._repairs.go_on(answer, peer, now))
 
@@ -836,8 +845,15 @@ class Replica:
                 self._asked_names[peer.address, member, day] = now
                 effects.ask(peer, RunsRequest(member, day, ""))
 
-    def _merge(self, vector: str, counts: Mapping[str, int], effects: Effects, now: float) -> bool:
-        """Merge counts of another run; say whether anything was news.
+    def _merge(
+        self,
+        vector: str,
+        counts: Mapping[str, int],
+        effects: Effects,
+        now: float,
+        teller: Peer | None = None,
+    ) -> bool:
+        """Merge counts of another run, which `teller` has told; say whether anything was news.
 
         Nothing of a writer that is heard goes beyond the total that it has told: it would be a
         fault, or the sign of one that was put back to an earlier state.
@@ -849,15 +865,12 @@ class Replica:
         refused = None
         if writer is not None and writer.is_previous is False and writer.told is not None:
             heard = now - writer.heard <= self.peers.silence
-            refused = Refused(writer.told) if heard else None
+            # Who was killed before it told all that its store holds has a next run tell the rest.
+            if heard and (teller is writer or not self.peers.succeeded(vector)):
+                refused = Refused(writer.told)
         grew = self.tally.merge(vector, counts, refused)
-        if refused is not None and refused.videos and writer is not None:
-            if self.peers.succeeded(vector):
-                # Killed before it told all that its store holds: its next run tells the rest.
-                left = {video: counts[video] for video in refused.videos}
-                grew |= self.tally.merge(vector, left)
-            else:
-                effects.ask(writer, self._reverts.tell(vector, writer, now, refused.videos))
+        if writer is not None and refused is not None and refused.videos:
+            effects.ask(writer, self._reverts.tell(vector, writer, now, refused.videos))
         if grew:
             self._note_unsaved(vector, grew)
             self.runs.changed(vector)
@@ -999,11 +1012,7 @@ class Replica:
 
 def _is_made_anew(note: str) -> bool:
     """Whether a note of the store is not kept as it is, but made of what is known here."""
-    return is_key(note) or is_run(note) or note.startswith(_SUM)
-
-
-def _sum(total: int, digest: int) -> str:
-    return f"{total} {digest:x}"
+    return is_key(note) or is_run(note) or note.startswith(SUM)
 
 
 def _larger(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

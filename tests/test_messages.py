@@ -88,6 +88,7 @@ BODIES: dict[str, Body] = {
         "leaving", {}, {}, None, states={MEMBER: MemberReport("", "", "", (0, None), {}, {})}
     ),
     "report for both versions": Report("joining", {}, {}, 17, said=0),
+    "numbered report": Report("ready", {}, {}, None, said=17, number=2**53),
     "tell": Tell(),
     "ask for all": Ask(OTHER, b"", 1, 0),
     "ask for what is folded": Ask(FOLDED, b"", 1, 0),
@@ -144,7 +145,7 @@ def test_what_is_not_told_takes_no_byte() -> None:
 
 
 def test_more_than_this_release_knows_is_no_harm() -> None:
-    for name in ("report of states", "answer of the writer", "larger"):
+    for name in ("numbered report", "answer of the writer", "larger"):
         known = encode(message(BODIES[name]), None)
         more = msgspec.msgpack.decode(known[2:], strict=False)
         more[3] += [17, {"a": "later release"}]
@@ -217,6 +218,7 @@ def test_other_versions_and_sizes_are_dropped() -> None:
         ["report", "ready", {}, {}, 0, {}, {}, [["s" * 17, True], ["mesh", True]]],
         ["report", "ready", {}, {}, 0, {}, {}, None, []],
         ["report", "ready", {}, {}, 0, {}, {}, None, {}, -1],
+        ["report", "ready", {}, {}, 0, {}, {}, None, {}, 17, -1],
         ["ask keys", OTHER, -1],
         ["ask keys", FOLDED, 0],
         ["keys", OTHER, 0, [], 2**53 + 1],

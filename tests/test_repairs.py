@@ -57,15 +57,6 @@ def test_each_page_renews_the_time_for_the_next(network: Network) -> None:
     assert asking.go_on(page(), known, 5 * TTL) is None
 
 
-def test_a_page_of_one_who_was_asked_before_is_taken_and_leads_nowhere() -> None:
-    asking = repairs()
-    asking.ask(VECTOR, peer("b"), 0.0)
-    asking.ask(VECTOR, peer("c"), 1.0)
-    assert asking.wants(page(following=7), peer("b"), 1.5)
-    assert asking.go_on(page(following=7), peer("b"), 1.5) is None
-    assert asking.go_on(page(following=9), peer("c"), 1.6) == Ask(VECTOR, b"", 2, 9)
-
-
 def test_a_repair_goes_on_where_it_was_when_a_page_is_lost() -> None:
     asking = repairs()
     known = peer("b")
@@ -74,7 +65,9 @@ def test_a_repair_goes_on_where_it_was_when_a_page_is_lost() -> None:
     assert asking.ask(VECTOR, known, 2.1) == Ask(VECTOR, b"", 2, 300)
     assert asking.ask(VECTOR, peer("c"), 3.1) == Ask(VECTOR, b"", 3, 0), "another copy"
     assert asking.go_on(page(), peer("c"), 3.2) is None
-    assert asking.ask(VECTOR, known, 3.3) == Ask(VECTOR, b"", 4, 0), "it ended"
+    assert asking.ask(VECTOR, known, 3.3) == Ask(VECTOR, b"", 4, 300), "with the other"
+    assert asking.go_on(page(), known, 3.4) is None
+    assert asking.ask(VECTOR, known, 3.5) == Ask(VECTOR, b"", 5, 0), "it ended"
 
 
 @pytest.mark.parametrize("loss", [2, 3])
