@@ -5,21 +5,23 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from counter.ids import folded_of, mint_run, mint_store, replica_of, run_of
+from counter.ids import folded_of, mint_run, mint_store, replica_of
 from counter.keys import Key, Keys, is_key
 from counter.members import decode_fact, is_note
 from counter.messages import Body, Envelope, RejectedError, Report, Taken, decode, encode
 from counter.repairs import Repairs
 from counter.replica import Batch, Effects, Replica
-from counter.store import NOTHING, Counts, StoreDownError, StoreForgotError
+from counter.store import NOTHING, Counts, StoreDownError
 from counter.store.memory import MemoryStore
 from counter.tally import Tally
 from simulation.network import Network
 from simulation.oracle import Oracle, Request
+from simulation.process import Process, Timing
 
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
 MESSAGE_TTL = 4.0
+TIMING = Timing(SYNC_INTERVAL, JOIN_TIMEOUT, MESSAGE_TTL)
 KEY_LIFE = 100.0
 """Longer than `REST`, or what is missing in the end would have expired before that is seen."""
 _SKEW = 0.5
@@ -155,7 +157,7 @@ class Node:
         self.oracle = oracle
         self.rules = rules
         self.disk = rules.disk(oracle)
-        self.replica: Replica | None = None
+        self.process: Process | None = None
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""
         self.heard_keys: dict[str, dict[str, int]] = {}
@@ -165,10 +167,14 @@ class Node:
         self._choose = choose
         self._skew = choose.uniform(-_SKEW, _SKEW)
         self._next_sync = 0.0
-        self._heals = self._to_load = False
         self._under_way: tuple[float, Batch] | None = None
         self._raised: dict[str, Request] = {}
         self._in_batch: dict[str, Request] = {}
+
+    @property
+    def replica(self) -> Replica | None:
+        """The replica that runs here, if one does."""
+        return self.process.replica if self.process else None
 
     # -- life and death
 
@@ -176,31 +182,20 @@ class Node:
         """Start a new run on the disk; nothing happens while that fails."""
         choose = self._choose
         try:
-            opened = self.disk.open(self.address, lambda: mint_store(choose.getrandbits(64)))
-            known = self.disk.known()
-            runs = [run_of(vector) for vector in known.vectors]
-            for name, fact in known.facts.items():
-                runs += () if is_note(name) else decode_fact(fact)
-            replica = self.rules.replica(
-                f"{self.name}~{opened.store}.{self._mint(now, max(runs, default=''))}",
-                self.rules.tally(),
+            self.process = Process.start(
+                self.rules,
+                self.disk,
+                self.address,
+                self.name,
+                TIMING,
                 now,
-                sync_interval=SYNC_INTERVAL,
-                join_timeout=JOIN_TIMEOUT,
-                message_ttl=MESSAGE_TTL,
-                has_peers=True,
+                mint_store=lambda: mint_store(choose.getrandbits(64)),
+                mint_run=lambda latest: self._mint(now, latest),
             )
-            replica.opened(*known)
-            self.disk.begin(replica.id, replica.own_fact())
         except StoreDownError:
-            self.disk.close()
             return
-        for piece in self.disk.load():
-            replica.loaded(*piece)
-        replica.all_loaded()
-        self.replica, self.heard, self.heard_keys = replica, {}, {}
+        self.heard, self.heard_keys = {}, {}
         self._raised, self._in_batch = {}, {}
-        self._heals = self._to_load = False
         self._next_sync = now
         self.oracle.started(self)
 
@@ -210,7 +205,7 @@ class Node:
 
     def kill(self) -> None:
         """End at once; what was in memory is gone."""
-        self.replica = self._under_way = None
+        self.process = self._under_way = None
         self.disk.close()
 
     def stop(self, now: float) -> None:
@@ -279,45 +274,35 @@ class Node:
 
     def flush(self, now: float) -> bool:
         """Write a batch, as the flush thread does, which may take a while; False if it fails."""
-        replica = self.replica
-        assert replica is not None
+        process = self.process
+        assert process is not None
+        replica = process.replica
         if self._under_way is None:
-            if replica.to_renew:
-                replica.renew(self._mint(now, replica.members.latest(replica.member)), now)
-            self._under_way = now + self.slow, replica.batch(_ROWS_A_BATCH)
+            batch = process.batch(_ROWS_A_BATCH, now, lambda latest: self._mint(now, latest))
+            self._under_way = now + self.slow, batch
             self._in_batch, self._raised = self._raised, {}
-            self.oracle.numbered(self._under_way[1].keys, self._in_batch)
+            self.oracle.numbered(batch.keys, self._in_batch)
         due, batch = self._under_way
         if due > now:
             return True
         self._under_way = None
+        self.disk.to_come = self._in_batch
         try:
-            self.disk.to_come = self._in_batch
-            self.disk.write(batch.counts, facts=batch.kept(), drop=batch.drop, heal=self._heals)
-        except StoreForgotError:
-            self._raised = self._in_batch | self._raised
-            replica.not_stored(batch)
-            replica.forgotten(*self.disk.known())
-            self._heals = self._to_load = True
-            return True
+            stored = process.write(batch)
         except StoreDownError:
             self._raised = self._in_batch | self._raised
-            replica.not_stored(batch)
             return False
         finally:
             self.disk.to_come = {}
-        self._heals = False
-        replica.stored(batch)
+        if not stored:
+            self._raised = self._in_batch | self._raised
+            return True
         if not replica.unsaved():
             self.oracle.saved(self)
         if batch.keys.own:
             self.publish_keys(now)
         self.oracle.acknowledged(replica.id, batch.own)
-        if self._to_load:
-            for piece in self.disk.load():
-                replica.loaded(*piece)
-            replica.all_loaded()
-            self._to_load = False
+        process.join_store()
         return True
 
     def publish(self, now: float) -> None:
