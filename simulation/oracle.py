@@ -13,7 +13,7 @@ that is the window, and how often it was met is counted.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from counter.ids import is_folded, member_of, run_of
 from counter.keys import Written
@@ -139,11 +139,11 @@ class Oracle:
 
     def before_a_loss(self, nodes: Iterable["Node"]) -> None:
         """Something is about to be destroyed."""
-        self._before = _union(_copies(nodes))
+        self._before = union(_copies(nodes))
 
     def after_a_loss(self, nodes: Iterable["Node"]) -> None:
         """Something was destroyed: what no memory and no store holds now is lost for good."""
-        self._lower(_union(_copies(nodes)), self._floor)
+        self._lower(union(_copies(nodes)), self._floor)
 
     def tampered(self, node: "Node") -> None:
         """Somebody changes the store of a node from outside."""
@@ -167,7 +167,7 @@ class Oracle:
         That is what only it holds of runs whose own store was rolled back.
         """
         self.before_a_loss(nodes)
-        others = _union(_copies(other for other in nodes if other is not node))
+        others = union(_copies(other for other in nodes if other is not node))
         self._lower(others, [e for e in self._floor if e[0] in self._rolled_back])
 
     def _lower(self, after: Mapping[Entry, int], entries: Iterable[Entry]) -> None:
@@ -360,7 +360,20 @@ def _copies(nodes: Iterable["Node"]) -> Iterator[Tally]:
             yield node.replica.tally
 
 
-def _union(copies: Iterable[Tally]) -> dict[Entry, int]:
+class Held(Protocol):
+    """What a memory or a store holds; a tally is one."""
+
+    def mark(self, member: str) -> str:
+        """The fold mark of a member."""
+
+    def vectors(self) -> Iterator[tuple[str, Iterable[str]]]:
+        """Each vector that counts, and its videos."""
+
+    def count(self, vector: str, video: str) -> int:
+        """The count of a video in one vector."""
+
+
+def union(copies: Iterable[Held]) -> dict[Entry, int]:
     """What there is of each entry, over all copies.
 
     Of a run it is the largest count. Of what is folded in some copy, the largest sum that a copy

@@ -1,0 +1,134 @@
+"""Frozen states: what is alive as bytes, and a digest that equal states share.
+
+Two states are equal if nothing can ever tell them apart. So in a digest the order of a dict does
+not matter, and of a time only how long ago it was. The protocol keeps times as floats and all
+else as integers: whoever freezes it gives it settings of whole seconds, as integers.
+"""
+
+import copyreg
+import marshal
+import pickle
+from array import array
+from hashlib import blake2b
+from types import GeneratorType
+from typing import Any
+
+from msgspec import Struct
+
+from counter.folding import Fold
+
+LONG_AGO = 4
+"""Seconds beyond which no rule asks how long ago something was."""
+
+IRRELEVANT = frozenset(
+    {
+        # Shown to people only.
+        "messages",
+        "since",
+        "folds",
+        # How often something was done before; it decides on what comes first, never on a count.
+        "_turn",
+        "_told_ago",
+        "_next",
+        # Other hashes each time, lest an accident repeats; they are made of what else is here.
+        "_salt",
+        "salt",
+        "hashes",
+        # Made of what else is here, or the same for ever.
+        "_leaders",
+        "rules",
+    }
+)
+"""The attributes that are left out of a digest."""
+
+
+def freeze(state: object) -> bytes:
+    """A state as bytes."""
+    return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
+
+
+def thaw(frozen: bytes) -> Any:
+    """The state again, as another object."""
+    return pickle.loads(frozen)  # noqa: S301 - frozen here
+
+
+def digest(state: object, now: float) -> bytes:
+    """16 bytes that equal states share; `now` is the time of the state's own clock."""
+    plain = _Plain(now)
+    # Version 2 writes the same bytes for equal values, whether they are one object or two.
+    return blake2b(marshal.dumps(plain.of(state), 2), digest_size=16).digest()
+
+
+class _Plain:
+    """Makes plain values of a state: tuples, strings and integers."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._seen: set[int] = set()
+
+    def of(self, value: Any) -> Any:
+        kind, of = type(value), self.of
+        if kind in _PLAIN:
+            return value
+        if kind is float:
+            return ("ago", min(LONG_AGO * 1000, int((self._now - value) * 1000)))
+        if kind is dict:
+            if value and type(next(iter(value))) in _PLAIN:
+                pairs = sorted(value.items(), key=_first)
+                return [(key, one if type(one) in _PLAIN else of(one)) for key, one in pairs]
+            return sorted([(of(key), of(one)) for key, one in value.items()], key=_first)
+        if kind is list or kind is tuple:
+            return [one if type(one) in _PLAIN else of(one) for one in value]
+        if kind is set or kind is frozenset:
+            return sorted(value)
+        if kind is bytearray:
+            return bytes(value).rstrip(b"\0")
+        if kind is array:
+            return list(value)
+        if kind is GeneratorType or kind is type:
+            return None
+        # What several parts of a state share is told once.
+        if id(value) in self._seen:
+            return ("seen", kind.__name__)
+        self._seen.add(id(value))
+        names = _NAMES.get(kind)
+        if names is None:
+            names = _NAMES[kind] = _names(value)
+        ones = [getattr(value, name) for name in names]
+        return kind.__name__, [one if type(one) in _PLAIN else of(one) for one in ones]
+
+
+_PLAIN = frozenset({str, int, bytes, bool, type(None)})
+_NAMES: dict[type, list[str]] = {}
+
+
+def _names(value: object) -> list[str]:
+    """The attributes of an object of a class, all of which have the same."""
+    if isinstance(value, Struct):
+        found: list[str] = list(value.__struct_fields__)
+    elif isinstance(value, tuple):
+        found = list(value._fields)  # type: ignore[attr-defined]
+    else:
+        found = [name for one in type(value).__mro__ for name in getattr(one, "__slots__", ())]
+        found += vars(value) if hasattr(value, "__dict__") else []
+    return [name for name in found if name not in IRRELEVANT]
+
+
+def _thaw_fold(attributes: dict[str, Any]) -> Fold:
+    fold = Fold.__new__(Fold)
+    vars(fold).update(attributes)
+    fold._videos = fold._each()
+    return fold
+
+
+def _freeze_fold(fold: Fold) -> tuple[Any, ...]:
+    """A fold that was begun and not written yet: its generator has not been asked for anything."""
+    assert not fold.vector.total
+    return _thaw_fold, ({name: one for name, one in vars(fold).items() if name != "_videos"},)
+
+
+copyreg.pickle(Fold, _freeze_fold)
+
+
+def _first(pair: tuple[Any, Any]) -> Any:
+    return pair[0]
