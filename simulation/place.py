@@ -11,7 +11,7 @@ from counter.ids import is_folded, member_of, mint_run, mint_store, run_of
 from counter.members import decode_fact, is_note
 from counter.messages import Body, Envelope, decode, encode
 from counter.replica import Effects
-from counter.store import NOTHING, Counts
+from counter.store import NOTHING, Counts, Marks
 from counter.store.memory import MemoryStore
 from simulation.node import Rules
 from simulation.process import Process, Timing
@@ -50,11 +50,25 @@ class Volume(MemoryStore):
             return
         super().write(counts, facts=facts, drop=drop, heal=heal)
 
+    def renumber(self) -> None:
+        """Number the flush marks anew: only whether the one that is held is right is of interest.
+
+        Else states would differ by how often something was written.
+        """
+        if self._marks.written and self._marks.accepts(self.mark, heal=False):
+            self._marks = Marks(self._marks.replica)
+            self.mark = self._marks.next()
+            self._marks.done()
+
     def take(self, other: "Volume") -> None:
         """Hold from now on what another volume holds, whoever has this one open."""
+        if (self.counts, self.facts) == (other.counts, other.facts):
+            return
+        # Whatever its number is: no mark is written twice.
+        self.mark = f"{(other.mark or '').partition(':')[0]}:0"
         self.counts = {vector: dict(kept) for vector, kept in other.counts.items()}
         self.facts = dict(other.facts)
-        self.mark, self.store, self.name = other.mark, other.store, other.name
+        self.store, self.name = other.store, other.name
 
 
 class Holding:

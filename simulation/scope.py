@@ -50,7 +50,9 @@ _WHAT = {
     ("visit", 0): "video0",
     ("visit", 1): "video1",
     ("start", 1): "with its clock behind",
-    ("start copy", 1): "with its clock behind",
+    ("restart", 1): "with its clock behind",
+    ("start the copy", 1): "with its clock behind",
+    ("run a copy", 1): "with its clock behind",
     ("remove", 0): "the member A",
     ("remove", 1): "the member B",
 }

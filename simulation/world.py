@@ -19,7 +19,7 @@ _NAME = ("a", "a", "b")
 _MEMBER = (0, 0, 1)
 NOWHERE = -1
 _AT_REST = 60
-"""Seconds within which a healed cluster must come to rest."""
+"""Waits within which a healed cluster must come to rest."""
 _VIDEOS = ("cats", "dogs")
 
 Counts = tuple[int, ...]
@@ -50,6 +50,7 @@ class Sight(NamedTuple):
     """What is to be seen of one frozen place."""
 
     running: bool
+    folds: bool
     ready: bool
     replica: str
     memory: Holding | None
@@ -107,7 +108,8 @@ class Worlds:
                         yield Action("visit", ((place,),), video)
         for parts in _partitions(running) if scope.splits else [(tuple(running),)]:
             if running:
-                yield Action("second", parts)
+                yield Action("wait", parts)
+                yield Action("until a fold", parts)
                 yield Action("calm", parts)
         if len(running) > 1:
             for place in running:
@@ -126,15 +128,21 @@ class Worlds:
             if place in running:
                 if scope.kills:
                     yield Action("kill", ((place,),))
+                    if self._may_run(world, place):
+                        for clock in clocks:
+                            yield Action("restart", ((place,),), clock)
             elif world.places[place] != NOWHERE and self._may_run(world, place):
                 for clock in clocks:
                     yield Action("start", ((place,),), clock)
         if world.copies < scope.copies:
             yield Action("copy", ((FIRST,),))
+            if world.places[COPY] == NOWHERE and self._may_run(world, COPY):
+                for clock in clocks:
+                    yield Action("run a copy", ((COPY,),), clock)
         if world.copy != NOWHERE:
             if world.places[COPY] == NOWHERE and self._may_run(world, COPY):
                 for clock in clocks:
-                    yield Action("start copy", ((COPY,),), clock)
+                    yield Action("start the copy", ((COPY,),), clock)
             yield Action("roll back", ((FIRST,),))
         if world.removals < scope.removals:
             for place in running:
@@ -163,20 +171,27 @@ class Worlds:
                 after = after._replace(
                     tried=_raised(world.tried, at), floor=_raised(world.floor, at)
                 )
-            case "second":
-                after = self._second(world, parts)
+            case "wait":
+                after = self._wait(world, parts)
             case "calm":
                 after = self._calm(world, parts)
+            case "until a fold":
+                after = self._calm(world, parts, until_a_fold=True)
             case "dumb" | "deaf" | "hold back" | "send twice":
-                after = self._second(world, (self._running(world),), kind, place)
+                after = self._wait(world, (self._running(world),), kind, place)
                 if kind in ("dumb", "deaf"):
                     after = after._replace(losses=world.losses + 1)
             case "late":
                 after = self._late(world, place)
             case "kill":
                 after = self._lost(self._place(world, place, "kill"))
-            case "start" | "start copy":
-                if kind == "start copy":
+            case "restart":
+                after = self.do(self.do(world, Action("kill", parts)), Action("start", parts, what))
+            case "run a copy":
+                after = self.do(world, Action("copy", ((FIRST,),)))
+                after = self.do(after, Action("start the copy", parts, what))
+            case "start" | "start the copy":
+                if kind == "start the copy":
                     after = after._replace(places=_put(after.places, COPY, world.copy))
                     after = after._replace(copy=NOWHERE)
                 runs = world.runs[member] + 1
@@ -193,7 +208,7 @@ class Worlds:
                 after = self._lost(after._replace(rolled_back=True))
             case "remove":
                 after = self._remove(world, place, what)
-        if kind != "roll back":
+        if kind not in ("roll back", "restart"):
             self._compare(world.places, after.places)
         self._check(after)
         return after
@@ -257,19 +272,19 @@ class Worlds:
             after = self._parted(after)
         return after
 
-    # -- seconds
+    # -- time
 
     def _running(self, world: World) -> tuple[int, ...]:
         return tuple(p for p in range(3) if self._runs(world, p))
 
-    def _second(
+    def _wait(
         self,
         world: World,
         parts: Sequence[tuple[int, ...]],
         lossy: str = "",
         at: int = NOWHERE,
     ) -> World:
-        """A second passes; those of a part of the network hear each other."""
+        """A while passes; those of a part of the network hear each other."""
         after, kept = world.places, 0
         for part in parts:
             numbers, held = self._part(world.places, part, lossy, at)
@@ -290,7 +305,7 @@ class Worlds:
     def _part(
         self, places: tuple[int, int, int], part: tuple[int, ...], lossy: str, at: int
     ) -> tuple[tuple[int, ...], int]:
-        """A second of places that hear each other: what they are then; and what was held back."""
+        """A while of places that hear each other: what they are then; and what was held back."""
         key = (tuple(places[p] for p in part), part, lossy, at)
         found = self._seconds.get(key)
         if found is not None:
@@ -316,19 +331,25 @@ class Worlds:
         found = self._seconds[key] = tuple(self._number(place) for place in thawed), kept
         return found
 
-    def _calm(self, world: World, parts: Sequence[tuple[int, ...]]) -> World:
-        """Time passes until nothing changes any more."""
+    def _calm(
+        self, world: World, parts: Sequence[tuple[int, ...]], *, until_a_fold: bool = False
+    ) -> World:
+        """Time passes until nothing changes any more, or until somebody begins to fold."""
         for _ in range(_AT_REST):
-            after = self._second(world, parts)
+            after = self._wait(world, parts)
             self._compare(world.places, after.places)
+            if until_a_fold and any(
+                self._sights[number].folds for number in after.places if number != NOWHERE
+            ):
+                return after
             if after.places == world.places and (after.apart in (world.apart, self.scope.apart)):
                 return after
             self._check(after)
             if after.places == world.places:
                 # Only the copy has been apart for longer: until that makes a difference.
-                return self._second(after._replace(apart=self.scope.apart - 1), parts)
+                return self._wait(after._replace(apart=self.scope.apart - 1), parts)
             world = after
-        raise BrokenPromiseError(f"exact: no rest within {_AT_REST} seconds")
+        raise BrokenPromiseError(f"exact: no rest within {_AT_REST} waits")
 
     def _late(self, world: World, place: int) -> World:
         """What was held back comes to a place; its answers are lost."""
@@ -366,7 +387,7 @@ class Worlds:
             if key in self._settled and on_the_way:
                 break
             on_the_way.append(key)
-            after = self._second(world, everybody)
+            after = self._wait(world, everybody)
             self._compare(world.places, after.places)
             self._check(after)
             if after.places == world.places:
@@ -374,7 +395,7 @@ class Worlds:
                 break
             world = after
         else:
-            raise BrokenPromiseError(f"exact: no rest within {_AT_REST} seconds, all healed")
+            raise BrokenPromiseError(f"exact: no rest within {_AT_REST} waits, all healed")
         self._settled.update(on_the_way)
 
     def _essences_of(self, world: World) -> tuple[int, ...]:
@@ -463,6 +484,7 @@ class Worlds:
 
     def _number(self, place: Place) -> int:
         """The number of a place, a new one if it was never like this."""
+        place.volume.renumber()
         key = digest(place, place.now)
         number = self._numbers.get(key)
         if number is None:
@@ -473,6 +495,7 @@ class Worlds:
             self._sights.append(
                 Sight(
                     replica is not None,
+                    replica is not None and replica.folding.under_way is not None,
                     replica is not None and replica.state == "ready",
                     replica.id if replica else "",
                     memory,
