@@ -43,6 +43,7 @@ class Config:
     publish_interval: float = 0.1
     sync_interval: float = 1.0
     message_ttl: float = 30.0
+    fold_after: float = 86_400.0
     join_timeout: float = 5.0
     cluster_secret: str | None = None
     admin_token: str | None = None
@@ -70,6 +71,7 @@ class Config:
             publish_interval=read.number("PUBLISH_INTERVAL", 0.1, 0.01, 60),
             sync_interval=read.number("SYNC_INTERVAL", 1.0, 0.05, 600),
             message_ttl=read.number("MESSAGE_TTL", 30.0, 0.5, 3600),
+            fold_after=read.number("FOLD_AFTER", 86_400.0, 0, 366 * 86_400),
             join_timeout=read.number("JOIN_TIMEOUT", 5.0, 0, 600),
             cluster_secret=read.text("CLUSTER_SECRET", r".{8,}", "8 characters or more"),
             admin_token=read.text("ADMIN_TOKEN", r"\S{8,}", "8 characters or more, no blanks"),

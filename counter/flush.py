@@ -13,7 +13,15 @@ from threading import Event, Lock
 
 from counter.metrics import Metrics
 from counter.replica import Replica
-from counter.store import Known, Opened, Store, StoreDownError, StoreForgotError, StoreTakenError
+from counter.store import (
+    Known,
+    Opened,
+    Store,
+    StoreAheadError,
+    StoreDownError,
+    StoreForgotError,
+    StoreTakenError,
+)
 from counter.transport import backoff
 
 log = logging.getLogger("counter")
@@ -73,7 +81,7 @@ class Flusher:
         *,
         open_store: Callable[[], Opened],
         mint: Callable[[Opened, Known], Replica],
-        renew: Callable[[Replica], None],
+        renew: Callable[[Replica], set[str]],
         loaded: Callable[[], None],
         grew: Callable[[set[str]], None],
         keyed: Callable[[], None],
@@ -101,6 +109,8 @@ class Flusher:
         self._work = Event()
         self._visits = self._news = False
         self._to_load = True
+        self._is_behind = False
+        """Whether the store knows more than the memory, which is to be joined first."""
 
     def wake(self) -> None:
         """There are visits to write, or it is to stop."""
@@ -157,7 +167,7 @@ class Flusher:
         renew_at = visits_at = news_at = 0.0
         pieces: Iterator[tuple[str, dict[str, int]]] | None = None
         while not stopping.is_set():
-            # Whoever sets it after this has said before what for.
+            # Flags are set before the event, so clearing it loses no wake-up.
             self._work.clear()
             due = renew_at
             if self._visits:
@@ -210,10 +220,14 @@ class Flusher:
         """Write all visits and some rows of news, maybe nothing; say whether there is more news."""
         flushes: list[Flush] = []
         heal = False
+        grew: set[str] = set()
         while True:
+            if self._is_behind:
+                grew |= self._catch_up(replica)
+                heal = True
             with self._lock:
                 if replica.to_renew:
-                    self._renew(replica)
+                    grew |= self._renew(replica)
                 batch = replica.batch(rows)
                 flushes.append(self.gathering)
                 self.writing, self.gathering = self.gathering, Flush()
@@ -223,9 +237,11 @@ class Flusher:
                     self._store.write(batch.counts, facts=kept, drop=batch.drop, heal=heal)
                     break
                 except StoreForgotError as error:
-                    log.warning("store.forgot %s", error)
+                    ahead = isinstance(error, StoreAheadError)
+                    log.warning("store.%s %s", "ahead" if ahead else "forgot", error)
                     self._metrics.heals.inc()
                     known = self._store.known()
+                    self._is_behind = ahead
                 with self._lock:
                     replica.not_stored(batch)
                     replica.forgotten(*known)
@@ -243,7 +259,7 @@ class Flusher:
                     flush.end(ok=False)
                 raise
         with self._lock:
-            grew = replica.stored(batch)
+            grew |= replica.stored(batch)
             was_down, self.error = self.error, None
             news = replica.news()
         if was_down:
@@ -256,6 +272,22 @@ class Flusher:
             flush.end(ok=True)
         self._grew(grew)
         return news
+
+    def _catch_up(self, replica: Replica) -> set[str]:
+        """Join what the store knows beyond the memory, as a new run: return what grew.
+
+        Raises `StoreDownError`; then it is still to be done.
+        """
+        grew: set[str] = set()
+        with self._lock:
+            grew |= self._renew(replica)
+        for piece in self._store.load():
+            with self._lock:
+                grew |= replica.loaded(*piece)
+        with self._lock:
+            grew |= replica.all_loaded()
+        self._is_behind = self._to_load = False
+        return grew
 
     def _fail(self, error: str) -> None:
         if self.error is None or not self.tried.is_set():

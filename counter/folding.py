@@ -1,10 +1,11 @@
-"""Folding: what ended runs of a member have counted becomes one vector, however many there were.
+"""Folding: the names of old runs are forgotten; what they have counted becomes one vector a member.
 
-It must be right without a coordinator. Every node folds by itself, and only what *every member's
-word* has been the same about for as long as a message can live, twice: then no more of these
-vectors is anywhere, and all have folded, or will fold, the same. Who hears of a larger fold mark
-than its own adds up its own copies to that mark; then the copies of the one folded vector are
-joined like any others, by the larger count. So a join never lowers a count nor counts twice.
+It must be right without a coordinator. Every node folds by itself, and only runs that have been
+closed for long, strictly oldest first, and what *every member's word* has been the same about for
+as long as a message can live, twice: then no more of these runs is anywhere, and all have folded,
+or will fold, the same. Who hears of a larger fold mark than its own adds up its own copies to that
+mark; then the copies of the one folded vector are joined like any others, by the larger count. So a
+join never lowers a count nor counts twice.
 
 Pure: no I/O, no clock.
 """
@@ -12,41 +13,54 @@ Pure: no I/O, no clock.
 from collections.abc import Iterator
 from itertools import islice
 
-from counter.ids import folded_of, is_folded, member_of, run_of
+from counter.ids import day_of, folded_of, member_of, replica_of, run_of
 from counter.members import Members
-from counter.peers import Copy, Peers, Word
+from counter.messages import MemberReport
+from counter.peers import Peer, Peers
+from counter.runs import Runs
 from counter.tally import MAX_COUNT, Tally
+
+_RUNS_A_FOLD = 32
+"""How many runs are folded at once: they are all unpacked meanwhile."""
+
+Statement = tuple[str, int]
+"""A member and a day, or -1 for its fold mark and folded vector."""
+_MARK = -1
 
 
 class Agreement:
-    """Since when everybody has said the same of which vector. Times are in seconds."""
+    """Since when everybody has said the same. Times are in seconds."""
 
     def __init__(self) -> None:
-        self._since: dict[str, tuple[float, Copy]] = {}
+        self._since: dict[Statement, tuple[float, object]] = {}
 
-    def say(self, vector: str, copy: Copy, now: float) -> None:
-        """All members' words, this node's own among them, are `copy` now."""
-        known = self._since.get(vector)
-        if known is None or known[1] != copy:
-            self._since[vector] = now, copy
+    def say(self, statement: Statement, content: object, now: float) -> None:
+        """All members' words, this node's own among them, are this now."""
+        known = self._since.get(statement)
+        if known is None or known[1] != content:
+            self._since[statement] = now, content
 
-    def contradict(self, vector: str, copy: Copy) -> None:
-        """Somebody's word of a vector is `copy`: if that is another, the agreement is over."""
-        known = self._since.get(vector)
-        if known is not None and known[1] != copy:
-            del self._since[vector]
+    def contradict(self, statement: Statement, content: object) -> None:
+        """Somebody says this: if it is something else, the agreement is over."""
+        known = self._since.get(statement)
+        if known is not None and known[1] != content:
+            del self._since[statement]
 
-    def end(self, vector: str) -> None:
-        """There is no agreement on a vector."""
-        self._since.pop(vector, None)
+    def end(self, statement: Statement) -> None:
+        """There is no agreement on this."""
+        self._since.pop(statement, None)
 
     def end_all(self) -> None:
         """There is no agreement on anything: somebody is silent."""
         self._since.clear()
 
-    def lasted(self, vector: str, seconds: float, now: float) -> bool:
-        """Whether there has been agreement on a vector for so long."""
-        known = self._since.get(vector)
+    def of(self, member: str) -> list[Statement]:
+        """What there is agreement on about a member."""
+        return [statement for statement in self._since if statement[0] == member]
+
+    def lasted(self, statement: Statement, seconds: float, now: float) -> bool:
+        """Whether there has been agreement on this for so long."""
+        known = self._since.get(statement)
         return known is not None and now - known[0] >= seconds
 
 
@@ -95,11 +109,20 @@ class Fold:
 class Folding:
     """Which runs are folded when: those agreed upon for long, and those others have folded.
 
-    `own` is the replica that runs here: its run is open, and never folded here.
+    `own` is the replica that runs here, which is open; `fold_after` is for how many seconds a run
+    must have been closed, `message_ttl` the longest life of a message.
     """
 
     def __init__(
-        self, own: str, tally: Tally, members: Members, peers: Peers, message_ttl: float
+        self,
+        own: str,
+        tally: Tally,
+        members: Members,
+        peers: Peers,
+        runs: Runs,
+        *,
+        message_ttl: float,
+        fold_after: float,
     ) -> None:
         self.own = own
         self.under_way: Fold | None = None
@@ -109,18 +132,11 @@ class Folding:
         self._tally = tally
         self._members = members
         self._peers = peers
-        self._message_ttl = message_ttl
+        self._runs = runs
+        self._fold_after = fold_after
         self._wait = 2 * message_ttl
         self._agreement = Agreement()
         self._looked = 0.0
-
-    def closed(self, member: str) -> list[str]:
-        """The runs of a member that have ended for good and are not folded, oldest first."""
-        return [
-            vector
-            for vector in self._tally.parts(member, self._members.latest(member))
-            if not is_folded(vector) and vector != self.own and self._members.is_closed(vector)
-        ]
 
     def awaited(self, now: float) -> Iterator[str]:
         """The members without whose word nothing is folded, and that are not heard."""
@@ -133,14 +149,18 @@ class Folding:
         """The largest fold mark that is known of a member, followed here or not yet."""
         return max(self._tally.mark(member), self.followed.get(member, ""))
 
-    def heard(self, vector: str, copy: Copy) -> None:
-        """Somebody has said that its copy of a vector is this one."""
-        self._agreement.contradict(vector, copy)
+    def heard(self, member: str, report: MemberReport) -> None:
+        """Somebody has said this of a member."""
+        self._agreement.contradict((member, _MARK), (report.mark, report.folded))
+        for statement in self._agreement.of(member):
+            if statement[1] != _MARK:
+                self._agreement.contradict(statement, report.days.get(statement[1]))
 
     def look(self, now: float, *, may_fold: bool) -> None:
         """Look, once a `SYNC_INTERVAL`, whether all say the same; begin a fold when it is time."""
         gap, self._looked = now - self._looked, now
-        if not may_fold or gap > self._peers.silence or any(self.awaited(now)):
+        previous = self._peers.are_previous(now)
+        if not may_fold or previous or gap > self._peers.silence or any(self.awaited(now)):
             self._agreement.end_all()
             return
         for member in self._members:
@@ -159,10 +179,11 @@ class Folding:
     def done(self, fold: Fold) -> None:
         """Fold in memory: the store holds it, or is not ahead of it."""
         self._tally.fold(fold.member, fold.mark, fold.vector)
+        self._runs.changed(fold.id)
+        for statement in self._agreement.of(fold.member):
+            self._agreement.end(statement)
         if self.followed.get(fold.member, "") <= fold.mark:
             self.followed.pop(fold.member, None)
-        for part in fold.parts:
-            self._agreement.end(part)
         if fold is self.under_way:
             self.under_way = None
 
@@ -174,40 +195,62 @@ class Folding:
     def _agreed(self, member: str, mark: str, now: float) -> str:
         """Up to which run all have said the same for long, oldest first; `mark` if there is none.
 
-        No run is folded before an older one that is not agreed upon.
+        Nothing at or beyond a run that is open anywhere, or not closed for long enough.
         """
-        closed = self.closed(member)
-        agreed, unbroken = mark, True
-        for vector in ([folded_of(member, mark)] if mark and closed else []) + closed:
-            copy = Copy(self._tally.total(vector), self._tally.vector(vector).digest)
-            if self._all_say(member, mark, vector, copy, now):
-                self._agreement.say(vector, copy, now)
-            else:
-                self._agreement.end(vector)
-            unbroken = unbroken and self._agreement.lasted(vector, self._wait, now)
-            if unbroken:
-                agreed = run_of(vector)
+        reports = list(self._reports(member, now))
+        self._note(member, mark, reports, now)
+        if not self._agreement.lasted((member, _MARK), self._wait, now):
+            return mark
+        told_open = {replica_of(member, run) for r in reports if r is not None for run in r.runs}
+        open_runs = told_open | self._runs.open(member)
+        days = self._days(member, reports)
+        agreed = mark
+        for number, vector in enumerate(sorted({*self._runs.closed(member), *open_runs})):
+            if vector in open_runs or number == _RUNS_A_FOLD:
+                break
+            until = [(member, day) for day in days if day <= day_of(run_of(vector))]
+            if not all(self._agreement.lasted(each, self._wait, now) for each in until):
+                break
+            if self._runs.closed_for(vector) < self._fold_after:
+                break
+            agreed = run_of(vector)
         return agreed
 
-    def _all_say(self, member: str, mark: str, vector: str, copy: Copy, now: float) -> bool:
-        """Whether all that are heard hold such a copy of a vector, and no run before it."""
-        for replica, peer in self._peers.staying(now).items():
-            if self._members.is_removed(member_of(replica)):
-                continue
-            word = peer.words.of(member)
-            if word is None or word.mark != mark or word.copies.get(vector) != copy:
-                return False
-            if peer.confirmed is None or now - peer.confirmed > self._peers.silence:
-                return False
-            if self._names_older(word, vector):
-                return False
-        heard = None if is_folded(vector) else self._peers.silent_for(vector, now)
-        return heard is None or heard > self._message_ttl
+    def _note(
+        self, member: str, mark: str, reports: list[MemberReport | None], now: float
+    ) -> None:
+        """Note on what all agree about a member."""
+        folded = folded_of(member, mark)
+        total = self._tally.total(folded) if mark else 0
+        copy = (total, self._tally.digest(folded)) if total else (0, 0)
+        known = [report for report in reports if report is not None]
+        complete = len(known) == len(reports)
+        own: object = mark, copy
+        same = complete and all((report.mark, report.folded) == own for report in known)
+        self._say((member, _MARK), own, now, agreed=same)
+        days = self._runs.days(member)
+        for day in self._days(member, reports):
+            digest = days.get(day)
+            same = complete and all(report.days.get(day) == digest for report in known)
+            self._say((member, day), digest, now, agreed=same)
 
-    def _names_older(self, word: Word, vector: str) -> bool:
-        """Whether there is a run before this one that was only heard of."""
-        return any(
-            run_of(other) < run_of(vector) and not self._tally.total(other)
-            for other in word.copies
-            if not is_folded(other)
-        )
+    def _say(self, statement: Statement, content: object, now: float, *, agreed: bool) -> None:
+        if agreed:
+            self._agreement.say(statement, content, now)
+        else:
+            self._agreement.end(statement)
+
+    def _days(self, member: str, reports: list[MemberReport | None]) -> set[int]:
+        """The days of which anybody has closed runs."""
+        told = {day for report in reports if report is not None for day in report.days}
+        return told | self._runs.days(member).keys()
+
+    def _reports(self, member: str, now: float) -> Iterator[MemberReport | None]:
+        """What each node that is waited for says of a member; None where that is not known."""
+        for replica, peer in self._peers.staying(now).items():
+            if not self._members.is_removed(member_of(replica)):
+                yield peer.announced.of(member) if self._is_known(peer, now) else None
+
+    def _is_known(self, peer: Peer, now: float) -> bool:
+        """Whether all that a node has said was heard here, and lately."""
+        return peer.confirmed is not None and now - peer.confirmed <= self._peers.silence

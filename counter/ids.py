@@ -6,14 +6,36 @@ was folded of a member's runs up to one of them, the fold mark, is the vector `N
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME, _RANDOM = 10, 13
+_MS_A_DAY = 86_400_000
 RUN_LENGTH = _TIME + _RANDOM
 STORE_LENGTH = _RANDOM
 DIGIT = "[0-9a-hjkmnp-tv-z]"
+LONGEST_VIDEO = 128
+"""The most characters of a video's id."""
 
 
 def encode_id(number: int, length: int) -> str:
     """`number` in `length` characters that sort like it (Crockford's base 32, lower case)."""
     return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))
+
+
+END_OF_RUNS = encode_id(7_258_118_400_000, _TIME)
+"""All run ids are smaller: it is the year 2200. So every run that is known has a successor."""
+
+
+def _smaller(end: str) -> str:
+    """A regular expression for all ids of this length that sort before `end`."""
+    before = (_ALPHABET[: _ALPHABET.index(character)] for character in end)
+    choices = [
+        f"{end[:place]}[{smaller}]{DIGIT}{{{len(end) - place - 1}}}"
+        for place, smaller in enumerate(before)
+        if smaller
+    ]
+    return "|".join(choices)
+
+
+RUN = rf"(?:{_smaller(END_OF_RUNS)}){DIGIT}{{{_RANDOM}}}"
+"""A run id, as a regular expression."""
 
 
 def mint_store(random: int) -> str:
@@ -25,15 +47,26 @@ def mint_run(now: int, latest: str, random: int) -> str:
     """A run id never used before: 10 characters of time, 13 of 64 random bits.
 
     `now` is Unix time in ms; `latest` the newest run that the store knows, or "". The new run
-    sorts after it, and is not earlier than the clock.
+    sorts after it, and is not earlier than the clock. It only orders: when the run began is told
+    apart from it.
     """
-    started = now
-    if latest:
-        known = 0
-        for character in latest[:_TIME]:
-            known = known << 5 | _ALPHABET.index(character)
-        started = max(now, known + 1)
+    started = max(now, _time_of(latest) + 1) if latest else now
     return encode_id(started, _TIME) + encode_id(random, _RANDOM)
+
+
+def _time_of(run: str) -> int:
+    time = 0
+    for character in run[:_TIME]:
+        time = time << 5 | _ALPHABET.index(character)
+    return time
+
+
+def day_of(run: str) -> int:
+    """The day that a run is reported under: the same at every node, as it follows from the id.
+
+    It is not when the run began, for ids only order.
+    """
+    return _time_of(run) // _MS_A_DAY
 
 
 def replica_of(member: str, run: str) -> str:
@@ -64,3 +97,11 @@ def run_of(vector: str) -> str:
 def name_of(member: str) -> str:
     """The `NAME` of a member, a replica or a vector."""
     return member.partition("~")[0]
+
+
+def is_listed(key: str) -> bool:
+    """Whether what is counted under this key is a video.
+
+    Other keys, as a newer version may tell them, are kept and told as well, and listed nowhere.
+    """
+    return "/" not in key and len(key) <= LONGEST_VIDEO

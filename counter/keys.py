@@ -132,7 +132,15 @@ class Keys:
     """How many keys are held; beyond that the oldest is forgotten."""
     page_bytes = PAGE_BYTES
 
-    def __init__(self, own: str, peers: Peers, sync_interval: float, epoch: float) -> None:
+    def __init__(
+        self,
+        own: str,
+        peers: Peers,
+        sync_interval: float,
+        epoch: float,
+        message_ttl: float,
+        now: float,
+    ) -> None:
         self.own = own
         self.doubled = 0
         """How many keys were found that two replicas have counted, neither knowing of the other."""
@@ -141,6 +149,8 @@ class Keys:
         self._peers = peers
         self._sync_interval = sync_interval
         self._epoch = epoch
+        self._message_ttl = message_ttl
+        self._now = now
         self._raised: dict[str, Key] = {}
         self._in_batch: dict[str, Key] = {}
         self._held: dict[str, Entry] = {}
@@ -149,6 +159,8 @@ class Keys:
         self._gone: set[str] = set()
         self._published = 0
         self._asked: dict[str, _Asked] = {}
+        self._addresses: dict[tuple[str, str], float] = {}
+        """When an address was last asked for the keys of a replica."""
 
     def __len__(self) -> int:
         """How many keys are held."""
@@ -240,12 +252,22 @@ class Keys:
         """Whether there is anything to be written."""
         return bool(self._raised or self._gone or any(run.unsaved() for run in self._runs.values()))
 
+    def set_epoch(self, epoch: float) -> None:
+        """The wall clock was set: this is the Unix time of the clock's zero from now on."""
+        self._epoch = epoch
+        for run in self._runs.values():
+            run.saved = 0
+
     def renew(self, own: str) -> None:
         """The replica goes on as another run, which takes over the keys that are not written."""
         self.own, self._published = own, 0
 
     def forget(self, now: float) -> None:
         """Forget the keys that are older than their life, and runs that have none."""
+        self._now = now
+        for asked, at in list(self._addresses.items()):
+            if now - at > self._message_ttl:
+                del self._addresses[asked]
         for replica, run in list(self._runs.items()):
             # Some at a time, for many may expire while a node is frozen: `find` goes by age.
             for _ in range(_EXPIRED):
@@ -297,6 +319,12 @@ class Keys:
             if serial > run.reached and (ask := self._ask(replica, run, serial, peer, now)):
                 yield ask
 
+    def wants(self, taken: Taken, sender: str, peer: Peer, now: float) -> bool:
+        """Whether a node tells its own keys, or was asked for these, maybe some time ago."""
+        asked = self._addresses.get((taken.replica, peer.address))
+        recently = asked is not None and now - asked <= self._message_ttl
+        return taken.replica == sender or recently
+
     def merge(self, taken: Taken, peer: Peer, now: float) -> AskKeys | None:
         """Take in keys that `peer` tells; ask for those before them, or for the next page."""
         if taken.replica == self.own:
@@ -318,7 +346,7 @@ class Keys:
         if run.reached >= asked.wanted:
             del self._asked[taken.replica]
         elif progress and asked.address == peer.address:
-            asked.at = now
+            asked.at = self._addresses[taken.replica, peer.address] = now
             return AskKeys(taken.replica, run.reached)
         return None
 
@@ -357,6 +385,7 @@ class Keys:
                 asked.wanted = max(wanted, asked.wanted)
                 return None
         self._asked[replica] = _Asked(now, peer.address, wanted)
+        self._addresses[replica, peer.address] = now
         return AskKeys(replica, run.reached)
 
     def _page(self, replica: str, after: int, now: float) -> Taken:
@@ -423,7 +452,8 @@ class Keys:
         try:
             replica, serial = name[len(_NOTE) :].split(" ")
             unix, fingerprint, key = text.split(" ")
-            taken = int(unix) / 1000 - self._epoch
+            # A clock that was ahead when this was written must not keep it for as long.
+            taken = min(int(unix) / 1000 - self._epoch, self._now)
             return Entry(replica, int(serial), Key(key, bytes.fromhex(fingerprint), taken))
         except ValueError:
             return None

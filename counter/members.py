@@ -7,9 +7,12 @@ that counts again after its removal has a newer run, and with it is a member aga
 Pure: no I/O, no clock.
 """
 
+import re
 from collections.abc import Iterator
 
-from counter.ids import RUN_LENGTH, member_of, run_of
+from counter.ids import RUN, member_of, run_of
+
+_is_run = re.compile(RUN).fullmatch
 
 
 class Members:
@@ -58,7 +61,7 @@ def encode_fact(latest: str, removed: str, mark: str) -> str:
 def decode_fact(fact: str) -> tuple[str, str, str]:
     """Latest run, removed run and fold mark out of a fact; nothing known for what is not one."""
     runs = tuple("" if run == "-" else run for run in fact.split(" "))
-    if len(runs) != 3 or any(len(run) not in (0, RUN_LENGTH) for run in runs):
+    if len(runs) != 3 or not all(run == "" or _is_run(run) for run in runs):
         return "", "", ""
     return runs[0], runs[1], runs[2]
 

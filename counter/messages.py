@@ -7,13 +7,14 @@ comes out of `decode` is safe to merge.
 """
 
 import hmac
+from collections.abc import Callable, Iterator
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta as Limit
-from msgspec import MsgspecError, Struct, msgpack, structs
+from msgspec import MsgspecError, Struct, convert, msgpack, structs
 
-from counter.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
+from counter.ids import DIGIT, LONGEST_VIDEO, RUN, STORE_LENGTH
 from counter.positions import KEPT, LOG_FILE, START, Position
 from counter.tally import MAX_COUNT
 from counter.vector import BUCKETS
@@ -25,12 +26,14 @@ PAGE_BYTES = 48 * 1024
 """Of entries in one message: some 2,000 new videos, which take the receiver some 10 ms."""
 SALTS = 2**31
 
-VIDEO = r"[A-Za-z0-9._~-]{1,128}"
+VIDEO = rf"[A-Za-z0-9._~-]{{1,{LONGEST_VIDEO}}}"
+CELL = r"[A-Za-z0-9._~/-]{1,160}"
+"""What a count may stand under: a video, or a key of a newer version, which is listed nowhere."""
 NAME = r"[A-Za-z0-9._-]{1,32}"
 _MEMBER = rf"{NAME}~{DIGIT}{{{STORE_LENGTH}}}"
-_RUN = rf"{DIGIT}{{{RUN_LENGTH}}}"
+_RUN = RUN
 
-Video = Annotated[str, Limit(pattern=rf"^{VIDEO}\Z")]
+Cell = Annotated[str, Limit(pattern=rf"^{CELL}\Z")]
 MemberId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\Z")]
 RunId = Annotated[str, Limit(pattern=rf"^{_RUN}\Z")]
 NoRun = Annotated[str, Limit(pattern=rf"^({_RUN})?\Z")]
@@ -42,6 +45,12 @@ Total = Annotated[int, Limit(ge=0, le=2**63 - 1)]
 Digest = Annotated[int, Limit(ge=0, le=2**63 - 1)] | None
 Copied = tuple[Total, Digest]
 """A copy of a vector: its total, and its content hash where its writer is silent."""
+Date = Annotated[int, Limit(ge=0, le=2**53)]
+"""When a run began, by the clock of its node: Unix time in ms; 0 if that is not known."""
+DatedCopy = tuple[Total, Digest, Date]
+Day = Annotated[int, Limit(ge=0, le=2**20)]
+DayDigest = tuple[Annotated[int, Limit(ge=0, le=2**32)], Total]
+"""How many runs of a member and day are closed, and a digest of their names and contents."""
 Serial = Annotated[int, Limit(ge=0, le=2**53)]
 KEY = r"[\x21-\x7e]{1,128}"
 TakenKey = tuple[
@@ -65,7 +74,7 @@ class Delta(Struct, array_like=True, tag="delta"):
     The visits up to where it has `read` its visit log are in that total.
     """
 
-    counts: dict[Video, Count]
+    counts: dict[Cell, Count]
     total: Total
     read: dict[LogId, Read] = {}
 
@@ -81,6 +90,21 @@ class Standing(Struct, array_like=True):
     mark: NoRun
     folded: Copied
     runs: dict[RunId, Copied]
+
+
+class MemberReport(Struct, array_like=True):
+    """All that the sender has to say of a member: it takes the place of what it said before.
+
+    As `Standing`, but only the runs that are open have a name here; those that are closed are
+    told by a digest a day (see `ids.day_of`).
+    """
+
+    latest: NoRun
+    removed: NoRun
+    mark: NoRun
+    folded: Copied
+    runs: dict[RunId, DatedCopy]
+    days: dict[Day, DayDigest]
 
 
 Part = tuple[Annotated[str, Limit(pattern=r"^[a-z]{1,16}\Z")], bool]
@@ -103,6 +127,10 @@ class Report(Struct, array_like=True, tag="report"):
     it holds the keys of each replica. `logs` says how far visit logs were read: the visits up to
     there are in what the sender has said to hold. `condition` is told when it changed, and now
     and then.
+
+    `states` says what has changed of members, and `said` is the checksum of all that was said so.
+    Nodes of the version before read `members` and `checksum` instead, which are left empty where
+    all that are heard tell `said`.
     """
 
     state: State
@@ -112,6 +140,8 @@ class Report(Struct, array_like=True, tag="report"):
     keys: dict[ReplicaId, Serial] | None = None
     logs: dict[LogId, Read] = {}
     condition: Condition | None = None
+    states: dict[MemberId, MemberReport] = {}
+    said: Total | None = None
 
 
 class Tell(Struct, array_like=True, tag="tell"):
@@ -132,11 +162,15 @@ class Ask(Struct, array_like=True, tag="ask"):
 
 
 class Answer(Struct, array_like=True, tag="answer"):
-    """One page of the counts in the buckets that differ; `next` is where the next page starts."""
+    """One page of the counts in the buckets that differ; `next` is where the next page starts.
+
+    `total` is that of the vector, where the sender is the one that writes it.
+    """
 
     vector: VectorId
-    counts: dict[Video, Count]
+    counts: dict[Cell, Count]
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
+    total: Total | None = None
 
 
 class AskKeys(Struct, array_like=True, tag="ask keys"):
@@ -155,7 +189,41 @@ class Taken(Struct, array_like=True, tag="keys"):
     last: Serial
 
 
-Body = Delta | Report | Tell | Ask | Answer | AskKeys | Taken
+class RunsRequest(Struct, array_like=True, tag="ask runs"):
+    """A request for the names of a member's closed runs of a day, after one of them."""
+
+    member: MemberId
+    day: Day
+    after: NoRun
+
+
+class RunsPage(Struct, array_like=True, tag="runs"):
+    """Closed runs of a member and day: all that the sender has after one run, up to another.
+
+    `digest` is that of the whole day, `next` the last run of the page, "" if none follows.
+    """
+
+    member: MemberId
+    day: Day
+    digest: DayDigest
+    after: NoRun
+    runs: dict[RunId, DatedCopy]
+    next: NoRun
+
+
+class Larger(Struct, array_like=True, tag="larger"):
+    """The sender holds counts of the receiver's run that the receiver does not seem to know.
+
+    It was put back to an earlier state with its memory, if that is so. `total` is how much the
+    sender holds; `refused` whether it was told a count that goes beyond the total it was told.
+    """
+
+    replica: ReplicaId
+    total: Total
+    refused: bool
+
+
+Body = Delta | Report | Tell | Ask | Answer | AskKeys | Taken | RunsRequest | RunsPage | Larger
 
 
 class Envelope(Struct, array_like=True):
@@ -179,8 +247,12 @@ class RejectedError(Exception):
 
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
+_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None), Answer: (None,)}
+"""The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
+_TAGS = {kind.__struct_config__.tag: kind for kind in get_args(Body)}
+Refused = Callable[[str], None]
 
 
 def encode(envelope: Envelope, secret: str | None) -> bytes:
@@ -193,19 +265,27 @@ def encode(envelope: Envelope, secret: str | None) -> bytes:
 
 
 def _told(envelope: Envelope) -> object:
-    """A message as it is encoded: not a byte for a condition that is not told."""
-    report = envelope.body
-    if not isinstance(report, Report) or report.condition is not None:
+    """A message as it is encoded: not a byte for what is not told at its end."""
+    kind = type(envelope.body)
+    untold = _UNTOLD.get(kind)
+    if untold is None:
         return envelope
-    body = "report", *structs.astuple(report)[:-1]
+    fields = structs.astuple(envelope.body)
+    told = len(fields)
+    while told > len(fields) - len(untold) and fields[told - 1] == untold[told - 1 - len(fields)]:
+        told -= 1
+    body = kind.__struct_config__.tag, *fields[:told]
     return envelope.sender, envelope.address, envelope.sent, body
 
 
-def decode(message: bytes, secret: str | None, now: int, ttl: int) -> Envelope:
+def decode(
+    message: bytes, secret: str | None, now: int, ttl: int, refused: Refused = lambda _: None
+) -> Envelope:
     """Verify and decode a message.
 
-    `now` and `ttl` are in ms. Raises `RejectedError`: "size", "version", "signature", "junk", or
-    "clock" for a message sent more than `ttl` before or after `now`.
+    `now` and `ttl` are in ms. What is wrong with one entry of it is told to `refused`, and that
+    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for one
+    sent more than `ttl` before or after `now`.
     """
     if len(message) > MAX_BYTES:
         raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
@@ -220,7 +300,7 @@ def decode(message: bytes, secret: str | None, now: int, ttl: int) -> Envelope:
     try:
         envelope = _decoder.decode(body)
     except (MsgspecError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
-        raise RejectedError("junk", str(error)) from None
+        envelope = _without_bad_entries(body, str(error), refused)
     if abs(now - envelope.sent) > ttl:
         raise RejectedError(
             "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock"
@@ -228,3 +308,46 @@ def decode(message: bytes, secret: str | None, now: int, ttl: int) -> Envelope:
     if isinstance(envelope.body, Ask) and len(envelope.body.hashes) not in _HASHES:
         raise RejectedError("junk", f"an ask with {len(envelope.body.hashes)} bytes of hashes")
     return envelope
+
+
+def _without_bad_entries(body: bytes, error: str, refused: Refused) -> Envelope:
+    """Decode what is not all right: leave out entries of its maps and lists that are wrong."""
+    try:
+        sender, address, sent, (tag, *fields) = msgpack.decode(body)
+        if isinstance(tag, str) and tag not in _TAGS:
+            error = f"{tag[:20]!r} is no kind of message that this version knows"
+        kind = _TAGS[tag]
+        right = [tag, *_right_fields(kind, fields, refused)]
+        return convert([sender, address, sent, right], Envelope)
+    except (MsgspecError, ValueError, TypeError, KeyError, RecursionError):
+        raise RejectedError("junk", error) from None
+
+
+def _right_fields(kind: type[Struct], fields: list[Any], refused: Refused) -> Iterator[Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    for name, value in zip(kind.__struct_fields__, fields, strict=False):
+        yield _right(hints[name], value, refused)
+
+
+def _right(wanted: Any, value: Any, refused: Refused) -> Any:
+    """What is right of a value: of a map or list its right entries, all of anything else."""
+    if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (dict, list):
+        wanted = get_args(wanted)[0]
+    if isinstance(wanted, type) and issubclass(wanted, Struct) and isinstance(value, list):
+        return list(_right_fields(wanted, value, refused))
+    if get_origin(wanted) is dict and isinstance(value, dict):
+        of_key, of_value = get_args(wanted)
+        entries = ((key, _right(of_value, one, refused)) for key, one in value.items())
+        return {k: v for k, v in entries if _is(of_key, k, refused) and _is(of_value, v, refused)}
+    if get_origin(wanted) is list and isinstance(value, list):
+        return [one for one in value if _is(get_args(wanted)[0], one, refused)]
+    return value
+
+
+def _is(wanted: Any, value: Any, refused: Refused) -> bool:
+    try:
+        convert(value, wanted)
+    except MsgspecError as error:
+        refused(f"{str(value)[:80]!r}: {error}")
+        return False
+    return True

@@ -55,6 +55,9 @@ class Metrics:
         self.dropped = counter(
             "counter_messages_dropped", "Messages dropped, by reason.", ("reason",)
         )
+        self.entries_refused = counter(
+            "counter_entries_refused", "Entries of messages that were left out, as they are wrong."
+        )
         self.log_lines = counter("counter_log_lines", "Visits read from the visit log.")
         self.log_junk = counter("counter_log_junk_lines", "Lines in it that are no visits.")
         self.flushes = counter("counter_flushes", "Batches written to the store.")

@@ -22,6 +22,7 @@ from counter.config import LIVE_PAGES, Config
 from counter.flush import Flush, Flusher
 from counter.follower import Follower
 from counter.ids import member_of, mint_run, mint_store, name_of, run_of
+from counter.joining import Lack
 from counter.keys import Key
 from counter.live import Live
 from counter.members import decode_fact, is_note
@@ -200,7 +201,7 @@ class Node:
             found = self.replica.keys.find(key, now) if key and self.replica else None
             if found is None:
                 replica = self._counting(flusher)
-                if key and replica.state == "joining":
+                if key and not replica.complete:
                     raise self._refuse("this node is joining, and may not know this key yet")
                 try:
                     taken = Key(key, fingerprint, now) if key else None
@@ -384,6 +385,16 @@ class Node:
         with self._lock:
             return self.replica.unflushed() if self.replica else 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has held all that its peers told it: it knows what was counted."""
+        return self.replica is not None and self.replica.complete
+
+    def lacks(self) -> list[Lack]:
+        """What peers hold and this node does not, while it has not caught up with them."""
+        with self._lock:
+            return self.replica.lacks(time.monotonic()) if self.replica else []
+
     def doubled(self) -> dict[str, bool]:
         """Names that two live nodes bear, and whether these run on copies of one store."""
         with self._lock:
@@ -429,7 +440,7 @@ class Node:
                 self._flusher,
                 self._lock,
                 self.metrics,
-                ready=lambda: self._ready,
+                ready=lambda: self.complete,
                 draining=self._draining,
                 warn=self._warn,
             )
@@ -501,6 +512,7 @@ class Node:
             sync_interval=config.sync_interval,
             join_timeout=config.join_timeout,
             message_ttl=config.message_ttl,
+            fold_after=config.fold_after,
             has_peers=bool(config.amqp_uri or config.peers),
             epoch=time.time() - time.monotonic(),
         )
@@ -509,12 +521,13 @@ class Node:
         gc.freeze()
         return replica
 
-    def _renew(self, replica: Replica) -> None:
-        """Go on as another run, because the others have ended this one unheard."""
+    def _renew(self, replica: Replica) -> set[str]:
+        """Go on as another run: the others have ended this one unheard, or know more of it."""
         latest = replica.members.latest(replica.member)
         run = mint_run(int(time.time() * 1000), latest, secrets.randbits(64))
-        replica.renew(run, time.monotonic())
+        grew = replica.renew(run, time.monotonic())
         log.warning("renewed replica=%s", replica.id)
+        return grew
 
     def _join(self) -> None:
         """The tally is loaded: speak with the others from now on."""
@@ -582,24 +595,29 @@ class Node:
         if self.cut:
             return self._drop("cut", "")
         config = self.config
+        refused: list[str] = []
         try:
             envelope = messages.decode(
                 message,
                 config.cluster_secret,
                 int(time.time() * 1000),
                 int(config.message_ttl * 1000),
+                refused.append,
             )
         except RejectedError as error:
             return self._drop(error.reason, str(error))
+        if refused:
+            self.metrics.entries_refused.inc(len(refused))
+            self._warn("entry.refused", f"from={envelope.sender} {refused[0]}")
         if isinstance(envelope.body, Answer) and len(message) > _LARGE:
             self._take_page(replica, envelope)
         else:
-            self._take(replica, envelope)
+            self._take(replica, envelope, refused=bool(refused))
         return None
 
-    def _take(self, replica: Replica, envelope: Envelope) -> None:
+    def _take(self, replica: Replica, envelope: Envelope, *, refused: bool = False) -> None:
         with self._lock:
-            effects = replica.receive(envelope, time.monotonic())
+            effects = replica.receive(envelope, time.monotonic(), refused=refused)
             self._do(effects)
         self._after(effects.grew)
 
@@ -624,7 +642,8 @@ class Node:
         if self.replica is not None:
             self._publish_keys()
             with self._lock:
-                self._do(Effects(broadcast=list(self.replica.publish())))
+                for run, delta in self.replica.publish():
+                    self._send(None, delta, run)
 
     def _publish_keys(self) -> None:
         """Tell the others the keys that were just stored, lest they count a repeat."""
@@ -655,13 +674,14 @@ class Node:
         for address, body in effects.send:
             self._send(address, body)
 
-    def _send(self, address: str | None, body: Body) -> None:
+    def _send(self, address: str | None, body: Body, sender: str = "") -> None:
+        """Send a message as this run, or as an earlier one of this process."""
         assert self.transport is not None
         assert self.replica is not None
         if self.cut:
             return
         sent = int(time.time() * 1000)
-        envelope = Envelope(self.replica.id, self.transport.address, sent, body)
+        envelope = Envelope(sender or self.replica.id, self.transport.address, sent, body)
         message = messages.encode(envelope, self.config.cluster_secret)
         self._sent += 1
         self.metrics.messages_out.inc()

@@ -5,140 +5,15 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import combinations
-from typing import NamedTuple
 
-from msgspec.structs import replace
-
-from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
-from counter.messages import Condition, Standing, State
-from counter.positions import Positions
+from counter.announced import Announced, Copy
+from counter.ids import member_of, name_of
+from counter.messages import Condition, Report, State
+from counter.previous import Words
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
-
-
-class Copy(NamedTuple):
-    """A copy of a vector: its total, and its content hash where its writer is silent."""
-
-    total: int
-    digest: int | None
-
-
-@dataclass(slots=True)
-class Word:
-    """What a node has said of one member: three runs (see `members.py`), and copies by vector."""
-
-    latest: str
-    removed: str
-    mark: str
-    copies: dict[str, Copy] = field(default_factory=dict)
-
-
-class Words:
-    """All that a node has said of members: it remembers that itself, and so does who hears it.
-
-    A report holds only what has changed since the one before, and the checksum of all that was
-    said. Who has another checksum has missed a report, and asks for everything.
-    """
-
-    def __init__(self) -> None:
-        self.logs: dict[str, Positions] = {}
-        """How far visit logs were said to have been read."""
-        self._words: dict[str, Word] = {}
-        self._checksum = 0
-
-    @property
-    def checksum(self) -> int:
-        """The sum of a hash of each thing that was said, in 63 bits; 0 if nothing was."""
-        return self._checksum % 2**63
-
-    def of(self, member: str) -> Word | None:
-        """What was said of a member."""
-        return self._words.get(member)
-
-    def say(self, member: str, standing: Standing) -> Word:
-        """Take in what is said of a member, which may be a part; return all that was said of it."""
-        runs = standing.latest, standing.removed, standing.mark
-        word = self._words.get(member)
-        if word is None or (word.latest, word.removed, word.mark) != runs:
-            # Folded there meanwhile. Nothing else ever leaves what was said.
-            copies = word.copies if word else {}
-            kept = {vector: copy for vector, copy in copies.items() if run_of(vector) > runs[2]}
-            self._checksum -= _sum(member, word)
-            word = self._words[member] = Word(*runs, kept)
-            self._checksum += _sum(member, word)
-        if word.mark:
-            self._copy(word, folded_of(member, word.mark), Copy(*standing.folded))
-        for run, copy in standing.runs.items():
-            self._copy(word, replica_of(member, run), Copy(*copy))
-        return word
-
-    def say_read(self, log: str, positions: Positions) -> None:
-        """Take in how far a visit log is said to have been read."""
-        for sign, said in (-1, self.logs.get(log)), (1, positions):
-            if said:
-                self._checksum += sign * _hash(log, sorted(said.items()))
-        self.logs[log] = positions
-
-    def news(self, member: str, standing: Standing) -> Standing | None:
-        """The part of what might be said of a member that was not said yet, if there is any."""
-        word = self._words.get(member)
-        said = word.copies if word else {}
-        runs = {
-            run: copy
-            for run, copy in standing.runs.items()
-            if said.get(replica_of(member, run)) != copy
-        }
-        folded = folded_of(member, standing.mark)
-        if word is not None and not runs:
-            heads = word.latest, word.removed, word.mark
-            same = heads == (standing.latest, standing.removed, standing.mark)
-            if same and (not word.mark or said.get(folded) == standing.folded):
-                return None
-        return replace(standing, runs=runs)
-
-    def standings(self) -> dict[str, Standing]:
-        """Everything that was said, by member."""
-        return {
-            member: Standing(
-                word.latest,
-                word.removed,
-                word.mark,
-                word.copies.get(folded_of(member, word.mark), (0, 0)),
-                {run_of(v): copy for v, copy in word.copies.items() if not is_folded(v)},
-            )
-            for member, word in self._words.items()
-        }
-
-    def total(self, replica: str) -> int:
-        """How much was said to be held of a vector."""
-        word = self._words.get(member_of(replica))
-        copy = word.copies.get(replica) if word else None
-        return copy.total if copy else 0
-
-    def copies(self) -> Iterator[tuple[str, Copy]]:
-        """Everything that was said to be held."""
-        for word in self._words.values():
-            yield from word.copies.items()
-
-    def _copy(self, word: Word, vector: str, copy: Copy) -> None:
-        before = word.copies.get(vector)
-        if before != copy:
-            self._checksum += _hash(vector, copy) - (_hash(vector, before) if before else 0)
-            word.copies[vector] = copy
-
-
-def _sum(member: str, word: Word | None) -> int:
-    if word is None:
-        return 0
-    copies = sum(_hash(vector, copy) for vector, copy in word.copies.items())
-    return copies + _hash(member, (word.latest, word.removed, word.mark))
-
-
-def _hash(name: str, said: object) -> int:
-    return int.from_bytes(blake2b(f"{name} {said}".encode(), digest_size=8).digest(), "big")
 
 
 @dataclass(slots=True)
@@ -153,9 +28,17 @@ class Peer:
     since: float
     heard: float
     state: State | None = None
+    is_previous: bool | None = None
+    """Whether it is of the version before; None while that is not known."""
+    announced: Announced = field(default_factory=Announced)
     words: Words = field(default_factory=Words)
+    """What it has announced, if it is of the version before."""
+    told: int | None = None
+    """The largest total that it has told of its own vector."""
     confirmed: float | None = None
     asked: float | None = None
+    refused: int = 0
+    """What a part of its words that was refused makes of their checksum."""
     keys: dict[str, int] = field(default_factory=dict)
     """Up to which serial it has said to hold the keys of each replica, in its last report."""
     unread: bool = False
@@ -163,9 +46,31 @@ class Peer:
     condition: Condition | None = None
     """How its store and transport are, as it has told last."""
 
-    def missed(self, checksum: int, now: float, patience: float) -> bool:
-        """Whether to ask for all its words, by the checksum that it has told."""
-        if checksum == self.words.checksum:
+    @property
+    def said(self) -> Announced | Words:
+        """All that it has said."""
+        return self.words if self.is_previous else self.announced
+
+    def copies(self) -> Iterator[tuple[str, Copy]]:
+        """Every copy of a vector that it has told by name."""
+        return self.said.copies()
+
+    def learn_version(self, report: Report) -> None:
+        """See from a report which version it is of."""
+        if report.states or report.said is not None:
+            self.is_previous = False
+        elif report.checksum is not None:
+            self.is_previous = True
+
+    def missed(self, checksum: int, now: float, patience: float, *, refused: bool) -> bool:
+        """Whether to ask for all its words, by the checksum that it has told.
+
+        With `refused` a part of what it told just now cannot be read here, and asking again would
+        not help.
+        """
+        if refused:
+            self.refused = checksum - self.said.checksum
+        if checksum == self.said.checksum + self.refused:
             self.confirmed, self.asked = now, None
             return False
         if self.asked is not None and now - self.asked < patience:
@@ -190,6 +95,14 @@ class Peers:
 
     def __contains__(self, replica: str) -> bool:
         return replica in self._peers
+
+    def of(self, member: str) -> Iterator[str]:
+        """The runs of a member that were heard."""
+        return (replica for replica in self._peers if member_of(replica) == member)
+
+    def are_previous(self, now: float) -> bool:
+        """Whether a node is heard that is, or may be, of the version before."""
+        return any(peer.is_previous is not False for peer in self.live(now).values())
 
     def get(self, replica: str) -> Peer | None:
         """A replica that was heard."""

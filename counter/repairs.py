@@ -1,15 +1,17 @@
 """Repair: a receiver that misses something asks for the counts in which two copies differ.
 
 It sends the hashes of its copy's buckets, and is answered, page by page, with the counts in the
-buckets that differ. The asker paces it: it asks for the next page when it has the one before.
+buckets that differ. The asker paces it: it asks for the next page when it has the one before. What
+nobody was asked for is not taken.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
 from dataclasses import dataclass
 
+from counter.announced import Copy
 from counter.messages import PAGE_BYTES, SALTS, Answer, Ask
-from counter.peers import Copy, Peer, Peers
+from counter.peers import Peer, Peers
 from counter.tally import Tally
 
 
@@ -29,11 +31,16 @@ class Repairs:
     scanned_a_page = 350_000
     """How many rows one answer looks at: bounds the time that a page takes to some 20 ms."""
 
-    def __init__(self, tally: Tally, peers: Peers, sync_interval: float) -> None:
+    def __init__(
+        self, tally: Tally, peers: Peers, sync_interval: float, message_ttl: float
+    ) -> None:
         self._tally = tally
         self._peers = peers
         self._sync_interval = sync_interval
+        self._message_ttl = message_ttl
         self._repairs: dict[str, Repair] = {}
+        self._asked: dict[tuple[str, str], float] = {}
+        """When an address was last asked for a vector."""
         self._salt = 0
 
     def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
@@ -60,6 +67,7 @@ class Repairs:
         return self._ask(vector, peer.address, now)
 
     def _ask(self, vector: str, address: str, now: float) -> Ask | None:
+        """Ask an address for a vector, if it is time for that."""
         asked = self._repairs.get(vector)
         if asked is not None:
             # Who has not answered is asked again, but others come first.
@@ -73,15 +81,28 @@ class Repairs:
         self._salt = self._salt % SALTS + 1
         hashes = own.hashes(own.buckets(), self._salt) if own.total else b""
         self._repairs[vector] = Repair(now, address, hashes, self._salt)
+        self._asked[vector, address] = now
         return Ask(vector, hashes, self._salt, 0)
 
-    def answer(self, ask: Ask) -> Answer | None:
-        """The page that is asked for; None if nothing is known here of the vector."""
+    def ask(self, vector: str, peer: Peer, now: float) -> Ask | None:
+        """Ask `peer` for what it has of a vector, whatever is known of its copy."""
+        return self._ask(vector, peer.address, now)
+
+    def wants(self, answer: Answer, peer: Peer, now: float) -> bool:
+        """Whether `peer` was asked for this, maybe some time ago and others since."""
+        asked = self._asked.get((answer.vector, peer.address))
+        return asked is not None and now - asked <= self._message_ttl
+
+    def answer(self, ask: Ask, own: str) -> Answer | None:
+        """The page that is asked for; None if nothing is known here of the vector.
+
+        `own` is the replica that answers: of its own vector it tells the total, too.
+        """
         vector = self._tally.vector(ask.vector)
         if not vector.total:
             return None
         page = vector.differing(ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page)
-        return Answer(ask.vector, *page)
+        return Answer(ask.vector, *page, vector.total if ask.vector == own else None)
 
     def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
         """A page has come from `peer`: ask for the next one, or end the repair."""
@@ -92,11 +113,14 @@ class Repairs:
         if answer.next is None:
             del self._repairs[answer.vector]
             return None
-        repair.at = now
+        repair.at = self._asked[answer.vector, peer.address] = now
         return Ask(answer.vector, repair.hashes, repair.salt, answer.next)
 
-    def forget(self) -> None:
-        """End the repairs of vectors that have been folded."""
+    def forget(self, now: float) -> None:
+        """End the repairs of vectors that have been folded, and forget old questions."""
         for vector in list(self._repairs):
             if not self._tally.current(vector):
                 del self._repairs[vector]
+        for asked, at in list(self._asked.items()):
+            if now - at > self._message_ttl:
+                del self._asked[asked]

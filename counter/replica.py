@@ -3,9 +3,9 @@
 Sans-I/O: every step takes the time and what came in, and returns `Effects`: what to send, and
 which videos grew. It is called by one thread at a time; `node.py` holds the lock.
 
-A visit goes through three places: *raised* (counted, in memory only), *in the batch* (on its way
-to the store), *visible* (in the tally: shown, published, reported). Only what the store holds
-becomes visible, so nothing is ever shown or told that a crash could take back.
+A visit is *pending*, then *in flight*, then *committed*: in the tally, shown, published, reported
+(see `pending.py`). Only what the store holds is committed, so nothing is ever shown or told that a
+crash could take back.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
+from counter.joining import Joining, Lack
 from counter.keys import Key, Keys, Written, is_key
 from counter.members import Members, decode_fact, encode_fact, is_note
 from counter.messages import (
@@ -28,24 +29,32 @@ from counter.messages import (
     Condition,
     Delta,
     Envelope,
+    Larger,
+    MemberReport,
     Report,
+    RunsPage,
+    RunsRequest,
+    Standing,
     State,
     Taken,
     Tell,
 )
 from counter.peers import Peer, Peers
+from counter.pending import Counts, Pending
 from counter.positions import Logs, Positions, decode_positions, encode_positions, join
 from counter.repairs import Repairs
 from counter.reports import Reports
+from counter.reverts import Reverts
+from counter.runs import Runs, is_run
 from counter.tally import MAX_COUNT, Tally
-from counter.vector import VideoSet
+from counter.vector import Refused, VideoSet
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
-MAX_TOTAL = 2**56
-"""The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
+_SUM = "sum:"
+"""How a note begins that says what the store holds of a vector: its total and content hash."""
 
 
 @dataclass(slots=True)
@@ -65,31 +74,34 @@ class Effects:
 class Batch(NamedTuple):
     """What one flush writes, in one atomic step.
 
-    `counts` is everything by vector, of which `own` are counts of this replica not visible yet
-    and `rows` other news; what is neither is a fold under way. `drop` are vectors to be forgotten,
-    `facts` what is to be kept of members, `notes` what came with the visits in `own`, and `keys`
-    what is to be kept of keys. With `folds` the fold is done when this is written.
+    `counts` is everything by vector, of which `own` are visits of this process not committed yet,
+    by run, and `rows` other news; what is neither is a fold under way. `drop` are vectors to be
+    forgotten, `facts` what is to be kept of members, `notes` what came with the visits in `own`,
+    `runs` what is to be kept of runs, `sums` what the store holds of vectors from now on, and
+    `keys` what is to be kept of keys. With `folds` the fold is done when this is written.
     """
 
     counts: dict[str, dict[str, int]]
-    own: dict[str, int]
+    own: Counts
     notes: dict[str, str]
     rows: dict[str, dict[str, int]]
     facts: dict[str, str]
+    runs: dict[str, str]
+    sums: dict[str, str]
     drop: list[str]
     folds: bool
     keys: Written
 
     def kept(self) -> dict[str, str]:
         """Everything that the store keeps beside counts."""
-        return self.facts | self.notes | self.keys.notes
+        return self.facts | self.notes | self.runs | self.sums | self.keys.notes
 
 
 class Member(NamedTuple):
     """A member as this node sees it. `heard`: seconds ago. `behind`: visits it still misses.
 
     `folded` is how many of its visits are folded, `runs` how many runs are not, and `closed` how
-    many of these have ended for good. `condition` is None if it was not told, or it is silent.
+    many of these are closed. `condition` is None if it was not told, or it is silent.
     """
 
     member: str
@@ -109,14 +121,15 @@ class Replica:
     """One run of a node: counts visits, tells the others, repairs what it missed, folds.
 
     `has_peers` says whether there is anybody to wait for before being ready; `join_timeout`,
-    `sync_interval` and `message_ttl` are in seconds, and so is every `now`, of any clock that
-    never goes back; `epoch` is the Unix time of its zero.
+    `sync_interval`, `message_ttl` and `fold_after` are in seconds, and so is every `now`, of any
+    clock that never goes back; `epoch` is the Unix time of its zero.
     """
 
     repairs_class: type[Repairs] = Repairs
     folding_class: type[Folding] = Folding
     keys_class: type[Keys] = Keys
     reports_class: type[Reports] = Reports
+    reverts_class: type[Reverts] = Reverts
 
     def __init__(
         self,
@@ -127,13 +140,13 @@ class Replica:
         sync_interval: float,
         join_timeout: float,
         message_ttl: float,
+        fold_after: float,
         has_peers: bool,
         epoch: float = 0.0,
     ) -> None:
         self.id = replica
         self.member = member_of(replica)
         self.name = name_of(replica)
-        self.state: State = "joining"
         self.tally = tally
         self.members = Members()
         self.members.learn(self.member, run_of(replica))
@@ -144,42 +157,70 @@ class Replica:
         """How far visit logs were read, in what is published."""
         self._log = ""
         self._read: Positions = {}
-        """How far its own was read in this run, in what is raised."""
+        """How far its own was read in this run, in what is pending."""
         self._started = now
+        self._epoch = epoch
+        self._message_ttl = message_ttl
         self._sync_interval = sync_interval
-        self._join_timeout = join_timeout
         self._has_peers = has_peers
         self._has_heard = False
         self._loading = True
-        self._raised: dict[str, int] = {}
-        self._counted = 0
-        self._raised_notes: dict[str, str] = {}
-        self._in_batch: dict[str, int] = {}
-        self._in_doubt = False
+        self._misdated = False
+        self.pending = Pending(replica, tally)
         self._unsaved: dict[str, VideoSet] = {}
         self._unsaved_facts = {self.member}
+        self._summed: set[str] = set()
+        """The vectors of which the store has a sum."""
+        self._sums: dict[str, str] = {}
+        """The sums that the store had when it was opened."""
         self._drop: set[str] = set()
         self._found = Tally()
-        self._unpublished: dict[str, int] = {}
+        self._unpublished: dict[str, dict[str, int]] = {}
         self.peers = Peers(3 * sync_interval, message_ttl)
         self._introduced: dict[str, float] = {}
-        self._repairs = self.repairs_class(tally, self.peers, sync_interval)
-        self.folding = self.folding_class(replica, tally, self.members, self.peers, message_ttl)
-        self.keys = self.keys_class(replica, self.peers, sync_interval, epoch)
-        self.reports = self.reports_class(
-            replica, tally, self.members, self.peers, self.keys, self.logs
+        self._asked_names: dict[tuple[str, str, int], float] = {}
+        date = round((now + epoch) * 1000)
+        self.runs = Runs(replica, date, tally, self.members, self.peers, message_ttl, now)
+        self._repairs = self.repairs_class(tally, self.peers, sync_interval, message_ttl)
+        self._reverts = self.reverts_class(replica, tally, self._repairs, sync_interval)
+        self.folding = self.folding_class(
+            replica,
+            tally,
+            self.members,
+            self.peers,
+            self.runs,
+            message_ttl=message_ttl,
+            fold_after=fold_after,
         )
+        self.keys = self.keys_class(
+            replica, self.peers, sync_interval, epoch, message_ttl, now
+        )
+        self.joining = Joining(
+            self.peers, self.runs, self.keys, join_timeout, now, has_peers=has_peers
+        )
+        self.reports = self.reports_class(
+            replica, tally, self.members, self.peers, self.keys, self.logs, self.runs
+        )
+
+    @property
+    def state(self) -> State:
+        """Where it stands in its life: joining, ready, or leaving."""
+        return self.joining.state
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has held all that its peers told it: it knows which requests were counted."""
+        return self.joining.complete
+
+    def lacks(self, now: float) -> list[Lack]:
+        """What its peers hold and it does not, as long as it is not complete."""
+        return [] if self.complete else list(self.joining.lacks(self.holds, now))
 
     # -- visits and the store
 
     def visit(self, video: str) -> None:
         """Count one visit. Raises OverflowError when the count is at its end."""
-        count = self._own(video)
-        if count >= MAX_COUNT or self._counted >= MAX_TOTAL:
-            self.visits({video: 1})  # raises, and says what is at its end
-        else:
-            self._raised[video] = count + 1
-            self._counted += 1
+        self.pending.visit(video)
 
     def visits(
         self,
@@ -193,20 +234,7 @@ class Replica:
         replaces the one before, and an empty one removes it. So it does the `key`, which
         `keys.find` must not know.
         """
-        raised, in_batch, own = self._raised, self._in_batch, self.tally.vector(self.id)
-        counts = {
-            video: (raised.get(video) or in_batch.get(video) or own.count(video)) + more
-            for video, more in visits.items()
-        }
-        total = self._counted + sum(visits.values())
-        if total > MAX_TOTAL or max(counts.values(), default=0) > MAX_COUNT:
-            full = next((video for video, count in counts.items() if count > MAX_COUNT), None)
-            if full is None:
-                raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
-            raise OverflowError(f"the count of {full!r} has reached its end, {MAX_COUNT}")
-        self._counted = total
-        raised.update(counts)
-        self._raised_notes.update(notes)
+        self.pending.visits(visits, notes)
         if key is not None:
             self.keys.take(key)
 
@@ -223,17 +251,16 @@ class Replica:
         return read or self.logs.of(f"{self.name}/{log}")
 
     def counter(self, video: str, *, raised: bool = False) -> dict[str, int]:
-        """The video's visible counter, an entry a member; with `raised`, own pending visits too."""
+        """The video's committed counter, an entry a member; with `raised`, pending visits too."""
         counts = self.tally.counter(video)
         if raised:
-            more = self._own(video) - self.tally.count(self.id, video)
+            more = self.pending.count(video) - self.tally.count(self.id, video)
             counts[self.member] = counts.get(self.member, 0) + more
         return counts
 
     def unflushed(self) -> int:
-        """How many visits of this replica the store does not hold yet."""
-        latest = self._in_batch | self._raised
-        return sum(count - self.tally.count(self.id, video) for video, count in latest.items())
+        """How many visits of this process the store does not hold yet."""
+        return len(self.pending)
 
     def opened(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """Take in what the store knows beside counts: its vectors, and the facts on members.
@@ -242,8 +269,12 @@ class Replica:
         """
         self._found = Tally()
         notes = {name: fact for name, fact in facts.items() if is_note(name)}
-        self.notes = {name: fact for name, fact in notes.items() if not is_key(name)} | self.notes
+        kept = {name: text for name, text in notes.items() if not _is_made_anew(name)}
+        self.notes = kept | self.notes
         self.keys.opened(notes)
+        self._sums = {
+            name.removeprefix(_SUM): text for name, text in notes.items() if name.startswith(_SUM)
+        }
         for member, fact in facts.items():
             if is_note(member):
                 if member.startswith(_LOG):
@@ -263,15 +294,16 @@ class Replica:
                 self._learn(member, run)
             elif run <= self.tally.mark(member) or not self._found.current(vector):
                 self._drop.add(vector)
+        self.runs.opened(notes)
 
     def own_fact(self) -> dict[str, str]:
         """What the store must keep before anybody hears of this run, lest a later one be older."""
-        return {self.member: self._fact(self.member)}
+        return {self.member: self._fact(self.member)} | self.runs.own_note()
 
     def loaded(self, vector: str, counts: Mapping[str, int]) -> set[str]:
         """Join what the store holds of a vector; return what grew.
 
-        Its own vector is what it wrote itself: that becomes visible with `stored`, not here.
+        Its own vector is what it wrote itself: that is committed with `stored`, not here.
         """
         if vector == self.id:
             return set()
@@ -289,8 +321,9 @@ class Replica:
         for member in {member_of(vector) for vector, _ in self._found.vectors()}:
             fold = Fold(self._found, member, self.tally.mark(member))
             fold.step(MAX_COUNT)
-            self._merge(fold.id, dict(fold.vector.items()), effects)
+            self._merge(fold.id, dict(fold.vector.items()), effects, self._started)
         self._found = Tally()
+        self.pending.drop_known()
         return effects.grew
 
     def batch(self, limit: int) -> Batch:
@@ -298,8 +331,7 @@ class Replica:
 
         One batch at a time: it ends with `stored` or `not_stored`.
         """
-        self._in_batch, self._raised = self._raised, {}
-        notes, self._raised_notes = self._raised_notes, {}
+        own, notes = self.pending.take()
         rows: dict[str, dict[str, int]] = {}
         for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
@@ -310,8 +342,8 @@ class Replica:
             if not videos:
                 del self._unsaved[vector]
         counts = dict(rows)
-        if self._in_batch:
-            counts[self.id] = counts.get(self.id, {}) | self._in_batch
+        for run, of_run in own.items():
+            counts[run] = _larger(counts.get(run, {}), of_run)
         # What a store that forgot has of older vectors stays until it has the newer ones.
         held = set(self.folding.followed)
         if self._unsaved or self._loading:
@@ -339,31 +371,51 @@ class Replica:
             self._unsaved_facts.discard(fold.member)
         folds = bool(fold and fold.complete)
         keys = self.keys.batch(limit)
-        return Batch(counts, self._in_batch, notes, rows, facts, drop, folds, keys)
+        sums = self._sums_with(counts, own, drop, fold)
+        return Batch(counts, own, notes, rows, facts, self.runs.batch(), sums, drop, folds, keys)
+
+    def _sums_with(
+        self, counts: Counts, own: Counts, drop: Collection[str], fold: Fold | None
+    ) -> dict[str, str]:
+        """What the store holds of vectors once it has these counts; "" where that is not known."""
+        sums = {_SUM + vector: "" for vector in drop if vector in self._summed}
+        known = set() if self._loading else {v for v in self.tally.totals() if v != self.id}
+        for vector in counts.keys() | (known - self._summed):
+            if fold is not None and vector == fold.id:
+                if fold.complete:
+                    sums[_SUM + vector] = _sum(fold.vector.total, fold.vector.digest)
+            elif self._loading or vector in self._unsaved:
+                sums[_SUM + vector] = ""
+            elif vector not in drop:
+                sums[_SUM + vector] = _sum(*self.tally.sum_with(vector, own.get(vector, {})))
+        return sums
 
     def stored(self, batch: Batch) -> set[str]:
-        """The store holds the batch: its visits become visible. Returns the videos that grew."""
-        self._in_batch, self._in_doubt = {}, False
+        """The store holds the batch: its visits are committed. Returns the videos that grew."""
         self.keys.stored(batch.keys)
         for name, text in batch.notes.items():
             self.notes[name] = text
             if not text:
                 del self.notes[name]
-        grew = self.tally.merge(self.id, batch.own)
-        for video, growth in grew.items():
-            self._unpublished[video] = self._unpublished.get(video, 0) + growth
+        for name, text in batch.sums.items():
+            (self._summed.add if text else self._summed.discard)(name.removeprefix(_SUM))
+        grew: set[str] = set()
+        for run, growths in self.pending.stored(batch.own).items():
+            unpublished = self._unpublished.setdefault(run, {})
+            for video, growth in growths.items():
+                unpublished[video] = unpublished.get(video, 0) + growth
+            grew.update(growths)
         if batch.folds and self.folding.under_way is not None:
             self._folded(self.folding.under_way)
             self.folds += 1
-        return set(grew)
+        return grew
 
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""
-        self._raised = batch.own | self._raised
-        self._raised_notes = batch.notes | self._raised_notes
+        self.pending.not_stored(batch.own, batch.notes)
         self.keys.not_stored(batch.keys)
-        self._in_batch = {}
-        self._in_doubt = self._in_doubt or bool(batch.own or batch.keys.own)
+        self.runs.not_stored(batch.runs)
+        self._summed -= {name.removeprefix(_SUM) for name in batch.sums}
         for vector, counts in batch.rows.items():
             self._note_unsaved(vector, counts)
         self._unsaved_facts.update(batch.facts)
@@ -375,7 +427,7 @@ class Replica:
                 self._drop.discard(fold.id)
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
-        """The store lost something: all that is visible is to be written again.
+        """The store lost something: all that is committed is to be written again.
 
         `vectors` and `facts` are what it knows now. Ends with `all_loaded`, for it may hold more
         than is known here.
@@ -383,8 +435,10 @@ class Replica:
         self.folding.under_way = None
         self._loading = True
         self.keys.forgotten()
+        self.runs.forgotten()
         self.opened(vectors, facts)
-        self._raised_notes = self.notes | self._raised_notes
+        self._summed = set()
+        self.pending.note(self.notes)
         self._unsaved = {}
         for vector, videos in self.tally.vectors():
             self._note_unsaved(vector, videos)
@@ -392,67 +446,102 @@ class Replica:
 
     def unsaved(self) -> bool:
         """Whether there is anything to be written: visits or news."""
-        return bool(self._raised) or self.news()
+        return bool(self.pending) or self.news()
 
     def news(self) -> bool:
         """Whether there is anything to be written beside visits: others' counts, a fold, a run."""
         return bool(
-            self._raised_notes
+            self.pending.notes
             or self.keys.unsaved()
+            or self.runs.unsaved()
             or self._unsaved
             or self.folding.under_way
             or self.to_renew
             or (not self._loading and (self._unsaved_facts or self._drop or self.folding.followed))
         )
 
+    # -- its own run
+
     @property
     def overtaken(self) -> bool:
         """Whether others have ended this run: it was folded, or this member removed, unheard.
 
-        Nobody listens to such a run any more.
+        Nobody listens to a run that was folded.
         """
         run = run_of(self.id)
         return run <= max(self.folding.mark(self.member), self.members.removed(self.member))
 
     @property
     def to_renew(self) -> bool:
-        """Whether to go on as a new run: not with visits that the store may hold for this one."""
-        return self.overtaken and not self._in_doubt
+        """Whether to go on as a new run.
 
-    def renew(self, run: str, now: float) -> None:
+        Not while the store may hold visits for a run that was folded.
+        """
+        overtaken = self.overtaken and not self.pending.in_doubt
+        return overtaken or self._reverts.proven or self._misdated
+
+    def renew(self, run: str, now: float) -> set[str]:
         """Go on as a new run, later than any known of this member. Not while there is a batch.
 
-        What the old run has counted stays where it is, as that of any run that has ended; visits
-        that were not written yet are counted by the new one.
+        What the old run has counted stays where it is, as that of any run that has closed; of a
+        run that was folded the new one takes over what was not written yet. Returns the videos
+        that grew, by what others hold of a run that was put back.
         """
-        raised = {
-            video: count - self.tally.count(self.id, video) for video, count in self._raised.items()
-        }
-        self.id = self.folding.own = replica_of(self.member, run)
+        before, larger = self.id, self._reverts.larger
+        self.id = replica_of(self.member, run)
+        self.pending.begin(self.id)
+        grew: dict[str, int] = {}
+        if larger and (grew := self.tally.merge(before, larger)):
+            self._note_unsaved(before, grew)
+            self.runs.changed(before)
+        self.pending.drop_known()
+        for waiting in self.pending.waiting():
+            if run_of(waiting) <= self.folding.mark(self.member):
+                self.pending.move(waiting)
+        self.folding.own = self.id
         self.keys.renew(self.id)
         self.reports.renew(self.id)
-        self._raised, self._counted = raised, sum(raised.values())
-        self._unpublished = {}
+        self._reverts.begin(self.id)
+        self.runs.renew(self.id, round((now + self._epoch) * 1000))
+        self._misdated = False
         self._started = now
         self._learn(self.member, run)
+        return set(grew)
+
+    def clock_stepped(self, epoch: float) -> None:
+        """The wall clock was set: it now has this Unix time at the zero of the other clock.
+
+        A run that was dated wrongly by more than a message may live ends.
+        """
+        if abs(epoch - self._epoch) > self._message_ttl:
+            self._epoch = epoch
+            self.keys.set_epoch(epoch)
+            self._misdated = True
 
     # -- outgoing
 
-    def publish(self) -> list[Delta]:
-        """What changed since the last call, in as many deltas as it takes; see `Keys.publish`."""
-        growth, self._unpublished = self._unpublished, {}
+    def publish(self) -> list[tuple[str, Delta]]:
+        """What changed since the last call, with the run that tells it, in as many deltas as it
+        takes; see `Keys.publish`.
+        """
+        unpublished, self._unpublished = self._unpublished, {}
         deltas = []
-        remaining = iter(growth.items())
-        while page := dict(_page(remaining)):
-            self.reports.published += sum(page.values())
-            counts = {video: self.tally.count(self.id, video) for video in page}
-            deltas.append(Delta(counts, self.reports.published))
+        for run, growth in sorted(unpublished.items()):
+            remaining = iter(growth.items())
+            while page := dict(_page(remaining)):
+                total = self.tally.total(run)
+                if run == self.id:
+                    self.reports.published += sum(page.values())
+                    total = self.reports.published
+                counts = {video: self.tally.count(run, video) for video in page}
+                deltas.append((run, Delta(counts, total)))
         # Only now: who hears of the position before the counts would lose them with this store.
         read = decode_positions(self.notes.get(_LOG + self._log, ""))
         told = self.logs.of(self._log)
         news = {file: position for file, position in read.items() if told.get(file) != position}
         if deltas and news:
-            deltas[-1] = replace(deltas[-1], read={self._log: news})
+            run, last = deltas[-1]
+            deltas[-1] = run, replace(last, read={self._log: news})
         if news:
             self.logs.join(self._log, read)
         return deltas
@@ -463,16 +552,29 @@ class Replica:
         for replica, told in list(self._introduced.items()):
             if now - told > self.peers.silence:
                 del self._introduced[replica]
-        self._repairs.forget()
+        for asked, at in list(self._asked_names.items()):
+            if now - at > self._message_ttl:
+                del self._asked_names[asked]
+        self._repairs.forget(now)
+        self._reverts.forget(now)
         self.keys.forget(now)
+        self.runs.look(now)
         self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self._has_peers)
         self.folding.look(now, may_fold=ready and not self._loading)
+        self._rest()
         return self._report(now)
+
+    def _rest(self) -> None:
+        """Put what is closed to rest in memory, one vector at a time."""
+        for member in self.members:
+            for vector in self.runs.closed(member):
+                if vector not in self._unsaved and not self.tally.rests(vector):
+                    self.tally.rest(vector)
 
     def leave(self, now: float) -> Effects:
         """Say goodbye: peers answer at once with the totals they hold."""
-        self.state = "leaving"
+        self.joining.state = "leaving"
         return self._report(now)
 
     def remove(self, member: str, now: float) -> Effects:
@@ -490,7 +592,7 @@ class Replica:
         """
         total = self.tally.total(self.id)
         held = (
-            peer.words.total(self.id) >= total and self.keys.held(peer)
+            peer.said.total(self.id) >= total and self.keys.held(peer)
             for peer in self.peers.staying(now).values()
         )
         return self.alone(now) or any(held)
@@ -501,8 +603,11 @@ class Replica:
 
     # -- incoming
 
-    def receive(self, envelope: Envelope, now: float) -> Effects:
-        """Take one verified message in: merge it, answer it, ask for what it shows to lack."""
+    def receive(self, envelope: Envelope, now: float, *, refused: bool = False) -> Effects:
+        """Take one verified message in: merge it, answer it, ask for what it shows to lack.
+
+        With `refused`, some entries of it could not be read here, and are not in it.
+        """
         effects = Effects()
         sender, body = envelope.sender, envelope.body
         if sender == self.id:
@@ -514,50 +619,86 @@ class Replica:
             self._introduce(sender, peer.address, now, effects)
         match body:
             case Delta():
-                self._merge(sender, body.counts, effects)
-                effects.ask(peer, self._repairs.compare(sender, body.total, peer, now))
-                if body.read:
-                    self._heard_delta_of_log(sender, body, peer)
+                self._heard_delta(sender, body, peer, now, effects)
             case Report():
-                self._heard_report(body, peer, now, effects)
+                self._heard_report(sender, body, peer, now, effects, refused=refused)
             case Tell():
                 self._tell(peer.address, now, effects)
             case Ask():
-                effects.ask(peer, self._repairs.answer(body))
+                effects.ask(peer, self._repairs.answer(body, self.id))
             case Answer():
-                self._merge(body.vector, body.counts, effects)
-                effects.ask(peer, self._repairs.go_on(body, peer, now))
+                self._heard_answer(body, peer, now, effects)
             case Taken():
-                effects.ask(peer, self.keys.merge(body, peer, now))
+                if self.keys.wants(body, sender, peer, now):
+                    effects.ask(peer, self.keys.merge(body, peer, now))
             case AskKeys():
                 effects.ask(peer, self.keys.answer(body, now))
+            case RunsRequest():
+                effects.ask(peer, self.reports.names(body))
+            case RunsPage():
+                self._heard_names(body, peer, now, effects)
+            case Larger():
+                if body.replica == self.id:
+                    ask = self._reverts.claimed(body.total, peer, now, refused=body.refused)
+                    effects.ask(peer, ask)
         if peer.unread:
             self._join_logs(peer)
         self._become_ready(now)
         return effects
 
-    def _heard_report(self, report: Report, peer: Peer, now: float, effects: Effects) -> None:
+    def _heard_delta(
+        self, sender: str, delta: Delta, peer: Peer, now: float, effects: Effects
+    ) -> None:
+        peer.told = max(delta.total, peer.told or 0)
+        self._merge(sender, delta.counts, effects, now)
+        effects.ask(peer, self._repairs.compare(sender, delta.total, peer, now))
+        if delta.total < self.tally.total(sender):
+            effects.ask(peer, self._reverts.tell(sender, peer, now))
+        if delta.read:
+            self._heard_delta_of_log(sender, delta, peer)
+
+    def _heard_answer(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
+        if not self._repairs.wants(answer, peer, now):
+            return
+        if answer.vector == self.id:
+            self._reverts.answered(answer)
+        else:
+            writer = self.peers.get(answer.vector)
+            if answer.total is not None and writer is peer:
+                peer.told = max(answer.total, peer.told or 0)
+            if self._merge(answer.vector, answer.counts, effects, now):
+                self.joining.progress(now)
+        effects.ask(peer, self._repairs.go_on(answer, peer, now))
+
+    def _heard_report(
+        self,
+        sender: str,
+        report: Report,
+        peer: Peer,
+        now: float,
+        effects: Effects,
+        *,
+        refused: bool,
+    ) -> None:
         peer.state = report.state
         peer.condition = report.condition or peer.condition
-        for member, standing in report.members.items():
-            latest = max(standing.latest, standing.mark, *standing.runs)
-            self._learn(member, latest, standing.removed)
-            peer.words.say(member, standing)
-            if standing.mark > self.folding.mark(member):
-                self._follow(member, standing.mark)
+        peer.learn_version(report)
+        if peer.is_previous:
+            for member, standing in report.members.items():
+                self._heard_standing(member, standing, peer)
+        for member, state in report.states.items():
+            self._heard_state(sender, member, state, peer, now, effects)
         for log, positions in report.logs.items():
-            peer.words.say_read(log, positions)
+            peer.said.say_read(log, positions)
             peer.unread = True
-        checksum = report.checksum
-        if checksum is not None and peer.missed(checksum, now, self._sync_interval):
+        checksum = report.checksum if peer.is_previous else report.said
+        if checksum is not None and peer.missed(
+            checksum, now, self._sync_interval, refused=refused
+        ):
             effects.ask(peer, Tell())
         # Who says the very same has nothing that is missing here.
-        if peer.words.checksum != self.reports.said.checksum:
-            for vector, copy in peer.words.copies():
-                if vector != self.id:
-                    self.folding.heard(vector, copy)
-                    effects.ask(peer, self._repairs.compare(vector, copy.total, peer, now))
-                    effects.ask(peer, self._repairs.compare_content(vector, copy, peer, now))
+        if peer.said.checksum != self.reports.said.checksum:
+            self._compare(peer, now, effects)
         if report.keys is not None:
             peer.keys = report.keys
             for ask in self.keys.compare(report.keys, peer, now):
@@ -568,15 +709,86 @@ class Replica:
         if report.state == "leaving":
             self._tell(peer.address, now, effects)
 
-    def _merge(self, vector: str, counts: Mapping[str, int], effects: Effects) -> None:
-        # Nobody else writes its own vector: what claims more for it is an error or a forgery.
+    def _heard_standing(self, member: str, standing: Standing, peer: Peer) -> None:
+        """A node of the version before says how a member stands there."""
+        self._learn(member, max(standing.latest, standing.mark, *standing.runs), standing.removed)
+        peer.words.say(member, standing)
+        if standing.mark > self.folding.mark(member):
+            self._follow(member, standing.mark)
+
+    def _heard_state(
+        self,
+        sender: str,
+        member: str,
+        state: MemberReport,
+        peer: Peer,
+        now: float,
+        effects: Effects,
+    ) -> None:
+        """A node says how a member stands there."""
+        self._learn(member, max(state.latest, state.mark, *state.runs), state.removed)
+        peer.announced.say(member, state)
+        self.folding.heard(member, state)
+        if state.mark > self.folding.mark(member):
+            self._follow(member, state.mark)
+        for run, (total, _, date) in state.runs.items():
+            vector = replica_of(member, run)
+            self.runs.learn_date(vector, date)
+            if vector == sender:
+                peer.told = max(total, peer.told or 0)
+                if total < self.tally.total(sender):
+                    effects.ask(peer, self._reverts.tell(sender, peer, now))
+
+    def _heard_names(self, page: RunsPage, peer: Peer, now: float, effects: Effects) -> None:
+        """The closed runs of a day, which were asked for because a digest is another."""
+        if (peer.address, page.member, page.day) not in self._asked_names:
+            return
+        peer.announced.name(page)
+        self._learn(page.member, max(page.runs, default=""))
+        for run, (_, _, date) in page.runs.items():
+            self.runs.learn_date(replica_of(page.member, run), date)
+        if page.next:
+            self._asked_names[peer.address, page.member, page.day] = now
+            effects.ask(peer, RunsRequest(page.member, page.day, page.next))
+        else:
+            self._compare(peer, now, effects)
+
+    def _compare(self, peer: Peer, now: float, effects: Effects) -> None:
+        """Ask for what a peer holds and this node does not."""
+        for vector, copy in peer.copies():
+            if vector == self.id:
+                effects.ask(peer, self._reverts.claimed(copy.total, peer, now))
+            else:
+                effects.ask(peer, self._repairs.compare(vector, copy.total, peer, now))
+                effects.ask(peer, self._repairs.compare_content(vector, copy, peer, now))
+        for member, day in self.joining.unnamed(peer):
+            asked = self._asked_names.get((peer.address, member, day))
+            if peer.address and (asked is None or now - asked >= self._sync_interval):
+                self._asked_names[peer.address, member, day] = now
+                effects.ask(peer, RunsRequest(member, day, ""))
+
+    def _merge(self, vector: str, counts: Mapping[str, int], effects: Effects, now: float) -> bool:
+        """Merge counts of another run; say whether anything was news.
+
+        Nothing of a writer that is heard goes beyond the total that it has told: it would be a
+        fault, or the sign of one that was put back to an earlier state.
+        """
         # What is being folded rests meanwhile: a repair brings later what that misses.
         if vector == self.id or self.folding.rests(vector):
-            return
-        grew = self.tally.merge(vector, counts)
+            return False
+        writer = self.peers.get(vector)
+        refused = None
+        if writer is not None and writer.is_previous is False and writer.told is not None:
+            if now - writer.heard <= self.peers.silence:
+                refused = Refused(writer.told)
+        grew = self.tally.merge(vector, counts, refused)
+        if refused is not None and refused.videos and writer is not None:
+            effects.ask(writer, self._reverts.tell(vector, writer, now, refused.videos))
         if grew:
             self._note_unsaved(vector, grew)
+            self.runs.changed(vector)
             effects.grew.update(grew)
+        return bool(grew)
 
     def _note_unsaved(self, vector: str, videos: Iterable[str]) -> None:
         unsaved = self._unsaved.get(vector)
@@ -588,10 +800,9 @@ class Replica:
 
     def _heard_delta_of_log(self, sender: str, delta: Delta, peer: Peer) -> None:
         """Take how far a log was read, if all is held here that this stands for."""
-        word = peer.words.of(member_of(sender))
-        copies = [(sender, delta.total)]
-        copies += [(v, copy.total) for v, copy in word.copies.items()] if word else []
-        if all(self.holds(*copy) for copy in copies):
+        member = member_of(sender)
+        said = ((v, copy.total) for v, copy in peer.copies() if member_of(v) == member)
+        if all(self.holds(*copy) for copy in ((sender, delta.total), *said)):
             for log, positions in delta.read.items():
                 self._heard_read(log, positions)
 
@@ -599,12 +810,13 @@ class Replica:
         """A log was read so far, and all that was read is held here."""
         if self.logs.join(log, positions):
             read = join(self.logs.of(log), self._read if log == self._log else {})
-            self._raised_notes[_LOG + log] = encode_positions(read)
+            self.pending.note({_LOG + log: encode_positions(read)})
 
     def _join_logs(self, peer: Peer) -> None:
         """Take what a peer has said of logs, once all is held here that it holds."""
-        if all(self.holds(vector, copy.total) for vector, copy in peer.words.copies()):
-            for log, positions in peer.words.logs.items():
+        unnamed = next(self.joining.unnamed(peer), None)
+        if unnamed is None and all(self.holds(v, copy.total) for v, copy in peer.copies()):
+            for log, positions in peer.said.logs.items():
                 self._heard_read(log, positions)
             peer.unread = False
 
@@ -660,32 +872,16 @@ class Replica:
         """Tell all what is news, or only that there are none."""
         return Effects(broadcast=[*self.reports.news(self.state, now)])
 
-    def _own(self, video: str) -> int:
-        """Its own count of the video, whether the store holds it yet or not."""
-        return (
-            self._raised.get(video) or self._in_batch.get(video) or self.tally.count(self.id, video)
-        )
-
     def _become_ready(self, now: float) -> None:
         """Ready once it holds every total, and key, that the peers it hears have advertised."""
-        if self.state != "joining":
-            return
-        peers = self.peers.live(now).values()
-        waited = now - self._started >= self._join_timeout
-        if not peers and self._has_peers and not waited:
-            return
-        told = [copy for peer in peers for copy in peer.words.copies()]
-        held = (self.holds(vector, copy.total) for vector, copy in told)
-        heard = (peer.confirmed is not None and self.keys.holds(peer) for peer in peers)
-        if all(heard) and all(held):
-            for peer in peers:
+        if self.joining.look(self.holds, now):
+            for peer in self.peers.live(now).values():
                 self._join_logs(peer)
-            self.state = "ready"
 
     def holds(self, vector: str, total: int) -> bool:
         """Whether it holds so much of a vector; what is folded here counts as held."""
-        if self.tally.current(vector):
-            return self.tally.total(vector) >= total
+        if vector == self.id or self.tally.current(vector):
+            return vector == self.id or self.tally.total(vector) >= total
         return run_of(vector) <= self.tally.mark(member_of(vector))
 
     # -- what it looks like
@@ -707,19 +903,32 @@ class Replica:
                 condition = self.reports.condition
             elif (peer := self.peers.get(newest.get(member, ""))) is not None:
                 live = now - peer.heard <= self.peers.silence and peer.state != "leaving"
-                behind = max(0, total - peer.words.total(self.id)) if live else None
+                behind = max(0, total - peer.said.total(self.id)) if live else None
                 state, heard = peer.state, now - peer.heard
                 condition = peer.condition if live else None
-            parts = self.tally.parts(member, self.members.latest(member))
-            runs = sum(not is_folded(part) for part in parts)
+            runs = sum(not is_folded(vector) for vector in self.tally.of(member))
             removed = self.members.is_removed(member)
-            closed = len(self.folding.closed(member))
+            closed = len(self.runs.closed(member))
             folded = self.tally.total(folded_of(member, self.tally.mark(member)))
             count = visits.get(member, 0)
             told = (live, state, heard, behind)
             told_runs = (removed, folded, runs, closed)
             members.append(Member(member, count, *told, *told_runs, condition))
         return members
+
+
+def _is_made_anew(note: str) -> bool:
+    """Whether a note of the store is not kept as it is, but made of what is known here."""
+    return is_key(note) or is_run(note) or note.startswith(_SUM)
+
+
+def _sum(total: int, digest: int) -> str:
+    return f"{total} {digest:x}"
+
+
+def _larger(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """The larger count of each video."""
+    return {**one, **{video: max(n, one.get(video, 0)) for video, n in other.items()}}
 
 
 def _page(growth: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 It remembers what it has said, and says only what is new, and a checksum over everything; who has
 missed something asks for all of it. So what a node sends does not grow with the number of nodes.
+Runs that are open are told by name, closed ones by a digest for each day of a member.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
@@ -11,12 +12,24 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from counter.ids import is_folded, member_of, name_of, run_of
+from counter.announced import Announced
+from counter.ids import folded_of, member_of, name_of, run_of
 from counter.keys import Keys
 from counter.members import Members
-from counter.messages import Condition, Report, Standing, State
-from counter.peers import Peers, Words
+from counter.messages import (
+    Condition,
+    DatedCopy,
+    MemberReport,
+    Report,
+    RunsPage,
+    RunsRequest,
+    Standing,
+    State,
+)
+from counter.peers import Peers
 from counter.positions import Logs, Positions
+from counter.previous import Words, standing
+from counter.runs import Runs
 from counter.tally import Tally
 
 _RUNS_A_REPORT = 300
@@ -25,8 +38,6 @@ _PEERS_A_REPORT = 5
 _PEERS_AT_ONCE = 100
 _TOTALS_A_REPORT = 20
 """How many totals of vectors that still grow a report tells: or it would grow with every node."""
-
-
 _CONDITION_EVERY = 10
 """After how many reports a condition is told again that has not changed: one may be lost."""
 
@@ -34,13 +45,23 @@ _CONDITION_EVERY = 10
 class Reports:
     """What the replica `own` has said, and what it has to say."""
 
+    runs_a_page = 1000
+    """How many closed runs are named in one message."""
+
     def __init__(
-        self, own: str, tally: Tally, members: Members, peers: Peers, keys: Keys, logs: Logs
+        self,
+        own: str,
+        tally: Tally,
+        members: Members,
+        peers: Peers,
+        keys: Keys,
+        logs: Logs,
+        runs: Runs,
     ) -> None:
         self.own = own
         self.published = 0
         """The total of its own vector, as far as it was published."""
-        self.said = Words()
+        self.said = Announced()
         self.condition: Condition | None = None
         """How store and transport of this node are; None if that is not told."""
         self._told: Condition | None = None
@@ -50,7 +71,10 @@ class Reports:
         self._peers = peers
         self._keys = keys
         self._logs = logs
+        self._runs = runs
         self._turn = 0
+        self._said_before = Words()
+        """What nodes of the version before have heard."""
 
     def renew(self, own: str) -> None:
         """Go on for another run."""
@@ -63,55 +87,72 @@ class Reports:
 
     def everything(self, state: State, now: float) -> tuple[list[Report], list[Report]]:
         """What one node is to be told that knows nothing; before it, the news in that, for all."""
-        standings, logs = self._news(now), self._news_of_logs(now, of_all=True)
-        news = self._say(state, standings, logs, now) if standings or logs else []
-        said = self.said.standings(), self.said.logs
-        return news, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.condition))
+        news, logs = self._news(now), self._news_of_logs(now, of_all=True)
+        told = self._say(state, news, logs, now) if news or logs else []
+        previous = self._said_before.standings() if self._peers.are_previous(now) else None
+        said = self.said.members(), self.said.logs, previous
+        return told, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.condition))
+
+    def names(self, asked: RunsRequest) -> RunsPage | None:
+        """The closed runs of a day that are asked for; None if there are none here."""
+        digest = self._runs.days(asked.member).get(asked.day)
+        if digest is None:
+            return None
+        vectors = self._runs.of_day(asked.member, asked.day)
+        rest = [vector for vector in vectors if run_of(vector) > asked.after]
+        page = rest[: self.runs_a_page]
+        runs = {run_of(vector): self._copy(vector, closed=True) for vector in page}
+        following = run_of(page[-1]) if len(rest) > len(page) else ""
+        return RunsPage(asked.member, asked.day, digest, asked.after, runs, following)
 
     def _say(
-        self, state: State, news: dict[str, Standing], logs: dict[str, Positions], now: float
+        self, state: State, news: dict[str, MemberReport], logs: dict[str, Positions], now: float
     ) -> list[Report]:
-        for member, standing in news.items():
-            self.said.say(member, standing)
+        previous = self._previous_news() if self._peers.are_previous(now) else None
+        for member, report in news.items():
+            self.said.say(member, report)
         for log, positions in logs.items():
             self.said.say_read(log, positions)
+            self._said_before.say_read(log, positions)
         self._told_ago += 1
         condition = None
         if self.condition != self._told or self._told_ago >= _CONDITION_EVERY:
             condition = self._told = self.condition
             self._told_ago = 0
-        return list(self._parts(state, news, logs, _PEERS_A_REPORT, now, condition))
+        return list(self._parts(state, news, logs, previous, _PEERS_A_REPORT, now, condition))
 
     def _parts(
         self,
         state: State,
-        standings: dict[str, Standing],
+        states: dict[str, MemberReport],
         logs: dict[str, Positions],
+        previous: dict[str, Standing] | None,
         most_peers: int,
         now: float,
         condition: Condition | None,
     ) -> Iterator[Report]:
-        """A report in as many parts as it takes; the runs of a member may be in several."""
+        """A report in as many parts as it takes."""
         peers = self._acquaintances(most_peers, now)
         keys: dict[str, int] | None = self._keys.report(_RUNS_A_REPORT)
-        part: dict[str, Standing] = {}
+        for standings in _of_previous(previous or {}):
+            yield Report(state, standings, peers, None, keys)
+            peers, keys = {}, None
+        part: dict[str, MemberReport] = {}
         size = 0
-        for member, standing in standings.items():
-            rest = iter(standing.runs.items())
-            while True:
-                runs = dict(islice(rest, _RUNS_A_REPORT))
-                if part and (member in part or size + 1 + len(runs) > _RUNS_A_REPORT):
-                    yield Report(state, part, peers, None, keys)
-                    part, peers, keys, size = {}, {}, None, 0
-                part[member] = replace(standing, runs=runs)
-                size += 1 + len(runs)
-                if len(runs) < _RUNS_A_REPORT:
-                    break
+        for member, report in states.items():
+            entries = 2 + len(report.runs) + len(report.days) // 2
+            if part and size + entries > _RUNS_A_REPORT:
+                yield Report(state, {}, peers, None, keys, states=part)
+                part, peers, keys, size = {}, {}, None, 0
+            part[member] = report
+            size += entries
         rest_of_logs = iter(logs.items())
         while len(read := dict(islice(rest_of_logs, _LOGS_A_REPORT))) == _LOGS_A_REPORT:
-            yield Report(state, part, peers, None, keys, read)
+            yield Report(state, {}, peers, None, keys, read, states=part)
             part, peers, keys = {}, {}, None
-        yield Report(state, part, peers, self.said.checksum, keys, read, condition)
+        checksum = None if previous is None else self._said_before.checksum
+        said = self.said.checksum
+        yield Report(state, {}, peers, checksum, keys, read, condition, part, said)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""
@@ -121,57 +162,57 @@ class Reports:
         first = self._turn % len(known) if len(known) > most else 0
         return dict((known[first:] + known[:first])[:most])
 
-    def _news(self, now: float) -> dict[str, Standing]:
+    def _news(self, now: float) -> dict[str, MemberReport]:
         """What was not said yet, by member.
 
         Only some of the totals of vectors that still grow, others each time: who has missed
         something of these learns it from their writers.
         """
-        standings = self._standings(now)
-        first = self._turn % len(standings)
-        members = list(standings)
-        news = {}
+        members = list(self._members)
+        first = self._turn % len(members)
+        own = member_of(self.own)
+        news: dict[str, MemberReport] = {}
         totals = 0
-        for member in [member_of(self.own), *members[first:], *members[:first]]:
-            standing = self.said.news(member, standings[member])
-            if standing is None or member in news:
+        for member in [own, *members[first:], *members[:first]]:
+            if member in news:
                 continue
-            growing = [run for run, copy in standing.runs.items() if copy[1] is None]
-            if member != member_of(self.own) and growing:
+            report, said = self._state(member, now), self.said.of(member)
+            if report == said:
+                continue
+            growing = [run for run, copy in report.runs.items() if copy[1] is None]
+            if member != own and growing and said is not None:
                 if totals >= _TOTALS_A_REPORT:
-                    settled = {run: c for run, c in standing.runs.items() if c[1] is not None}
-                    standing = self.said.news(member, replace(standings[member], runs=settled))
-                    if standing is None:
+                    kept = {run: said.runs[run] for run in growing if run in said.runs}
+                    report = replace(report, runs=report.runs | kept)
+                    if report == said:
                         continue
                 totals += len(growing)
-            news[member] = standing
+            news[member] = report
         return news
 
-    def _standings(self, now: float) -> dict[str, Standing]:
-        """How each member stands here."""
-        runs: dict[str, dict[str, tuple[int, int | None]]] = {}
-        folded: dict[str, tuple[int, int | None]] = {}
-        for vector, total in self._tally.totals().items():
-            member = member_of(vector)
-            if is_folded(vector):
-                folded[member] = total, self._tally.vector(vector).digest
-            elif vector == self.own:
-                # Of its own vector it reports what it has published: more would look like a loss.
-                runs.setdefault(member, {})[run_of(vector)] = self.published, None
-            else:
-                silent = not self._peers.speaks(vector, now)
-                digest = self._tally.vector(vector).digest if silent else None
-                runs.setdefault(member, {})[run_of(vector)] = total, digest
-        return {
-            member: Standing(
-                self._members.latest(member),
-                self._members.removed(member),
-                self._tally.mark(member),
-                folded.get(member, (0, 0)),
-                runs.get(member, {}),
-            )
-            for member in self._members
-        }
+    def _state(self, member: str, now: float) -> MemberReport:
+        """How a member stands here."""
+        mark = self._tally.mark(member)
+        folded = folded_of(member, mark)
+        total = self._tally.total(folded) if mark else 0
+        return MemberReport(
+            self._members.latest(member),
+            self._members.removed(member),
+            mark,
+            (total, self._tally.digest(folded)) if total else (0, 0),
+            {run_of(v): self._open_copy(v, now) for v in sorted(self._runs.open(member))},
+            dict(self._runs.days(member)),
+        )
+
+    def _open_copy(self, vector: str, now: float) -> DatedCopy:
+        if vector == self.own:
+            # Of its own vector it reports what it has published: more would look like a loss.
+            return self.published, None, self._runs.date
+        return self._copy(vector, closed=not self._peers.speaks(vector, now))
+
+    def _copy(self, vector: str, *, closed: bool) -> DatedCopy:
+        digest = self._tally.digest(vector) if closed else None
+        return self._tally.total(vector), digest, self._runs.date_of(vector)
 
     def _news_of_logs(self, now: float, *, of_all: bool) -> dict[str, Positions]:
         """What was not said yet of logs: of its own, those of nodes not heard, or `of_all`."""
@@ -183,3 +224,35 @@ class Reports:
             if (of_all or name.partition("/")[0] not in live)
             and said.get(name) != self._logs.of(name)
         }
+
+    def _previous_news(self) -> dict[str, Standing]:
+        """What a node of the version before was not told yet."""
+        news = {}
+        for member in self._members:
+            latest, removed = self._members.latest(member), self._members.removed(member)
+            stands = standing(self._tally, member, latest, removed, (self.own, self.published))
+            told = self._said_before.news(member, stands)
+            if told is not None:
+                news[member] = told
+                self._said_before.say(member, told)
+        return news
+
+
+def _of_previous(standings: dict[str, Standing]) -> Iterator[dict[str, Standing]]:
+    """Standings in parts; the runs of a member may be in several."""
+    part: dict[str, Standing] = {}
+    size = 0
+    for member, stands in standings.items():
+        rest = iter(stands.runs.items())
+        while True:
+            runs = dict(islice(rest, _RUNS_A_REPORT))
+            if part and (member in part or size + 1 + len(runs) > _RUNS_A_REPORT):
+                yield part
+                part, size = {}, 0
+            part[member] = replace(stands, runs=runs)
+            size += 1 + len(runs)
+            if len(runs) < _RUNS_A_REPORT:
+                break
+    if part:
+        yield part
+

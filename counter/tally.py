@@ -10,14 +10,19 @@ Pure: no I/O, no clock, no lock. Whoever shares a `Tally` between threads guards
 """
 
 from array import array
+from bisect import insort
 from collections.abc import Iterator, Mapping
 from heapq import nsmallest
 
 from counter.ids import folded_of, is_folded, member_of, run_of
-from counter.vector import Vector, Videos, VideoSet
+from counter.vector import Column, Refused, Segment, Vector, Videos, VideoSet
 
 MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
+
+
+_MOST_PACKED = 20_000
+"""Of so many counts a vector may be packed: some 10 ms."""
 
 
 class Leaders:
@@ -49,9 +54,12 @@ class Leaders:
 
 
 class Tally:
-    """Everything a node knows: a vector for each replica it has heard of, small for ever.
+    """Everything a node knows: a vector for each replica it has heard of.
 
-    What ended runs of a member have counted is folded into one vector a member, up to its *fold
+    A vector may be put to *rest*: it is then kept compressed, as a segment, and unpacked where
+    somebody asks for it. What is shown are the sums of each member, which this does not change.
+
+    What old runs of a member have counted is folded into one vector a member, up to its *fold
     mark*, the newest run in it. The vectors that count are the folded one of that very mark, and
     those of later runs: any other is older news and ignored, so that no visit counts twice.
     """
@@ -63,29 +71,45 @@ class Tally:
     def __init__(self) -> None:
         self._videos = Videos()
         self._visits = array("Q")
-        self._vectors: dict[str, Vector] = {}
+        self._sums: dict[str, Column] = {}
+        self._listed: dict[str, int] = {}
+        self._vectors: dict[str, Vector | Segment] = {}
+        self._of_members: dict[str, list[str]] = {}
         self._marks: dict[str, str] = {}
+        self._unpacked: tuple[str, Vector] | None = None
         self._leaders = Leaders(self.TOP)
 
-    def merge(self, vector: str, counts: Mapping[str, int]) -> dict[str, int]:
+    def merge(
+        self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
+    ) -> dict[str, int]:
         """Join `counts` into a vector; return `{video: growth}` of what grew.
 
         Idempotent, commutative and associative; nothing ever becomes smaller. An empty answer
-        means that nothing was news.
+        means that nothing was news. A vector at rest that grows is not at rest any more.
         """
         if not self.current(vector):
             return {}
-        own = self._vectors.get(vector) or self.empty()
-        grew = own.merge(counts)
+        own = self.vector(vector)
+        grew = own.merge(counts) if refused is None else own.merge(counts, refused)
         if grew:
-            self._vectors[vector] = own
+            self._put(vector, own)
+            member = member_of(vector)
+            column = self._sums.get(member)
+            if column is None:
+                column = self._sums[member] = Column(self._videos)
             rows, visits, noted = self._videos.rows, self._visits, self._leaders.grew
+            listed = self._videos.listed
             if len(visits) < len(rows):
                 visits.frombytes(bytes(8 * (len(rows) - len(visits))))
+            more = 0
             for video, growth in grew.items():
                 row = rows[video]
+                column.put(row, column.at(row) + growth)
                 visits[row] += growth
-                noted(video, visits[row])
+                if listed[row]:
+                    more += growth
+                    noted(video, visits[row])
+            self._listed[member] = self._listed.get(member, 0) + more
         return grew
 
     def mark(self, member: str) -> str:
@@ -97,13 +121,13 @@ class Tally:
         mark, run = self.mark(member_of(vector)), run_of(vector)
         return run == mark if is_folded(vector) else run > mark
 
+    def of(self, member: str) -> list[str]:
+        """The vectors of a member, oldest first."""
+        return list(self._of_members.get(member, ()))
+
     def parts(self, member: str, mark: str) -> list[str]:
         """The vectors that go into the one folded up to `mark`, oldest first."""
-        return [
-            vector
-            for vector in sorted(self._vectors, key=run_of)
-            if member_of(vector) == member and run_of(vector) <= mark
-        ]
+        return [vector for vector in self.of(member) if run_of(vector) <= mark]
 
     def empty(self) -> Vector:
         """A vector in which nothing is counted, for `fold`."""
@@ -114,15 +138,48 @@ class Tally:
         return VideoSet(self._videos)
 
     def fold(self, member: str, mark: str, folded: Vector | None = None) -> None:
-        """Put `folded` in the place of its `parts`, in one step; it must be their sum, or larger.
+        """Put `folded` in the place of its `parts`, in one step; it must be their sum.
 
-        So the visits of a video are the same before and after, or larger. None is for no parts.
+        So no number changes. None is for no parts.
         """
         for part in self.parts(member, mark):
             del self._vectors[part]
+            self._of_members[member].remove(part)
         self._marks[member] = mark
+        self._unpacked = None
         if folded is not None and folded.total:
-            self._vectors[folded_of(member, mark)] = folded
+            self._put(folded_of(member, mark), folded)
+
+    def discard(self, vector: str) -> Vector:
+        """Forget a vector, and return it: what was loaded of it has turned out to be wrong.
+
+        The one step that lowers numbers, before anybody is shown them.
+        """
+        gone = self.vector(vector)
+        if self._vectors.pop(vector, None) is not None:
+            member = member_of(vector)
+            self._of_members[member].remove(vector)
+            self._unpacked = None
+            column, visits, listed = self._sums[member], self._visits, self._videos.listed
+            for row, count in gone.by_row():
+                column.put(row, column.at(row) - count)
+                visits[row] -= count
+                self._listed[member] -= count * listed[row]
+            self._leaders = Leaders(self.TOP)
+            for row, video in enumerate(self._videos.names):
+                if listed[row]:
+                    self._leaders.grew(video, visits[row])
+        return gone
+
+    def rest(self, vector: str) -> None:
+        """Put a vector to rest, unless packing it would take long."""
+        own = self._vectors.get(vector)
+        if isinstance(own, Vector) and len(own) <= _MOST_PACKED:
+            self._vectors[vector] = own.pack()
+
+    def rests(self, vector: str) -> bool:
+        """Whether a vector is at rest."""
+        return isinstance(self._vectors.get(vector), Segment)
 
     def visits(self, video: str) -> int:
         """The video's visits: the sum of its counter; 0 for one that nobody visited."""
@@ -131,16 +188,11 @@ class Tally:
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""
-        members: dict[str, int] = {}
         row = self._videos.rows.get(video)
         if row is None:
-            return members
-        for name, vector in self._vectors.items():
-            count = vector.at(row)
-            if count:
-                member = member_of(name)
-                members[member] = members.get(member, 0) + count
-        return members
+            return {}
+        counts = ((member, column.at(row)) for member, column in self._sums.items())
+        return {member: count for member, count in counts if count}
 
     def top(self, limit: int) -> list[str]:
         """The `limit` (at most `TOP`) most visited videos, most visits first."""
@@ -148,17 +200,32 @@ class Tally:
 
     def count(self, vector: str, video: str) -> int:
         """The count of `video` in one vector, as far as known here."""
-        own = self._vectors.get(vector)
-        return own.count(video) if own else 0
+        return self.vector(vector).count(video) if vector in self._vectors else 0
 
     def vector(self, vector: str) -> Vector:
         """A vector, empty if nothing is known of it. Not to be changed."""
-        return self._vectors.get(vector) or self.empty()
+        own = self._vectors.get(vector)
+        if isinstance(own, Segment):
+            if self._unpacked is None or self._unpacked[0] != vector:
+                self._unpacked = vector, own.unpack(self._videos, self.vector_class)
+            return self._unpacked[1]
+        return own or self.empty()
 
     def total(self, vector: str) -> int:
         """The sum of a vector."""
         own = self._vectors.get(vector)
         return own.total if own else 0
+
+    def digest(self, vector: str) -> int:
+        """The content hash of a vector."""
+        own = self._vectors.get(vector)
+        return own.digest if own else 0
+
+    def sum_with(self, vector: str, counts: Mapping[str, int]) -> tuple[int, int]:
+        """Total and content hash of a vector once `counts` are merged into it."""
+        if not counts:
+            return self.total(vector), self.digest(vector)
+        return self.vector(vector).digest_with(counts)
 
     def totals(self) -> dict[str, int]:
         """The total of every vector."""
@@ -166,12 +233,16 @@ class Tally:
 
     def members(self) -> dict[str, int]:
         """The visits that each member has counted, over all videos."""
-        visits: dict[str, int] = {}
-        for name, vector in self._vectors.items():
-            member = member_of(name)
-            visits[member] = visits.get(member, 0) + vector.total
-        return visits
+        return dict(self._listed)
 
     def vectors(self) -> Iterator[tuple[str, Vector]]:
         """Each vector and its id. Not to be changed."""
-        yield from self._vectors.items()
+        for vector in list(self._vectors):
+            yield vector, self.vector(vector)
+
+    def _put(self, vector: str, own: Vector) -> None:
+        if vector not in self._vectors:
+            insort(self._of_members.setdefault(member_of(vector), []), vector, key=run_of)
+        self._vectors[vector] = own
+        if self._unpacked is not None and self._unpacked[0] == vector:
+            self._unpacked = None

@@ -1,7 +1,7 @@
 """What one replica has counted, kept lean enough for millions of videos.
 
 All vectors of a tally share one index, in which every video has a row: so a count takes eight
-bytes, however long the video's id is. Beside its counts a vector keeps what tells two copies of it
+bytes, however long the video's id is, and one or two in a vector at rest. Beside its counts a vector keeps what tells two copies of it
 apart: its total, a content hash, and a hash for each bucket of videos. All of them are sums over
 the entries, brought up to date with every count; none is ever computed anew.
 
@@ -10,12 +10,17 @@ The content hash is the sum of count times hash of video, modulo a prime: a mult
 Two different copies have the same one by an accident of 1 in 2^61.
 """
 
+import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import compress
+from itertools import accumulate, compress
+from operator import sub
 from struct import Struct, pack
+from typing import NamedTuple
+
+from counter.ids import is_listed
 
 PRIME = 2**61 - 1
 BUCKETS = 2**14
@@ -30,11 +35,13 @@ class Videos:
     No row is ever removed or moved.
     """
 
-    __slots__ = ("buckets", "hashes", "names", "rows")
+    __slots__ = ("buckets", "hashes", "listed", "names", "rows")
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.names: list[str] = []
+        self.listed = bytearray()
+        """Whether a row is that of a video, and not of a key that is listed nowhere."""
         self.hashes = array("Q")
         self.buckets = array("H")
 
@@ -44,6 +51,7 @@ class Videos:
         if row is None:
             row = self.rows[video] = len(self.names)
             self.names.append(video)
+            self.listed.append(is_listed(video))
             of_count, of_bucket = _DIGEST.unpack(blake2b(video.encode(), digest_size=10).digest())
             self.hashes.append(of_count % PRIME)
             self.buckets.append(of_bucket % BUCKETS)
@@ -95,26 +103,22 @@ class VideoSet:
         return taken
 
 
-class Vector:
-    """The counts of one replica: `{video: count}`, its total, and its content hash.
+class Column:
+    """A count for each video of one index, 0 for most: `{video: count}` by row.
 
-    Few counts are kept by row in a dict; many in an array with a place for every row.
+    A sparse one is a dict; a dense one an array with a place for every row.
     """
 
     few = 1000
     """Up to so many counts are kept in a dict, and also more, while 15 of 16 rows are empty."""
 
-    __slots__ = ("_counts", "_digests", "_few", "_size", "_videos", "digest", "total")
+    __slots__ = ("_counts", "_few", "_size", "_videos")
 
     def __init__(self, videos: Videos) -> None:
-        self.total = 0
-        self.digest = 0
-        """The content hash, below 2^61."""
         self._videos = videos
         self._size = 0
         self._few: dict[int, int] | None = {}
         self._counts = array("Q")
-        self._digests = array("Q")
 
     def __len__(self) -> int:
         """How many videos are counted here."""
@@ -124,26 +128,24 @@ class Vector:
         """Each video that is counted here."""
         return (video for video, _ in self.items())
 
-    def merge(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Take the larger count of each video; return by how much which videos grew."""
-        rows, names, at, put = self._videos.rows, self._videos.names, self.at, self._put
-        grew = {}
-        for video, count in counts.items():
-            row = rows.get(video)
-            before = 0 if row is None else at(row)
-            if count > before:
-                if row is None:
-                    row = self._videos.row(video)
-                put(row, count, before)
-                # The index's own string, lest a message's copy of it be kept by who notes it.
-                grew[names[row]] = count - before
-        return grew
-
     def at(self, row: int) -> int:
         """The count in a row of the index, 0 for none."""
         if self._few is not None:
             return self._few.get(row, 0)
         return self._counts[row] if row < len(self._counts) else 0
+
+    def put(self, row: int, count: int) -> None:
+        """Set the count in a row; it must not be 0."""
+        if self._few is not None:
+            self._size += row not in self._few
+            self._few[row] = count
+            if self._size > self.few and self._size * 16 > len(self._videos.names):
+                self._make_room()
+        else:
+            if row >= len(self._counts):
+                self._counts.frombytes(bytes(8 * (len(self._videos.names) - len(self._counts))))
+            self._size += not self._counts[row]
+            self._counts[row] = count
 
     def count(self, video: str) -> int:
         """The count of a video, 0 for none."""
@@ -153,9 +155,114 @@ class Vector:
     def items(self) -> Iterator[tuple[str, int]]:
         """Each video that is counted here, and its count."""
         names = self._videos.names
-        for row, count in enumerate(self._counts) if self._few is None else self._few.items():
-            if count:
-                yield names[row], count
+        return ((names[row], count) for row, count in self.by_row())
+
+    def by_row(self) -> Iterator[tuple[int, int]]:
+        """Each row that is counted here, and its count."""
+        if self._few is not None:
+            return iter(self._few.items())
+        return ((row, count) for row, count in enumerate(self._counts) if count)
+
+    def _make_room(self) -> None:
+        """From now on there is a place for every row: it is not worth while for few counts."""
+        assert self._few is not None
+        few, self._few = self._few, None
+        self._counts.frombytes(bytes(8 * len(self._videos.names)))
+        for row, count in few.items():
+            self._counts[row] = count
+
+
+class Refused:
+    """Counts that are not taken, as the total of their vector would be larger than its writer says.
+
+    `limit` is that total.
+    """
+
+    __slots__ = ("limit", "videos")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.videos: list[str] = []
+
+
+class Segment(NamedTuple):
+    """A vector at rest: what tells it from other copies, and its counts, compressed."""
+
+    total: int
+    digest: int
+    content: bytes
+
+    def unpack(self, videos: Videos, kind: "type[Vector]") -> "Vector":
+        """The vector that was packed, over the same index."""
+        vector = kind(videos)
+        code, size = _SEGMENT.unpack_from(self.content)
+        gaps, counts = array("I"), array(chr(code))
+        packed = zlib.decompress(self.content[_SEGMENT.size :])
+        gaps.frombytes(packed[: size * gaps.itemsize])
+        counts.frombytes(packed[size * gaps.itemsize :])
+        for row, count in zip(accumulate(gaps), counts, strict=True):
+            vector.set(row, count, 0)
+        return vector
+
+
+_SEGMENT = Struct(">BI")
+"""The type code of the counts, and how many there are."""
+
+
+class Vector(Column):
+    """The counts of one replica: `{video: count}`, its total, and its content hash."""
+
+    __slots__ = ("_digests", "digest", "total")
+
+    def __init__(self, videos: Videos) -> None:
+        super().__init__(videos)
+        self.total = 0
+        self.digest = 0
+        """The content hash, below 2^61."""
+        self._digests = array("Q")
+
+    def merge(self, counts: Mapping[str, int], refused: Refused | None = None) -> dict[str, int]:
+        """Take the larger count of each video; return by how much which videos grew.
+
+        With `refused`, a count that would take the total beyond its limit is noted there instead.
+        """
+        rows, names, at, put = self._videos.rows, self._videos.names, self.at, self.set
+        grew = {}
+        for video, count in counts.items():
+            row = rows.get(video)
+            before = 0 if row is None else at(row)
+            if count > before:
+                if refused is not None and self.total + count - before > refused.limit:
+                    refused.videos.append(video)
+                    continue
+                if row is None:
+                    row = self._videos.row(video)
+                put(row, count, before)
+                # The index's own string, lest a message's copy of it be kept by who notes it.
+                grew[names[row]] = count - before
+        return grew
+
+    def pack(self) -> Segment:
+        """This vector at rest: some one to two bytes a count."""
+        entries = sorted(self.by_row())
+        rows = [row for row, _ in entries]
+        counts = [count for _, count in entries]
+        largest = max(counts, default=0)
+        code = next(code for code in "BHIQ" if largest < 1 << 8 * array(code).itemsize)
+        gaps = array("I", map(sub, rows, [0, *rows]))
+        packed = zlib.compress(gaps.tobytes() + array(code, counts).tobytes(), 1)
+        content = _SEGMENT.pack(ord(code), len(rows)) + packed
+        return Segment(self.total, self.digest, content)
+
+    def digest_with(self, counts: Mapping[str, int]) -> tuple[int, int]:
+        """Total and content hash after `counts` would be merged."""
+        total, digest = self.total, self.digest
+        for video, count in counts.items():
+            row = self._videos.row(video)
+            growth = max(0, count - self.at(row))
+            total += growth
+            digest += self._videos.hashes[row] * growth
+        return total, digest % PRIME
 
     def hashes(self, buckets: int, salt: int) -> bytes:
         """A hash of two bytes for each of so many buckets, a power of two.
@@ -225,31 +332,24 @@ class Vector:
             buckets = [of[row] for row in rows]
         return compress(rows, map(differs.__getitem__, buckets))
 
-    def _put(self, row: int, count: int, before: int) -> None:
+    def set(self, row: int, count: int, before: int) -> None:
+        """Set the count in a row, which was `before`."""
         growth = count - before
-        self._size += not before
         self.total += growth
         change = self._videos.hashes[row] * growth
         self.digest = (self.digest + change) % PRIME
-        if self._few is not None:
-            self._few[row] = count
-            if self._size > self.few and self._size * 16 > len(self._videos.names):
-                self._make_room()
-        else:
-            if row >= len(self._counts):
-                self._counts.frombytes(bytes(8 * (len(self._videos.names) - len(self._counts))))
-            self._counts[row] = count
+        dense = self._few is None
+        self.put(row, count)
+        if dense:
             bucket = self._videos.buckets[row]
             self._digests[bucket] = (self._digests[bucket] + change) % PRIME
 
     def _make_room(self) -> None:
-        """From now on there is a place for every row: it is not worth while for few counts."""
         assert self._few is not None
-        few, self._few = self._few, None
-        self._counts.frombytes(bytes(8 * len(self._videos.names)))
+        few = self._few
+        super()._make_room()
         self._digests.frombytes(bytes(8 * BUCKETS))
         for row, count in few.items():
-            self._counts[row] = count
             bucket = self._videos.buckets[row]
             self._digests[bucket] = (
                 self._digests[bucket] + self._videos.hashes[row] * count

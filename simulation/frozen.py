@@ -9,6 +9,7 @@ import copyreg
 import marshal
 import pickle
 from array import array
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from types import GeneratorType
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 from msgspec import Struct
 
 from counter.folding import Fold
+from counter.runs import Runs
+from counter.store.memory import MemoryStore
 
-LONG_AGO = 4
+LONG_AGO = 5
 """Seconds beyond which no rule asks how long ago something was."""
 
 IRRELEVANT = frozenset(
@@ -36,6 +39,8 @@ IRRELEVANT = frozenset(
         "hashes",
         # Made of what else is here, or the same for ever.
         "_leaders",
+        "_unpacked",
+        "_epoch",
         "rules",
     }
 )
@@ -91,19 +96,21 @@ class _Plain:
         if id(value) in self._seen:
             return ("seen", kind.__name__)
         self._seen.add(id(value))
-        names = _NAMES.get(kind)
-        if names is None:
-            names = _NAMES[kind] = _names(value)
-        ones = [getattr(value, name) for name in names]
+        attributes = _ATTRIBUTES.get(kind)
+        if attributes is None:
+            attributes = _ATTRIBUTES[kind] = _attributes(value)
+        ones = attributes(value)
         return kind.__name__, [one if type(one) in _PLAIN else of(one) for one in ones]
 
 
 _PLAIN = frozenset({str, int, bytes, bool, type(None)})
-_NAMES: dict[type, list[str]] = {}
+_ATTRIBUTES: dict[type, Callable[[Any], list[Any]]] = {}
 
 
-def _names(value: object) -> list[str]:
-    """The attributes of an object of a class, all of which have the same."""
+def _attributes(value: object) -> Callable[[Any], list[Any]]:
+    """What gives the attributes of an object of a class, all of which have the same."""
+    if isinstance(value, Runs):
+        return _of_runs
     if isinstance(value, Struct):
         found: list[str] = list(value.__struct_fields__)
     elif isinstance(value, tuple):
@@ -111,7 +118,34 @@ def _names(value: object) -> list[str]:
     else:
         found = [name for one in type(value).__mro__ for name in getattr(one, "__slots__", ())]
         found += vars(value) if hasattr(value, "__dict__") else []
-    return [name for name in found if name not in IRRELEVANT]
+    names = [name for name in found if name not in IRRELEVANT]
+    if isinstance(value, MemoryStore):
+        names.remove("facts")
+        return lambda one: [_of_facts(one.facts), *(getattr(one, name) for name in names)]
+    return lambda one: [getattr(one, name) for name in names]
+
+
+def _of_runs(runs: Runs) -> list[Any]:
+    """Of runs, when they closed by the age of the store: only for how long is of interest."""
+    closed = {
+        vector: None if facts.closed is None else min(LONG_AGO, int(runs._age - facts.closed))
+        for vector, facts in runs._facts.items()
+    }
+    unsaved = min(LONG_AGO, int(runs._age - runs._saved_age))
+    return [closed, unsaved, runs._unsaved, runs._gone, runs._own, runs._looked]
+
+
+def _of_facts(facts: Mapping[str, str]) -> dict[str, Any]:
+    """The same in a store."""
+    age = int(facts.get("age:", "0"))
+    plain: dict[str, Any] = {}
+    for name, fact in facts.items():
+        if name.startswith("run:"):
+            closed = fact.partition(" ")[2]
+            plain[name] = min(LONG_AGO, (age - int(closed)) // 1000) if closed != "-" else None
+        elif name != "age:":
+            plain[name] = fact
+    return plain
 
 
 def _thaw_fold(attributes: dict[str, Any]) -> Fold:

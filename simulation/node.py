@@ -11,6 +11,7 @@ from counter.members import decode_fact, is_note
 from counter.messages import Body, Envelope, RejectedError, Report, Taken, decode, encode
 from counter.repairs import Repairs
 from counter.replica import Batch, Effects, Replica
+from counter.reports import Reports
 from counter.store import NOTHING, Counts, StoreDownError
 from counter.store.memory import MemoryStore
 from counter.tally import Tally
@@ -21,7 +22,8 @@ from simulation.process import Process, Timing
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
 MESSAGE_TTL = 4.0
-TIMING = Timing(SYNC_INTERVAL, JOIN_TIMEOUT, MESSAGE_TTL)
+FOLD_AFTER = 2.0
+TIMING = Timing(SYNC_INTERVAL, JOIN_TIMEOUT, MESSAGE_TTL, FOLD_AFTER)
 KEY_LIFE = 100.0
 """Longer than `REST`, or what is missing in the end would have expired before that is seen."""
 _SKEW = 0.5
@@ -122,11 +124,18 @@ class SmallKeys(Keys):
     page_bytes = 90
 
 
+class SmallReports(Reports):
+    """Reports of which a message names two closed runs."""
+
+    runs_a_page = 2
+
+
 class SmallPages(Replica):
-    """A replica with such repairs, and such keys."""
+    """A replica with such repairs, keys and reports."""
 
     repairs_class = SmallRepairs
     keys_class = SmallKeys
+    reports_class = SmallReports
 
 
 @dataclass(frozen=True)
@@ -246,7 +255,7 @@ class Node:
         found = replica.keys.find(key, now)
         if found is not None and found.place == "stored":
             self.oracle.answered(self.address, key)
-        if found is not None or replica.state == "joining":
+        if found is not None or not replica.complete:
             return
         fingerprint = ",".join(videos).encode()[:16].ljust(16)
         replica.visits(Counter(videos), key=Key(key, fingerprint, now))
@@ -301,7 +310,8 @@ class Node:
             self.oracle.saved(self)
         if batch.keys.own:
             self.publish_keys(now)
-        self.oracle.acknowledged(replica.id, batch.own)
+        for run, counts in batch.own.items():
+            self.oracle.acknowledged(run, counts)
         process.join_store()
         return True
 
@@ -309,7 +319,8 @@ class Node:
         """Publish what changed."""
         assert self.replica is not None
         self.publish_keys(now)
-        self._do(Effects(broadcast=list(self.replica.publish())), now)
+        for run, delta in self.replica.publish():
+            self._send("", delta, now, run)
 
     def publish_keys(self, now: float) -> None:
         """Publish the keys that were stored."""
@@ -352,18 +363,19 @@ class Node:
         for address, body in effects.send:
             self._send(address, body, now)
 
-    def _send(self, address: str, body: Body, now: float) -> None:
+    def _send(self, address: str, body: Body, now: float, sender: str = "") -> None:
         assert self.replica is not None
-        message = encode(Envelope(self.replica.id, self.address, self._clock(now), body), None)
+        sender = sender or self.replica.id
+        message = encode(Envelope(sender, self.address, self._clock(now), body), None)
         self.network.send(now, self.address, address, message)
 
 
 def _advertised(report: Report) -> dict[str, int]:
     """The totals in a report, by vector."""
     totals = {}
-    for member, standing in report.members.items():
-        if standing.mark:
-            totals[folded_of(member, standing.mark)] = standing.folded[0]
-        for run, (total, _) in standing.runs.items():
+    for member, state in report.states.items():
+        if state.mark:
+            totals[folded_of(member, state.mark)] = state.folded[0]
+        for run, (total, _, _) in state.runs.items():
             totals[replica_of(member, run)] = total
     return totals

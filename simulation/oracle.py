@@ -231,7 +231,7 @@ class Oracle:
                         f"exact: {address} shows {count} for {member} and {video}, "
                         f"and its runs have written no more than {most}"
                     )
-        if replica.state == "ready" and address not in self._ready:
+        if replica.complete and address not in self._ready:
             self._ready.add(address)
             for totals in advertised:
                 for vector, total in totals.items():

@@ -18,13 +18,16 @@ from simulation.process import Process, Timing
 
 WHILE = 2.0
 """Seconds that pass at once: no message lives longer, and who was not heard twice is silent."""
-TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=1)
+TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=1, fold_after=4)
 """In whole seconds, as integers: see `frozen`."""
 APART = 32
 """Milliseconds between the runs of a member whose clock is right."""
 _ROWS = 1000
 _EPOCH = 1_700_000_000_000
 _MOST_MESSAGES = 400
+
+_AGE, _RUN = "age:", "run:"
+"""The note of the age of a store, and how those of runs begin: when they began and closed."""
 
 Sent = tuple[str, bytes]
 """A message, and the address that it goes to, "" for everybody."""
@@ -64,11 +67,32 @@ class Volume(MemoryStore):
         """Hold from now on what another volume holds, whoever has this one open."""
         if (self.counts, self.facts) == (other.counts, other.facts):
             return
+        age = _age(self.facts)
         # Whatever its number is: no mark is written twice.
         self.mark = f"{(other.mark or '').partition(':')[0]}:0"
         self.counts = {vector: dict(kept) for vector, kept in other.counts.items()}
         self.facts = dict(other.facts)
         self.store, self.name = other.store, other.name
+        if age is not None:
+            # A copy is not older than what it is a copy of.
+            self.facts = older(self.facts, max(0, (_age(self.facts) or 0) - age))
+
+
+def _age(facts: Mapping[str, str]) -> int | None:
+    """The age of a store, in ms."""
+    return int(facts[_AGE]) if _AGE in facts else None
+
+
+def older(facts: Mapping[str, str], by: int) -> dict[str, str]:
+    """Facts whose times are so many ms earlier in the life of their store."""
+    shifted = dict(facts)
+    for name, fact in facts.items():
+        if name == _AGE:
+            shifted[name] = str(int(fact) - by)
+        elif name.startswith(_RUN) and not fact.endswith("-"):
+            date, _, closed = fact.partition(" ")
+            shifted[name] = f"{date} {max(0, int(closed) - by)}"
+    return shifted
 
 
 class Holding:
@@ -132,6 +156,8 @@ class Place:
             self.name,
             TIMING,
             self.now,
+            # All runs have the same date, for the sake of equal states.
+            epoch=_EPOCH // 1000 - int(self.now),
             mint_store=lambda: mint_store(self.number),
             mint_run=self._mint,
         )
@@ -164,8 +190,8 @@ class Place:
         assert self.process is not None
         self.now += WHILE
         self.flush()
-        effects = Effects(broadcast=list(self.process.replica.publish()))
-        return self._send(effects) + self._send(self.process.replica.sync(self.now))
+        deltas = [("", self._encode(delta, run)) for run, delta in self.process.replica.publish()]
+        return deltas + self._send(self.process.replica.sync(self.now))
 
     def receive(self, message: bytes) -> list[Sent]:
         """Take a message in; return what it leads to."""
@@ -182,9 +208,10 @@ class Place:
         sent = [("", self._encode(body)) for body in effects.broadcast]
         return sent + [(address, self._encode(body)) for address, body in effects.send]
 
-    def _encode(self, body: Body) -> bytes:
+    def _encode(self, body: Body, sender: str = "") -> bytes:
         assert self.process is not None
-        return encode(Envelope(self.process.replica.id, self.address, _EPOCH, body), None)
+        sender = sender or self.process.replica.id
+        return encode(Envelope(sender, self.address, _EPOCH, body), None)
 
     # -- what it looks like
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from counter.ids import replica_of, run_of
 from counter.members import decode_fact, is_note
 from counter.replica import Batch, Replica
-from counter.store import StoreDownError, StoreForgotError
+from counter.store import StoreAheadError, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
 from counter.tally import Tally
 
@@ -22,6 +22,7 @@ class Timing:
     sync_interval: float
     join_timeout: float
     message_ttl: float
+    fold_after: float
 
 
 class Parts(Protocol):
@@ -42,7 +43,7 @@ class Process:
     def __init__(self, replica: Replica, store: MemoryStore) -> None:
         self.replica = replica
         self.store = store
-        self._heals = self._to_load = False
+        self._heals = self._to_load = self._is_behind = False
 
     @classmethod
     def start(
@@ -54,11 +55,13 @@ class Process:
         timing: Timing,
         now: float,
         *,
+        epoch: float = 0.0,
         mint_store: Callable[[], str],
         mint_run: Callable[[str], str],
     ) -> "Process":
         """Start a new run on a store. Raises `StoreDownError`; then the store is closed.
 
+        `epoch` is the Unix time of the zero of the clock that `now` is of, as its node sees it.
         `mint_run` is given the newest run that the store knows, "" if there is none.
         """
         try:
@@ -75,7 +78,9 @@ class Process:
                 sync_interval=timing.sync_interval,
                 join_timeout=timing.join_timeout,
                 message_ttl=timing.message_ttl,
+                fold_after=timing.fold_after,
                 has_peers=True,
+                epoch=epoch,
             )
             replica.opened(*known)
             store.begin(replica.id, replica.own_fact())
@@ -87,21 +92,30 @@ class Process:
         return process
 
     def batch(self, rows: int, now: float, mint_run: Callable[[str], str]) -> Batch:
-        """Take what is to be written next, as a new run where the old one was ended."""
-        replica = self.replica
-        if replica.to_renew:
-            replica.renew(mint_run(replica.members.latest(replica.member)), now)
-        return replica.batch(rows)
+        """Take what is to be written next, as a new run where the old one has to end."""
+        if self._is_behind:
+            self._renew(now, mint_run)
+            self._load()
+            self._is_behind = self._to_load = False
+            self._heals = True
+        if self.replica.to_renew:
+            self._renew(now, mint_run)
+        return self.replica.batch(rows)
+
+    def _renew(self, now: float, mint_run: Callable[[str], str]) -> None:
+        latest = self.replica.members.latest(self.replica.member)
+        self.replica.renew(mint_run(latest), now)
 
     def write(self, batch: Batch) -> bool:
-        """Write a batch; False if the store turned out to have lost something.
+        """Write a batch; False if the store turned out to have lost something, or to know more.
 
         Then all is to be written again. Raises `StoreDownError`: it may be written or not.
         """
         replica = self.replica
         try:
             self.store.write(batch.counts, facts=batch.kept(), drop=batch.drop, heal=self._heals)
-        except StoreForgotError:
+        except StoreForgotError as error:
+            self._is_behind = isinstance(error, StoreAheadError)
             replica.not_stored(batch)
             replica.forgotten(*self.store.known())
             self._heals = self._to_load = True

@@ -11,6 +11,8 @@ from counter.tally import Tally
 
 TTL = 4.0
 """`MESSAGE_TTL` of every replica, in seconds."""
+FOLD_AFTER = 0.0
+"""`FOLD_AFTER` of every replica, in seconds."""
 
 
 def print_of(videos: str) -> bytes:
@@ -25,7 +27,7 @@ class Network:
         self.now = 0.0
         self.nodes: dict[str, Replica] = {}
         self.sent: list[tuple[str, str, Body]] = []
-        self._under_way: deque[tuple[str, str, Body]] = deque()
+        self._under_way: deque[tuple[str, str, Body, str]] = deque()
         self.lose: Callable[[str, str, Body], bool] = lambda _source, _target, _body: False
 
     def node(
@@ -46,6 +48,7 @@ class Network:
             sync_interval=1.0,
             join_timeout=5.0,
             message_ttl=TTL,
+            fold_after=FOLD_AFTER,
             has_peers=has_peers,
         )
         replica.opened([], notes or {})
@@ -71,23 +74,26 @@ class Network:
             self.publish(name)
         return "counted"
 
-    def do(self, source: str, effects: Effects) -> None:
-        """Deliver at once and in order, with everything that follows from it."""
-        self._post(source, effects)
+    def do(self, source: str, effects: Effects, run: str = "") -> None:
+        """Deliver at once and in order, with everything that follows from it.
+
+        `run` is the earlier run of the source that tells it, if it is not the present one.
+        """
+        self._post(source, effects, run)
         while self._under_way:
             self.deliver(*self._under_way.popleft())
 
-    def _post(self, source: str, effects: Effects) -> None:
+    def _post(self, source: str, effects: Effects, run: str = "") -> None:
         for body in effects.broadcast:
             everybody = [target for target in self.nodes if target != source]
-            self._under_way.extend((source, target, body) for target in everybody)
-        self._under_way.extend((source, target, body) for target, body in effects.send)
+            self._under_way.extend((source, target, body, run) for target in everybody)
+        self._under_way.extend((source, target, body, "") for target, body in effects.send)
 
-    def deliver(self, source: str, target: str, body: Body) -> None:
+    def deliver(self, source: str, target: str, body: Body, run: str = "") -> None:
         self.sent.append((source, target, body))
         if target not in self.nodes or self.lose(source, target, body):
             return
-        envelope = Envelope(self.id_of(source), source, 0, body)
+        envelope = Envelope(run or self.id_of(source), source, 0, body)
         assert len(encode(envelope, "a secret")) <= MAX_BYTES
         self._post(target, self.nodes[target].receive(envelope, self.now))
 
@@ -97,7 +103,9 @@ class Network:
     def publish(self, name: str) -> None:
         replica = self.nodes[name]
         keys = replica.keys.publish(self.now)
-        self.do(name, Effects(broadcast=[*keys, *replica.publish()]))
+        self.do(name, Effects(broadcast=[*keys]))
+        for run, delta in replica.publish():
+            self.do(name, Effects(broadcast=[delta]), run)
 
     def second(self) -> None:
         """A second passes: everybody publishes and reports."""

@@ -39,6 +39,13 @@ class StoreForgotError(Exception):
     """The flush mark is not the last one written: the store lost something. Nothing was written."""
 
 
+class StoreAheadError(StoreForgotError):
+    """The flush mark is a later one than the last one written: the memory went back, not the store.
+
+    As that of a machine does that is put back to a snapshot. Nothing was written.
+    """
+
+
 class StoreTakenError(Exception):
     """Another process holds the store; the sentence says who."""
 
@@ -100,8 +107,8 @@ class Store(Protocol):
         removes it. Durable when it
         returns, as far as the store is; the room of dropped vectors may be freed later, so that
         a large one holds up nobody. With `heal` the mark that the last `StoreForgotError` found
-        is right, too. Raises `StoreDownError`, `StoreForgotError`, or `StoreTakenError` if
-        another process took the store.
+        is right, too. Raises `StoreDownError`, `StoreForgotError` or `StoreAheadError`, or
+        `StoreTakenError` if another process took the store.
         """
 
     def close(self) -> None:
@@ -142,4 +149,14 @@ class Marks:
     def forgot(self, place: str, mark: str | None) -> "StoreForgotError":
         """The error for a store at `place` that holds another mark."""
         self.found = mark
-        return StoreForgotError(f"{place} holds the flush mark {mark!r}")
+        error = StoreAheadError if self._is_later(mark or "") else StoreForgotError
+        return error(f"{place} holds the flush mark {mark!r}")
+
+    def _is_later(self, mark: str) -> bool:
+        """Whether a mark is of a later write of this run, or of a later run of this member."""
+        replica, _, number = mark.rpartition(":")
+        if replica == self.replica:
+            return int(number) > self.tried
+        member, _, run = replica.rpartition(".")
+        own, _, own_run = self.replica.rpartition(".")
+        return member == own and run > own_run

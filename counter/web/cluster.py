@@ -9,6 +9,7 @@ from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
 from counter.ids import name_of
+from counter.joining import Lack
 from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web import dev
@@ -16,6 +17,8 @@ from counter.web.counters import check
 from counter.web.others import BusyError, Found, Others
 from counter.web.problems import Problem, check_origin, wants_page
 
+_MOST_LACKS = 100
+"""Of what a node lacks so much is told."""
 FIRST_VIDEO = "cats"
 """What the page shows side by side where nothing was visited yet."""
 
@@ -119,12 +122,15 @@ def show(node: Node) -> dict[str, Any]:
     own = node.replica.member if node.replica else None
     folding = node.folding()
     members = node.members()
+    lacks = node.lacks()
     # Afterwards: a member that is new meanwhile has a pace, too.
     paces = node.paces()
     return {
         "node": node.name,
         "member": own,
         "state": node.state,
+        "complete": node.complete,
+        "lacks": [lack._asdict() for lack in lacks[:_MOST_LACKS]],
         "store": {
             "kind": node.store.kind if node.store else None,
             "up": node.store_up,
@@ -147,7 +153,7 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "log": node.follower.reading()._asdict() if node.follower else None,
-        "warnings": [*_doubled(node), *_awaited(node, folding)],
+        "warnings": [*_doubled(node), *_awaited(node, folding), *_lacking(node, lacks)],
         "members": [
             {
                 "member": member.member,
@@ -213,6 +219,17 @@ def _awaited(node: Node, folding: Folding) -> Iterator[str]:
                 "If that store is gone for good"
             )
         yield f"Folding waits for {member}, {silence}{remedy}: flask cluster remove {member}"
+
+
+def _lacking(node: Node, lacks: list[Lack]) -> Iterator[str]:
+    """A warning where the node is ready, though it does not hold what its peers do."""
+    if node.ready and lacks:
+        peers = sorted({name_of(lack.told_by) for lack in lacks})
+        yield (
+            f"{node.name} hears {', '.join(peers)}, and lacks some of what they hold "
+            f"({lacks[0].what}): it shows less, refuses requests with an Idempotency-Key, and does "
+            "not read its visit log until it has that. See whether messages get through both ways."
+        )
 
 
 def _time(seconds: float) -> str:
