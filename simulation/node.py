@@ -12,12 +12,13 @@ from counter.messages import Body, Envelope, RejectedError, Report, Taken, decod
 from counter.repairs import Repairs
 from counter.replica import Batch, Effects, Replica
 from counter.reports import Reports
-from counter.store import NOTHING, Counts, StoreDownError
+from counter.store import NOTHING, Counts, Marks, StoreDownError
 from counter.store.memory import MemoryStore
 from counter.tally import Tally
 from simulation.network import Network
 from simulation.oracle import Oracle, Request
 from simulation.process import Process, Timing
+from simulation.snapshot import Memory, marks_of, may_be_copied
 
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
@@ -66,6 +67,10 @@ class Disk(MemoryStore):
             request.written = True
         if self.failure == "after":
             raise StoreDownError("the simulated disk fails, and has written all the same")
+
+    def resume(self, marks: Marks) -> None:
+        """Go on with what a process took for right at some time."""
+        self._marks = marks
 
     def copy(self) -> "Copy":
         """What a copy of the store's files would hold."""
@@ -159,6 +164,7 @@ class Node:
         network: Network,
         oracle: Oracle,
         choose: random.Random,
+        timing: Timing = TIMING,
     ) -> None:
         self.address = address
         self.name = name
@@ -173,6 +179,9 @@ class Node:
         """Up to where each replica's last report had the keys of every other."""
         self.slow = 0.0
         """Seconds that a write takes."""
+        self.clock = 0.0
+        """Seconds by which the wall clock was set wrong."""
+        self._timing = timing
         self._choose = choose
         self._skew = choose.uniform(-_SKEW, _SKEW)
         self._next_sync = 0.0
@@ -196,8 +205,9 @@ class Node:
                 self.disk,
                 self.address,
                 self.name,
-                TIMING,
+                self._timing,
                 now,
+                epoch=self._epoch,
                 mint_store=lambda: mint_store(choose.getrandbits(64)),
                 mint_run=lambda latest: self._mint(now, latest),
             )
@@ -209,7 +219,7 @@ class Node:
         self.oracle.started(self)
 
     def _mint(self, now: float, latest: str) -> str:
-        clock = _EPOCH + int(now * 1000) + self._choose.randrange(-2000, 2000)
+        clock = _EPOCH + int((now + self.clock) * 1000) + self._choose.randrange(-2000, 2000)
         return self.rules.mint(clock, latest, self._choose.getrandbits(64))
 
     def kill(self) -> None:
@@ -227,6 +237,30 @@ class Node:
             self.publish(now)
             self._do(self.replica.leave(now), now)
         self.kill()
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the wall clock wrong by so much, or right; a node notices that."""
+        self.clock = seconds
+        if self.replica is not None:
+            self.replica.clock_stepped(self._epoch)
+
+    def snapshot(self) -> Memory | None:
+        """The machine with its memory, as it is now; None if it does not run."""
+        if self.process is None or not may_be_copied(self.process):
+            return None
+        marks = marks_of(self.disk)
+        parts = self.process, marks, self._under_way, self._raised, self._in_batch
+        return Memory(*parts).again()
+
+    def revert(self, memory: Memory) -> None:
+        """Put the machine back to what it was; what is on its disk may be later or earlier."""
+        self.kill()
+        self.disk.open(self.address, lambda: "")
+        memory = memory.again()
+        self.process, self._under_way = memory.process, memory.under_way
+        self.disk.resume(memory.marks)
+        self._raised, self._in_batch = dict(memory.raised), dict(memory.in_batch)
+        self.heard, self.heard_keys = {}, {}
 
     # -- what its threads would do
 
@@ -348,7 +382,12 @@ class Node:
         self._look(now)
 
     def _clock(self, now: float) -> int:
-        return _EPOCH + int((now + self._skew) * 1000)
+        return int((now + self._epoch) * 1000)
+
+    @property
+    def _epoch(self) -> float:
+        """What the wall clock shows when the virtual time is 0, in Unix seconds."""
+        return _EPOCH / 1000 + self._skew + self.clock
 
     def _look(self, now: float) -> None:
         assert self.replica is not None

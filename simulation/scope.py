@@ -14,8 +14,8 @@ class Scope:
     `losses` is how many seconds are lossy: one node is not heard, or hears nobody; `late` how
     often what a node sends in a second comes late, or twice. `removals` is how often an operator
     removes a member. `splits` says whether the network may be cut in parts, `kills` whether
-    processes end. A copy may be apart from its original for fewer than `apart` waits, which is as long
-    as `FOLD_AFTER`, and lose nothing.
+    processes end. A copy may be apart from its original for fewer than `apart` waits, which is
+    as long as `FOLD_AFTER`, and lose nothing.
     """
 
     runs: int = 3
