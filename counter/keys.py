@@ -319,11 +319,10 @@ class Keys:
             if serial > run.reached and (ask := self._ask(replica, run, serial, peer, now)):
                 yield ask
 
-    def wants(self, taken: Taken, sender: str, peer: Peer, now: float) -> bool:
-        """Whether a node tells its own keys, or was asked for these, maybe some time ago."""
+    def was_asked(self, taken: Taken, peer: Peer, now: float) -> bool:
+        """Whether `peer` was asked for these keys, maybe some time ago and others since."""
         asked = self._addresses.get((taken.replica, peer.address))
-        recently = asked is not None and now - asked <= self._message_ttl
-        return taken.replica == sender or recently
+        return asked is not None and now - asked <= self._message_ttl
 
     def merge(self, taken: Taken, peer: Peer, now: float) -> AskKeys | None:
         """Take in keys that `peer` tells; ask for those before them, or for the next page."""

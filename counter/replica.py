@@ -53,6 +53,8 @@ NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
+_COUNTS_PACKED = 20_000
+"""About so many counts are packed with each report: some 10 ms."""
 _SUM = "sum:"
 """How a note begins that says what the store holds of a vector: its total and content hash."""
 
@@ -95,6 +97,13 @@ class Batch(NamedTuple):
     def kept(self) -> dict[str, str]:
         """Everything that the store keeps beside counts."""
         return self.facts | self.notes | self.runs | self.sums | self.keys.notes
+
+
+class Suspect(NamedTuple):
+    """A vector as the store has it, which is not as it was written, and the total it had then."""
+
+    counts: dict[str, int]
+    total: int | None
 
 
 class Member(NamedTuple):
@@ -174,6 +183,9 @@ class Replica:
         self._sums: dict[str, str] = {}
         """The sums that the store had when it was opened."""
         self._drop: set[str] = set()
+        self._replace: set[str] = set()
+        """The vectors of which the store has rows that do not belong there."""
+        self._suspects: dict[str, Suspect] = {}
         self._found = Tally()
         self._unpublished: dict[str, dict[str, int]] = {}
         self.peers = Peers(3 * sync_interval, message_ttl)
@@ -311,6 +323,31 @@ class Replica:
             self._found.merge(vector, counts)
         return set(self.tally.merge(vector, counts))
 
+    def suspect(self, vector: str, counts: Mapping[str, int], total: int | None) -> None:
+        """Take note of a vector that is not as it was written, and that nothing is proven of.
+
+        It is asked of the peers, and used only for want of anything better. `total` is that of
+        what was written, None if that is not known.
+        """
+        if vector != self.id and self.tally.current(vector):
+            known = self._suspects.setdefault(vector, Suspect({}, total))
+            known.counts.update(counts)
+            self._replace.add(vector)
+
+    def _settle_suspects(self) -> set[str]:
+        """Use what is not as it was written, as far as no peer holds it; return what grew.
+
+        No vector gets larger by that than it was when it was written.
+        """
+        grew: set[str] = set()
+        for vector, (counts, total) in self._suspects.items():
+            if total is None or self.tally.total(vector) < total:
+                refused = None if total is None else Refused(total)
+                grew.update(self.tally.merge(vector, counts, refused))
+                self.runs.changed(vector)
+        self._suspects = {}
+        return grew
+
     def all_loaded(self) -> set[str]:
         """Everything that the store held was given to `loaded`. Returns what grew by that.
 
@@ -331,8 +368,15 @@ class Replica:
 
         One batch at a time: it ends with `stored` or `not_stored`.
         """
+        self._rescue()
         own, notes = self.pending.take()
         rows: dict[str, dict[str, int]] = {}
+        replaced = set() if self._suspects or self._loading else self._replace
+        for vector in replaced:
+            # In one step, or a crash in between would lose what the store has of it.
+            rows[vector] = dict(self.tally.vector(vector).items())
+            self._unsaved.pop(vector, None)
+        self._replace = self._replace - replaced
         for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
                 break
@@ -349,7 +393,7 @@ class Replica:
         if self._unsaved or self._loading:
             held |= {member_of(vector) for vector in self._drop}
         # No mark is followed while its own run is in it, or the store may know more of its parts.
-        may_follow = not (self._loading or self.overtaken)
+        may_follow = not (self._loading or self.overtaken or self._waits_below_mark())
         fold = self.folding.next() if may_follow else self.folding.under_way
         if fold is not None:
             if limit > 0 and (staged := fold.step(limit)):
@@ -361,6 +405,7 @@ class Replica:
         if fold is not None and fold.id in self._drop:
             # Left over from a fold that a crash cut short: gone before this one is written.
             drop.append(fold.id)
+        drop += replaced
         self._unsaved_facts &= held
         self._drop.difference_update(drop)
         if fold is not None and fold.complete:
@@ -386,7 +431,7 @@ class Replica:
                     sums[_SUM + vector] = _sum(fold.vector.total, fold.vector.digest)
             elif self._loading or vector in self._unsaved:
                 sums[_SUM + vector] = ""
-            elif vector not in drop:
+            elif vector not in drop or counts.get(vector):
                 sums[_SUM + vector] = _sum(*self.tally.sum_with(vector, own.get(vector, {})))
         return sums
 
@@ -419,7 +464,9 @@ class Replica:
         for vector, counts in batch.rows.items():
             self._note_unsaved(vector, counts)
         self._unsaved_facts.update(batch.facts)
-        self._drop.update(vector for vector in batch.drop if not self.tally.current(vector))
+        current = set(filter(self.tally.current, batch.drop))
+        self._replace |= current & batch.rows.keys()
+        self._drop.update(set(batch.drop) - current)
         fold = self.folding.under_way
         if fold is not None:
             fold.restart(in_doubt=batch.folds)
@@ -457,6 +504,7 @@ class Replica:
             or self._unsaved
             or self.folding.under_way
             or self.to_renew
+            or (self._replace and not self._suspects)
             or (not self._loading and (self._unsaved_facts or self._drop or self.folding.followed))
         )
 
@@ -495,9 +543,7 @@ class Replica:
             self._note_unsaved(before, grew)
             self.runs.changed(before)
         self.pending.drop_known()
-        for waiting in self.pending.waiting():
-            if run_of(waiting) <= self.folding.mark(self.member):
-                self.pending.move(waiting)
+        self._rescue()
         self.folding.own = self.id
         self.keys.renew(self.id)
         self.reports.renew(self.id)
@@ -507,6 +553,17 @@ class Replica:
         self._started = now
         self._learn(self.member, run)
         return set(grew)
+
+    def _waits_below_mark(self) -> list[str]:
+        """The runs of this process whose visits are pending, though others have folded them."""
+        mark = self.folding.mark(self.member)
+        return [run for run in self.pending.waiting() if run_of(run) <= mark]
+
+    def _rescue(self) -> None:
+        """Have the present run count what is pending of runs that others have folded."""
+        if not self.pending.in_doubt and not self.overtaken:
+            for run in self._waits_below_mark():
+                self.pending.move(run)
 
     def clock_stepped(self, epoch: float) -> None:
         """The wall clock was set: it now has this Unix time at the zero of the other clock.
@@ -559,18 +616,21 @@ class Replica:
         self._reverts.forget(now)
         self.keys.forget(now)
         self.runs.look(now)
-        self._become_ready(now)
+        grew = self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self._has_peers)
         self.folding.look(now, may_fold=ready and not self._loading)
         self._rest()
-        return self._report(now)
+        effects = self._report(now)
+        effects.grew.update(grew)
+        return effects
 
     def _rest(self) -> None:
-        """Put what is closed to rest in memory, one vector at a time."""
+        """Put some of what is closed to rest in memory."""
+        left = _COUNTS_PACKED
         for member in self.members:
             for vector in self.runs.closed(member):
-                if vector not in self._unsaved and not self.tally.rests(vector):
-                    self.tally.rest(vector)
+                if left > 0 and vector not in self._unsaved and not self.tally.rests(vector):
+                    left -= self.tally.rest(vector)
 
     def leave(self, now: float) -> Effects:
         """Say goodbye: peers answer at once with the totals they hold."""
@@ -629,7 +689,10 @@ class Replica:
             case Answer():
                 self._heard_answer(body, peer, now, effects)
             case Taken():
-                if self.keys.wants(body, sender, peer, now):
+                asked = self.keys.was_asked(body, peer, now)
+                if asked and body.keys:
+                    self.joining.progress(now)
+                if asked or body.replica == sender:
                     effects.ask(peer, self.keys.merge(body, peer, now))
             case AskKeys():
                 effects.ask(peer, self.keys.answer(body, now))
@@ -643,7 +706,7 @@ class Replica:
                     effects.ask(peer, ask)
         if peer.unread:
             self._join_logs(peer)
-        self._become_ready(now)
+        effects.grew.update(self._become_ready(now))
         return effects
 
     def _heard_delta(
@@ -744,6 +807,7 @@ class Replica:
         if (peer.address, page.member, page.day) not in self._asked_names:
             return
         peer.announced.name(page)
+        self.joining.progress(now)
         self._learn(page.member, max(page.runs, default=""))
         for run, (_, _, date) in page.runs.items():
             self.runs.learn_date(replica_of(page.member, run), date)
@@ -872,11 +936,17 @@ class Replica:
         """Tell all what is news, or only that there are none."""
         return Effects(broadcast=[*self.reports.news(self.state, now)])
 
-    def _become_ready(self, now: float) -> None:
-        """Ready once it holds every total, and key, that the peers it hears have advertised."""
+    def _become_ready(self, now: float) -> set[str]:
+        """Ready once it holds every total, and key, that the peers it hears have advertised.
+
+        Returns the videos that grew, by what was not as it was written.
+        """
         if self.joining.look(self.holds, now):
             for peer in self.peers.live(now).values():
                 self._join_logs(peer)
+        if self._suspects and self.state != "joining":
+            return self._settle_suspects()
+        return set()
 
     def holds(self, vector: str, total: int) -> bool:
         """Whether it holds so much of a vector; what is folded here counts as held."""

@@ -143,7 +143,12 @@ class Runs:
         found = {vector for vector in (*known, *heard) if not self.is_closed(vector)}
         if member == member_of(self._own):
             found.add(self._own)
-        return {vector for vector in found if self._tally.current(vector)}
+        return {
+            vector
+            for vector in found
+            if self._tally.current(vector)
+            and (vector in self._facts or not self._is_closed(vector, self._looked))
+        }
 
     def days(self, member: str) -> dict[int, tuple[int, int]]:
         """Of each day how many closed runs there are, and a digest of names and contents."""

@@ -171,11 +171,16 @@ class Tally:
                     self._leaders.grew(video, visits[row])
         return gone
 
-    def rest(self, vector: str) -> None:
-        """Put a vector to rest, unless packing it would take long."""
+    def rest(self, vector: str) -> int:
+        """Put a vector to rest, unless packing it would take long; return how many counts it has.
+
+        0 if it is as it was.
+        """
         own = self._vectors.get(vector)
-        if isinstance(own, Vector) and len(own) <= _MOST_PACKED:
-            self._vectors[vector] = own.pack()
+        if isinstance(own, Segment) or own is None or len(own) > _MOST_PACKED:
+            return 0
+        self._vectors[vector] = own.pack()
+        return len(own)
 
     def rests(self, vector: str) -> bool:
         """Whether a vector is at rest."""
