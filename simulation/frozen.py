@@ -23,6 +23,9 @@ from counter.store.memory import MemoryStore
 LONG_AGO = 5
 """Seconds beyond which no rule asks how long ago something was."""
 
+LONG_CLOSED = 8
+"""Seconds beyond which no rule asks for how long a run has been closed."""
+
 IRRELEVANT = frozenset(
     {
         # Shown to people only.
@@ -128,7 +131,7 @@ def _attributes(value: object) -> Callable[[Any], list[Any]]:
 def _of_runs(runs: Runs) -> list[Any]:
     """Of runs, when they closed by the age of the store: only for how long is of interest."""
     closed = {
-        vector: None if facts.closed is None else min(LONG_AGO, int(runs._age - facts.closed))
+        vector: None if facts.closed is None else min(LONG_CLOSED, int(runs._age - facts.closed))
         for vector, facts in runs._facts.items()
     }
     unsaved = min(LONG_AGO, int(runs._age - runs._saved_age))
@@ -142,7 +145,7 @@ def _of_facts(facts: Mapping[str, str]) -> dict[str, Any]:
     for name, fact in facts.items():
         if name.startswith("run:"):
             closed = fact.partition(" ")[2]
-            plain[name] = min(LONG_AGO, (age - int(closed)) // 1000) if closed != "-" else None
+            plain[name] = min(LONG_CLOSED, (age - int(closed)) // 1000) if closed != "-" else None
         elif name != "age:":
             plain[name] = fact
     return plain

@@ -150,6 +150,7 @@ class Rules:
     replica: type[Replica] = SmallPages
     tally: type[Tally] = Tally
     disk: type[Disk] = Disk
+    process: type[Process] = Process
     mint: Callable[[int, str, int], str] = mint_run
 
 
@@ -200,7 +201,7 @@ class Node:
         """Start a new run on the disk; nothing happens while that fails."""
         choose = self._choose
         try:
-            self.process = Process.start(
+            self.process = self.rules.process.start(
                 self.rules,
                 self.disk,
                 self.address,

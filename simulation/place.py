@@ -18,7 +18,7 @@ from simulation.process import Process, Timing
 
 WHILE = 2.0
 """Seconds that pass at once: no message lives longer, and who was not heard twice is silent."""
-TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=1, fold_after=4)
+TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=1, fold_after=8)
 """In whole seconds, as integers: see `frozen`."""
 APART = 32
 """Milliseconds between the runs of a member whose clock is right."""
@@ -62,6 +62,10 @@ class Volume(MemoryStore):
             self._marks = Marks(self._marks.replica)
             self.mark = self._marks.next()
             self._marks.done()
+
+    def is_ahead(self) -> None:
+        """It holds what a later write of the process on it has left: its memory went back."""
+        self.mark = f"{self._marks.replica}:{self._marks.tried + 1}"
 
     def take(self, other: "Volume") -> None:
         """Hold from now on what another volume holds, whoever has this one open."""
@@ -149,7 +153,7 @@ class Place:
     def start(self, clock: int) -> None:
         """Start a new run by this clock."""
         self.clock = clock
-        self.process = Process.start(
+        self.process = self.rules.process.start(
             self.rules,
             self.volume,
             self.address,
@@ -166,6 +170,16 @@ class Place:
         # Of two runs that begin in the same ms, the later one may sort first.
         self.minted += 1
         return mint_run(_EPOCH + self.clock, latest, 1000 * (self.number + 1) - self.minted)
+
+    def forget(self, later: "Place") -> None:
+        """Go on with this memory on the store of a later state of this place."""
+        marks = later.volume._marks
+        same = (self.volume.counts, self.volume.facts) == (later.volume.counts, later.volume.facts)
+        self.volume.take(later.volume)
+        if not same and marks.replica == self.volume._marks.replica:
+            self.volume.is_ahead()
+        elif not same:
+            self.volume.mark = marks.next()
 
     def kill(self) -> None:
         """End at once."""

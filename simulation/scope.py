@@ -10,12 +10,13 @@ class Scope:
 
     `runs` and `visits` are the most of each member, `videos` is how many there are, `copies` how
     often the store of the first is copied; the copy is run beside it, or put in its place.
-    `clock_steps` is how many starts find a clock that is behind every run that is known.
-    `losses` is how many seconds are lossy: one node is not heard, or hears nobody; `late` how
-    often what a node sends in a second comes late, or twice. `removals` is how often an operator
-    removes a member. `splits` says whether the network may be cut in parts, `kills` whether
-    processes end. A copy may be apart from its original for fewer than `apart` waits, which is
-    as long as `FOLD_AFTER`, and lose nothing.
+    `clock_steps` is how many starts find a clock that is behind every run that is known. `losses`
+    is how often one node is not heard, or hears nobody, for a while or for long; `late` how often
+    what a node sends in a while comes late, or twice. `removals` is how often an operator removes a
+    member. `splits` says whether the network may be cut in parts, `kills` whether processes end.
+    `snapshots` is how often one of the first machine is taken with its memory, which it is put back
+    to later, with its disk or without. A copy may be apart from its original for fewer than `apart`
+    waits, which is as long as `FOLD_AFTER`, and lose nothing.
     """
 
     runs: int = 3
@@ -28,7 +29,8 @@ class Scope:
     removals: int = 1
     splits: bool = True
     kills: bool = True
-    apart: int = 3
+    apart: int = 5
+    snapshots: int = 0
 
 
 class Action(NamedTuple):

@@ -43,7 +43,11 @@ class World(NamedTuple):
     """How often messages were held back; those that are, by number, and whose they are."""
     removals: int = 0
     apart: int = 0
-    """For how many seconds the original and the copy have not met."""
+    """For how many waits the original and the copy have not met."""
+    snapshot: int = NOWHERE
+    snapshots: int = 0
+    debt: tuple[str, Counts] = ("", ())
+    """A run that was put back, and how much more of each video others hold of it."""
 
 
 class Sight(NamedTuple):
@@ -114,8 +118,9 @@ class Worlds:
         if len(running) > 1:
             for place in running:
                 if world.losses < scope.losses:
-                    yield Action("dumb", ((place,),))
-                    yield Action("deaf", ((place,),))
+                    for kind in ("dumb", "deaf"):
+                        yield Action(kind, ((place,),))
+                        yield Action(f"{kind} until a fold", ((place,),))
                 if world.late[0] < scope.late:
                     yield Action("hold back", ((place,),))
                     yield Action("send twice", ((place,),))
@@ -144,6 +149,12 @@ class Worlds:
                 for clock in clocks:
                     yield Action("start the copy", ((COPY,),), clock)
             yield Action("roll back", ((FIRST,),))
+        if world.snapshots < scope.snapshots and FIRST in running:
+            yield Action("snapshot", ((FIRST,),))
+        if world.snapshot != NOWHERE:
+            yield Action("put back", ((FIRST,),))
+            if FIRST in running:
+                yield Action("put back the memory", ((FIRST,),))
         if world.removals < scope.removals:
             for place in running:
                 for member in self._sight(world, place).unheard:
@@ -168,9 +179,14 @@ class Worlds:
             case "visit":
                 at = member * len(_VIDEOS) + what
                 after = self._place(world, place, "visit", _VIDEOS[what])
-                after = after._replace(
-                    tried=_raised(world.tried, at), floor=_raised(world.floor, at)
-                )
+                after = after._replace(tried=_raised(world.tried, at))
+                run, debt = world.debt
+                if place == FIRST and run == self._sight(after, place).replica and debt[what]:
+                    # Others hold more of this run: this visit is among the smaller of two.
+                    debt = (*debt[:what], debt[what] - 1, *debt[what + 1 :])
+                    after = after._replace(debt=(run, debt))
+                else:
+                    after = after._replace(floor=_raised(world.floor, at))
             case "wait":
                 after = self._wait(world, parts)
             case "calm":
@@ -181,6 +197,15 @@ class Worlds:
                 after = self._wait(world, (self._running(world),), kind, place)
                 if kind in ("dumb", "deaf"):
                     after = after._replace(losses=world.losses + 1)
+            case "dumb until a fold" | "deaf until a fold":
+                lossy = kind.partition(" ")[0]
+                parts = (self._running(world),)
+                after = self._calm(world, parts, lossy, place, until_a_fold=True)
+                after = after._replace(losses=world.losses + 1)
+            case "snapshot":
+                after = world._replace(snapshot=world.places[FIRST], snapshots=world.snapshots + 1)
+            case "put back" | "put back the memory":
+                after = self._put_back(world, with_disk=kind == "put back")
             case "late":
                 after = self._late(world, place)
             case "kill":
@@ -208,7 +233,7 @@ class Worlds:
                 after = self._lost(after._replace(rolled_back=True))
             case "remove":
                 after = self._remove(world, place, what)
-        if kind not in ("roll back", "restart"):
+        if kind not in ("roll back", "restart", "put back", "put back the memory"):
             self._compare(world.places, after.places)
         self._check(after)
         return after
@@ -248,6 +273,34 @@ class Worlds:
             place.volume.take(self._thaw(copy).volume)
             self._steps[key] = self._number(place)
         return self._steps[key]
+
+    def _put_back(self, world: World, *, with_disk: bool) -> World:
+        """Put the first machine back to its snapshot."""
+        key = (world.snapshot, with_disk, world.places[FIRST])
+        if key not in self._steps:
+            back, later = self._thaw(world.snapshot), self._thaw(world.places[FIRST])
+            if not with_disk:
+                back.forget(later)
+            # No run is ever named twice.
+            back.minted = later.minted
+            self._steps[key] = self._number(back)
+        number = self._steps[key]
+        after = world._replace(places=_put(world.places, FIRST, number), snapshot=NOWHERE)
+        after = self._lost(after)
+        run = self._sights[number].replica
+        debt = []
+        for video in _VIDEOS:
+            counts = [
+                one.count(run, video) if run in one.counts else 0
+                for p in range(3)
+                if after.places[p] != NOWHERE
+                for one in (self._sight(after, p).memory, self._sight(after, p).store)
+                if one is not None
+            ]
+            memory_ = self._sights[number].memory
+            own = memory_.count(run, video) if memory_ and run in memory_.counts else 0
+            debt.append(max(counts) - own)
+        return after._replace(debt=(run, tuple(debt)))
 
     def _remove(self, world: World, place: int, member: int) -> World:
         """The operator removes a member; those who are connected hear of it with the next report.
@@ -332,11 +385,17 @@ class Worlds:
         return found
 
     def _calm(
-        self, world: World, parts: Sequence[tuple[int, ...]], *, until_a_fold: bool = False
+        self,
+        world: World,
+        parts: Sequence[tuple[int, ...]],
+        lossy: str = "",
+        at: int = NOWHERE,
+        *,
+        until_a_fold: bool = False,
     ) -> World:
         """Time passes until nothing changes any more, or until somebody begins to fold."""
         for _ in range(_AT_REST):
-            after = self._wait(world, parts)
+            after = self._wait(world, parts, lossy, at)
             self._compare(world.places, after.places)
             if until_a_fold and any(
                 self._sights[number].folds for number in after.places if number != NOWHERE
@@ -347,7 +406,8 @@ class Worlds:
             self._check(after)
             if after.places == world.places:
                 # Only the copy has been apart for longer: until that makes a difference.
-                return self._wait(after._replace(apart=self.scope.apart - 1), parts)
+                after = after._replace(apart=self.scope.apart - 1)
+                return self._wait(after, parts, lossy, at)
             world = after
         raise BrokenPromiseError(f"exact: no rest within {_AT_REST} waits")
 
