@@ -434,7 +434,6 @@ class Worlds:
         key = (self._essences_of(world), world.tried, world.floor)
         if key in self._settled:
             return
-        self._settled.add(key)
         for place in range(3):
             if world.places[place] != NOWHERE and not self._runs(world, place):
                 runs = world.runs[_MEMBER[place]] + 1
@@ -444,7 +443,7 @@ class Worlds:
         on_the_way: list[tuple[tuple[int, ...], Counts, Counts]] = []
         for _ in range(_AT_REST):
             key = (self._essences_of(world), world.tried, world.floor)
-            if key in self._settled and on_the_way:
+            if key in self._settled:
                 break
             on_the_way.append(key)
             after = self._wait(world, everybody)
