@@ -23,7 +23,7 @@ from counter.store.memory import MemoryStore
 LONG_AGO = 5
 """Seconds beyond which no rule asks how long ago something was."""
 
-LONG_CLOSED = 8
+LONG_CLOSED = 12
 """Seconds beyond which no rule asks for how long a run has been closed."""
 
 IRRELEVANT = frozenset(

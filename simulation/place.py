@@ -18,7 +18,7 @@ from simulation.process import Process, Timing
 
 WHILE = 2.0
 """Seconds that pass at once: no message lives longer, and who was not heard twice is silent."""
-TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=1, fold_after=8)
+TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=2, fold_after=12)
 """In whole seconds, as integers: see `frozen`."""
 APART = 32
 """Milliseconds between the runs of a member whose clock is right."""

@@ -181,7 +181,7 @@ class Worlds:
                 after = self._place(world, place, "visit", _VIDEOS[what])
                 after = after._replace(tried=_raised(world.tried, at))
                 run, debt = world.debt
-                if place == FIRST and run == self._sight(after, place).replica and debt[what]:
+                if place == FIRST and run == self._sight(world, place).replica and debt[what]:
                     # Others hold more of this run: this visit is among the smaller of two.
                     debt = (*debt[:what], debt[what] - 1, *debt[what + 1 :])
                     after = after._replace(debt=(run, debt))
@@ -233,6 +233,8 @@ class Worlds:
                 after = self._lost(after._replace(rolled_back=True))
             case "remove":
                 after = self._remove(world, place, what)
+        if after.places[COPY] != NOWHERE and after.apart >= self.scope.apart:
+            after = self._parted(after)
         if kind not in ("roll back", "restart", "put back", "put back the memory"):
             self._compare(world.places, after.places)
         self._check(after)
@@ -353,7 +355,7 @@ class Worlds:
         if any(FIRST in part and COPY in part for part in parts) and lossy not in ("dumb", "deaf"):
             return world._replace(apart=0)
         world = world._replace(apart=min(self.scope.apart, world.apart + 1))
-        return self._parted(world) if world.apart >= self.scope.apart else world
+        return self._parted(world) if world.apart == self.scope.apart else world
 
     def _part(
         self, places: tuple[int, int, int], part: tuple[int, ...], lossy: str, at: int
