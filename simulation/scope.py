@@ -30,7 +30,7 @@ class Scope:
     splits: bool = True
     kills: bool = True
     apart: int = 8
-    snapshots: int = 0
+    snapshots: int = 1
 
 
 class Action(NamedTuple):

@@ -11,7 +11,7 @@ A, C, B = range(3)
 PAIR, EVERYBODY = ((A, B),), ((A, C, B),)
 APART = ((A,), (C, B))
 """The network: two that hear each other, three, and the original cut off from the others."""
-SMALL = Scope(splits=False, clock_steps=0, losses=0, late=0, removals=0, visits=2)
+SMALL = Scope(splits=False, clock_steps=0, losses=0, late=0, removals=0, visits=2, copies=0)
 
 
 def at(kind: str, place: int, what: int = 0) -> Action:
@@ -72,14 +72,22 @@ TRACES_OF_FAULTS = {
 
 
 def test_the_first_states_of_the_scope_keep_the_promises() -> None:
-    found = search(Scope(snapshots=1), states=600)
+    found = search(Scope(), states=600)
     assert not found.failure, (found.failure, [str(action) for action in found.trace])
     assert found.states > 600
 
 
 def test_a_scope_without_faults_is_exhausted() -> None:
     scope = Scope(
-        runs=1, visits=1, copies=0, clock_steps=0, losses=0, late=0, removals=0, kills=False
+        runs=1,
+        visits=1,
+        copies=0,
+        clock_steps=0,
+        losses=0,
+        late=0,
+        removals=0,
+        snapshots=0,
+        kills=False,
     )
     found = search(scope)
     assert not found.failure, (found.failure, [str(action) for action in found.trace])
@@ -102,8 +110,7 @@ def test_a_fault_against_the_rules_of_runs_shows_on_a_short_trace(fault: str) ->
     "fault", ["rewrites a store that knows more", "ignores a larger copy of its own run"]
 )
 def test_the_search_finds_a_fault_by_itself(fault: str) -> None:
-    scope = Scope(**(vars(SMALL) | {"copies": 0, "snapshots": 1}))
-    found = search(scope, NEW_FAULTS[fault], states=2000)
+    found = search(SMALL, NEW_FAULTS[fault], states=2000)
     assert found.failure
     assert found.trace == TRACES_OF_FAULTS[fault]
 
