@@ -11,8 +11,11 @@ import resource
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
+from types import SimpleNamespace
 
+import gunicorn.arbiter
 import gunicorn.http.message
 
 from counter.config import KEEP_ALIVE, WORKER_CONNECTIONS, Config, ConfigError
@@ -61,11 +64,20 @@ with suppress(AttributeError):
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 1024 * 1024)
 
+# While gunicorn stops it asks the wall clock for how long it has waited. Set forward meanwhile, the
+# worker was killed while it handed over its last visits; set back, there was no end to the wait.
+_steady = SimpleNamespace(**vars(time) | {"time": time.monotonic})
+gunicorn.arbiter.time = _steady
+
 _refused = mmap.mmap(-1, 1)  # shared by arbiter and worker
 
 
 def post_worker_init(worker):
     """Start the node; from now on SIGTERM drains it before gunicorn stops the worker."""
+    if "gevent" in worker.cfg.worker_class_str:
+        from gunicorn.workers import ggevent
+
+        ggevent.time = _steady
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("counter").setLevel(_config.log_level.upper())
     node = worker.wsgi.extensions["node"]

@@ -216,9 +216,7 @@ class Folding:
             agreed = run_of(vector)
         return agreed
 
-    def _note(
-        self, member: str, mark: str, reports: list[MemberReport | None], now: float
-    ) -> None:
+    def _note(self, member: str, mark: str, reports: list[MemberReport | None], now: float) -> None:
         """Note on what all agree about a member."""
         folded = folded_of(member, mark)
         total = self._tally.total(folded) if mark else 0

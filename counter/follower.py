@@ -3,16 +3,21 @@
 The position up to which it was read is stored in the same atomic step as the visits read up to
 there, so that after a crash the store holds both or neither. While one piece waits for the store
 nothing more is read.
+
+A video that can have no more visits holds up no other: what does not fit into its number is
+refused, and everything else in the piece counts.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Event, Lock
 from typing import NamedTuple
 
 from counter.flush import Flusher
+from counter.limits import FullError
 from counter.metrics import Metrics
 from counter.positions import START, Position, Positions, is_older
+from counter.replica import Replica
 from counter.visit_log import File, Piece, VisitLog
 
 log = logging.getLogger("counter")
@@ -22,12 +27,17 @@ POLL = 0.05
 
 
 class Reading(NamedTuple):
-    """How it goes: the log, its bytes that are not read yet, its lines so far, junk among them."""
+    """How it goes: the log, and its bytes that are not read yet.
+
+    Then its lines so far: those counted, those that are no visits, and those refused because a
+    video can have no more visits.
+    """
 
     path: str
     unread: int
     lines: int
     junk: int
+    refused: int
 
 
 class Follower:
@@ -56,12 +66,14 @@ class Follower:
         self._metrics = metrics
         self._ready = ready
         self._draining = draining
-        self._lines = self._junk = 0
+        self._lines = self._junk = self._refused = 0
         self._warn_seldom = warn
 
     def reading(self) -> Reading:
         """How it goes. May be called by any thread."""
-        return Reading(str(self._log.path), self._log.unread(), self._lines, self._junk)
+        return Reading(
+            str(self._log.path), self._log.unread(), self._lines, self._junk, self._refused
+        )
 
     def run(self) -> None:
         """Follow the log until the node drains."""
@@ -105,7 +117,11 @@ class Follower:
                     position.offset,
                     piece.position.offset,
                 )
-            return self._take(piece, files, read, {file.id: piece.position})
+            taken = self._take(piece, files, read, {file.id: piece.position})
+            if not taken:
+                self._log.give_back(file, position)
+                self._draining.wait(1.0)
+            return taken
         return False
 
     def _begin(self, files: list[File]) -> bool:
@@ -125,7 +141,9 @@ class Follower:
         return replica.has_read(self._log.path.name, [file.id for file in files])
 
     def _take(self, piece: Piece, files: list[File], before: Positions, read: Positions) -> bool:
-        """Count a piece, and return when the store holds it; False if the node stops before.
+        """Count a piece, and return when the store holds it.
+
+        False if it is not counted: because the node stops, or this run can count no more.
 
         `read` is the position after it, `before` all that were known when it was read: if a peer
         has told of others since, it is not counted, but looked for again.
@@ -139,20 +157,25 @@ class Follower:
                 return False
             if self._has_read(files) != before:
                 return True
-            read = before | read
+            full = ""
             try:
-                replica.read(self._log.path.name, piece.visits, read)
+                counted = self._count(replica, piece.visits, before | read)
             except OverflowError as error:
-                self._warn("log.full", str(error))
-                piece = Piece({}, 0, piece.lines + piece.junk, piece.position)
-                replica.read(self._log.path.name, {}, read)
+                full = str(error)
             flush = flusher.gathering
+        if full:
+            # Another run can count it, so it stays in the log.
+            self._warn("log.waits", full)
+            return False
         flusher.wake()
-        self._lines += piece.lines
+        refused = piece.lines - counted
+        self._lines += counted
         self._junk += piece.junk
-        self._metrics.visits.inc(piece.lines)
-        self._metrics.log_lines.inc(piece.lines)
+        self._refused += refused
+        self._metrics.visits.inc(counted)
+        self._metrics.log_lines.inc(counted)
         self._metrics.log_junk.inc(piece.junk)
+        self._metrics.log_refused.inc(refused)
         if piece.junk:
             self._warn("log.junk", f"lines={piece.junk}, {self._junk} since the start")
         while not flush.wait(1.0):
@@ -164,6 +187,20 @@ class Follower:
                 with self._lock:
                     flush = flusher.gathering
         return True
+
+    def _count(self, replica: Replica, visits: Mapping[str, int], read: Positions) -> int:
+        """Count what there is room for, and say how many visits that was; under the lock.
+
+        Raises OverflowError if this run can count no more.
+        """
+        while True:
+            try:
+                replica.read(self._log.path.name, visits, read)
+                return sum(visits.values())
+            except FullError as error:
+                self._warn("log.full", str(error))
+                rest = {**visits, **error.room}
+                visits = {video: count for video, count in rest.items() if count}
 
     def _warn(self, event: str, detail: str) -> None:
         self._warn_seldom(event, f"file={self._log.path.name} {detail}")

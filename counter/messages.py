@@ -239,11 +239,15 @@ class Envelope(Struct, array_like=True):
 
 
 class RejectedError(Exception):
-    """A message that must be dropped; `reason` is one word for the metrics."""
+    """A message that must be dropped; `reason` is one word for the metrics.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    `envelope` is the message where only its time is wrong.
+    """
+
+    def __init__(self, reason: str, detail: str, envelope: Envelope | None = None) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.envelope = envelope
 
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
@@ -303,7 +307,7 @@ def decode(
         envelope = _without_bad_entries(body, str(error), refused)
     if abs(now - envelope.sent) > ttl:
         raise RejectedError(
-            "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock"
+            "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock", envelope
         )
     if isinstance(envelope.body, Ask) and len(envelope.body.hashes) not in _HASHES:
         raise RejectedError("junk", f"an ask with {len(envelope.body.hashes)} bytes of hashes")

@@ -24,6 +24,8 @@ class Gauges(NamedTuple):
     """Seconds, since this was last read."""
     peers: Iterable[tuple[str, int]]
     """For each live peer its member id and how many visits of this node it does not hold yet."""
+    clocks: Iterable[tuple[str, float]]
+    """For each member that says anything by how many seconds its clock is ahead of this node's."""
     awaited: Iterable[tuple[str, float]]
     """For each member that folding waits for its id and for how many seconds it is silent."""
     log_unread: int
@@ -42,7 +44,7 @@ class Metrics:
         self.visits = counter("counter_visits", "Visits taken by this node in this run.")
         self.refused = counter(
             "counter_visits_refused",
-            "Visits answered with 503 (not counted) or 504 (may be counted).",
+            "Visits answered with 409 (full), 503 (not counted) or 504 (may be counted).",
             ("status",),
         )
         self.repeats = counter(
@@ -60,6 +62,9 @@ class Metrics:
         )
         self.log_lines = counter("counter_log_lines", "Visits read from the visit log.")
         self.log_junk = counter("counter_log_junk_lines", "Lines in it that are no visits.")
+        self.log_refused = counter(
+            "counter_log_refused_lines", "Visits in it of videos that can have no more."
+        )
         self.flushes = counter("counter_flushes", "Batches written to the store.")
         self.flush_failures = counter("counter_flush_failures", "Writes that failed.")
         self.heals = counter(
@@ -95,6 +100,14 @@ class Metrics:
         for peer, behind in gauges.peers:
             lag.add_metric((peer,), behind)
         yield lag
+        clocks = GaugeMetricFamily(
+            "counter_clock_difference_seconds",
+            "By how much the clock of another member is ahead, less what messages take.",
+            labels=("member",),
+        )
+        for member, ahead in gauges.clocks:
+            clocks.add_metric((member,), ahead)
+        yield clocks
         awaited = GaugeMetricFamily(
             "counter_awaited_seconds",
             "For how long a member that folding waits for was not heard.",

@@ -13,23 +13,24 @@ from threading import Event, Lock, Thread
 from typing import Any, NamedTuple
 
 import msgspec
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from counter import messages
 from counter.beat import Beat
+from counter.clocks import Clocks
 from counter.config import LIVE_PAGES, Config
 from counter.flush import Flush, Flusher
 from counter.follower import Follower
 from counter.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.joining import Lack
 from counter.keys import Key
+from counter.limits import FullError, shown_counts, visits_of
 from counter.live import Live
 from counter.members import decode_fact, is_note
-from counter.messages import Answer, Body, Condition, Envelope, RejectedError, State
+from counter.messages import Answer, Body, Condition, Envelope, RejectedError, State, Tell
 from counter.metrics import Gauges, Metrics
 from counter.rates import Rates
 from counter.replica import Effects, Member, Replica
+from counter.schedule import Schedule
 from counter.store import (
     Known,
     Offload,
@@ -41,7 +42,7 @@ from counter.store import (
 )
 from counter.store.redis import RedisStore
 from counter.store.sqlite import SqliteStore
-from counter.tally import Tally
+from counter.tally import MAX_COUNT, Tally
 from counter.transport import Transport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
@@ -59,6 +60,8 @@ _LARGE = 10_000
 """Bytes of an answer in a repair from which on it is followed by a rest."""
 _LONGEST_REST = 0.05
 """Seconds."""
+_STEP = 1.0
+"""Seconds that the wall clock moves by, beside a monotonic one, when it was set."""
 
 
 class NotCountedError(Exception):
@@ -144,6 +147,9 @@ class Node:
         self._sent = 0
         self._growth, self._talk = Rates(), Rates()
         self._listens_since = time.monotonic()
+        self._clocks = Clocks(config.message_ttl, 3 * config.sync_interval)
+        self._zero = _zero()
+        self._differed = False
         self._warned: dict[str, float] = {}
         self._exit = ExitStack()
         self._end: Callable[[], None] = lambda: None
@@ -169,14 +175,17 @@ class Node:
     def visit(self, video: str) -> dict[str, int] | None:
         """Count one visit; return the video's counter with it, None while joining.
 
-        With `ACK=stored` it returns when the store holds the visit. Raises `NotCountedError` or
-        `MaybeCountedError`.
+        With `ACK=stored` it returns when the store holds the visit. Raises `NotCountedError`,
+        `MaybeCountedError`, or `FullError`, where no node could count it, ever.
         """
         stored, flusher = self.config.ack == "stored", self._opened()
         with self._lock:
             replica = self._counting(flusher)
             try:
                 replica.visit(video)
+            except FullError:
+                self.metrics.refused.labels("409").inc()
+                raise
             except OverflowError as error:
                 raise self._refuse(str(error)) from None
             flush = flusher.gathering
@@ -189,23 +198,27 @@ class Node:
         self._await(flush)
         return None if joining else self.counter(video)
 
-    def visits(self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b"") -> None:
+    def visits(self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b"") -> bool:
         """Count many visits, all or none; with a `key` that is known, see only that they are.
 
-        The `fingerprint` tells the request that has the key from others. With `ACK=stored` it
-        returns when the store holds the visits. Raises `NotCountedError`, `MaybeCountedError`, or
-        `KeyTakenError` if another request has the key.
+        Returns whether they were counted now, not before. The `fingerprint` tells the request
+        that has the key from others. With `ACK=stored` it returns when the store holds the visits.
+        Raises `NotCountedError`, `MaybeCountedError`, `FullError` if a video has no room for them
+        on any node, or `KeyTakenError` if another request has the key.
         """
         flusher, now = self._opened(), time.monotonic()
         with self._lock:
             found = self.replica.keys.find(key, now) if key and self.replica else None
             if found is None:
                 replica = self._counting(flusher)
-                if key and not replica.complete:
+                if key and not self._is_complete(replica, now):
                     raise self._refuse("this node is joining, and may not know this key yet")
                 try:
                     taken = Key(key, fingerprint, now) if key else None
                     replica.visits(visits, key=taken)
+                except FullError:
+                    self.metrics.refused.labels("409").inc()
+                    raise
                 except OverflowError as error:
                     raise self._refuse(str(error)) from None
             # What a key belongs to may be counted, whatever becomes of this request: from here
@@ -221,9 +234,10 @@ class Node:
             if found.fingerprint != fingerprint:
                 raise KeyTakenError(f"the key {key!r} belongs to a request with another body")
             if found.place == "stored":
-                return
+                return False
         if self.config.ack == "stored":
             self._await(flush)
+        return found is None
 
     def _opened(self) -> Flusher:
         """What keeps the counts in the store, once that was opened, or has failed."""
@@ -259,13 +273,39 @@ class Node:
 
     @property
     def ready(self) -> bool:
-        """Whether it holds what its peers told it that there is, and is not stopping."""
-        return self._ready and not self._draining.is_set()
+        """Whether it holds what its peers told it that there is, and is not stopping.
+
+        Nor is its clock wrong, so that it hears none of them.
+        """
+        return self._ready and not self._draining.is_set() and not self.clock_wrong
 
     @property
     def joining(self) -> bool:
         """Whether it may still show less than its peers do."""
         return not self._ready
+
+    @property
+    def clock_wrong(self) -> bool:
+        """Whether it hears nobody for its clock, and two others agree with each other."""
+        with self._lock:
+            return self._clocks.wrong(time.time(), time.monotonic())
+
+    def clocks_differing(self) -> dict[str, float]:
+        """The members that it does not hear for their clocks: by how many seconds they are ahead.
+
+        They need not be among `members`.
+        """
+        with self._lock:
+            return self._clocks.differing(time.time(), time.monotonic())
+
+    def clock_differences(self) -> dict[str, float]:
+        """By how many seconds the clock of each member is ahead that says anything."""
+        with self._lock:
+            return self._clocks.differences(time.time(), time.monotonic())
+
+    def _is_complete(self, replica: Replica, now: float) -> bool:
+        """Whether it has caught up with peers, if it hears any that are there; under the lock."""
+        return replica.complete and not self._clocks.strange(now)
 
     def members(self) -> list[Member]:
         """Every member as this node sees it."""
@@ -388,7 +428,9 @@ class Node:
     @property
     def complete(self) -> bool:
         """Whether it has held all that its peers told it: it knows what was counted."""
-        return self.replica is not None and self.replica.complete
+        with self._lock:
+            replica = self.replica
+            return replica is not None and self._is_complete(replica, time.monotonic())
 
     def lacks(self) -> list[Lack]:
         """What peers hold and this node does not, while it has not caught up with them."""
@@ -514,7 +556,7 @@ class Node:
             message_ttl=config.message_ttl,
             fold_after=config.fold_after,
             has_peers=bool(config.amqp_uri or config.peers),
-            epoch=time.time() - time.monotonic(),
+            epoch=_zero(),
         )
         # What is here by now stays: the garbage collector need not look at it again. That is the
         # program, 20 ms of the loop each time, and the index of videos, as much with a million.
@@ -538,18 +580,11 @@ class Node:
         self._schedule()
 
     def _schedule(self) -> None:
-        # Two threads, so that a long report does not hold up the deltas. A run that is late is
-        # made up for by the next one, which is not worth a warning each.
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
-        scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(2)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-            timezone="UTC",
-        )
-        scheduler.add_job(self._publish, "interval", seconds=self.config.publish_interval)
-        scheduler.add_job(self._sync, "interval", seconds=self.config.sync_interval)
-        scheduler.start()
-        self._exit.callback(scheduler.shutdown)
+        schedule = Schedule()
+        schedule.every(self.config.publish_interval, self._publish)
+        schedule.every(self.config.sync_interval, self._sync)
+        schedule.start()
+        self._exit.callback(schedule.stop)
 
     def _thread(self, name: str, run: Callable[[], None], stop: Callable[[], None]) -> None:
         """Start a thread that `stop` ends; that it dies of itself is logged, and ends the node."""
@@ -605,6 +640,8 @@ class Node:
                 refused.append,
             )
         except RejectedError as error:
+            if error.envelope is not None:
+                self._refuse_for_its_clock(replica, error.envelope)
             return self._drop(error.reason, str(error))
         if refused:
             self.metrics.entries_refused.inc(len(refused))
@@ -617,7 +654,10 @@ class Node:
 
     def _take(self, replica: Replica, envelope: Envelope, *, refused: bool = False) -> None:
         with self._lock:
-            effects = replica.receive(envelope, time.monotonic(), refused=refused)
+            now = time.monotonic()
+            if member_of(envelope.sender) != replica.member:
+                self._clocks.take(envelope.sender, envelope.sent / 1000, now)
+            effects = replica.receive(envelope, now, refused=refused)
             self._do(effects)
         self._after(effects.grew)
 
@@ -632,6 +672,17 @@ class Node:
             self._take(replica, envelope)
             self._stopping.wait(min((time.monotonic() - since) / 2, _LONGEST_REST))
 
+    def _refuse_for_its_clock(self, replica: Replica, envelope: Envelope) -> None:
+        """Note what its time tells, and let the sender find out as well."""
+        sender, sent = envelope.sender, envelope.sent / 1000
+        member = member_of(sender)
+        with self._lock:
+            latest = replica.members.latest(member)
+            if member == replica.member:
+                return
+            if self._clocks.refuse(sender, sent, time.monotonic(), latest) and envelope.address:
+                self._send(envelope.address, Tell())
+
     def _drop(self, reason: str, detail: str) -> str:
         self.metrics.dropped.labels(reason).inc()
         if detail:
@@ -640,6 +691,7 @@ class Node:
 
     def _publish(self) -> None:
         if self.replica is not None:
+            self._look_at_clock()
             self._publish_keys()
             with self._lock:
                 for run, delta in self.replica.publish():
@@ -655,12 +707,38 @@ class Node:
         assert self.replica is not None
         with self._lock:
             self._look(self.replica, time.monotonic())
-            self._do(self.replica.sync(time.monotonic()))
+            effects = self.replica.sync(time.monotonic())
+            self._do(effects)
             doubled, latest = self.replica.keys.doubled, self.replica.keys.last_doubled
         if doubled > self._doubled:
             self._doubled = doubled
             self._warn("key.doubled", f"{latest} in_all={doubled}")
-        self._after(())
+        self._warn_of_clocks()
+        self._after(effects.grew)
+
+    def _look_at_clock(self) -> None:
+        """Find out whether the wall clock was set; if so tell the others, who may hear it again."""
+        with self._lock:
+            zero = _zero()
+            step = zero - self._zero
+            if abs(step) < _STEP:
+                return
+            self._zero = zero
+            self._warn("clock.set", f"seconds={step:+.1f}")
+            if self.replica is not None:
+                # It ends a run whose date is wrong by more than a message may live.
+                self.replica.clock_stepped(zero)
+        self._sync()
+
+    def _warn_of_clocks(self) -> None:
+        """Log, once a minute, which nodes are not heard for their clocks."""
+        differing = self.clocks_differing()
+        if differing:
+            ahead = " ".join(f"{member}={seconds:+.1f}" for member, seconds in differing.items())
+            self._warn("clock.differs", f"seconds {ahead}")
+        elif self._differed:
+            log.info("clock.agrees")
+        self._differed = bool(differing)
 
     def _connected(self) -> None:
         """The transport has (re)connected: tell the others at once where one stands."""
@@ -712,7 +790,9 @@ class Node:
 
     def show(self, video: str, counter: dict[str, int]) -> dict[str, Any]:
         """A counter as the answers and the live pages show it."""
-        visits = sum(counter.values())
+        visits = visits_of(counter)
+        if visits == MAX_COUNT:
+            counter = shown_counts(counter)
         return {"video": video, "visits": visits, "node": self.name, "counts": counter}
 
     def _refuse(self, reason: str) -> NotCountedError:
@@ -736,6 +816,7 @@ class Node:
             keys_doubled=self.replica.keys.doubled if self.replica else 0,
             longest_pause=self._beat.take(),
             peers=[(member, behind) for member, behind in peers if member != own],
+            clocks=list(self.clock_differences().items()),
             awaited=[(awaited.member, awaited.silent) for awaited in folding.waits_for],
             log_unread=self.follower.reading().unread if self.follower else 0,
         )
@@ -746,6 +827,11 @@ class Node:
         if now - self._warned.get(event, -60.0) >= 60.0:
             self._warned[event] = now
             log.warning("%s %s", event, detail)
+
+
+def _zero() -> float:
+    """What the wall clock shows when the monotonic one is 0: it moves only when that is set."""
+    return time.time() - time.monotonic()
 
 
 def _mint_store() -> str:

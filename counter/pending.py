@@ -8,8 +8,11 @@ Pure: no I/O, no clock.
 
 from collections.abc import Mapping
 
+from counter.limits import check_room
 from counter.tally import MAX_COUNT, Tally
 
+_FEW = 100
+"""Fewer videos than this are looked at one by one for whether they are full."""
 MAX_TOTAL = 2**56
 """The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
 
@@ -30,28 +33,42 @@ class Pending:
         self._notes: dict[str, str] = {}
 
     def visit(self, video: str) -> None:
-        """Count one visit. Raises OverflowError when the count is at its end."""
+        """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
         count = self.count(video)
-        if count >= MAX_COUNT or self._counted >= MAX_TOTAL:
-            self.visits({video: 1})  # raises, and says what is at its end
+        # Its own committed count is in both, so most videos need no closer look.
+        if count + self._tally.visits(video) >= MAX_COUNT or self._counted >= MAX_TOTAL:
+            self.visits({video: 1})
         else:
             self._pending[self.own][video] = count + 1
             self._counted += 1
 
     def visits(self, visits: Mapping[str, int], notes: Mapping[str, str] | None = None) -> None:
-        """Count many visits, all or none. Raises OverflowError for none.
+        """Count many visits, all or none. The store gets the `notes` in the same atomic step.
 
-        The store gets the `notes` in the same atomic step.
+        Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
+        limit, and OverflowError if this run can count no more.
         """
-        counts = {video: self.count(video) + more for video, more in visits.items()}
+        own, pending = self._tally.vector(self.own), self._pending[self.own]
+        in_flight = self._in_flight.get(self.own, {})
+        counts = {
+            video: (pending.get(video) or in_flight.get(video) or own.count(video)) + more
+            for video, more in visits.items()
+        }
         total = self._counted + sum(visits.values())
-        if total > MAX_TOTAL or max(counts.values(), default=0) > MAX_COUNT:
-            full = next((video for video, count in counts.items() if count > MAX_COUNT), None)
-            if full is None:
+        # While all visits of all videos are fewer than one may have, nothing can be full: where
+        # many are counted at once that is quicker to see than to look at each.
+        few = len(visits) < _FEW
+        if few or total + sum(self._tally.members().values()) > MAX_COUNT:
+            committed = self._tally.visits
+            counted = {
+                video: committed(video) - own.count(video) + counts[video] - more
+                for video, more in visits.items()
+            }
+            check_room(visits, counted)
+            if total > MAX_TOTAL:
                 raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
-            raise OverflowError(f"the count of {full!r} has reached its end, {MAX_COUNT}")
         self._counted = total
-        self._pending[self.own].update(counts)
+        pending.update(counts)
         if notes:
             self._notes.update(notes)
 

@@ -204,9 +204,7 @@ class Replica:
             message_ttl=message_ttl,
             fold_after=fold_after,
         )
-        self.keys = self.keys_class(
-            replica, self.peers, sync_interval, epoch, message_ttl, now
-        )
+        self.keys = self.keys_class(replica, self.peers, sync_interval, epoch, message_ttl, now)
         self.joining = Joining(
             self.peers, self.runs, self.keys, join_timeout, now, has_peers=has_peers
         )
@@ -231,7 +229,7 @@ class Replica:
     # -- visits and the store
 
     def visit(self, video: str) -> None:
-        """Count one visit. Raises OverflowError when the count is at its end."""
+        """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
         self.pending.visit(video)
 
     def visits(
@@ -240,7 +238,10 @@ class Replica:
         notes: Mapping[str, str] = NO_NOTES,
         key: Key | None = None,
     ) -> None:
-        """Count many visits, all or none: `{video: visits}`. Raises OverflowError for none.
+        """Count many visits, all or none: `{video: visits}`.
+
+        Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
+        limit, and OverflowError if this run can count no more.
 
         The store gets the `notes`, `{"kind:name": text}`, in the same atomic step; a text
         replaces the one before, and an empty one removes it. So it does the `key`, which

@@ -255,4 +255,3 @@ def _of_previous(standings: dict[str, Standing]) -> Iterator[dict[str, Standing]
                 break
     if part:
         yield part
-

@@ -243,5 +243,3 @@ def is_run(note: str) -> bool:
 
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 17 else 0
-
-

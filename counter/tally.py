@@ -187,9 +187,9 @@ class Tally:
         return isinstance(self._vectors.get(vector), Segment)
 
     def visits(self, video: str) -> int:
-        """The video's visits: the sum of its counter; 0 for one that nobody visited."""
+        """The video's visits: the sum of its counter, at most `MAX_COUNT`; 0 if nobody came."""
         row = self._videos.rows.get(video)
-        return 0 if row is None else self._visits[row]
+        return 0 if row is None else min(MAX_COUNT, self._visits[row])
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""

@@ -139,6 +139,10 @@ class VisitLog:
             self._done[file.inode] = self._heads[file.inode][0]
             self._offsets[file.inode] = file.size
 
+    def give_back(self, file: File, position: Position) -> None:
+        """What was read from this position on was not counted: it is unread still."""
+        self._offsets[file.inode] = position.offset
+
     def unread(self) -> int:
         """Bytes that are not read yet, of all files; without half a line at the end of one."""
         try:

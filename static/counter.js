@@ -10,15 +10,18 @@
  * @typedef {{name: string, visits: number, members: [string, number][]}} Share
  */
 
+/** The largest count, and the largest number of visits. */
+export const MAX_COUNT = Number.MAX_SAFE_INTEGER;
+
 /**
  * A grow-only counter (G-Counter), a state-based CRDT.
  *
  * Each replica raises only its own entry; merging takes the larger entry; the value is the sum. Merging is therefore
  * commutative, associative and idempotent, and the value never falls.
  *
- * Entries are integers from 0 to 2^53 - 1 and so is their sum: beyond that JavaScript cannot tell neighbours apart.
- * Whatever is no non-negative safe integer is ignored, an increment past the end included. An absent entry is 0, and 0
- * is kept as absent.
+ * Entries are integers from 0 to 2^53 - 1: beyond that JavaScript cannot tell neighbours apart. Whatever else an entry
+ * is, is ignored. An absent entry is 0, and 0 is kept as absent. The value stops at 2^53 - 1 too, where entries that were
+ * raised apart add up to more; an increment that would take it past the end is ignored.
  *
  * Source: Shapiro, Preguiça, Baquero, Zawirski: A comprehensive study of Convergent and Commutative Replicated Data
  * Types, INRIA RR-7506, 2011, §3.1.1.
@@ -40,7 +43,7 @@ export class Counter {
    */
   increment(replica, by = 1) {
     const count = (this.#counts.get(replica) ?? 0) + by;
-    if (isCount(by) && isCount(count) && by > 0) this.#counts.set(replica, count);
+    if (isCount(by) && isCount(this.visits + by) && by > 0) this.#counts.set(replica, count);
   }
 
   /**
@@ -60,11 +63,11 @@ export class Counter {
     return grew;
   }
 
-  /** The value: the sum of all entries. */
+  /** The value: the sum of all entries, up to the limit. */
   get visits() {
     let sum = 0;
     for (const count of this.#counts.values()) sum += count;
-    return sum;
+    return Math.min(sum, MAX_COUNT);
   }
 
   /**
@@ -77,7 +80,7 @@ export class Counter {
     for (const [id, count] of this.#sorted()) {
       const name = nameOf(id);
       const share = shares.get(name) ?? { name, visits: 0, members: [] };
-      share.visits += count;
+      share.visits = Math.min(share.visits + count, MAX_COUNT);
       share.members.push([id, count]);
       shares.set(name, share);
     }

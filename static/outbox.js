@@ -39,7 +39,7 @@ const PATIENCE = 10_000;
 const REPEATABLE = 9 * 60_000;
 const LONGEST_WAIT = 10_000;
 // The visit was looked at and refused; it would be again.
-const REFUSED = [400, 413, 415, 422];
+const REFUSED = [400, 409, 413, 415, 422];
 // Certainly not counted, but it may be another time.
 const LATER = [408, 425, 429, 503];
 

@@ -3,7 +3,7 @@
 /** @import {Sent} from "./live.js" */
 /** @import {View} from "./moves.js" */
 
-import { Counter } from "./counter.js";
+import { Counter, MAX_COUNT } from "./counter.js";
 import { Grid } from "./front.js";
 import { Kept, Looks, strangers } from "./kept.js";
 import { Live, liveAddress } from "./live.js";
@@ -63,7 +63,7 @@ function knownOf(video) {
 function visitsOf(video) {
   const its = knownOf(video);
   const uncounted = outbox.uncounted(video);
-  const visits = Math.max(its.counter.visits + uncounted, its.least ?? 0, kept.floor(video));
+  const visits = Math.max(Math.min(its.counter.visits + uncounted, MAX_COUNT), its.least ?? 0, kept.floor(video));
   // While one is under way nobody can say whether the node's number holds it: then this one stays.
   if (uncounted) its.least = visits;
   return visits || its.least;

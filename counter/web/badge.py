@@ -5,6 +5,7 @@ from unicodedata import east_asian_width
 
 from flask import Flask, Response, make_response, render_template, request
 
+from counter.limits import visits_of
 from counter.node import Node
 from counter.web.counters import check
 from counter.web.problems import RETRY_AFTER, Problem
@@ -60,7 +61,7 @@ def install(app: Flask, node: Node) -> None:
         if node.joining and request.args.get("stale") != "1":
             # Browsers show the picture, whatever the status is; nginx asks the next node.
             return _picture(label, _COMING, _COMING, 503)
-        visits = sum(node.counter(video).values())
+        visits = visits_of(node.counter(video))
         response = _picture(label, shortened(visits), str(visits))
         response.cache_control.public = True
         response.cache_control.max_age = MAX_AGE

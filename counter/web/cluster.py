@@ -10,6 +10,7 @@ from msgspec import json
 
 from counter.ids import name_of
 from counter.joining import Lack
+from counter.limits import capped, visits_of
 from counter.messages import MAX_BYTES, Part
 from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
 from counter.web import dev
@@ -28,7 +29,7 @@ def install(app: Flask, node: Node) -> None:
     process = secrets.token_hex(8)
 
     def found(video: str) -> Found:
-        visits = sum(node.counter(video).values())
+        visits = visits_of(node.counter(video))
         return Found(node.name, visits, node.state, node.cut, process)
 
     others = Others(node.addresses, found, process)
@@ -68,7 +69,10 @@ def install(app: Flask, node: Node) -> None:
     @app.get("/readyz")
     def readyz() -> Response:
         if not node.ready:
-            raise Problem(503, "Not ready", f"this node is {node.state}; ask another one")
+            why = f"this node is {node.state}"
+            if node.state == "ready":
+                why = "this node's clock is wrong, so it hears no other"
+            raise Problem(503, "Not ready", f"{why}; ask another one")
         return _plain("ready")
 
     @app.get("/metrics")
@@ -125,6 +129,7 @@ def show(node: Node) -> dict[str, Any]:
     lacks = node.lacks()
     # Afterwards: a member that is new meanwhile has a pace, too.
     paces = node.paces()
+    ahead, differing = node.clock_differences(), node.clocks_differing()
     return {
         "node": node.name,
         "member": own,
@@ -134,7 +139,7 @@ def show(node: Node) -> dict[str, Any]:
         "store": {
             "kind": node.store.kind if node.store else None,
             "up": node.store_up,
-            "unflushed": node.unflushed(),
+            "unflushed": capped(node.unflushed()),
         },
         "transport": {
             "kind": node.transport.kind if node.transport else None,
@@ -153,19 +158,33 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "log": node.follower.reading()._asdict() if node.follower else None,
-        "warnings": [*_doubled(node), *_awaited(node, folding), *_lacking(node, lacks)],
+        "clock": {
+            "wrong": node.clock_wrong,
+            "differs": [
+                {"member": member, "name": name_of(member), "seconds": round(seconds, 1)}
+                for member, seconds in differing.items()
+            ],
+        },
+        "warnings": [
+            *_clocks(node, differing),
+            *_doubled(node),
+            *_awaited(node, folding),
+            *_lacking(node, lacks),
+        ],
         "members": [
             {
                 "member": member.member,
                 "name": name_of(member.member),
-                "visits": member.visits,
+                "visits": capped(member.visits),
                 "live": member.live,
                 "state": member.state,
                 "self": member.member == own,
                 "heard": None if member.heard is None else round(member.heard, 1),
-                "behind": member.behind,
+                "behind": None if member.behind is None else capped(member.behind),
+                "clock_difference": _rounded(ahead.get(member.member)),
+                "in_step": member.member not in differing if member.member in ahead else None,
                 "removed": member.removed,
-                "folded": member.folded,
+                "folded": capped(member.folded),
                 "runs": member.runs,
                 "store": _part(member.condition.store if member.condition else None),
                 "transport": _part(member.condition.transport if member.condition else None),
@@ -192,6 +211,26 @@ def _video() -> str:
         raise Problem(400, "No video" if not videos else "Too many videos", "name one: ?video=cats")
     check(videos[0])
     return videos[0]
+
+
+def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
+    """A warning for each member that is not heard for its clock, or that clocks differ."""
+    if node.clock_wrong:
+        yield (
+            "This node's clock is wrong: it hears no other node, and others agree with each other. "
+            "It counts on, but is not ready: set its clock right (NTP)."
+        )
+    for member, seconds in differing.items():
+        where = "ahead of" if seconds > 0 else "behind"
+        yield (
+            f"The clock of {member} is {_time(abs(seconds))} {where} that of this node: neither "
+            "hears the other, and both count on. Set the wrong one right (NTP); nothing is lost."
+        )
+    if differing and not node.complete:
+        yield (
+            f"{node.name} does not know what others have counted: until it hears one of them it "
+            "refuses requests with an Idempotency-Key, and does not read its visit log."
+        )
 
 
 def _doubled(node: Node) -> Iterator[str]:

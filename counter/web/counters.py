@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Flask, Response, request
 
+from counter.limits import FullError
 from counter.messages import VIDEO
 from counter.node import MaybeCountedError, Node, NotCountedError
 from counter.tally import Tally
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 MOST_COUNTS = 1000
+FULL = 409
+"""The status of a visit that no node can count, because the video can have no more."""
 
 is_video = re.compile(VIDEO).fullmatch
 
@@ -26,9 +29,16 @@ def install(app: Flask, node: Node) -> None:
     @app.get("/video/<path:video>")
     def video_page(video: str) -> Response:
         check(video)
+        status = 200
         counter: dict[str, int] | None = None
         if request.method == "GET" and not is_prefetch(request.environ):
-            counter = visit(node, video)
+            try:
+                counter = visit(node, video)
+            except Problem as problem:
+                if problem.status != FULL or not wants_page():
+                    raise
+                # There is nothing wrong with the page, but that it counts no more.
+                status, counter = FULL, node.counter(video)
         elif not node.joining:
             counter = node.counter(video)
         if not wants_page():
@@ -36,7 +46,9 @@ def install(app: Flask, node: Node) -> None:
         if counter is not None:
             # A page never shows less than before, so it is given nothing a crash could take back.
             counter = node.counter(video)
-        return site.video_page(node, shown(node, video, counter))
+        page = site.video_page(node, shown(node, video, counter))
+        page.status_code = status
+        return page
 
     @app.route("/hit/<path:video>", methods=["GET", "POST"])
     def hit(video: str) -> Response:
@@ -92,13 +104,28 @@ def check_all(videos: list[str], most: int) -> list[str]:
 
 
 def visit(node: Node, video: str) -> dict[str, int] | None:
-    """Count a visit; 503 if it was certainly not counted, 504 if that is not known."""
+    """Count a visit; 503 if it was certainly not counted, 504 if that is not known.
+
+    409 if it never can be.
+    """
     try:
         return node.visit(video)
+    except FullError as error:
+        raise full(error) from None
     except NotCountedError as error:
         raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
+
+
+def full(error: FullError) -> Problem:
+    """The problem with visits that do not fit into a video's number."""
+    named: dict[str, int | str] = {
+        "video": error.video,
+        "visits": error.visits,
+        "limit": error.limit,
+    }
+    return Problem(FULL, "Full", f"nothing was counted: {error}", named)
 
 
 def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:

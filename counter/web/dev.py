@@ -6,8 +6,9 @@ from urllib.parse import urlencode
 
 from flask import Flask, Response, request
 
+from counter.limits import FullError
 from counter.node import MaybeCountedError, Node, NotCountedError
-from counter.web.counters import check
+from counter.web.counters import check, full
 from counter.web.others import Others, SilentError, UnknownNodeError
 from counter.web.problems import Problem, check_origin
 
@@ -40,6 +41,8 @@ def install(app: Flask, node: Node, others: Others) -> None:
         video, visits = _asked()
         try:
             node.visits({video: visits})
+        except FullError as error:
+            raise full(error) from None
         except NotCountedError as error:
             raise Problem(503, "Not counted", f"no visit was counted: {error}") from None
         except MaybeCountedError as error:

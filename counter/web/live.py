@@ -2,12 +2,14 @@
 
 import fcntl
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from socket import IPPROTO_TCP, TCP_INFO, socket
 from threading import Lock
 
+import simple_websocket.ws
 from flask import Flask, Response, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
@@ -37,6 +39,9 @@ _HEARTBEAT = b":\n\n"
 
 def install(app: Flask, node: Node) -> None:
     """Add the endpoints of live numbers."""
+    # It asks the wall clock when the next ping is due, and has no setting for that: after a clock
+    # was set back by hours it pings nobody for hours, and proxies drop silent connections.
+    simple_websocket.ws.time = time.monotonic
     sock = Sock(app)
 
     @app.errorhandler(RemoteProtocolError)

@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457), or as a page for a browser."""
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +21,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
     """An answer other than the one that was asked for; `more` is told to programs only."""
 
     def __init__(
-        self, status: int, title: str, detail: str, more: dict[str, int] | None = None
+        self, status: int, title: str, detail: str, more: Mapping[str, int | str] | None = None
     ) -> None:
         super().__init__(detail)
         self.status, self.title, self.detail, self.more = status, title, detail, more or {}
@@ -49,8 +50,12 @@ def answer(problem: Problem) -> Response:
 
 def as_json(problem: Problem) -> Response:
     """The answer for a problem, for programs."""
-    content = {"title": problem.title, "status": problem.status, "detail": problem.detail}
-    content |= problem.more
+    content: dict[str, int | str] = {
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.more,
+    }
     response = Response(
         msgspec.json.encode(content) + b"\n",
         problem.status,

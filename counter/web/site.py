@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from flask import Flask, Response, current_app, make_response, render_template
 
+from counter.limits import visits_of
 from counter.node import Node
 
 CARDS = 50
@@ -61,6 +62,6 @@ def _cards(node: Node, clips: Iterable[str], most: int) -> Sequence[tuple[str, i
     if node.joining:
         return [(video, None) for video in clips]
     videos = dict.fromkeys([*node.top(most), *clips])
-    visited = [(video, sum(node.counter(video).values())) for video in videos]
+    visited = [(video, visits_of(node.counter(video))) for video in videos]
     # Among equals the order of the catalogue holds.
     return sorted(visited, key=lambda card: -card[1])

@@ -5,23 +5,31 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from string import ascii_letters, digits
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 from flask import Flask, Response, request
 
+from counter.limits import FullError
 from counter.messages import KEY
 from counter.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
+from counter.pending import MAX_TOTAL
 from counter.tally import MAX_COUNT
+from counter.web.counters import full
 from counter.web.problems import Problem
 
 MOST_RECORDS = 10_000
 MOST_BYTES = 1024 * 1024
+REPLAYED = "Idempotency-Replayed"
+"""The header of an answer to a repeat, which was counted before."""
 
 _EXAMPLE = '{"video": "cats", "count": 2}'
 _LONGEST = 128
 _OF_IDS = f"{ascii_letters}{digits}._~-".encode()
 _BLANK = re.compile(r"[ \t\r\n]*")
+_BOM = b"\xef\xbb\xbf"
+"""What Windows' programs write before UTF-8."""
+_MOST_DIGITS = 1000
 _is_key = re.compile(KEY).fullmatch
 
 
@@ -64,13 +72,19 @@ def install(app: Flask, node: Node) -> None:
         if len(body) > MOST_BYTES:
             raise Problem(413, "Too large", f"send at most {MOST_BYTES} bytes at once")
         records, counts = read(kind, body)
-        _count(node, counts, key, fingerprint(kind, body) if key else b"")
-        answer = {"records": records, "visits": sum(counts.values())}
-        return Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
+        is_new = _count(node, counts, key, fingerprint(kind, body) if key else b"")
+        answer: dict[str, int] = {"records": records, "visits": sum(counts.values())}
+        if not is_new:
+            answer["repeated"] = True
+        response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
+        if not is_new:
+            response.headers[REPLAYED] = "true"
+        return response
 
 
 def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
     """How many records a body holds, and the visits of each video; a `Problem` for a bad one."""
+    body = body.removeprefix(_BOM)
     try:
         records = DECODE[kind](body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
@@ -86,6 +100,16 @@ def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
         counts[video] = counted(video, 0) + record.count
     if not _are_ids(counts):
         _refuse(kind, body, "a video's id is none")
+    if counts and max(counts.values()) > MAX_COUNT:
+        _refuse(kind, body, "the visits of a video are beyond the limit")
+    if sum(counts.values()) > MAX_TOTAL:
+        raise Problem(
+            422,
+            "Beyond the limit",
+            f"no visit was counted: {sum(counts.values())} visits in one request are more than "
+            f"{MAX_TOTAL}, the most that a node counts",
+            {"limit": MAX_TOTAL},
+        )
     return len(records), counts
 
 
@@ -94,9 +118,12 @@ def fingerprint(kind: str, body: bytes) -> bytes:
     return blake2b(b"%s\n%s" % (kind.encode(), body), digest_size=16).digest()
 
 
-def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> None:
+def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> bool:
+    """Whether they were counted now, not before; a `Problem` if they were not."""
     try:
-        node.visits(counts, key or "", fingerprint)
+        return node.visits(counts, key or "", fingerprint)
+    except FullError as error:
+        raise full(error) from None
     except NotCountedError as error:
         raise Problem(503, "Not counted", f"no visit was counted: {error}") from None
     except MaybeCountedError as error:
@@ -126,9 +153,13 @@ def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
     It is looked for slowly, one record after the other.
     """
     index = 0
+    counts: dict[str, int] = {}
     try:
         for record in _each(kind, body.decode()):
             _check(record)
+            counts[record.video] = counts.get(record.video, 0) + record.count
+            if counts[record.video] > MAX_COUNT:
+                raise _beyond(index, record, counts[record.video])
             index += 1
             if index > MOST_RECORDS:
                 break
@@ -146,6 +177,17 @@ def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
     )
 
 
+def _beyond(index: int, record: Record, visits: int) -> Problem:
+    """The problem with more visits than any number can tell, in one record or in those so far."""
+    return Problem(
+        422,
+        "Beyond the limit",
+        f"no visit was counted: record {index} (from 0): with it {record.video!r} gets "
+        f"{str(visits)[:40]} visits, and the limit is {MAX_COUNT}",
+        {"index": index, "video": record.video, "limit": MAX_COUNT},
+    )
+
+
 def _check(record: Record) -> None:
     if not _are_ids({record.video: 1}):
         raise ValueError(
@@ -156,7 +198,7 @@ def _check(record: Record) -> None:
 
 def _each(kind: str, text: str) -> Iterator[Record]:
     """Each record of a body, up to the first that cannot be read."""
-    scan = json.JSONDecoder().raw_decode
+    scan = json.JSONDecoder(parse_int=lambda digits: int(digits[:_MOST_DIGITS])).raw_decode
     at = _skip(text, 0)
     array = kind == "application/json"
     if array:
@@ -167,8 +209,8 @@ def _each(kind: str, text: str) -> Iterator[Record]:
             return
     while at < len(text):
         start = at
-        _, at = scan(text, at)
-        yield _record.decode(text[start:at])
+        value, at = scan(text, at)
+        yield _record_of(value, text[start:at])
         at = _skip(text, at)
         if array:
             if text[at : at + 1] == "]":
@@ -180,6 +222,16 @@ def _each(kind: str, text: str) -> Iterator[Record]:
             at = _skip(text, at + 1)
     if array:
         raise ValueError("the array does not end")
+
+
+def _record_of(value: Any, text: str) -> Record:
+    """A record, whatever its count is; raises for all else that is wrong with it."""
+    count = value.get("count") if isinstance(value, dict) else None
+    if type(count) is int and count > MAX_COUNT:
+        record = msgspec.convert({**value, "count": MAX_COUNT}, Record)
+        record.count = count
+        return record
+    return _record.decode(text)
 
 
 def _skip(text: str, at: int) -> int:

@@ -132,7 +132,7 @@ test("a visit without an answer is sent again under the same key, and counted on
 });
 
 test("a visit that a node refuses ends, with a warning, and holds up no other", async () => {
-  for (const status of [400, 413, 415, 422]) {
+  for (const status of [400, 409, 413, 415, 422]) {
     const world = new World();
     world.online = false;
     const outbox = world.tab();
