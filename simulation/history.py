@@ -53,7 +53,6 @@ UNUSUAL = {
     "snapshot": 4,
     "revert": 4,
     "clock": 5,
-    "damage": 4,
 }
 """What happens in some histories only. Keys have no promise where memories or clocks go back."""
 COPIES = 2
