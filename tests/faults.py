@@ -68,7 +68,15 @@ def _without_open_runs(report: MemberReport) -> MemberReport:
 
 
 class FoldsBeyondALiveRun(SmallPages):
+    """And goes on to count in it, as if nothing were folded above it."""
+
     folding_class = FoldingBeyondALiveRun
+
+    def _rescue(self) -> None:
+        pass
+
+    def _waits_below_mark(self) -> list[str]:
+        return []
 
 
 class HastyForgetting(Folding):

@@ -40,6 +40,15 @@ TRACES_OF_FAULTS = {
         at("dumb until a fold", A),
         at("visit", A),
     ],
+    "folds beyond a live run": [
+        at("run a copy", C),
+        at("visit", A),
+        at("visit", C),
+        at("restart", C),
+        Action("until a fold", EVERYBODY),
+        Action("wait", EVERYBODY),
+        at("visit", A),
+    ],
     "ignores FOLD_AFTER": [
         at("visit", A),
         at("run a copy", C),
