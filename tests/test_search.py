@@ -42,7 +42,6 @@ TRACES_OF_FAULTS = {
     ],
     "folds beyond a live run": [
         at("run a copy", C),
-        at("visit", A),
         at("visit", C),
         at("restart", C),
         Action("until a fold", EVERYBODY),
