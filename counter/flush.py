@@ -7,10 +7,11 @@ everything where the store has lost something.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock
 
+from counter.loading import Loaded, Loading, sift
 from counter.metrics import Metrics
 from counter.replica import Replica
 from counter.store import (
@@ -20,8 +21,10 @@ from counter.store import (
     StoreAheadError,
     StoreDownError,
     StoreForgotError,
+    StoreRefusedError,
     StoreTakenError,
 )
+from counter.store.seals import Damage
 from counter.transport import backoff
 
 log = logging.getLogger("counter")
@@ -96,6 +99,9 @@ class Flusher:
         """Ends with the batch that is being written, if any. Read it under the lock."""
         self.tried = Event()
         """Set once the store was opened, or once that is known to have failed."""
+        self.damage: list[str] = []
+        """What was found damaged in the store, a sentence each time."""
+        self._loading: Loading | None = None
         self._store = store
         self._lock = lock
         self._metrics = metrics
@@ -147,7 +153,7 @@ class Flusher:
         while not stopping.is_set():
             try:
                 opened = self._open_store()
-                known = self._store.known()
+                known = self._known()
                 replica = self._mint(opened, known)
                 replica.opened(*known)
                 self._store.begin(replica.id, replica.own_fact())
@@ -165,7 +171,6 @@ class Flusher:
     def _keep(self, replica: Replica, stopping: Event) -> None:
         tries, joined = 0, False
         renew_at = visits_at = news_at = 0.0
-        pieces: Iterator[tuple[str, dict[str, int]]] | None = None
         while not stopping.is_set():
             # Flags are set before the event, so clearing it loses no wake-up.
             self._work.clear()
@@ -187,27 +192,21 @@ class Flusher:
                         wrote = time.monotonic()
                         news_at = wrote + (wrote - now)
                 if self._to_load:
-                    self._to_load, pieces = False, self._store.load()
-                if pieces is None:
+                    self._loading = Loading(self._store, replica.tally, self._lock)
+                    self._to_load = False
+                if self._loading is None:
                     if now < due:
                         self._work.wait(due - now)
-                elif (piece := next(pieces, None)) is None:
-                    pieces = None
-                    with self._lock:
-                        grew = replica.all_loaded()
-                    self._grew(grew)
+                elif not self._load(replica, self._loading):
+                    self._loading = None
                     if not joined:
                         joined = True
                         self._loaded()
-                else:
-                    with self._lock:
-                        grew = replica.loaded(*piece)
-                    self._grew(grew)
                 tries = 0
             except StoreDownError as error:
                 tries += 1
                 self._fail(str(error))
-                self._to_load = self._to_load or pieces is not None
+                self._to_load = self._to_load or self._loading is not None
                 self._visits = self._news = True
                 renew_at = 0.0
                 stopping.wait(backoff(tries))
@@ -215,6 +214,48 @@ class Flusher:
             # Nobody waits any more, but these visits were acknowledged if ACK is memory.
             with suppress(StoreDownError):
                 self._write(replica, 0)
+
+    def _known(self) -> Known:
+        """What the store knows, but for names and texts that can mean nothing."""
+        known, _, strange = sift(self._store.known())
+        self._store.damage.add(Damage(facts=strange))
+        return known
+
+    def _load(self, replica: Replica, loading: Loading) -> bool:
+        """Load one more piece; False at the end."""
+        try:
+            loaded = loading.step()
+        except StopIteration:
+            self._tell(replica, loading)
+            with self._lock:
+                grew = replica.all_loaded()
+            self._grew(grew)
+            return False
+        if loaded is not None:
+            self._take(replica, loaded)
+        return True
+
+    # What the replica is told of damage is all in the next two.
+
+    def _take(self, replica: Replica, loaded: Loaded) -> None:
+        """Give a piece to the replica; one that is "wrong" is asked of the peers before."""
+        with self._lock:
+            if loaded.verdict == "wrong":
+                replica.suspect(loaded.vector, loaded.counts)
+                return
+            grew = replica.loaded(loaded.vector, loaded.counts)
+        self._grew(grew)
+
+    def _tell(self, replica: Replica, loading: Loading) -> None:
+        """Everything was read: put the store right, and say what was wrong with it."""
+        rows = loading.set_aside()
+        with self._lock:
+            for vector in loading.missing():
+                replica.suspect(vector, {})
+        if damage := loading.mend():
+            self._metrics.set_aside.inc(rows)
+            self.damage = [*self.damage[-4:], damage]
+            log.error("store.damaged rows=%d %s", rows, damage)
 
     def _write(self, replica: Replica, rows: int) -> bool:
         """Write all visits and some rows of news, maybe nothing; say whether there is more news."""
@@ -234,20 +275,25 @@ class Flusher:
             try:
                 try:
                     kept = batch.kept()
+                    if self._loading is not None:
+                        self._loading.change((*batch.counts, *batch.drop))
                     self._store.write(batch.counts, facts=kept, drop=batch.drop, heal=heal)
                     break
                 except StoreForgotError as error:
                     ahead = isinstance(error, StoreAheadError)
-                    log.warning("store.%s %s", "ahead" if ahead else "forgot", error)
+                    if ahead:
+                        log.warning("store.ahead %s", error)
+                    else:
+                        log.warning("store.forgot %s", error)
                     self._metrics.heals.inc()
-                    known = self._store.known()
+                    known = self._known()
                     self._is_behind = ahead
                 with self._lock:
                     replica.not_stored(batch)
                     replica.forgotten(*known)
                 # What is in its place now may know of visits that nobody else does.
                 heal = self._to_load = True
-            except (StoreDownError, StoreTakenError) as error:
+            except (StoreDownError, StoreTakenError, StoreRefusedError) as error:
                 self._metrics.flush_failures.inc()
                 with self._lock:
                     replica.not_stored(batch)
@@ -281,11 +327,9 @@ class Flusher:
         grew: set[str] = set()
         with self._lock:
             grew |= self._renew(replica)
-        for piece in self._store.load():
-            with self._lock:
-                grew |= replica.loaded(*piece)
-        with self._lock:
-            grew |= replica.all_loaded()
+        loading = Loading(self._store, replica.tally, self._lock)
+        while self._load(replica, loading):
+            pass
         self._is_behind = self._to_load = False
         return grew
 

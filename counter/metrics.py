@@ -70,6 +70,10 @@ class Metrics:
         self.heals = counter(
             "counter_store_heals", "Times the store had lost something and was rewritten."
         )
+        self.set_aside = counter(
+            "counter_store_rows_set_aside",
+            "Rows of the store that were not as they were written: kept beside, and not used.",
+        )
         self._registry.register(self)
 
     def collect(self) -> Iterator[Metric]:

@@ -442,6 +442,10 @@ class Node:
         with self._lock:
             return self.replica.doubled(time.monotonic()) if self.replica else {}
 
+    def damage(self) -> list[str]:
+        """What this process has found damaged in its store, a sentence each time."""
+        return list(self._flusher.damage) if self._flusher else []
+
     # -- start and stop
 
     def start(self, end: Callable[[], None], offload: Offload = run_here) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from counter.checks import SUM, Sum, decode_sum, encode_sum, sum_name
 from counter.folding import Fold, Folding
 from counter.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.joining import Joining, Lack
@@ -55,8 +56,6 @@ _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
 _COUNTS_PACKED = 20_000
 """About so many counts are packed with each report: some 10 ms."""
-_SUM = "sum:"
-"""How a note begins that says what the store holds of a vector: its total and content hash."""
 
 
 @dataclass(slots=True)
@@ -180,7 +179,7 @@ class Replica:
         self._unsaved_facts = {self.member}
         self._summed: set[str] = set()
         """The vectors of which the store has a sum."""
-        self._sums: dict[str, str] = {}
+        self._sums: dict[str, Sum] = {}
         """The sums that the store had when it was opened."""
         self._drop: set[str] = set()
         self._replace: set[str] = set()
@@ -285,15 +284,21 @@ class Replica:
         kept = {name: text for name, text in notes.items() if not _is_made_anew(name)}
         self.notes = kept | self.notes
         self.keys.opened(notes)
-        self._sums = {
-            name.removeprefix(_SUM): text for name, text in notes.items() if name.startswith(_SUM)
-        }
+        sums = ((name, decode_sum(text)) for name, text in notes.items() if name.startswith(SUM))
+        self._sums = {name.removeprefix(SUM): kept for name, kept in sums if kept is not None}
+        self._summed = set(self._sums)
+        folded = {member_of(vector): run_of(vector) for vector in self._sums if is_folded(vector)}
+        for member in folded.keys() - facts.keys():
+            facts = {**facts, member: ""}
         for member, fact in facts.items():
             if is_note(member):
                 if member.startswith(_LOG):
                     self.logs.join(member.removeprefix(_LOG), decode_positions(fact))
                 continue
             latest, removed, mark = decode_fact(fact)
+            # A folded vector has a sum from the step in which the mark is written: if that is
+            # another one, it was damaged.
+            mark = max(mark, folded.get(member, ""))
             self._learn(member, max(latest, mark), removed)
             self._found.fold(member, mark)
             if member == self.member and mark >= run_of(self.id):
@@ -324,14 +329,16 @@ class Replica:
             self._found.merge(vector, counts)
         return set(self.tally.merge(vector, counts))
 
-    def suspect(self, vector: str, counts: Mapping[str, int], total: int | None) -> None:
-        """Take note of a vector that is not as it was written, and that nothing is proven of.
+    def suspect(self, vector: str, counts: Mapping[str, int]) -> None:
+        """Take note of a piece of a vector that is not as it was written.
 
-        It is asked of the peers, and used only for want of anything better. `total` is that of
-        what was written, None if that is not known.
+        It is asked of the peers, and used only for want of anything better.
         """
         if vector != self.id and self.tally.current(vector):
+            written = self._sums.get(vector)
+            total = None if written is None else written.total
             known = self._suspects.setdefault(vector, Suspect({}, total))
+            self._summed.discard(vector)
             known.counts.update(counts)
             self._replace.add(vector)
 
@@ -424,16 +431,17 @@ class Replica:
         self, counts: Counts, own: Counts, drop: Collection[str], fold: Fold | None
     ) -> dict[str, str]:
         """What the store holds of vectors once it has these counts; "" where that is not known."""
-        sums = {_SUM + vector: "" for vector in drop if vector in self._summed}
+        sums = {sum_name(vector): "" for vector in drop}
         known = set() if self._loading else {v for v in self.tally.totals() if v != self.id}
         for vector in counts.keys() | (known - self._summed):
             if fold is not None and vector == fold.id:
                 if fold.complete:
-                    sums[_SUM + vector] = _sum(fold.vector.total, fold.vector.digest)
+                    sums[sum_name(vector)] = encode_sum(fold.vector.total, fold.vector.digest)
             elif self._loading or vector in self._unsaved:
-                sums[_SUM + vector] = ""
+                sums[sum_name(vector)] = ""
             elif vector not in drop or counts.get(vector):
-                sums[_SUM + vector] = _sum(*self.tally.sum_with(vector, own.get(vector, {})))
+                total, digest = self.tally.sum_with(vector, own.get(vector, {}))
+                sums[sum_name(vector)] = encode_sum(total, digest)
         return sums
 
     def stored(self, batch: Batch) -> set[str]:
@@ -444,7 +452,7 @@ class Replica:
             if not text:
                 del self.notes[name]
         for name, text in batch.sums.items():
-            (self._summed.add if text else self._summed.discard)(name.removeprefix(_SUM))
+            (self._summed.add if text else self._summed.discard)(name.removeprefix(SUM))
         grew: set[str] = set()
         for run, growths in self.pending.stored(batch.own).items():
             unpublished = self._unpublished.setdefault(run, {})
@@ -461,7 +469,7 @@ class Replica:
         self.pending.not_stored(batch.own, batch.notes)
         self.keys.not_stored(batch.keys)
         self.runs.not_stored(batch.runs)
-        self._summed -= {name.removeprefix(_SUM) for name in batch.sums}
+        self._summed -= {name.removeprefix(SUM) for name in batch.sums}
         for vector, counts in batch.rows.items():
             self._note_unsaved(vector, counts)
         self._unsaved_facts.update(batch.facts)
@@ -990,11 +998,7 @@ class Replica:
 
 def _is_made_anew(note: str) -> bool:
     """Whether a note of the store is not kept as it is, but made of what is known here."""
-    return is_key(note) or is_run(note) or note.startswith(_SUM)
-
-
-def _sum(total: int, digest: int) -> str:
-    return f"{total} {digest:x}"
+    return is_key(note) or is_run(note) or note.startswith(SUM)
 
 
 def _larger(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

@@ -44,6 +44,9 @@ IRRELEVANT = frozenset(
         "_leaders",
         "_unpacked",
         "_epoch",
+        "seals",
+        "sealed",
+        "kept",
         "rules",
     }
 )

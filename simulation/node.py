@@ -76,13 +76,14 @@ class Disk(MemoryStore):
         """What a copy of the store's files would hold."""
         counts = {vector: dict(kept) for vector, kept in self.counts.items()}
         requests = dict(self.requests)
-        return Copy(counts, dict(self.facts), self.mark, self.store, self.name, requests)
+        seals = dict(self.seals), self.sealed
+        return Copy(counts, dict(self.facts), *seals, self.mark, self.store, self.name, requests)
 
     def restore(self, copy: "Copy") -> None:
         """Become what it was when `copy` was made, under whoever has it open."""
         self.changes += 1
         self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
-        self.facts = dict(copy.facts)
+        self.facts, self.seals, self.sealed = dict(copy.facts), dict(copy.seals), copy.sealed
         self.mark, self.store, self.name = copy.mark, copy.store, copy.name
         self.requests = dict(copy.requests)
 
@@ -110,6 +111,8 @@ class Copy:
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    seals: dict[str, int] = field(default_factory=dict)
+    sealed: tuple[str | None, int] | None = None
     mark: str | None = None
     store: str | None = None
     name: str | None = None

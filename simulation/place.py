@@ -62,10 +62,12 @@ class Volume(MemoryStore):
             self._marks = Marks(self._marks.replica)
             self.mark = self._marks.next()
             self._marks.done()
+            self._seal()
 
     def is_ahead(self) -> None:
         """It holds what a later write of the process on it has left: its memory went back."""
         self.mark = f"{self._marks.replica}:{self._marks.tried + 1}"
+        self._seal()
 
     def take(self, other: "Volume") -> None:
         """Hold from now on what another volume holds, whoever has this one open."""
@@ -80,6 +82,7 @@ class Volume(MemoryStore):
         if age is not None:
             # A copy is not older than what it is a copy of.
             self.facts = older(self.facts, max(0, (_age(self.facts) or 0) - age))
+        self._seal_all()
 
 
 def _age(facts: Mapping[str, str]) -> int | None:
@@ -180,6 +183,7 @@ class Place:
             self.volume.is_ahead()
         elif not same:
             self.volume.mark = marks.next()
+            self.volume._seal()
 
     def kill(self) -> None:
         """End at once."""

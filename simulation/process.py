@@ -3,11 +3,13 @@
 The only place of the simulations that starts a replica and takes it through a flush.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 from counter.ids import replica_of, run_of
+from counter.loading import Loaded, Loading, sift
 from counter.members import decode_fact, is_note
 from counter.replica import Batch, Replica
 from counter.store import StoreAheadError, StoreDownError, StoreForgotError
@@ -66,7 +68,7 @@ class Process:
         """
         try:
             opened = store.open(holder, mint_store)
-            known = store.known()
+            known = sift(store.known())[0]
             runs = [run_of(vector) for vector in known.vectors]
             for note, fact in known.facts.items():
                 runs += () if is_note(note) else decode_fact(fact)
@@ -117,7 +119,7 @@ class Process:
         except StoreForgotError as error:
             self._is_behind = isinstance(error, StoreAheadError)
             replica.not_stored(batch)
-            replica.forgotten(*self.store.known())
+            replica.forgotten(*sift(self.store.known())[0])
             self._heals = self._to_load = True
             return False
         except StoreDownError:
@@ -134,6 +136,25 @@ class Process:
             self._to_load = False
 
     def _load(self) -> None:
-        for piece in self.store.load():
-            self.replica.loaded(*piece)
-        self.replica.all_loaded()
+        replica = self.replica
+        loading = Loading(self.store, replica.tally, Lock())
+        for loaded in _pieces(loading):
+            if loaded.verdict == "wrong":
+                replica.suspect(loaded.vector, loaded.counts)
+            else:
+                replica.loaded(loaded.vector, loaded.counts)
+        for vector in loading.missing():
+            replica.suspect(vector, {})
+        loading.mend()
+        replica.all_loaded()
+
+
+def _pieces(loading: Loading) -> Iterator[Loaded]:
+    """All pieces that may be used."""
+    while True:
+        try:
+            loaded = loading.step()
+        except StopIteration:
+            return
+        if loaded is not None:
+            yield loaded

@@ -89,8 +89,8 @@ class SlowStore(MemoryStore):
         super().__init__()
         self.visited = threading.Event()
 
-    def load(self) -> Iterator[tuple[str, dict[str, int]]]:
-        for piece in super().load():
+    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+        for piece in super().load(vector):
             self.visited.clear()
             self.visited.wait(5)
             yield piece

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from counter.store import NOTHING, Counts, Known, Marks, Opened, StoreTakenError
+from counter.store.seals import SEALS, Damage, Fact, read_facts, seal_of
 
 
 class MemoryStore:
@@ -14,6 +15,12 @@ class MemoryStore:
         self.counts: dict[str, dict[str, int]] = {}
         self.facts: dict[str, str] = {}
         self.mark: str | None = None
+        self.seals: dict[str, int] = {}
+        self.sealed: tuple[str | None, int] | None = None
+        """The flush mark, and the sum of the seals when it was written."""
+        self.kept: dict[str, dict[str, int]] = {}
+        """What was put right, as it was found."""
+        self.damage = Damage()
         self.store: str | None = None
         self.name: str | None = None
         self.holder: str | None = None
@@ -26,6 +33,7 @@ class MemoryStore:
         if self.holder not in (None, holder):
             raise StoreTakenError(f"the memory store is held by {self.holder}")
         self.holder = self._own_holder = holder
+        self.damage = Damage()
         self._kept = self.store or mint(), self.name
         return Opened(*self._kept)
 
@@ -33,16 +41,46 @@ class MemoryStore:
         """See `Store.begin`."""
         self._marks = Marks(replica)
         self._kept = self._kept[0], replica.partition("~")[0]
+        if self.damage:
+            self._put_facts_right()
         self.write({}, facts=facts)
 
     def known(self) -> Known:
         """See `Store.known`."""
-        return Known(list(self.counts), dict(self.facts))
+        damage = Damage()
+        facts = (Fact(name, text, self.seals.get(name)) for name, text in self.facts.items())
+        right = read_facts(facts, self._sum(), damage)
+        self.damage.add(damage)
+        return Known(list(self.counts), right)
 
-    def load(self) -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
         """See `Store.load`."""
-        for vector, counts in list(self.counts.items()):
-            yield vector, dict(counts)
+        for name, counts in list(self.counts.items()):
+            if vector in ("", name):
+                right = {video: count for video, count in counts.items() if type(count) is int}
+                if bad := counts.keys() - right:
+                    self.damage.add(Damage(rows={name: list(bad)}))
+                yield name, right
+
+    def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
+        """See `Store.mend`; it keeps the vectors that it changes."""
+        self._put_facts_right()
+        for found, vector in renamed.items():
+            counts = self.counts.pop(found)
+            if vector:
+                self.counts[vector] = counts
+            else:
+                self.kept[found] = counts
+        gone = {vector: dict.fromkeys(videos, 0) for vector, videos in self.damage.rows.items()}
+        for vector, true in (*gone.items(), *rows.items()):
+            kept = self.counts.setdefault(vector, {})
+            self.kept[vector] = dict(kept)
+            for video, count in true.items():
+                kept.pop(video, None)
+                if count:
+                    kept[video] = count
+        self.damage = Damage()
+        return "memory"
 
     def write(
         self,
@@ -57,6 +95,8 @@ class MemoryStore:
             raise StoreTakenError(f"the memory store is held by {self.holder}")
         if not self._marks.accepts(self.mark, heal=heal):
             raise self._marks.forgot("the memory store", self.mark)
+        if self._sum() is None:
+            self._seal_all()
         self.mark = self._marks.next()
         self.store, self.name = self._kept
         for dropped in drop:
@@ -66,10 +106,29 @@ class MemoryStore:
             for video, count in changed.items():
                 kept[video] = max(count, kept.get(video, 0))
         for name, fact in facts.items():
-            self.facts[name] = fact
+            self.facts[name], self.seals[name] = fact, seal_of(name, fact)
             if not fact:
-                del self.facts[name]
+                del self.facts[name], self.seals[name]
+        self._seal()
         self._marks.done()
+
+    def _sum(self) -> int | None:
+        """The sum that the seals should have; None if what is here was put in the store's place."""
+        return self.sealed[1] if self.sealed is not None and self.sealed[0] == self.mark else None
+
+    def _seal(self) -> None:
+        self.sealed = self.mark, sum(self.seals.values()) % SEALS
+
+    def _seal_all(self) -> None:
+        self.seals = {name: seal_of(name, fact) for name, fact in self.facts.items()}
+        self._seal()
+
+    def _put_facts_right(self) -> None:
+        self.facts = self.known().facts
+        if not self._marks.written:
+            for strange in self.damage.facts:
+                self.facts.pop(strange, None)
+        self._seal_all()
 
     def close(self) -> None:
         """See `Store.close`."""

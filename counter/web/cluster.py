@@ -166,6 +166,7 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "warnings": [
+            *_damaged(node),
             *_clocks(node, differing),
             *_doubled(node),
             *_awaited(node, folding),
@@ -231,6 +232,12 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
             f"{node.name} does not know what others have counted: until it hears one of them it "
             "refuses requests with an Idempotency-Key, and does not read its visit log."
         )
+
+
+def _damaged(node: Node) -> Iterator[str]:
+    """A warning each time that the store was found damaged."""
+    for damage in node.damage():
+        yield f"The store of this node was damaged: {damage}."
 
 
 def _doubled(node: Node) -> Iterator[str]:
