@@ -9,6 +9,7 @@ import copyreg
 import marshal
 import pickle
 from array import array
+from collections import deque
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from types import GeneratorType
@@ -88,7 +89,7 @@ class _Plain:
                 pairs = sorted(value.items(), key=_first)
                 return [(key, one if type(one) in _PLAIN else of(one)) for key, one in pairs]
             return sorted([(of(key), of(one)) for key, one in value.items()], key=_first)
-        if kind is list or kind is tuple:
+        if kind is list or kind is tuple or kind is deque:
             return [one if type(one) in _PLAIN else of(one) for one in value]
         if kind is set or kind is frozenset:
             return sorted(value)

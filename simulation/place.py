@@ -60,13 +60,14 @@ class Volume(MemoryStore):
         """
         if self._marks.written and self._marks.accepts(self.mark, heal=False):
             self._marks = Marks(self._marks.replica)
-            self.mark = self._marks.next()
-            self._marks.done()
+            self.mark = f"{self._marks.replica}:1.0"
+            self._marks.right.append(self.mark)
+            self._marks.tried, self._marks.written = 1, True
             self._seal()
 
     def is_ahead(self) -> None:
         """It holds what a later write of the process on it has left: its memory went back."""
-        self.mark = f"{self._marks.replica}:{self._marks.tried + 1}"
+        self.mark = f"{self._marks.replica}:{self._marks.tried + 1}.1"
         self._seal()
 
     def take(self, other: "Volume") -> None:
@@ -75,7 +76,7 @@ class Volume(MemoryStore):
             return
         age = _age(self.facts)
         # Whatever its number is: no mark is written twice.
-        self.mark = f"{(other.mark or '').partition(':')[0]}:0"
+        self.mark = f"{(other.mark or '').partition(':')[0]}:0.0"
         self.counts = {vector: dict(kept) for vector, kept in other.counts.items()}
         self.facts = dict(other.facts)
         self.store, self.name = other.store, other.name
@@ -182,7 +183,7 @@ class Place:
         if not same and marks.replica == self.volume._marks.replica:
             self.volume.is_ahead()
         elif not same:
-            self.volume.mark = marks.next()
+            self.volume.mark = f"{marks.replica}:{marks.tried + 1}.1"
             self.volume._seal()
 
     def kill(self) -> None:

@@ -38,4 +38,4 @@ def may_be_copied(process: Process) -> bool:
 
 def marks_of(store: MemoryStore) -> Marks:
     """The flush marks that the process on a store takes for right."""
-    return copy.copy(store._marks)
+    return copy.deepcopy(store._marks)
