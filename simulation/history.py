@@ -58,7 +58,7 @@ UNUSUAL = {
 COPIES = 2
 """How many processes may run on copies of stores."""
 FOLD_AFTER_COPIES = 15.0
-"""`FOLD_AFTER` where there are any, so that not all of them are apart for longer."""
+"""`FOLD_AFTER` where there are any, or snapshots: so that not all of them are apart for longer."""
 CLOCKS = (0.0, 0.0, 0.0, -10.0, 10.0, -3600.0, 3600.0, -864_000.0, 864_000.0)
 
 
@@ -105,7 +105,8 @@ def generate(seed: int, length: int) -> History:
         Step(kind, choose.randrange(7), choose.randrange(7), choose.random())
         for kind in choose.choices(kinds, weights, k=length)
     )
-    fold_after = FOLD_AFTER_COPIES if taste.get("run a copy") else FOLD_AFTER
+    longer = taste.get("run a copy") or taste.get("revert")
+    fold_after = FOLD_AFTER_COPIES if longer else FOLD_AFTER
     return History(seed, choose.randint(2, 7), choose.random() < 0.15, steps, fold_after)
 
 
@@ -152,7 +153,8 @@ class Cluster:
         self.kinds: Counter[str] = Counter()
         self.copies: dict[str, list[Copy]] = {}
         self.pages: dict[int, dict[str, dict[str, int]]] = {}
-        self.snapshots: dict[str, list[tuple[Memory, Copy]]] = {}
+        self.snapshots: dict[str, list[tuple[float, Memory, Copy]]] = {}
+        """Those of each machine, with the time when they were taken."""
         self.apart: dict[str, float] = {}
         """For how long those that run on copies of one store may not have heard each other."""
         self.rules = rules
@@ -250,7 +252,7 @@ class Cluster:
             case "snapshot":
                 if (memory := node.snapshot()) is not None:
                     taken = self.snapshots.setdefault(node.address, [])
-                    taken.append((memory, node.disk.copy()))
+                    taken.append((self.now, memory, node.disk.copy()))
             case "revert":
                 self.revert(node, step)
             case "clock":
@@ -274,8 +276,15 @@ class Cluster:
         self.oracle.unknown(self.nodes)
 
     def revert(self, node: Node, step: Step) -> None:
-        """Put a machine back to a snapshot, its memory with its disk or without."""
-        taken = self.snapshots.get(node.address)
+        """Put a machine back to a snapshot, its memory with its disk or without.
+
+        Not to one that is older than `FOLD_AFTER`: the names of its runs may be forgotten.
+        """
+        taken = [
+            (memory, disk)
+            for at, memory, disk in self.snapshots.get(node.address, ())
+            if self.now - at < self.timing.fold_after
+        ]
         if not taken:
             return
         memory, disk = taken[int(step.much * len(taken))]

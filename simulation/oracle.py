@@ -163,7 +163,8 @@ class Oracle:
         assert node.replica is not None
         self._shown.pop(node.address, None)
         self._looked.pop(node.address, None)
-        self._ready.discard(node.address)
+        # It was ready, or not, when the snapshot was taken.
+        (self._ready.add if node.replica.complete else self._ready.discard)(node.address)
         held: dict[Entry, int] = {}
         for tally in _copies(nodes):
             for vector, videos in tally.vectors():
