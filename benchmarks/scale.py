@@ -82,6 +82,7 @@ class Cluster:
             sync_interval=SYNC_INTERVAL,
             join_timeout=5.0,
             message_ttl=30.0,
+            fold_after=86_400.0,
             has_peers=True,
         )
         # All nodes hold what one member has counted: as much state as they have in earnest.
@@ -105,7 +106,7 @@ class Cluster:
                 began = time.process_time()
                 replica = place.replica
                 replica.stored(replica.batch(10_000))
-                effects = Effects(broadcast=list(replica.publish()))
+                effects = Effects(broadcast=[delta for _, delta in replica.publish()])
                 # Nodes do not report all at the same moment.
                 if (round(self.now / PUBLISH_INTERVAL) + position) % 10 == 0:
                     told = replica.sync(self.now)

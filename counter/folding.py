@@ -13,6 +13,7 @@ Pure: no I/O, no clock.
 from collections.abc import Iterator
 from itertools import islice
 
+from counter.announced import Announced
 from counter.ids import day_of, folded_of, member_of, replica_of, run_of
 from counter.members import Members
 from counter.messages import MemberReport
@@ -137,6 +138,7 @@ class Folding:
         self._wait = 2 * message_ttl
         self._agreement = Agreement()
         self._looked = 0.0
+        self._words: list[Announced | None] = []
 
     def awaited(self, now: float) -> Iterator[str]:
         """The members without whose word nothing is folded, and that are not heard."""
@@ -163,6 +165,7 @@ class Folding:
         if not may_fold or previous or gap > self._peers.silence or any(self.awaited(now)):
             self._agreement.end_all()
             return
+        self._words = list(self._known_words(now))
         for member in self._members:
             mark = self._tally.mark(member)
             agreed = self._agreed(member, mark, now)
@@ -197,7 +200,7 @@ class Folding:
 
         Nothing at or beyond a run that is open anywhere, or not closed for long enough.
         """
-        reports = list(self._reports(member, now))
+        reports = [None if words is None else words.of(member) for words in self._words]
         self._note(member, mark, reports, now)
         if not self._agreement.lasted((member, _MARK), self._wait, now):
             return mark
@@ -243,11 +246,11 @@ class Folding:
         told = {day for report in reports if report is not None for day in report.days}
         return told | self._runs.days(member).keys()
 
-    def _reports(self, member: str, now: float) -> Iterator[MemberReport | None]:
-        """What each node that is waited for says of a member; None where that is not known."""
+    def _known_words(self, now: float) -> Iterator[Announced | None]:
+        """All that each node has said that is waited for; None where that is not known."""
         for replica, peer in self._peers.staying(now).items():
             if not self._members.is_removed(member_of(replica)):
-                yield peer.announced.of(member) if self._is_known(peer, now) else None
+                yield peer.announced if self._is_known(peer, now) else None
 
     def _is_known(self, peer: Peer, now: float) -> bool:
         """Whether all that a node has said was heard here, and lately."""

@@ -9,6 +9,7 @@ comes out of `decode` is safe to merge.
 import hmac
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta as Limit
@@ -128,7 +129,8 @@ class Report(Struct, array_like=True, tag="report"):
     there are in what the sender has said to hold. `condition` is told when it changed, and now
     and then.
 
-    `states` says what has changed of members, and `said` is the checksum of all that was said so.
+    `states` says what has changed of members, and `said` is the checksum of all that was said so;
+    `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
     all that are heard tell `said`.
     """
@@ -142,6 +144,7 @@ class Report(Struct, array_like=True, tag="report"):
     condition: Condition | None = None
     states: dict[MemberId, MemberReport] = {}
     said: Total | None = None
+    number: Serial = 0
 
 
 class Tell(Struct, array_like=True, tag="tell"):
@@ -251,7 +254,7 @@ class RejectedError(Exception):
 
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
-_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None), Answer: (None,)}
+_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None, 0), Answer: (None,)}
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
@@ -288,8 +291,8 @@ def decode(
     """Verify and decode a message.
 
     `now` and `ttl` are in ms. What is wrong with one entry of it is told to `refused`, and that
-    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for one
-    sent more than `ttl` before or after `now`.
+    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for
+    one sent more than `ttl` before or after `now`.
     """
     if len(message) > MAX_BYTES:
         raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
@@ -335,6 +338,8 @@ def _right_fields(kind: type[Struct], fields: list[Any], refused: Refused) -> It
 
 def _right(wanted: Any, value: Any, refused: Refused) -> Any:
     """What is right of a value: of a map or list its right entries, all of anything else."""
+    if get_origin(wanted) is UnionType and value is not None:
+        wanted = get_args(wanted)[0]
     if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (dict, list):
         wanted = get_args(wanted)[0]
     if isinstance(wanted, type) and issubclass(wanted, Struct) and isinstance(value, list):

@@ -35,6 +35,9 @@ class Peer:
     """What it has announced, if it is of the version before."""
     told: int | None = None
     """The largest total that it has told of its own vector."""
+    number: int = 0
+    sent: int = 0
+    """The largest number of its reports, and when that was sent, by its own clock in Unix ms."""
     confirmed: float | None = None
     asked: float | None = None
     refused: int = 0
@@ -61,6 +64,16 @@ class Peer:
             self.is_previous = False
         elif report.checksum is not None:
             self.is_previous = True
+
+    def is_late(self, report: Report, sent: int) -> bool:
+        """Whether a report was overtaken by a later one: what it says is not so any more.
+
+        One with a smaller number that was sent later is of a machine that was put back.
+        """
+        if report.number < self.number and sent < self.sent:
+            return True
+        self.number, self.sent = report.number, sent
+        return False
 
     def missed(self, checksum: int, now: float, patience: float, *, refused: bool) -> bool:
         """Whether to ask for all its words, by the checksum that it has told.

@@ -17,12 +17,16 @@ from counter.tally import Tally
 
 @dataclass(slots=True)
 class Repair:
-    """A repair under way: whom it asked, with which hashes, and when it last heard or asked."""
+    """A repair under way: whom it asked, with which hashes, and when it last heard or asked.
+
+    `after` is up to where it has come in the copy of whom it asked.
+    """
 
     at: float
     address: str
     hashes: bytes
     salt: int
+    after: int
 
 
 class Repairs:
@@ -39,8 +43,9 @@ class Repairs:
         self._sync_interval = sync_interval
         self._message_ttl = message_ttl
         self._repairs: dict[str, Repair] = {}
-        self._asked: dict[tuple[str, str], float] = {}
-        """When an address was last asked for a vector."""
+        """The latest repair of each vector."""
+        self._asked: dict[tuple[str, str], Repair] = {}
+        """The latest one that asks an address for a vector."""
         self._salt = 0
 
     def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
@@ -61,8 +66,9 @@ class Repairs:
 
     def compare_content(self, vector: str, copy: Copy, peer: Peer, now: float) -> Ask | None:
         """Ask for what differs, if `peer` holds as much, but not the same."""
-        own = self._tally.vector(vector)
-        if copy.digest is None or own.total != copy.total or own.digest == copy.digest:
+        if copy.digest is None or self._tally.total(vector) != copy.total:
+            return None
+        if self._tally.digest(vector) == copy.digest:
             return None
         return self._ask(vector, peer.address, now)
 
@@ -80,9 +86,14 @@ class Repairs:
         # With another salt each time, what one repair misses by accident is found by the next.
         self._salt = self._salt % SALTS + 1
         hashes = own.hashes(own.buckets(), self._salt) if own.total else b""
-        self._repairs[vector] = Repair(now, address, hashes, self._salt)
-        self._asked[vector, address] = now
-        return Ask(vector, hashes, self._salt, 0)
+        # If a page was lost, it goes on from there. A position means something only to the copy
+        # that it was given by.
+        before = self._asked.get((vector, address))
+        recent = before is not None and now - before.at <= self._message_ttl
+        after = before.after if before is not None and recent else 0
+        repair = Repair(now, address, hashes, self._salt, after)
+        self._repairs[vector] = self._asked[vector, address] = repair
+        return Ask(vector, hashes, self._salt, after)
 
     def ask(self, vector: str, peer: Peer, now: float) -> Ask | None:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""
@@ -91,7 +102,7 @@ class Repairs:
     def wants(self, answer: Answer, peer: Peer, now: float) -> bool:
         """Whether `peer` was asked for this, maybe some time ago and others since."""
         asked = self._asked.get((answer.vector, peer.address))
-        return asked is not None and now - asked <= self._message_ttl
+        return asked is not None and now - asked.at <= self._message_ttl
 
     def answer(self, ask: Ask, own: str) -> Answer | None:
         """The page that is asked for; None if nothing is known here of the vector.
@@ -105,15 +116,24 @@ class Repairs:
         return Answer(ask.vector, *page, vector.total if ask.vector == own else None)
 
     def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
-        """A page has come from `peer`: ask for the next one, or end the repair."""
-        repair = self._repairs.get(answer.vector)
-        # A position means something only to the copy that it was given by.
-        if repair is None or repair.address != peer.address:
+        """A page has come from `peer`: ask it for the next one, or end the repair.
+
+        Also when another was asked since, or with a round trip longer than its patience a node
+        would ask one after the other, and get no further than their first pages.
+        """
+        repair = self._asked.get((answer.vector, peer.address))
+        if repair is None:
             return None
+        latest = self._repairs.get(answer.vector)
+        repair.after = answer.next or 0
         if answer.next is None:
-            del self._repairs[answer.vector]
+            if latest is repair:
+                del self._repairs[answer.vector]
             return None
-        repair.at = self._asked[answer.vector, peer.address] = now
+        repair.at = now
+        if latest is not None:
+            # Something comes, so there is no need to ask anybody else meanwhile.
+            latest.at = now
         return Ask(answer.vector, repair.hashes, repair.salt, answer.next)
 
     def forget(self, now: float) -> None:
@@ -121,6 +141,6 @@ class Repairs:
         for vector in list(self._repairs):
             if not self._tally.current(vector):
                 del self._repairs[vector]
-        for asked, at in list(self._asked.items()):
-            if now - at > self._message_ttl:
+        for asked, repair in list(self._asked.items()):
+            if now - repair.at > self._message_ttl:
                 del self._asked[asked]

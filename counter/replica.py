@@ -47,15 +47,13 @@ from counter.repairs import Repairs
 from counter.reports import Reports
 from counter.reverts import Reverts
 from counter.runs import Runs, is_run
-from counter.tally import MAX_COUNT, Tally
+from counter.tally import MAX_COUNT, MOST_PACKED, Tally
 from counter.vector import Refused, VideoSet
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 _LOG = "log:"
 """How a note begins that says how far a visit log was read."""
-_COUNTS_PACKED = 20_000
-"""About so many counts are packed with each report: some 10 ms."""
 
 
 @dataclass(slots=True)
@@ -634,12 +632,14 @@ class Replica:
         return effects
 
     def _rest(self) -> None:
-        """Put some of what is closed to rest in memory."""
-        left = _COUNTS_PACKED
+        """Put what is closed to rest in memory, some at a time: it takes as long as it is much."""
+        left = MOST_PACKED
         for member in self.members:
             for vector in self.runs.closed(member):
-                if left > 0 and vector not in self._unsaved and not self.tally.rests(vector):
+                if vector not in self._unsaved and not self.tally.rests(vector):
                     left -= self.tally.rest(vector)
+                    if left <= 0:
+                        return
 
     def leave(self, now: float) -> Effects:
         """Say goodbye: peers answer at once with the totals they hold."""
@@ -684,13 +684,17 @@ class Replica:
         self._has_heard = True
         self._learn(member_of(sender), run_of(sender))
         peer, returned = self.peers.hear(sender, envelope.address, now)
+        if isinstance(body, Report):
+            # Before it is told anything: what it reads depends on its version.
+            peer.learn_version(body)
         if returned:
             self._introduce(sender, peer.address, now, effects)
         match body:
             case Delta():
                 self._heard_delta(sender, body, peer, now, effects)
             case Report():
-                self._heard_report(sender, body, peer, now, effects, refused=refused)
+                if not peer.is_late(body, envelope.sent):
+                    self._heard_report(sender, body, peer, now, effects, refused=refused)
             case Tell():
                 self._tell(peer.address, now, effects)
             case Ask():
@@ -722,7 +726,7 @@ class Replica:
         self, sender: str, delta: Delta, peer: Peer, now: float, effects: Effects
     ) -> None:
         peer.told = max(delta.total, peer.told or 0)
-        self._merge(sender, delta.counts, effects, now)
+        self._merge(sender, delta.counts, effects, now, peer)
         effects.ask(peer, self._repairs.compare(sender, delta.total, peer, now))
         if delta.total < self.tally.total(sender):
             effects.ask(peer, self._reverts.tell(sender, peer, now))
@@ -738,7 +742,7 @@ class Replica:
             writer = self.peers.get(answer.vector)
             if answer.total is not None and writer is peer:
                 peer.told = max(answer.total, peer.told or 0)
-            if self._merge(answer.vector, answer.counts, effects, now):
+            if self._merge(answer.vector, answer.counts, effects, now, peer):
                 self.joining.progress(now)
         effects.ask(peer, self._repairs.go_on(answer, peer, now))
 
@@ -754,7 +758,6 @@ class Replica:
     ) -> None:
         peer.state = report.state
         peer.condition = report.condition or peer.condition
-        peer.learn_version(report)
         if peer.is_previous:
             for member, standing in report.members.items():
                 self._heard_standing(member, standing, peer)
@@ -840,8 +843,15 @@ class Replica:
                 self._asked_names[peer.address, member, day] = now
                 effects.ask(peer, RunsRequest(member, day, ""))
 
-    def _merge(self, vector: str, counts: Mapping[str, int], effects: Effects, now: float) -> bool:
-        """Merge counts of another run; say whether anything was news.
+    def _merge(
+        self,
+        vector: str,
+        counts: Mapping[str, int],
+        effects: Effects,
+        now: float,
+        teller: Peer | None = None,
+    ) -> bool:
+        """Merge counts of another run, which `teller` has told; say whether anything was news.
 
         Nothing of a writer that is heard goes beyond the total that it has told: it would be a
         fault, or the sign of one that was put back to an earlier state.
@@ -852,10 +862,12 @@ class Replica:
         writer = self.peers.get(vector)
         refused = None
         if writer is not None and writer.is_previous is False and writer.told is not None:
-            if now - writer.heard <= self.peers.silence:
+            heard = now - writer.heard <= self.peers.silence
+            # Who was killed before it told all that its store holds has a next run tell the rest.
+            if heard and (teller is writer or not self.peers.succeeded(vector)):
                 refused = Refused(writer.told)
         grew = self.tally.merge(vector, counts, refused)
-        if refused is not None and refused.videos and writer is not None:
+        if writer is not None and refused is not None and refused.videos:
             effects.ask(writer, self._reverts.tell(vector, writer, now, refused.videos))
         if grew:
             self._note_unsaved(vector, grew)

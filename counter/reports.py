@@ -73,6 +73,7 @@ class Reports:
         self._logs = logs
         self._runs = runs
         self._turn = 0
+        self._number = 0
         self._said_before = Words()
         """What nodes of the version before have heard."""
 
@@ -132,6 +133,8 @@ class Reports:
         condition: Condition | None,
     ) -> Iterator[Report]:
         """A report in as many parts as it takes."""
+        self._number += 1
+        number = self._number
         peers = self._acquaintances(most_peers, now)
         keys: dict[str, int] | None = self._keys.report(_RUNS_A_REPORT)
         for standings in _of_previous(previous or {}):
@@ -142,17 +145,17 @@ class Reports:
         for member, report in states.items():
             entries = 2 + len(report.runs) + len(report.days) // 2
             if part and size + entries > _RUNS_A_REPORT:
-                yield Report(state, {}, peers, None, keys, states=part)
+                yield Report(state, {}, peers, None, keys, states=part, number=number)
                 part, peers, keys, size = {}, {}, None, 0
             part[member] = report
             size += entries
         rest_of_logs = iter(logs.items())
         while len(read := dict(islice(rest_of_logs, _LOGS_A_REPORT))) == _LOGS_A_REPORT:
-            yield Report(state, {}, peers, None, keys, read, states=part)
+            yield Report(state, {}, peers, None, keys, read, states=part, number=number)
             part, peers, keys = {}, {}, None
         checksum = None if previous is None else self._said_before.checksum
         said = self.said.checksum
-        yield Report(state, {}, peers, checksum, keys, read, condition, part, said)
+        yield Report(state, {}, peers, checksum, keys, read, condition, part, said, number)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""

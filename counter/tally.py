@@ -21,7 +21,7 @@ MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
 
 
-_MOST_PACKED = 20_000
+MOST_PACKED = 20_000
 """Of so many counts a vector may be packed: some 10 ms."""
 
 
@@ -166,18 +166,15 @@ class Tally:
                 visits[row] -= count
                 self._listed[member] -= count * listed[row]
             self._leaders = Leaders(self.TOP)
-            for row, video in enumerate(self._videos.names):
-                if listed[row]:
+            for video, row in self._videos.rows.items():
+                if listed[row] and row < len(visits):
                     self._leaders.grew(video, visits[row])
         return gone
 
     def rest(self, vector: str) -> int:
-        """Put a vector to rest, unless packing it would take long; return how many counts it has.
-
-        0 if it is as it was.
-        """
+        """Put a vector to rest, unless packing it would take long; say how many counts it has."""
         own = self._vectors.get(vector)
-        if isinstance(own, Segment) or own is None or len(own) > _MOST_PACKED:
+        if not isinstance(own, Vector) or len(own) > MOST_PACKED:
             return 0
         self._vectors[vector] = own.pack()
         return len(own)
@@ -189,7 +186,10 @@ class Tally:
     def visits(self, video: str) -> int:
         """The video's visits: the sum of its counter, at most `MAX_COUNT`; 0 if nobody came."""
         row = self._videos.rows.get(video)
-        return 0 if row is None else min(MAX_COUNT, self._visits[row])
+        # The index also has videos whose first visits are on their way to the store.
+        if row is None or row >= len(self._visits):
+            return 0
+        return min(MAX_COUNT, self._visits[row])
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""

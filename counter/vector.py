@@ -1,9 +1,10 @@
 """What one replica has counted, kept lean enough for millions of videos.
 
 All vectors of a tally share one index, in which every video has a row: so a count takes eight
-bytes, however long the video's id is, and one or two in a vector at rest. Beside its counts a vector keeps what tells two copies of it
-apart: its total, a content hash, and a hash for each bucket of videos. All of them are sums over
-the entries, brought up to date with every count; none is ever computed anew.
+bytes, however long the video's id is, and one or two in a vector at rest. Beside its counts a
+vector keeps what tells two copies of it apart: its total, a content hash, and a hash for each
+bucket of videos. All of them are sums over the entries, brought up to date with every count; none
+is ever computed anew.
 
 The content hash is the sum of count times hash of video, modulo a prime: a multilinear hash
 (Carter, Wegman: *Universal classes of hash functions*, 1979), whose keys are the videos' hashes.

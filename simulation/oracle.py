@@ -242,7 +242,7 @@ class Oracle:
         now: float,
     ) -> None:
         """Look at a running node: monotone, honest, and nothing shown that no store holds."""
-        seen = (replica, replica.state, replica.tally.totals())
+        seen = (replica, replica.state, replica.complete, replica.tally.totals())
         if self._looked.get(address) == seen:
             return
         self._looked[address] = seen

@@ -72,8 +72,9 @@ def search(
                         origins[after] = world, action
                         queue.append((after, depth + 1))
                         worlds.settle(after)
-                except BrokenPromiseError as broken:
-                    found.failure = str(broken)
+                except Exception as broken:
+                    # A crash is a broken promise, too.
+                    found.failure = _said(broken)
                     found.trace = [*_trace(origins, world), action]
                     return found
         found.exhausted = True
@@ -91,9 +92,13 @@ def replay(trace: list[Action], scope: Scope, rules: Rules | None = None) -> str
         for action in trace:
             world = worlds.do(world, action)
         worlds.settle(world)
-    except BrokenPromiseError as broken:
-        return str(broken)
+    except Exception as broken:
+        return _said(broken)
     return ""
+
+
+def _said(broken: Exception) -> str:
+    return str(broken) if isinstance(broken, BrokenPromiseError) else repr(broken)
 
 
 def _trace(origins: dict[World, tuple[World, Action] | None], world: World) -> list[Action]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from counter.ids import encode_id, mint_run
 from counter.keys import Key
+from counter.members import encode_fact
 from counter.messages import MAX_BYTES, Ask, Body, Envelope, encode
 from counter.replica import Effects, Replica
 from counter.tally import Tally
@@ -23,8 +24,9 @@ def print_of(videos: str) -> bytes:
 class Network:
     """Replicas, their stores (which never fail), and the messages between them."""
 
-    def __init__(self) -> None:
+    def __init__(self, fold_after: float = FOLD_AFTER) -> None:
         self.now = 0.0
+        self.fold_after = fold_after
         self.nodes: dict[str, Replica] = {}
         self.sent: list[tuple[str, str, Body]] = []
         self._under_way: deque[tuple[str, str, Body, str]] = deque()
@@ -48,7 +50,7 @@ class Network:
             sync_interval=1.0,
             join_timeout=5.0,
             message_ttl=TTL,
-            fold_after=FOLD_AFTER,
+            fold_after=self.fold_after,
             has_peers=has_peers,
         )
         replica.opened([], notes or {})
@@ -117,6 +119,32 @@ class Network:
     def seconds(self, number: int) -> None:
         for _ in range(number):
             self.second()
+
+    def live(self, seconds: int) -> None:
+        """Seconds pass, and everybody's store takes what there is to write."""
+        for _ in range(seconds):
+            self.second()
+            for name in list(self.nodes):
+                self.flush(name)
+
+    def flush(self, name: str) -> None:
+        """The store of a node takes everything; the node goes on as a new run if it is time."""
+        replica = self.nodes[name]
+        while replica.unsaved():
+            if replica.to_renew:
+                latest = replica.members.latest(replica.member)
+                replica.renew(mint_run(int(self.now * 1000), latest, 5), self.now)
+            replica.stored(replica.batch(1000))
+
+    def restart(self, name: str, run: int) -> Replica:
+        """End a run as a kill does, and start another on the same store."""
+        old = self.nodes[name]
+        new = self.node(name, run=run)
+        facts = {member: encode_fact(old.members.latest(member), "", "") for member in old.members}
+        new.opened([vector for vector, _ in old.tally.vectors()], facts)
+        for vector, videos in list(old.tally.vectors()):
+            new.loaded(vector, {video: old.tally.count(vector, video) for video in videos})
+        return new
 
     def asks(self) -> list[tuple[str, str]]:
         return [(source, target) for source, target, body in self.sent if isinstance(body, Ask)]

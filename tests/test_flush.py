@@ -9,7 +9,7 @@ from typing import Any
 
 from counter.flush import Flusher
 from counter.ids import encode_id, mint_run
-from counter.messages import Answer, Envelope
+from counter.messages import Delta, Envelope
 from counter.metrics import Gauges, Metrics
 from counter.replica import Replica
 from counter.store import Counts
@@ -47,9 +47,10 @@ class Kept:
                 sync_interval=1.0,
                 join_timeout=5.0,
                 message_ttl=30.0,
+                fold_after=86_400.0,
                 has_peers=False,
             ),
-            renew=lambda _: None,
+            renew=lambda _: set(),
             loaded=self.loaded.set,
             grew=lambda _: None,
             keyed=lambda: None,
@@ -114,7 +115,7 @@ def test_what_peers_told_is_not_written_at_the_pace_of_visits() -> None:
         assert one.loaded.wait(5)
         counts = {f"video-{number}": 1 for number in range(50_000)}
         with one.lock:
-            one.replica.receive(Envelope(told, "", 0, Answer(told, counts, None)), 0.0)
+            one.replica.receive(Envelope(told, "", 0, Delta(counts, 50_000)), 0.0)
         one.flusher.wake_for_news()
         until(lambda: len(store.counts.get(told, ())) == 50_000, 6, "all of it is stored")
 
@@ -142,7 +143,7 @@ def test_what_peers_told_leaves_half_the_time_to_visits_which_do_not_wait_for_it
         own = one.replica.id
         counts = {f"video-{number}": 1 for number in range(10_000)}
         with one.lock:
-            one.replica.receive(Envelope(told, "", 0, Answer(told, counts, None)), 0.0)
+            one.replica.receive(Envelope(told, "", 0, Delta(counts, 10_000)), 0.0)
         one.flusher.wake_for_news()
         until(lambda: store.counts.get(told), 5, "the first of it is stored")
         one.visit("cats")

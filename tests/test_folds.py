@@ -14,34 +14,6 @@ def network() -> Network:
     return Network()
 
 
-def restart(network: Network, name: str, run: int) -> Replica:
-    """End a run as a kill does, and start another on the same store."""
-    old = network.nodes[name]
-    new = network.node(name, run=run)
-    facts = {member: encode_fact(old.members.latest(member), "", "") for member in old.members}
-    new.opened([vector for vector, _ in old.tally.vectors()], facts)
-    for vector, videos in list(old.tally.vectors()):
-        new.loaded(vector, {video: old.tally.count(vector, video) for video in videos})
-    return new
-
-
-def live(network: Network, seconds: int) -> None:
-    """Seconds pass, and everybody's store takes what there is to write."""
-    for _ in range(seconds):
-        network.second()
-        for name in list(network.nodes):
-            flush(network, name)
-
-
-def flush(network: Network, name: str) -> None:
-    replica = network.nodes[name]
-    while replica.unsaved():
-        if replica.to_renew:
-            run = mint_run(int(network.now * 1000), replica.members.latest(replica.member), 5)
-            replica.renew(run, network.now)
-        replica.stored(replica.batch(1000))
-
-
 def entries(replica: Replica, member: str) -> list[str]:
     return replica.tally.parts(member, "z" * 23)
 
@@ -52,8 +24,8 @@ def three(network: Network) -> tuple[Replica, Replica, Replica]:
     network.node("b")
     network.node("c")
     network.visit(a, "cats", "cats", "cats")
-    live(network, 6)
-    return restart(network, "a", 1000), network.nodes["b"], network.nodes["c"]
+    network.live(6)
+    return network.restart("a", 1000), network.nodes["b"], network.nodes["c"]
 
 
 def test_a_run_that_ended_is_folded_when_everybody_has_said_the_same_for_long(
@@ -62,10 +34,10 @@ def test_a_run_that_ended_is_folded_when_everybody_has_said_the_same_for_long(
     a, b, c = three(network)
     (run,) = entries(b, a.member)
     network.visit(a, "cats")
-    live(network, int(2 * TTL))
+    network.live(int(2 * TTL))
     for node in (a, b, c):
         assert entries(node, a.member) == [run, a.id], "not before its time"
-    live(network, int(TTL) + 4)
+    network.live(int(TTL) + 4)
     for node in (a, b, c):
         assert entries(node, a.member) == [folded_of(a.member, run_of(run)), a.id]
         assert node.counter("cats") == {a.member: 4}
@@ -76,10 +48,10 @@ def test_many_ended_runs_are_folded_at_once(network: Network) -> None:
     a, b, c = three(network)
     for run in range(2, 12):
         network.visit(a, "cats")
-        live(network, 1)
-        a = restart(network, "a", 1000 * run)
+        network.live(1)
+        a = network.restart("a", 1000 * run)
     assert len(entries(b, a.member)) == 11
-    live(network, int(3 * TTL) + 6)
+    network.live(int(3 * TTL) + 6)
     for node in (a, b, c):
         (folded,) = entries(node, a.member)
         assert folded == folded_of(a.member, run_of(folded))
@@ -89,12 +61,12 @@ def test_many_ended_runs_are_folded_at_once(network: Network) -> None:
 def test_a_member_that_is_silent_delays_folding_until_it_is_removed(network: Network) -> None:
     a, b, c = three(network)
     del network.nodes["c"]
-    live(network, 40)
+    network.live(40)
     assert len(entries(a, a.member)) == 1
     assert list(a.folding.awaited(network.now)) == [c.member]
     assert [member.closed for member in a.roll(network.now)] == [1, 0, 0]
     network.do("a", a.remove(c.member, network.now))
-    live(network, int(2 * TTL) + 4)
+    network.live(int(2 * TTL) + 4)
     for node in (a, b):
         assert list(node.folding.awaited(network.now)) == []
         assert entries(node, a.member)[0].startswith(f"{a.member}@")
@@ -108,12 +80,12 @@ def test_one_that_only_missed_a_count_delays_folding_until_it_has_it(network: Ne
         "c" in (source, target) and isinstance(body, Answer | Delta)
     )
     network.visit(a, "cats")
-    live(network, 2)
-    a = restart(network, "a", 2000)
-    live(network, 40)
+    network.live(2)
+    a = network.restart("a", 2000)
+    network.live(40)
     assert len(entries(b, a.member)) == 2, "c has only one of these runs"
     network.lose = lambda *_: False
-    live(network, int(3 * TTL) + 4)
+    network.live(int(3 * TTL) + 4)
     for node in (a, b, c):
         assert len(entries(node, a.member)) == 1
         assert node.counter("cats") == {a.member: 4}
@@ -122,14 +94,14 @@ def test_one_that_only_missed_a_count_delays_folding_until_it_has_it(network: Ne
 def test_who_hears_of_a_larger_mark_adds_its_own_copies_first(network: Network) -> None:
     a, b, c = three(network)
     network.lose = lambda source, target, _body: "c" in (source, target)
-    live(network, 5)
+    network.live(5)
     network.do("a", a.remove(c.member, network.now))
     # What only C holds of the ended run, though its writer lost it, is not lost by the join.
     c.tally.merge(entries(c, a.member)[0], {"cats": 5, "dogs": 1})
-    live(network, int(2 * TTL) + 4)
+    network.live(int(2 * TTL) + 4)
     assert entries(b, a.member)[0].startswith(f"{a.member}@")
     network.lose = lambda *_: False
-    live(network, 5)
+    network.live(5)
     for node in (a, b, c):
         assert node.counter("cats") == {a.member: 5}
         assert node.counter("dogs") == {a.member: 1}
@@ -142,20 +114,20 @@ def test_one_removed_while_only_split_off_goes_on_as_a_new_run_and_is_exact(
     run = c.id
     network.lose = lambda source, target, _body: "c" in (source, target)
     network.visit(c, "cats")
-    live(network, 5)
+    network.live(5)
     network.do("a", a.remove(c.member, network.now))
     network.visit(c, "cats", "dogs")
     c.visit("cats")
-    live(network, int(2 * TTL) + 4)
+    network.live(int(2 * TTL) + 4)
     network.lose = lambda *_: False
-    live(network, 2)
+    network.live(2)
     assert c.id > run
     network.visit(c, "cats")
-    live(network, 5)
+    network.live(5)
     for node in (a, b, c):
         assert not any(member.removed for member in node.roll(network.now))
         assert node.counter("cats") == {a.member: 3, c.member: 4}
-    live(network, int(3 * TTL) + 4)
+    network.live(int(3 * TTL) + 4)
     for node in (a, b, c):
         assert len(entries(node, c.member)) == 2
         assert node.counter("cats") == {a.member: 3, c.member: 4}
@@ -171,7 +143,7 @@ def test_a_visit_that_the_store_may_hold_is_not_moved_to_the_next_run(network: N
     c.stored(c.batch(10))
     assert c.to_renew
     run = c.id
-    flush(network, "c")
+    network.flush("c")
     assert c.id != run
     assert c.counter("cats", raised=True) == {a.member: 3, c.member: 1}
 
@@ -179,9 +151,9 @@ def test_a_visit_that_the_store_may_hold_is_not_moved_to_the_next_run(network: N
 def test_a_fold_shows_only_once_the_store_holds_it(network: Network) -> None:
     a, _, _ = three(network)
     network.visit(a, *(f"v{number}" for number in range(20)))
-    live(network, 1)
-    a = restart(network, "a", 2000)
-    flush(network, "a")
+    network.live(1)
+    a = network.restart("a", 2000)
+    network.flush("a")
     old = entries(a, a.member)
     network.seconds(int(3 * TTL) + 4)
     while not (batch := a.batch(6)).folds:
@@ -210,7 +182,7 @@ def test_a_fold_shows_only_once_the_store_holds_it(network: Network) -> None:
 def test_what_comes_in_while_a_fold_is_written_is_repaired_afterwards(network: Network) -> None:
     a, b, _ = three(network)
     (run,) = entries(b, a.member)
-    flush(network, "b")
+    network.flush("b")
     network.seconds(int(3 * TTL) + 4)
     batch = b.batch(1000)
     assert batch.folds
@@ -219,7 +191,7 @@ def test_what_comes_in_while_a_fold_is_written_is_repaired_afterwards(network: N
     a.tally.merge(run, late.counts)
     b.stored(batch)
     assert b.counter("cats") == {a.member: 3}
-    live(network, 5)
+    network.live(5)
     for node in network.nodes.values():
         assert node.counter("cats") == {a.member: 4}
         assert node.counter("mice") == {a.member: 1}
@@ -242,24 +214,86 @@ def test_an_older_run_that_comes_up_while_a_fold_is_written_does_not_show_and_va
 def test_runs_are_folded_up_to_the_first_that_is_not_agreed_upon(network: Network) -> None:
     a, b, c = three(network)
     network.visit(a, "cats")
-    live(network, int(3 * TTL))
-    a = restart(network, "a", 20_000)  # the second run ends only now
-    live(network, 2)
+    network.live(int(4 * TTL))
+    a = network.restart("a", 20_000)  # the second run ends only now
+    network.live(2)
     first, second = entries(b, a.member)
     assert first.startswith(f"{a.member}@")
-    live(network, int(TTL) + 2)
+    network.live(int(TTL) + 2)
     assert entries(b, a.member) == [first, second]
-    live(network, int(2 * TTL) + 2)
+    network.live(int(2 * TTL) + 2)
     for node in (a, b, c):
         assert len(entries(node, a.member)) == 1
         assert node.counter("cats") == {a.member: 4}
 
 
+def test_a_run_of_a_later_day_does_not_hold_up_those_of_earlier_ones(network: Network) -> None:
+    a, b, c = three(network)
+    network.visit(a, "cats")
+    network.live(1)
+    ended = a.id
+    a = network.restart("a", 2 * 86_400_000)
+    network.visit(a, "cats")
+    network.live(int(3 * TTL) - 1)
+    later = a.id
+    network.restart("a", 3 * 86_400_000)  # the run of the later day ends only now
+    network.live(5)
+    for node in (b, c):
+        assert entries(node, a.member) == [folded_of(a.member, run_of(ended)), later]
+        assert node.counter("cats") == {a.member: 5}
+
+
+def test_a_closed_run_keeps_its_name_for_as_long_as_it_is_told_to() -> None:
+    network = Network(fold_after=100.0)
+    a, b, c = three(network)
+    (run,) = entries(b, a.member)
+    network.live(95)
+    for node in (a, b, c):
+        assert entries(node, a.member) == [run]
+        assert node.tally.rests(run)
+        assert node.counter("cats") == {a.member: 3}
+    network.live(25)
+    for node in (a, b, c):
+        assert entries(node, a.member) == [folded_of(a.member, run_of(run))]
+        assert node.counter("cats") == {a.member: 3}
+
+
+def test_what_closes_at_once_is_put_to_rest_bit_by_bit() -> None:
+    network = Network(fold_after=1000.0)
+    a = network.node("a", has_peers=False)
+    for number in range(1, 7):
+        network.visit(a, *(f"video-{video}" for video in range(8_000)))
+        a = network.restart("a", number)
+    a.all_loaded()
+    resting = []
+    for _ in range(4):
+        network.live(1)
+        resting.append(sum(a.tally.rests(vector) for vector in a.tally.of(a.member)))
+    assert resting == [3, 6, 6, 6]
+
+
+def test_what_is_heard_late_of_a_closed_run_is_merged_as_ever() -> None:
+    network = Network(fold_after=1000.0)
+    a, b, c = three(network)
+    (run,) = entries(b, a.member)
+    network.live(20)
+    assert all(node.tally.rests(run) for node in (a, b, c))
+    # A copy of the store, split off until now, knows of visits that nobody else does.
+    c.tally.merge(run, {"cats": 5, "dogs": 1})
+    c.runs.changed(run)
+    network.live(6)
+    for node in (a, b, c):
+        assert entries(node, a.member) == [run]
+        assert node.counter("cats") == {a.member: 5}
+        assert node.counter("dogs") == {a.member: 1}
+        assert node.tally.rests(run), "it rests again"
+
+
 def test_a_node_with_peers_to_hear_folds_nothing_before_it_has_heard_one(network: Network) -> None:
     a = network.node("a")
     network.visit(a, "cats")
-    a = restart(network, "a", 1000)
-    live(network, 40)
+    a = network.restart("a", 1000)
+    network.live(40)
     (entry,) = entries(a, a.member)
     assert not entry.startswith(f"{a.member}@")
 
@@ -269,7 +303,7 @@ def test_a_node_without_peers_folds_alone(network: Network) -> None:
     again = network.node("a", has_peers=False, run=1000)
     again.opened([first.id], first.own_fact())
     again.loaded(first.id, {"cats": 1})
-    live(network, int(2 * TTL) + 2)
+    network.live(int(2 * TTL) + 2)
     assert entries(again, again.member) == [folded_of(again.member, run_of(first.id))]
     assert again.counter("cats") == {again.member: 1}
 
@@ -302,14 +336,14 @@ def test_what_a_fold_cut_short_has_left_is_dropped_before_it_is_done_again(
     batch = a.batch(1000)
     assert batch.drop == [run], "the store may have nothing but the new one by now"
     a.stored(batch)
-    live(network, 2)
+    network.live(2)
     assert not a.unsaved()
     assert entries(a, a.member) == [left]
 
 
 def test_a_store_that_was_emptied_is_given_marks_and_all(network: Network) -> None:
     a, _, _ = three(network)
-    live(network, int(3 * TTL) + 4)
+    network.live(int(3 * TTL) + 4)
     a.forgotten([], {})
     kept: dict[str, dict[str, int]] = {}
     facts: dict[str, str] = {}
@@ -333,7 +367,7 @@ def test_older_vectors_in_a_store_stay_until_it_has_the_newer_ones(network: Netw
     a, _, _ = three(network)
     (run,) = entries(a, a.member)
     network.visit(a, *(f"v{number}" for number in range(20)))
-    live(network, int(3 * TTL) + 4)
+    network.live(int(3 * TTL) + 4)
     a.forgotten([run], {})
     assert a.batch(0).drop == [], "not before it was read"
     a.stored(a.batch(4))

@@ -37,8 +37,8 @@ class ShortPages(Replica):
     keys_class = ShortKeys
 
 
-def keys(own: str = A, kind: type[Keys] = Keys, epoch: float = 1000.0) -> Keys:
-    return kind(own, Peers(3.0, 4.0), 1.0, epoch)
+def keys(own: str = A, kind: type[Keys] = Keys, epoch: float = 1000.0, now: float = 0.0) -> Keys:
+    return kind(own, Peers(3.0, 4.0), 1.0, epoch, 4.0, now)
 
 
 def take(of: Keys, *texts: str, now: float = 0.0) -> None:
@@ -234,7 +234,7 @@ def test_a_key_that_is_used_again_after_its_life_is_not_doubled() -> None:
 
 
 def test_an_old_key_does_not_hide_the_same_one_of_later() -> None:
-    a = keys()
+    a = keys(now=700.0)
     a.opened(
         {f"key:{B} 1": f"1000000 {PRINT.hex()} k", f"key:{LATER_A} 1": f"1700000 {PRINT.hex()} k"}
     )
@@ -242,6 +242,42 @@ def test_an_old_key_does_not_hide_the_same_one_of_later() -> None:
     a.forget(701.0)
     assert a.find("k", 701.0) is not None
     assert len(a) == 1
+
+
+def test_a_key_of_a_clock_that_was_ahead_is_kept_for_no_longer_than_any() -> None:
+    a = keys(epoch=1000.0, now=5.0)
+    a.opened({f"key:{B} 1": f"999000000 {PRINT.hex()} k"})
+    assert a.find("k", 5.0 + a.life - 0.1) == Found(PRINT, "stored")
+    assert a.find("k", 5.0 + a.life) is None
+
+
+def test_a_clock_that_was_set_changes_the_age_of_no_key() -> None:
+    a = keys(epoch=1000.0)
+    take(a, "k", now=500.0)
+    a.set_epoch(8200.0)  # set forward by two hours
+    assert a.find("k", 500.0 + a.life - 0.1) is not None
+    assert a.find("k", 500.0 + a.life) is None
+    assert a.unsaved(), "what the store holds is dated by the clock before"
+    later = keys(LATER_A, epoch=8700.0, now=10.0)
+    later.opened(a.batch(10).notes)
+    assert later.find("k", a.life - 0.1) is not None
+    assert later.find("k", a.life) is None
+
+
+def test_keys_that_nobody_was_asked_for_are_not_taken() -> None:
+    a = keys()
+    page = Taken(B, 0, [(1, "k", PRINT, 0)], 1)
+    assert a.wants(page, B, peer(), 0.0), "a replica tells its own"
+    assert not a.wants(page, LATER_A, peer("c"), 0.0)
+    assert list(a.compare({B: 5}, peer("c"), 0.0)) == [AskKeys(B, 0)]
+    # Another is asked meanwhile, as the first does not answer: both answers are welcome.
+    assert list(a.compare({B: 5}, peer("d"), 1.0)) == [AskKeys(B, 0)]
+    for address in "cd":
+        assert a.wants(page, LATER_A, peer(address), 4.0)
+    assert not a.wants(page, LATER_A, peer("e"), 4.0)
+    assert not a.wants(page, LATER_A, peer("c"), 4.1)
+    a.forget(5.1)
+    assert not a.wants(page, LATER_A, peer("d"), 5.1)
 
 
 def test_who_does_not_answer_is_not_asked_again_at_once() -> None:
@@ -319,7 +355,7 @@ def test_more_visits_than_a_total_can_tell_are_refused(network: Network) -> None
     with pytest.raises(OverflowError, match="this run"):
         a.visits({"v9": 100})
     network.visit(a, "v9")
-    assert all(encode(Envelope(a.id, "a", 0, delta), None) for delta in a.publish())
+    assert all(encode(Envelope(run, "a", 0, delta), None) for run, delta in a.publish())
 
 
 def test_nothing_is_asked_when_no_key_is_lost(network: Network) -> None:
@@ -433,12 +469,17 @@ def test_a_node_that_joins_is_ready_when_it_knows_the_keys_of_its_peers(network:
         network.post("a", f"k{number}")
     network.lose = lambda _source, _target, body: isinstance(body, Taken)
     c = network.node("c")
-    network.seconds(8)
+    network.seconds(4)
     assert c.tally.visits("cats") == 9
     assert state(c) == "joining"
+    network.seconds(4)
+    assert state(c) == "ready", "for what does not depend on what was counted"
+    assert not c.complete
+    assert {lack.what for lack in c.lacks(network.now)} == {"keys"}
     network.lose = lambda *_: False
     network.seconds(3)
-    assert state(c) == "ready"
+    assert c.complete
+    assert c.lacks(network.now) == []
     assert len(c.keys) == 9
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from counter.ids import encode_id, mint_run, mint_store, run_of
 from counter.messages import Answer, Body, Condition, Delta, Envelope, Report, Standing, Tell
-from counter.peers import Words
+from counter.previous import Words
 from counter.replica import Effects, Replica
 from counter.tally import MAX_COUNT
 from counter.vector import Videos
@@ -46,7 +46,7 @@ def test_a_visit_shows_only_once_the_store_holds_it(network: Network) -> None:
     assert a.stored(batch) == {"cats"}
     assert a.counter("cats") == {a.member: 1}
     assert a.unflushed() == 0
-    assert a.publish() == [Delta({"cats": 1}, 1)]
+    assert a.publish() == [(a.id, Delta({"cats": 1}, 1))]
     assert a.publish() == []
 
 
@@ -56,7 +56,7 @@ def test_many_visits_are_counted_all_or_none(network: Network) -> None:
     with pytest.raises(OverflowError, match="cats"):
         a.visits({"dogs": 1, "cats": 2}, {"log:x": "8"})
     batch = a.batch(10)
-    assert batch.own == {"cats": MAX_COUNT - 1, "dogs": 2}
+    assert batch.own == {a.id: {"cats": MAX_COUNT - 1, "dogs": 2}}
     assert batch.notes == {"log:x": "7"}
 
 
@@ -102,7 +102,7 @@ def test_a_batch_that_failed_is_written_again_with_what_came_since(network: Netw
     assert again.counts == {a.id: {"cats": 2, "dogs": 1}}
     a.stored(again)
     assert a.counter("cats") == {a.member: 2}
-    assert a.publish() == [Delta({"cats": 2, "dogs": 1}, 3)]
+    assert a.publish() == [(a.id, Delta({"cats": 2, "dogs": 1}, 3))]
 
 
 def test_a_store_that_forgot_is_given_everything_again_in_bounded_batches(network: Network) -> None:
@@ -296,12 +296,13 @@ def test_a_node_is_ready_only_when_it_holds_what_its_peers_advertise(network: Ne
     network.seconds(6)
     b = network.node("b")
     network.lose = lambda _source, _target, body: isinstance(body, Answer)
-    network.seconds(20)
+    network.seconds(4)
     assert state(b) == "joining"
     assert b.counter("cats") == {}
     network.lose = lambda *_: False
     network.seconds(2)
     assert state(b) == "ready"
+    assert b.complete
     assert b.counter("cats") == {a.member: 1}
 
 
@@ -319,12 +320,13 @@ def test_a_node_that_a_writer_cannot_hear_is_helped_by_another(network: Network)
 def test_a_node_that_hears_a_peer_waits_for_its_report(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
     envelope = Envelope(a.id, "a", 0, Delta({"cats": 1}, 1))
-    network.now = 10.0
+    network.now = 4.0
     b.receive(envelope, network.now)
     b.sync(network.now)
     assert state(b) == "joining"
     b.receive(Envelope(a.id, "a", 0, reported(a.id, 1)), network.now)
     assert state(b) == "ready"
+    assert b.complete
 
 
 def test_joining_takes_a_round_trip_not_an_interval(network: Network) -> None:

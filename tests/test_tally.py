@@ -241,3 +241,88 @@ def test_a_fold_stays_within_what_a_count_may_be() -> None:
     tally = of_runs(MEMBER, {RUNS[0]: {"cats": MAX_COUNT}, RUNS[1]: {"cats": MAX_COUNT}})
     fold(tally, MEMBER, RUNS[1])
     assert tally.count(folded_of(MEMBER, RUNS[1]), "cats") == MAX_COUNT
+
+
+# -- at rest
+
+
+def facts_of(tally: Tally) -> object:
+    """Everything that is shown and told of a tally."""
+    vectors = shown(tally)
+    digests = {vector: (tally.total(vector), tally.digest(vector)) for vector in vectors}
+    videos = {video: tally.counter(video) for video in ("cats", "dogs", "mice")}
+    visits = [tally.visits(video) for video in videos]
+    return vectors, digests, tally.totals(), videos, visits, tally.members(), tally.top(9)
+
+
+@given(runs, runs, st.data())
+def test_rest_changes_no_number_and_a_vector_at_rest_grows_like_any_other(
+    counted: dict[str, dict[str, int]], more: dict[str, dict[str, int]], data: st.DataObject
+) -> None:
+    awake, resting = of_runs(MEMBER, counted), of_runs(MEMBER, counted)
+    for tally in (awake, resting):
+        tally.merge(replica_of(OTHER, RUNS[0]), {"cats": 7})
+    for vector in [replica_of(MEMBER, run) for run in counted]:
+        if data.draw(st.booleans()):
+            resting.rest(vector)
+            assert resting.rests(vector)
+    assert facts_of(resting) == facts_of(awake)
+    for run, counts in more.items():
+        vector = replica_of(MEMBER, run)
+        assert resting.sum_with(vector, counts) == awake.sum_with(vector, counts)
+        assert resting.merge(vector, counts) == awake.merge(vector, counts)
+        assert resting.merge(vector, counts) == {}
+        assert facts_of(resting) == facts_of(awake)
+    if counted:
+        mark = data.draw(st.sampled_from(sorted(counted)))
+        for tally in (awake, resting):
+            fold(tally, MEMBER, mark)
+    assert facts_of(resting) == facts_of(awake)
+
+
+def test_news_wake_a_vector_at_rest_and_old_news_do_not() -> None:
+    tally = of_runs(MEMBER, {RUNS[0]: {"cats": 3}})
+    vector = replica_of(MEMBER, RUNS[0])
+    tally.rest(vector)
+    assert tally.merge(vector, {"cats": 2}) == {}
+    assert tally.rests(vector)
+    assert tally.merge(vector, {"cats": 4, "dogs": 1}) == {"cats": 1, "dogs": 1}
+    assert not tally.rests(vector)
+    tally.rest(vector)
+    tally.rest(vector)
+    assert dict(tally.vector(vector).items()) == {"cats": 4, "dogs": 1}
+    assert tally.count(vector, "cats") == 4
+    tally.rest(replica_of(MEMBER, RUNS[1]))
+    assert not tally.rests(replica_of(MEMBER, RUNS[1])), "nothing is known of it"
+
+
+def test_a_vector_that_would_take_long_to_pack_does_not_rest() -> None:
+    tally = Tally()
+    vector = replica_of(MEMBER, RUNS[0])
+    tally.merge(vector, {f"video-{number}": 1 for number in range(20_000)})
+    tally.rest(vector)
+    assert tally.rests(vector)
+    tally.merge(vector, {"one-more": 1})
+    tally.rest(vector)
+    assert not tally.rests(vector)
+
+
+@given(runs, st.data())
+def test_what_is_discarded_was_never_there(
+    counted: dict[str, dict[str, int]], data: st.DataObject
+) -> None:
+    tally = of_runs(MEMBER, counted)
+    tally.merge(replica_of(OTHER, RUNS[0]), {"cats": 7})
+    wrong = data.draw(st.sampled_from(RUNS))
+    if data.draw(st.booleans()):
+        tally.rest(replica_of(MEMBER, wrong))
+    gone = tally.discard(replica_of(MEMBER, wrong))
+    assert dict(gone.items()) == counted.get(wrong, {})
+    right = of_runs(MEMBER, {run: counts for run, counts in counted.items() if run != wrong})
+    right.merge(replica_of(OTHER, RUNS[0]), {"cats": 7})
+    assert shown(tally) == shown(right)
+    for video in ("cats", "dogs", "mice"):
+        assert tally.counter(video) == right.counter(video)
+        assert tally.visits(video) == right.visits(video)
+    assert tally.top(9) == right.top(9)
+    assert tally.members().get(MEMBER, 0) == right.members().get(MEMBER, 0)

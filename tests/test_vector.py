@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counter.vector import BUCKETS, PRIME, Vector, Videos, VideoSet
+from counter.vector import BUCKETS, PRIME, Refused, Vector, Videos, VideoSet
 
 
 class SoonMany(Vector):
@@ -141,6 +141,77 @@ def test_a_hundred_of_a_hundred_thousand_counts_are_found_in_a_small_page() -> N
     assert copy.digest == whole.digest
     assert len(hashes) + sum(len(video) + 12 for video in page) < 128 * 1024
     assert len(page) < 100 * 60
+
+
+# -- at rest
+
+
+@pytest.mark.parametrize("kind", [Vector, SoonMany])
+@given(
+    st.dictionaries(
+        st.sampled_from([f"video-{number}" for number in range(40)]),
+        st.one_of(st.integers(1, 2**53 - 1), st.sampled_from([255, 256, 65_535, 65_536, 2**32])),
+    ),
+    st.integers(0, 40),
+)
+def test_a_vector_at_rest_is_the_same_when_it_is_unpacked(
+    kind: type[Vector], counted: dict[str, int], others: int
+) -> None:
+    videos = Videos()
+    # Rows of the index that this vector has no count for, before, between and behind its own.
+    of(Vector, {f"other-{number}": 1 for number in range(others)}, videos=videos)
+    vector = of(kind, counted, videos=videos)
+    of(Vector, {f"later-{number}": 1 for number in range(others)}, videos=videos)
+    segment = vector.pack()
+    assert (segment.total, segment.digest) == (vector.total, vector.digest)
+    for into in (Vector, SoonMany):
+        again = segment.unpack(videos, into)
+        assert dict(again.items()) == counted
+        assert (again.total, again.digest) == (vector.total, vector.digest)
+        assert len(again) == len(vector)
+        for size in SIZES:
+            assert again.hashes(size, 7) == vector.hashes(size, 7)
+        assert again.merge(counted) == {}
+        assert again.pack() == segment
+
+
+@pytest.mark.parametrize(("largest", "width"), [(255, 1), (65_535, 2), (2**32 - 1, 4)])
+def test_a_count_at_rest_takes_little_more_than_its_digits(largest: int, width: int) -> None:
+    videos = Videos()
+    counts = {f"video-{number}": 1 + number * 7919 % largest for number in range(10_000)}
+    packed = of(Vector, counts, videos=videos).pack()
+    assert len(packed.content) / len(counts) <= width + 0.2
+    few = {f"video-{number}": 1 for number in range(0, 10_000, 7)}
+    assert len(of(Vector, few, videos=videos).pack().content) / len(few) <= 1
+
+
+# -- limits
+
+
+@given(counts, counts, st.integers(0, 2**54))
+def test_no_count_takes_the_total_beyond_what_its_writer_has_told(
+    known: dict[str, int], told: dict[str, int], limit: int
+) -> None:
+    vector, free = of(Vector, known), of(Vector, known)
+    before = vector.total
+    refused = Refused(limit)
+    grew = vector.merge(told, refused)
+    assert vector.total == before + sum(grew.values())
+    assert vector.total <= max(before, limit)
+    news = free.merge(told)
+    assert grew.keys() | set(refused.videos) == news.keys()
+    assert not grew.keys() & set(refused.videos)
+    assert all(news[video] == growth for video, growth in grew.items())
+
+
+@given(counts, counts)
+def test_what_would_be_after_a_merge_is_known_before_it(
+    known: dict[str, int], told: dict[str, int]
+) -> None:
+    vector = of(Vector, known)
+    expected = vector.digest_with(told)
+    vector.merge(told)
+    assert (vector.total, vector.digest) == expected
 
 
 names = st.sampled_from([f"video-{number}" for number in range(12)])

@@ -34,7 +34,7 @@ KILLS = {
 """How often each of the faults that kill nodes comes, in comparison."""
 REPEATED = 200
 """How many requests under keys are sent to every node again in the end."""
-FOLDED = 30.0
+FOLDED = 60.0
 """Seconds within which the runs of killed nodes are to be folded, once all is quiet."""
 
 
@@ -222,7 +222,7 @@ def run(seconds: float, seed: int, kinds: Sequence[str] = tuple(CLUSTERS)) -> Ac
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
             say(f"starting three nodes: {kind} with {', '.join(CLUSTERS[kind])} ...")
-            cluster = Cluster(Path(folder), kind, choose, stack)
+            cluster = Cluster(Path(folder), kind, choose, stack, videos=VIDEOS)
             _disturb(cluster, seconds * SHARES[kind] / shares, choose, account)
             _fold(cluster, account)
             account.add(cluster)

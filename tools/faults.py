@@ -2,6 +2,7 @@
 
 import random
 import resource
+import shutil
 import socket
 import time
 from collections import Counter
@@ -11,11 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from tools import overflow
+from tools.clock import DAY, HOUR, Clock
 from tools.line import Line
 from tools.overflow import Overflow
 from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
 from tools.terminal import say
-from tools.visitors import Books, Client, Posts, counted, fetch, send, until
+from tools.visitors import Books, Client, Posts, Traffic, counted, fetch, send, until
 
 CLUSTERS = {
     "mesh": ("sqlite", "redis", "sqlite"),
@@ -28,7 +30,11 @@ SETTINGS = {
     # Short, so that the vectors of ended runs are folded all the time.
     "MESSAGE_TTL": "2",
     "SYNC_INTERVAL": "0.3",
+    # Longer than a store that a fault takes away is gone: after that its runs may be folded.
+    "FOLD_AFTER": "15",
 }
+STEPS = (-3.0, 3.0, -20.0, 20.0, -2 * HOUR, 2 * HOUR, -10 * DAY, 10 * DAY)
+"""Seconds by which a wall clock steps."""
 
 HEALED = 30.0
 """Seconds within which the nodes must be ready, and agree, after a fault is over."""
@@ -43,13 +49,21 @@ class Cluster:
     Each of `faults` happens to it when called, ends with everything running again, and returns
     what it befell. `exact` and `balanced` are the books of the visits to the nodes themselves and
     of those through nginx; of different videos, so that each can be checked. `keyed` are those of
-    visits under keys.
+    visits under keys, `videos` how many videos there are in each of the first two.
     """
 
     def __init__(
-        self, folder: Path, transport: str, choose: random.Random, stack: ExitStack
+        self,
+        folder: Path,
+        transport: str,
+        choose: random.Random,
+        stack: ExitStack,
+        *,
+        videos: int = 40,
     ) -> None:
         self.transport = transport
+        self.guests: list[Node] = []
+        """Nodes on copies of others' stores, until all agree. What they count is exact as well."""
         self.kills = 0
         """How many nodes were killed."""
         self.killed_meanwhile = 0
@@ -63,6 +77,12 @@ class Cluster:
         """What nginx answered to visits while nodes were stopped in turn: how often which status,
         0 for no answer."""
         self._choose = choose
+        self._folder = folder
+        self._stack = stack
+        self._videos = videos
+        self._copies = 0
+        self._left: list[Node] = []
+        self._clocks: dict[str, Clock] = {}
         self._redis = stack.enter_context(Redis(folder / "redis"))
         self._broker: RabbitMQ | None = None
         self._lines: list[Line] = []
@@ -83,7 +103,9 @@ class Cluster:
             if self._broker is not None:
                 line = f":{self._lines[number - 1].port}/"
                 own["AMQP_URI"] = self._broker.uri.replace(f":{self._broker.port}/", line)
-            node = Node(folder / f"counter{number}", f"counter{number}", port, own)
+            name = f"counter{number}"
+            clock = self._clocks[name] = Clock(folder / f"clock{number}")
+            node = Node(folder / name, name, port, own | clock.environment)
             self.nodes.append(stack.enter_context(node))
         backends = [f"127.0.0.1:{port}" for port in ports]
         self.nginx = stack.enter_context(Nginx(folder / "nginx", backends))
@@ -100,6 +122,11 @@ class Cluster:
             "SIGTERM of every node in turn": self._stop_in_turn,
             "node frozen": self._freeze_node,
             "disk full under SQLite": self._fill_disk,
+            "copy of a store beside the original": self._copy_store,
+            "store rolled back": self._roll_back,
+            "store rolled back, and put back": self._put_back,
+            "clock of a node steps": self._step_clock,
+            "all clocks step": self._step_clocks,
             "Redis killed": self._kill_redis,
             "Redis emptied": self._empty_redis,
         }
@@ -177,7 +204,7 @@ class Cluster:
 
     def _fill_disk(self) -> str:
         """No file of the node can grow any more, which is what SQLite sees of a full disk."""
-        node = self._choose.choice([n for n in self.nodes if "REDIS_URI" not in n.settings])
+        node = self._with_files()
         before = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in node.processes()]
         for pid, (_, hard) in before:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
@@ -195,6 +222,104 @@ class Cluster:
             self.killed_meanwhile += 1
             node.start()
         time.sleep(max(0.0, end - time.monotonic()))
+
+    # -- stores
+
+    def _with_files(self) -> Node:
+        """One of the nodes whose store is a file."""
+        return self._choose.choice([n for n in self.nodes if "REDIS_URI" not in n.settings])
+
+    def _copy(self, node: Node) -> Path:
+        """Copy the store of a node that does not run."""
+        self._copies += 1
+        copy = self._folder / f"copy{self._copies}"
+        return Path(shutil.copytree(node.folder, copy, ignore=shutil.ignore_patterns("log*")))
+
+    def _replace(self, node: Node, store: Path) -> None:
+        """Put a copy in the place of the store of a node that does not run."""
+        for file in node.folder.glob("counter.sqlite*"):
+            file.unlink()
+        for file in store.glob("counter.sqlite*"):
+            shutil.copy(file, node.folder)
+
+    def _copy_store(self) -> str:
+        """As of a volume that is restored beside the original: two processes of one store.
+
+        Both take visits, and either is killed and restarted. The copy stays until all agree.
+        """
+        original = self._with_files()
+        guest = next((g for g in self.guests if g.name == original.name), None)
+        if guest is None:
+            self._kill(original)
+            guest = Node(self._copy(original), original.name, None, original.settings)
+            self._stack.callback(guest.kill)
+            self.guests.append(guest)
+            original.start()
+            guest.start()
+        seed = self._choose.randrange(2**32)
+        lives = self._choose.randint(1, 2)
+        with Traffic(
+            [guest.url], self.exact, videos=self._videos, visitors=2, pause=0.01, seed=seed
+        ) as traffic:
+            for _ in range(lives):
+                traffic.more(30)
+                victim = self._choose.choice((guest, original))
+                self._kill(victim)
+                self._last(self._choose.random(), victim)
+                victim.start()
+        return f"{original.name}, {lives} lives"
+
+    def _roll_back(self) -> str:
+        """To where it was at an earlier stop. It stops cleanly, so that others hold what it had."""
+        self.until_healthy()
+        node = self._with_files()
+        self._stop(node)
+        older = self._copy(node)
+        node.start()
+        self._last(1 + self._choose.random(), node)
+        self.until_healthy()
+        self._stop(node)
+        self._replace(node, older)
+        node.start()
+        return node.name
+
+    def _put_back(self) -> str:
+        """A life on an older store, between two on the newer one, which nobody else may know."""
+        self.until_healthy()
+        node = self._with_files()
+        self._stop(node)
+        older = self._copy(node)
+        node.start()
+        self._last(1 + self._choose.random(), node)
+        self._kill(node)
+        newer = self._copy(node)
+        self._replace(node, older)
+        node.start()
+        self.until_healthy()
+        self._stop(node)
+        self._replace(node, newer)
+        node.start()
+        return node.name
+
+    # -- clocks
+
+    def _step_clock(self) -> str:
+        """One node's is wrong for a while, during which nodes are killed as well."""
+        node = self._choose.choice(self.nodes)
+        return self._step([node])
+
+    def _step_clocks(self) -> str:
+        """All of them, as of the machine that all nodes run on."""
+        return self._step(self.nodes)
+
+    def _step(self, nodes: list[Node]) -> str:
+        step = self._choose.choice(STEPS)
+        for node in nodes:
+            self._clocks[node.name].set(step)
+        self._last(1 + 2 * self._choose.random())
+        for node in nodes:
+            self._clocks[node.name].set(0.0)
+        return f"{' '.join(node.name for node in nodes)} by {step:+g} s"
 
     # -- Redis
 
@@ -257,7 +382,9 @@ class Cluster:
 
     def _overflow_queue(self) -> str:
         assert self._broker is not None
-        node = self._choose.choice(self.nodes)
+        # Of two nodes of one name nobody could tell whose queue it is.
+        doubled = {guest.name for guest in self.guests}
+        node = self._choose.choice([node for node in self.nodes if node.name not in doubled])
         with Overflow(self._broker.uri, HEALED) as queues:
             queue = queues.queue_of(node.name)
             node.pause()
@@ -288,13 +415,17 @@ class Cluster:
             raise
 
     def agree(self) -> float:
-        """Wait until all nodes show the same while visits rest; return how long that took."""
+        """Wait until all nodes show the same while visits rest; return how long that took.
+
+        Then those on copies of stores leave.
+        """
         videos = self.videos()
         start = time.monotonic()
         self.until_healthy()
+        urls = [*self.urls, *(guest.url for guest in self.guests)]
 
         def same() -> bool:
-            shown = [counted(url, videos) for url in self.urls]
+            shown = [counted(url, videos) for url in urls]
             return all(other == shown[0] for other in shown)
 
         try:
@@ -302,7 +433,12 @@ class Cluster:
         except AssertionError:
             self.explain()
             raise
-        return time.monotonic() - start
+        took = time.monotonic() - start
+        for guest in self.guests:
+            self._stop(guest)
+        self._left += self.guests
+        self.guests = []
+        return took
 
     def videos(self) -> list[str]:
         """All that were visited."""
@@ -339,14 +475,14 @@ class Cluster:
         """What nodes have logged that no fault excuses."""
         return [
             f"{node.name}: {line}"
-            for node in self.nodes
+            for node in [*self.nodes, *self.guests, *self._left]
             for line in node.log.read_text(errors="replace").splitlines()
             if "Traceback" in line or "thread.died" in line
         ] + self.keyed.wrong
 
     def explain(self) -> None:
         """Say what the nodes know, and where they differ."""
-        for node in self.nodes:
+        for node in [*self.nodes, *self.guests]:
             try:
                 say(f"{node.name}: {fetch(node.url, '/cluster')}")
             except (OSError, AssertionError) as error:

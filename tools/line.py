@@ -1,8 +1,10 @@
-"""A line to a server that can be cut or held: a TCP proxy on loopback."""
+"""A line to a server that can be cut, held or slow: a TCP proxy on loopback."""
 
 import socket
 import threading
+import time
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import Self
 
 from tools.servers import free_port
@@ -13,10 +15,12 @@ class Line:
 
     `cut` closes all of them and lets nobody in; `hold` keeps them open and forwards nothing, as
     a network does that drops every packet; `heal` ends both. Its threads end with `stop`.
+    What comes in goes out `delay` seconds later, in each direction, however much is under way.
     """
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
+        self.delay = 0.0
         self._target = target
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -79,8 +83,26 @@ class Line:
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        under_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+        threading.Thread(target=self._let_out, args=(under_way, source, sink), daemon=True).start()
         with suppress(OSError):
             while part := source.recv(65536):
+                under_way.put((time.monotonic() + self.delay, part))
+        under_way.put((0.0, b""))
+
+    def _let_out(
+        self,
+        under_way: "SimpleQueue[tuple[float, bytes]]",
+        source: socket.socket,
+        sink: socket.socket,
+    ) -> None:
+        """Send each part when it is due; close both ends after the last."""
+        with suppress(OSError):
+            while True:
+                due, part = under_way.get()
+                if not part:
+                    break
+                time.sleep(max(0.0, due - time.monotonic()))
                 self._flowing.wait()
                 sink.sendall(part)
         for end in (source, sink):

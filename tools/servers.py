@@ -79,6 +79,8 @@ class Server:
         self.folder = Path(folder)
         self.name = name
         self.port = free_port() if port is None else port
+        self.root = ROOT
+        """The folder that the program is run in."""
         self.log = self.folder / "log"
         self._asked = False  # to end
         self._logged_before = 0  # bytes in the log from earlier runs
@@ -118,7 +120,7 @@ class Server:
                 self._logged_before = log.tell()
                 self._process = subprocess.Popen(
                     self.command(),
-                    cwd=ROOT,
+                    cwd=self.root,
                     env=inherited | self.environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -267,7 +269,9 @@ class Node(Server):
     """A node of the cluster; its store lies in `folder`.
 
     `settings` are the node's own (design: environment), beside NAME, LISTEN_PORT and
-    DATA_DIR; a value given there wins.
+    DATA_DIR; a value given there wins. `root` is where its code lies, which may be another
+    version's, and may change between two runs. `gate` is a port that peers are told in the
+    place of its own: they reach it only through what listens there.
     """
 
     def __init__(
@@ -276,9 +280,14 @@ class Node(Server):
         name: str,
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
+        *,
+        root: Path = ROOT,
+        gate: int | None = None,
     ) -> None:
         super().__init__(folder, name, port)
+        self.root = root
         self.settings = dict(settings or {})
+        self.gate = gate
         self.url = f"http://127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
@@ -292,6 +301,10 @@ class Node(Server):
             "DATA_DIR": str(self.folder.resolve()),
             "PYTHONUNBUFFERED": "1",
         }
+        if self.gate is not None:
+            # It tells peers its LISTEN_PORT, and gunicorn listens where the command line says.
+            own["LISTEN_PORT"] = str(self.gate)
+            own["GUNICORN_CMD_ARGS"] = f"--bind=127.0.0.1:{self.port}"
         return own | self.settings
 
     def answers(self) -> bool:

@@ -322,7 +322,7 @@ class RedisStore:
             self._store,
             self._name,
         ]
-        right = "".join(f"\n{right}\n" for right in marks.right) if marks.written else "*"
+        right = "\n".join(["", *marks.right, ""]) if marks.written else "*"
         arguments += [mark, right, f"={marks.found}" if heal else ""]
         arguments += [len(drop), *drop, len(facts)]
         for fact in facts.items():

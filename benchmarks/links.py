@@ -1,0 +1,125 @@
+"""How long a repair takes over slow links: `python -m benchmarks.links`.
+
+Three nodes at one broker, each over a line of its own that delays what it carries. One node is
+cut off while another counts many videos once each; the time runs from when it is connected again
+until it shows all of them. They are missed twice: first of a new run, of which it holds nothing
+yet, then of the same run, of which it holds as much already.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tools.line import Line
+from tools.servers import Node, RabbitMQ
+from tools.terminal import say
+from tools.visitors import Client, counted, until
+
+SETTINGS = {"SYNC_INTERVAL": "1", "DRAIN_TIME": "0", "DEV_MODE": "1"}
+PATIENCE = 60.0
+"""Seconds that a repair has."""
+_AT_ONCE = 1_000
+"""Records in a request."""
+
+
+class Links:
+    """Three nodes whose messages to each other take `delay` seconds."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        broker = stack.enter_context(RabbitMQ(folder / "rabbitmq"))
+        self._lines = [stack.enter_context(Line(broker.port)) for _ in range(3)]
+        self.nodes = [
+            Node(
+                folder / f"counter{number}",
+                f"counter{number}",
+                None,
+                SETTINGS | {"AMQP_URI": broker.uri.replace(f":{broker.port}/", f":{line.port}/")},
+            )
+            for number, line in enumerate(self._lines, 1)
+        ]
+        for node in self.nodes:
+            stack.callback(node.kill)
+            node.launch()
+        for node in self.nodes:
+            node.wait_ready()
+
+    def delay(self, seconds: float) -> None:
+        """From now on a message takes so long from one node to another."""
+        for line in self._lines:
+            line.delay = seconds / 2
+
+    def new_run(self) -> None:
+        """Restart the node that counts: nobody holds anything of its run then."""
+        self.delay(0.0)
+        self.nodes[0].kill()
+        self.nodes[0].start()
+        self.nodes[0].wait_ready()
+
+    def repair(self, delay: float, videos: Sequence[str]) -> float | None:
+        """Cut the last node off, count the videos, reconnect it; return how long it needs.
+
+        None if that is more than `PATIENCE`.
+        """
+        writer, other, cut = self.nodes
+        self.delay(0.0)
+        _post(cut, "/dev/cut")
+        with Client(writer.url) as client:
+            for first in range(0, len(videos), _AT_ONCE):
+                part = [{"video": video, "count": 1} for video in videos[first : first + _AT_ONCE]]
+                headers = {"Content-Type": "application/json"}
+                status, answer = client.ask("POST", "/visits", headers, json.dumps(part).encode())
+                assert status == 200, answer
+        until(lambda: _shows(other, videos), PATIENCE, "the other one has heard")
+        self.delay(delay)
+        # Nothing that was sent without the delay is under way any more when it is connected.
+        time.sleep(1.0)
+        _post(cut, "/dev/heal")
+        try:
+            return until(lambda: _shows(cut, videos), PATIENCE, "all are repaired")
+        except AssertionError:
+            return None
+
+
+def _post(node: Node, path: str) -> None:
+    with Client(node.url) as client:
+        status, answer = client.ask("POST", path)
+        assert status == 204, answer
+
+
+def _shows(node: Node, videos: Sequence[str]) -> bool:
+    # A part says as much as all of them, and is cheap to ask for over and over.
+    return sum(counted(node.url, [videos[0], videos[-1]]).values()) == 2 and (
+        sum(counted(node.url, videos).values()) == len(videos)
+    )
+
+
+def main() -> int:
+    """Print the time that a repair takes for each delay."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.links", description=__doc__)
+    parser.add_argument("--delays", default="0,1,2,3", help="seconds one way (0,1,2,3)")
+    parser.add_argument("--videos", type=int, default=3_000, help="counts that are missed (3,000)")
+    asked = parser.parse_args()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="links-"))
+        links = Links(Path(folder), stack)
+        for delay in map(float, asked.delays.split(",")):
+            links.new_run()
+            took = [
+                links.repair(delay, [f"{delay:g}-{half}-{video}" for video in range(asked.videos)])
+                for half in ("first", "second")
+            ]
+            shown = [f"over {PATIENCE:g} s" if one is None else f"{one:.1f} s" for one in took]
+            say(
+                f"{delay:g} s one way, {asked.videos:,} counts missed: {shown[0]} of a new run, "
+                f"{shown[1]} where it holds as many"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Joining in virtual time: a node waits as long as there is progress, and says what it lacks."""
+
+import pytest
+
+from counter.announced import Announced
+from counter.ids import member_of, run_of
+from counter.messages import Answer, Ask, Body, Envelope, MemberReport, Report, Tell
+from counter.replica import Replica
+from tests.protocol import Network
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network(fold_after=1000.0)
+
+
+def state(replica: Replica) -> str:
+    return replica.state
+
+
+def with_history(network: Network, name: str, *videos: str) -> Replica:
+    """A node whose store holds an earlier run with these visits."""
+    before = network.node(name, has_peers=False)
+    network.visit(before, *videos)
+    return network.restart(name, 1000)
+
+
+def test_a_node_joins_for_as_long_as_something_comes(network: Network) -> None:
+    a = with_history(network, "a", *(f"{number:0128}" for number in range(2_000)))
+    network.seconds(6)
+    assert a.complete
+    b = network.node("b")
+    passed = network.now
+
+    def one_page_in_three_seconds(_source: str, target: str, body: Body) -> bool:
+        nonlocal passed
+        if not isinstance(body, Answer) or target != "b":
+            return False
+        if network.now < passed + 3.0:
+            return True
+        passed = network.now
+        return False
+
+    network.lose = one_page_in_three_seconds
+    began = network.now
+    while b.tally.total(a.tally.of(a.member)[0]) < 2_000:
+        assert state(b) == "joining"
+        assert not b.complete
+        network.second()
+        assert network.now < began + 60.0
+    assert network.now > began + 10.0, "twice the time that it waits without progress"
+    network.seconds(1)
+    assert state(b) == "ready"
+    assert b.complete
+    assert b.lacks(network.now) == []
+
+
+def test_without_progress_a_node_is_ready_and_says_what_it_lacks(network: Network) -> None:
+    a = with_history(network, "a", "cats")
+    network.seconds(6)
+    b = network.node("b")
+    network.lose = lambda _source, _target, body: isinstance(body, Answer)
+    network.seconds(4)
+    assert state(b) == "joining"
+    network.seconds(2)
+    assert state(b) == "ready"
+    assert not b.complete, "it does not know what was counted"
+    run = a.tally.of(a.member)[0]
+    assert {(lack.member, lack.what, lack.told_by) for lack in b.lacks(network.now)} == {
+        (a.member, run, a.id)
+    }
+    network.lose = lambda *_: False
+    network.seconds(2)
+    assert b.complete
+    assert b.lacks(network.now) == []
+    assert b.counter("cats") == {a.member: 1}
+
+
+def test_a_ring_in_which_each_hears_one_other_is_ready_after_a_while(network: Network) -> None:
+    nodes = [with_history(network, name, f"only-{name}") for name in "abc"]
+    hears = {("b", "a"), ("c", "b"), ("a", "c")}
+    network.lose = lambda source, target, _body: (source, target) not in hears
+    network.seconds(4)
+    assert [state(node) for node in nodes] == ["joining"] * 3
+    network.seconds(3)
+    assert [state(node) for node in nodes] == ["ready"] * 3
+    for node, heard in zip(nodes, "bca", strict=True):
+        assert not node.complete
+        assert {lack.member for lack in node.lacks(network.now)} == {network.nodes[heard].member}
+    network.seconds(20)
+    assert not any(node.complete for node in nodes)
+    network.lose = lambda *_: False
+    network.seconds(3)
+    for node in nodes:
+        assert node.complete
+        assert node.lacks(network.now) == []
+        assert all(node.tally.visits(f"only-{name}") == 1 for name in "abc")
+
+
+def test_a_node_that_hears_and_is_not_heard_is_ready_after_a_while(network: Network) -> None:
+    a = with_history(network, "a", "cats")
+    network.seconds(6)
+    b = network.node("b")
+    network.lose = lambda source, _target, _body: source == "b"
+    network.seconds(4)
+    assert state(b) == "joining"
+    network.seconds(3)
+    assert state(b) == "ready"
+    assert not b.complete
+    assert {lack.told_by for lack in b.lacks(network.now)} == {a.id}
+    network.visit(b, "cats")
+    network.lose = lambda *_: False
+    network.seconds(3)
+    assert b.complete
+    assert {node.tally.visits("cats") for node in network.nodes.values()} == {2}
+
+
+def test_a_node_that_has_been_complete_stays_so(network: Network) -> None:
+    a, b = network.node("a"), network.node("b")
+    network.seconds(3)
+    assert a.complete
+    network.visit(b, "cats")
+    network.lose = lambda _source, target, body: target == "a" and not isinstance(body, Report)
+    network.seconds(20)
+    assert a.complete
+    assert state(a) == "ready"
+    assert a.lacks(network.now) == []
+
+
+def test_a_leaving_node_does_not_become_ready_again(network: Network) -> None:
+    a = network.node("a")
+    network.node("b")
+    a.leave(network.now)
+    network.seconds(20)
+    assert state(a) == "leaving"
+
+
+def test_a_run_that_is_closed_at_a_peer_is_named_before_a_node_is_complete(
+    network: Network,
+) -> None:
+    a = with_history(network, "a", "cats")
+    network.seconds(20)
+    (run, *_) = a.tally.of(a.member)
+    assert a.runs.is_closed(run)
+    b = network.node("b")
+    network.lose = lambda source, _target, body: source == "a" and not isinstance(body, Report)
+    network.seconds(4)
+    assert {lack.what for lack in b.lacks(network.now)} == {"closed runs of day 0"}
+    network.lose = lambda *_: False
+    network.seconds(1)
+    assert b.complete
+    assert b.counter("cats") == {a.member: 1}
+
+
+# -- what cannot be read here
+
+
+def test_an_entry_that_is_refused_stops_neither_readiness_nor_repair(network: Network) -> None:
+    """What it is about stays unknown; the sender is not asked for it again and again."""
+    a, b = network.node("a"), network.node("b")
+    run = run_of(a.id)
+    said = Announced()
+    good = MemberReport(run, "", "", (0, 0), {run: (3, None, 0)}, {})
+    said.say(member_of(a.id), good)
+    said.say("gone~0000000000001", MemberReport("", "", "", (0, 0), {}, {0: (1, 1)}))
+    report = Report("ready", {}, {}, None, {}, states={a.member: good}, said=said.checksum)
+    asked = b.receive(Envelope(a.id, "a", 0, report), network.now, refused=True)
+    assert not any(isinstance(body, Tell) for _, body in asked.send)
+    assert [body.vector for _, body in asked.send if isinstance(body, Ask)] == [a.id]
+    network.now += 1.0
+    b.receive(Envelope(a.id, "a", 0, Answer(a.id, {"cats": 3}, None, 3)), network.now)
+    assert b.counter("cats") == {a.member: 3}
+    assert b.complete
+    # What follows is heard as ever, and a report that is missed is asked for.
+    more = MemberReport(run, "", "", (0, 0), {run: (4, None, 0)}, {})
+    said.say(a.member, more)
+    network.now += 1.0
+    report = Report("ready", {}, {}, None, {}, states={a.member: more}, said=said.checksum)
+    sent = b.receive(Envelope(a.id, "a", 0, report), network.now).send
+    assert not any(isinstance(body, Tell) for _, body in sent)
+    said.say("missed~0000000000001", good)
+    network.now += 1.0
+    report = Report("ready", {}, {}, None, {}, said=said.checksum)
+    sent = b.receive(Envelope(a.id, "a", 0, report), network.now).send
+    assert [body for _, body in sent if isinstance(body, Tell)] == [Tell()]
