@@ -35,6 +35,8 @@ IRRELEVANT = frozenset(
         "folds",
         # How often something was done before; it decides on what comes first, never on a count.
         "_turn",
+        "number",
+        "_number",
         "_told_ago",
         "_next",
         # Other hashes each time, lest an accident repeats; they are made of what else is here.

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from counter.announced import Announced
 from counter.folding import Folding
 from counter.messages import Ask, Larger, MemberReport
 from counter.peers import Peer
@@ -50,21 +51,25 @@ class FoldingBeyondALiveRun(Folding):
     """Looks at closed runs only, and folds up to the newest of them."""
 
     def _agreed(self, member: str, mark: str, now: float) -> str:
-        kept = self._runs.__class__
+        kept, words = self._runs.__class__, self._words
         self._runs.__class__ = ClosedRunsOnly
-        reports = self._reports
-        self._reports = lambda member, now: (  # type: ignore[method-assign]
-            None if one is None else _without_open_runs(one) for one in reports(member, now)
-        )
+        self._words = [one and ClosedWords(one) for one in words]
         try:
             return super()._agreed(member, mark, now)
         finally:
-            self._runs.__class__ = kept
-            del self._reports
+            self._runs.__class__, self._words = kept, words
 
 
-def _without_open_runs(report: MemberReport) -> MemberReport:
-    return replace(report, runs={})
+class ClosedWords(Announced):
+    """What a node has said, but for runs that are open."""
+
+    def __init__(self, words: Announced) -> None:
+        super().__init__()
+        self._all = words
+
+    def of(self, member: str) -> MemberReport | None:
+        report = self._all.of(member)
+        return report and replace(report, runs={})
 
 
 class FoldsBeyondALiveRun(SmallPages):
