@@ -318,7 +318,8 @@ class Cluster:
     def part(self) -> None:
         """See which copies of one store have been apart for too long to lose nothing."""
         for store, seconds in self.apart.items():
-            if seconds > self.timing.fold_after:
+            # They must have heard each other again before it is over.
+            if seconds > self.timing.fold_after - MESSAGE_TTL:
                 twins = [node for node in self.nodes if node.disk.store == store]
                 for name in {node.name for node in twins}:
                     self.oracle.parted(f"{name}~{store}", self.nodes)
