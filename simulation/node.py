@@ -5,23 +5,26 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from counter.ids import folded_of, mint_run, mint_store, replica_of, run_of
+from counter.ids import folded_of, mint_run, mint_store, replica_of
 from counter.keys import Key, Keys, is_key
 from counter.members import decode_fact, is_note
 from counter.messages import Body, Envelope, RejectedError, Report, Taken, decode, encode
 from counter.repairs import Repairs
 from counter.replica import Batch, Effects, Replica
 from counter.reports import Reports
-from counter.store import NOTHING, Counts, StoreDownError, StoreForgotError
+from counter.store import NOTHING, Counts, Marks, StoreDownError
 from counter.store.memory import MemoryStore
 from counter.tally import Tally
 from simulation.network import Network
 from simulation.oracle import Oracle, Request
+from simulation.process import Process, Timing
+from simulation.snapshot import Memory, marks_of, may_be_copied
 
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
 MESSAGE_TTL = 4.0
 FOLD_AFTER = 2.0
+TIMING = Timing(SYNC_INTERVAL, JOIN_TIMEOUT, MESSAGE_TTL, FOLD_AFTER)
 KEY_LIFE = 100.0
 """Longer than `REST`, or what is missing in the end would have expired before that is seen."""
 _SKEW = 0.5
@@ -65,17 +68,22 @@ class Disk(MemoryStore):
         if self.failure == "after":
             raise StoreDownError("the simulated disk fails, and has written all the same")
 
+    def resume(self, marks: Marks) -> None:
+        """Go on with what a process took for right at some time."""
+        self._marks = marks
+
     def copy(self) -> "Copy":
         """What a copy of the store's files would hold."""
         counts = {vector: dict(kept) for vector, kept in self.counts.items()}
         requests = dict(self.requests)
-        return Copy(counts, dict(self.facts), self.mark, self.store, self.name, requests)
+        seals = dict(self.seals), self.sealed
+        return Copy(counts, dict(self.facts), *seals, self.mark, self.store, self.name, requests)
 
     def restore(self, copy: "Copy") -> None:
         """Become what it was when `copy` was made, under whoever has it open."""
         self.changes += 1
         self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
-        self.facts = dict(copy.facts)
+        self.facts, self.seals, self.sealed = dict(copy.facts), dict(copy.seals), copy.sealed
         self.mark, self.store, self.name = copy.mark, copy.store, copy.name
         self.requests = dict(copy.requests)
 
@@ -103,6 +111,8 @@ class Copy:
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
+    seals: dict[str, int] = field(default_factory=dict)
+    sealed: tuple[str | None, int] | None = None
     mark: str | None = None
     store: str | None = None
     name: str | None = None
@@ -143,6 +153,7 @@ class Rules:
     replica: type[Replica] = SmallPages
     tally: type[Tally] = Tally
     disk: type[Disk] = Disk
+    process: type[Process] = Process
     mint: Callable[[int, str, int], str] = mint_run
 
 
@@ -157,6 +168,7 @@ class Node:
         network: Network,
         oracle: Oracle,
         choose: random.Random,
+        timing: Timing = TIMING,
     ) -> None:
         self.address = address
         self.name = name
@@ -164,20 +176,27 @@ class Node:
         self.oracle = oracle
         self.rules = rules
         self.disk = rules.disk(oracle)
-        self.replica: Replica | None = None
+        self.process: Process | None = None
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""
         self.heard_keys: dict[str, dict[str, int]] = {}
         """Up to where each replica's last report had the keys of every other."""
         self.slow = 0.0
         """Seconds that a write takes."""
+        self.clock = 0.0
+        """Seconds by which the wall clock was set wrong."""
+        self._timing = timing
         self._choose = choose
         self._skew = choose.uniform(-_SKEW, _SKEW)
         self._next_sync = 0.0
-        self._heals = self._to_load = False
         self._under_way: tuple[float, Batch] | None = None
         self._raised: dict[str, Request] = {}
         self._in_batch: dict[str, Request] = {}
+
+    @property
+    def replica(self) -> Replica | None:
+        """The replica that runs here, if one does."""
+        return self.process.replica if self.process else None
 
     # -- life and death
 
@@ -185,42 +204,31 @@ class Node:
         """Start a new run on the disk; nothing happens while that fails."""
         choose = self._choose
         try:
-            opened = self.disk.open(self.address, lambda: mint_store(choose.getrandbits(64)))
-            known = self.disk.known()
-            runs = [run_of(vector) for vector in known.vectors]
-            for name, fact in known.facts.items():
-                runs += () if is_note(name) else decode_fact(fact)
-            replica = self.rules.replica(
-                f"{self.name}~{opened.store}.{self._mint(now, max(runs, default=''))}",
-                self.rules.tally(),
+            self.process = self.rules.process.start(
+                self.rules,
+                self.disk,
+                self.address,
+                self.name,
+                self._timing,
                 now,
-                sync_interval=SYNC_INTERVAL,
-                join_timeout=JOIN_TIMEOUT,
-                message_ttl=MESSAGE_TTL,
-                fold_after=FOLD_AFTER,
-                has_peers=True,
+                epoch=self._epoch,
+                mint_store=lambda: mint_store(choose.getrandbits(64)),
+                mint_run=lambda latest: self._mint(now, latest),
             )
-            replica.opened(*known)
-            self.disk.begin(replica.id, replica.own_fact())
         except StoreDownError:
-            self.disk.close()
             return
-        for piece in self.disk.load():
-            replica.loaded(*piece)
-        replica.all_loaded()
-        self.replica, self.heard, self.heard_keys = replica, {}, {}
+        self.heard, self.heard_keys = {}, {}
         self._raised, self._in_batch = {}, {}
-        self._heals = self._to_load = False
         self._next_sync = now
         self.oracle.started(self)
 
     def _mint(self, now: float, latest: str) -> str:
-        clock = _EPOCH + int(now * 1000) + self._choose.randrange(-2000, 2000)
+        clock = _EPOCH + int((now + self.clock) * 1000) + self._choose.randrange(-2000, 2000)
         return self.rules.mint(clock, latest, self._choose.getrandbits(64))
 
     def kill(self) -> None:
         """End at once; what was in memory is gone."""
-        self.replica = self._under_way = None
+        self.process = self._under_way = None
         self.disk.close()
 
     def stop(self, now: float) -> None:
@@ -233,6 +241,30 @@ class Node:
             self.publish(now)
             self._do(self.replica.leave(now), now)
         self.kill()
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the wall clock wrong by so much, or right; a node notices that."""
+        self.clock = seconds
+        if self.replica is not None:
+            self.replica.clock_stepped(self._epoch)
+
+    def snapshot(self) -> Memory | None:
+        """The machine with its memory, as it is now; None if it does not run."""
+        if self.process is None or not may_be_copied(self.process):
+            return None
+        marks = marks_of(self.disk)
+        parts = self.process, marks, self._under_way, self._raised, self._in_batch
+        return Memory(*parts).again()
+
+    def revert(self, memory: Memory) -> None:
+        """Put the machine back to what it was; what is on its disk may be later or earlier."""
+        self.kill()
+        self.disk.open(self.address, lambda: "")
+        memory = memory.again()
+        self.process, self._under_way = memory.process, memory.under_way
+        self.disk.resume(memory.marks)
+        self._raised, self._in_batch = dict(memory.raised), dict(memory.in_batch)
+        self.heard, self.heard_keys = {}, {}
 
     # -- what its threads would do
 
@@ -289,46 +321,36 @@ class Node:
 
     def flush(self, now: float) -> bool:
         """Write a batch, as the flush thread does, which may take a while; False if it fails."""
-        replica = self.replica
-        assert replica is not None
+        process = self.process
+        assert process is not None
+        replica = process.replica
         if self._under_way is None:
-            if replica.to_renew:
-                replica.renew(self._mint(now, replica.members.latest(replica.member)), now)
-            self._under_way = now + self.slow, replica.batch(_ROWS_A_BATCH)
+            batch = process.batch(_ROWS_A_BATCH, now, lambda latest: self._mint(now, latest))
+            self._under_way = now + self.slow, batch
             self._in_batch, self._raised = self._raised, {}
-            self.oracle.numbered(self._under_way[1].keys, self._in_batch)
+            self.oracle.numbered(batch.keys, self._in_batch)
         due, batch = self._under_way
         if due > now:
             return True
         self._under_way = None
+        self.disk.to_come = self._in_batch
         try:
-            self.disk.to_come = self._in_batch
-            self.disk.write(batch.counts, facts=batch.kept(), drop=batch.drop, heal=self._heals)
-        except StoreForgotError:
-            self._raised = self._in_batch | self._raised
-            replica.not_stored(batch)
-            replica.forgotten(*self.disk.known())
-            self._heals = self._to_load = True
-            return True
+            stored = process.write(batch)
         except StoreDownError:
             self._raised = self._in_batch | self._raised
-            replica.not_stored(batch)
             return False
         finally:
             self.disk.to_come = {}
-        self._heals = False
-        replica.stored(batch)
+        if not stored:
+            self._raised = self._in_batch | self._raised
+            return True
         if not replica.unsaved():
             self.oracle.saved(self)
         if batch.keys.own:
             self.publish_keys(now)
         for run, counts in batch.own.items():
             self.oracle.acknowledged(run, counts)
-        if self._to_load:
-            for piece in self.disk.load():
-                replica.loaded(*piece)
-            replica.all_loaded()
-            self._to_load = False
+        process.join_store()
         return True
 
     def publish(self, now: float) -> None:
@@ -364,7 +386,12 @@ class Node:
         self._look(now)
 
     def _clock(self, now: float) -> int:
-        return _EPOCH + int((now + self._skew) * 1000)
+        return int((now + self._epoch) * 1000)
+
+    @property
+    def _epoch(self) -> float:
+        """What the wall clock shows when the virtual time is 0, in Unix seconds."""
+        return _EPOCH / 1000 + self._skew + self.clock
 
     def _look(self, now: float) -> None:
         assert self.replica is not None

@@ -11,9 +11,10 @@ has must not count them again. One that has not yet, for the key was still on it
 that is the window, and how often it was met is counted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from counter.ids import is_folded, member_of, run_of
 from counter.keys import Written
@@ -91,8 +92,9 @@ class Oracle:
     def acknowledged(self, replica: str, counts: Mapping[str, int]) -> None:
         """The visitors of these visits were told that they are counted."""
         for video, count in counts.items():
-            more = count - self._acknowledged.get((replica, video), 0)
-            self._acknowledged[replica, video] = count
+            before = self._acknowledged.get((replica, video), 0)
+            more = max(0, count - before)
+            self._acknowledged[replica, video] = max(count, before)
             entry = (member_of(replica), video)
             self._floor[entry] = self._floor.get(entry, 0) + more
 
@@ -139,17 +141,58 @@ class Oracle:
 
     def before_a_loss(self, nodes: Iterable["Node"]) -> None:
         """Something is about to be destroyed."""
-        self._before = _union(_copies(nodes))
+        self._before = union(_copies(nodes))
 
     def after_a_loss(self, nodes: Iterable["Node"]) -> None:
         """Something was destroyed: what no memory and no store holds now is lost for good."""
-        self._lower(_union(_copies(nodes)), self._floor)
+        self._lower(union(_copies(nodes)), self._floor)
 
     def tampered(self, node: "Node") -> None:
         """Somebody changes the store of a node from outside."""
         self._kept.pop(node.address, None)
         self._looked.pop(f"store of {node.address}", None)
         self._rolled_back.add(f"{node.name}~{node.disk.store}")
+
+    def reverted(self, node: "Node", nodes: Iterable["Node"]) -> None:
+        """A machine was put back to a snapshot with its memory.
+
+        From now on its run counts what others may have heard already. Of the two the larger count
+        of each video is kept, so the smaller of new and lost is given up; until it begins another
+        run, and it must do so before all is at rest.
+        """
+        assert node.replica is not None
+        self._shown.pop(node.address, None)
+        self._looked.pop(node.address, None)
+        # It was ready, or not, when the snapshot was taken.
+        (self._ready.add if node.replica.complete else self._ready.discard)(node.address)
+        held: dict[Entry, int] = {}
+        for tally in _copies(nodes):
+            for vector, videos in tally.vectors():
+                if not is_folded(vector):
+                    for video in videos:
+                        entry = vector, video
+                        held[entry] = max(held.get(entry, 0), tally.count(vector, video))
+        for replica, video in self._acknowledged:
+            if replica == node.replica.id:
+                self._acknowledged[replica, video] = held.get((replica, video), 0)
+
+    def parted(self, member: str, nodes: Iterable["Node"]) -> None:
+        """Two processes on copies of one store are apart for longer than `FOLD_AFTER`.
+
+        So the names of their runs may be forgotten: then the larger sum that somebody holds counts.
+        """
+        most: dict[Entry, int] = {}
+        for tally in _copies(nodes):
+            for entry, count in _content(tally).items():
+                most[entry] = max(count, most.get(entry, 0))
+        for entry in [entry for entry in self._floor if entry[0] == member]:
+            self._floor[entry] = min(self._floor[entry], most.get(entry, 0))
+
+    def holds(self, vector: str, nodes: Iterable["Node"]) -> bool:
+        """Whether a running node holds all of a vector, as far as any store or memory does."""
+        total = max((tally.total(vector) for tally in _copies(nodes)), default=0)
+        running = (node.replica.tally for node in nodes if node.replica is not None)
+        return any(tally.total(vector) >= total for tally in running)
 
     def unknown(self, nodes: list["Node"]) -> None:
         """A word is waited for by who knows of it.
@@ -167,7 +210,7 @@ class Oracle:
         That is what only it holds of runs whose own store was rolled back.
         """
         self.before_a_loss(nodes)
-        others = _union(_copies(other for other in nodes if other is not node))
+        others = union(_copies(other for other in nodes if other is not node))
         self._lower(others, [e for e in self._floor if e[0] in self._rolled_back])
 
     def _lower(self, after: Mapping[Entry, int], entries: Iterable[Entry]) -> None:
@@ -318,15 +361,16 @@ class Oracle:
         for _, replica, serial in node.disk.numbered():
             yield self._numbers[replica, serial]
 
-    def small(self, nodes: Iterable["Node"]) -> str:
-        """Say where a counter has more than two entries a member, in memory or store."""
+    def small(self, nodes: Sequence["Node"]) -> str:
+        """Say where a member has more entries than one and those of its live runs."""
+        processes = Counter(f"{node.name}~{node.disk.store}" for node in nodes)
         for node in nodes:
             assert node.replica is not None
             memory = [vector for vector, _ in node.replica.tally.vectors()]
             for place, vectors in (("memory", memory), ("store", list(node.disk.counts))):
                 for member in {member_of(vector) for vector in vectors}:
                     kept = sorted(v for v in vectors if member_of(v) == member)
-                    if len(kept) > 2:
+                    if len(kept) > 1 + max(1, processes[member]):
                         return f"{place} of {node.address} has {kept}"
         return ""
 
@@ -360,7 +404,20 @@ def _copies(nodes: Iterable["Node"]) -> Iterator[Tally]:
             yield node.replica.tally
 
 
-def _union(copies: Iterable[Tally]) -> dict[Entry, int]:
+class Held(Protocol):
+    """What a memory or a store holds; a tally is one."""
+
+    def mark(self, member: str) -> str:
+        """The fold mark of a member."""
+
+    def vectors(self) -> Iterator[tuple[str, Iterable[str]]]:
+        """Each vector that counts, and its videos."""
+
+    def count(self, vector: str, video: str) -> int:
+        """The count of a video in one vector."""
+
+
+def union(copies: Iterable[Held]) -> dict[Entry, int]:
     """What there is of each entry, over all copies.
 
     Of a run it is the largest count. Of what is folded in some copy, the largest sum that a copy

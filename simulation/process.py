@@ -1,0 +1,160 @@
+"""A process: a replica on a store, driven step by step as the threads of a node drive it.
+
+The only place of the simulations that starts a replica and takes it through a flush.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+from counter.ids import replica_of, run_of
+from counter.loading import Loaded, Loading, sift
+from counter.members import decode_fact, is_note
+from counter.replica import Batch, Replica
+from counter.store import StoreAheadError, StoreDownError, StoreForgotError
+from counter.store.memory import MemoryStore
+from counter.tally import Tally
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The settings of every node that are seconds."""
+
+    sync_interval: float
+    join_timeout: float
+    message_ttl: float
+    fold_after: float
+
+
+class Parts(Protocol):
+    """What a node is made of; see `Rules`."""
+
+    @property
+    def replica(self) -> type[Replica]:
+        """The protocol."""
+
+    @property
+    def tally(self) -> type[Tally]:
+        """What it counts in."""
+
+
+class Process:
+    """A replica, and the store that it has open."""
+
+    def __init__(self, replica: Replica, store: MemoryStore) -> None:
+        self.replica = replica
+        self.store = store
+        self._heals = self._to_load = self._is_behind = False
+
+    @classmethod
+    def start(
+        cls,
+        parts: Parts,
+        store: MemoryStore,
+        holder: str,
+        name: str,
+        timing: Timing,
+        now: float,
+        *,
+        epoch: float = 0.0,
+        mint_store: Callable[[], str],
+        mint_run: Callable[[str], str],
+    ) -> "Process":
+        """Start a new run on a store. Raises `StoreDownError`; then the store is closed.
+
+        `epoch` is the Unix time of the zero of the clock that `now` is of, as its node sees it.
+        `mint_run` is given the newest run that the store knows, "" if there is none.
+        """
+        try:
+            opened = store.open(holder, mint_store)
+            known = sift(store.known())[0]
+            runs = [run_of(vector) for vector in known.vectors]
+            for note, fact in known.facts.items():
+                runs += () if is_note(note) else decode_fact(fact)
+            member = f"{name}~{opened.store}"
+            replica = parts.replica(
+                replica_of(member, mint_run(max(runs, default=""))),
+                parts.tally(),
+                now,
+                sync_interval=timing.sync_interval,
+                join_timeout=timing.join_timeout,
+                message_ttl=timing.message_ttl,
+                fold_after=timing.fold_after,
+                has_peers=True,
+                epoch=epoch,
+            )
+            replica.opened(*known)
+            store.begin(replica.id, replica.own_fact())
+        except StoreDownError:
+            store.close()
+            raise
+        process = cls(replica, store)
+        process._load()
+        return process
+
+    def batch(self, rows: int, now: float, mint_run: Callable[[str], str]) -> Batch:
+        """Take what is to be written next, as a new run where the old one has to end."""
+        if self._is_behind:
+            self._renew(now, mint_run)
+            self._load()
+            self._is_behind = self._to_load = False
+            self._heals = True
+        if self.replica.to_renew:
+            self._renew(now, mint_run)
+        return self.replica.batch(rows)
+
+    def _renew(self, now: float, mint_run: Callable[[str], str]) -> None:
+        latest = self.replica.members.latest(self.replica.member)
+        self.replica.renew(mint_run(latest), now)
+
+    def write(self, batch: Batch) -> bool:
+        """Write a batch; False if the store turned out to have lost something, or to know more.
+
+        Then all is to be written again. Raises `StoreDownError`: it may be written or not.
+        """
+        replica = self.replica
+        try:
+            self.store.write(batch.counts, facts=batch.kept(), drop=batch.drop, heal=self._heals)
+        except StoreForgotError as error:
+            self._is_behind = isinstance(error, StoreAheadError)
+            replica.not_stored(batch)
+            replica.forgotten(*sift(self.store.known())[0])
+            self._heals = self._to_load = True
+            return False
+        except StoreDownError:
+            replica.not_stored(batch)
+            raise
+        self._heals = False
+        replica.stored(batch)
+        return True
+
+    def join_store(self) -> None:
+        """Take in what was found in the place of what the store has lost, if that happened."""
+        if self._to_load:
+            self._load()
+            self._to_load = False
+
+    def _load(self) -> None:
+        replica = self.replica
+        loading = Loading(self.store, replica.tally, Lock())
+        for loaded in _pieces(loading):
+            if loaded.verdict == "wrong":
+                replica.suspect(loaded.vector, loaded.counts)
+            else:
+                replica.loaded(loaded.vector, loaded.counts)
+        for vector in loading.missing():
+            replica.suspect(vector, {})
+        loading.mend()
+        replica.all_loaded()
+
+
+def _pieces(loading: Loading) -> Iterator[Loaded]:
+    """All pieces that may be used."""
+    while True:
+        try:
+            loaded = loading.step()
+        except StopIteration:
+            return
+        if loaded is not None:
+            yield loaded

@@ -1,0 +1,132 @@
+"""Faults against the rules of closed runs, folding, copies and snapshots.
+
+Each is a plausible mistake, put in the place of one part of a node. The random histories must
+catch it, and so must the exhaustive search.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+from msgspec.structs import replace
+
+from counter.announced import Announced
+from counter.folding import Folding
+from counter.messages import Ask, Larger, MemberReport
+from counter.peers import Peer
+from counter.replica import Batch
+from counter.reverts import Reverts
+from counter.runs import Runs
+from simulation.node import Rules, SmallPages
+from simulation.process import Process
+
+
+class RunsWithoutAnOwn(Runs):
+    """Closes its own run like any other, once a later one of its member is known."""
+
+    def _is_closed(self, vector: str, now: float) -> bool:
+        return (
+            self._members.is_closed(vector)
+            if vector == self._own
+            else super()._is_closed(vector, now)
+        )
+
+    def open(self, member: str) -> set[str]:
+        return {vector for vector in super().open(member) if not self.is_closed(vector)}
+
+
+class FoldsItsOwnRun(SmallPages):
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.runs.__class__ = RunsWithoutAnOwn
+
+
+class ClosedRunsOnly(Runs):
+    """Knows of no run that is open."""
+
+    def open(self, member: str) -> set[str]:
+        return set()
+
+
+class FoldingBeyondALiveRun(Folding):
+    """Looks at closed runs only, and folds up to the newest of them."""
+
+    def _agreed(self, member: str, mark: str, now: float) -> str:
+        kept, words = self._runs.__class__, self._words
+        self._runs.__class__ = ClosedRunsOnly
+        self._words = [one and ClosedWords(one) for one in words]
+        try:
+            return super()._agreed(member, mark, now)
+        finally:
+            self._runs.__class__, self._words = kept, words
+
+
+class ClosedWords(Announced):
+    """What a node has said, but for runs that are open."""
+
+    def __init__(self, words: Announced) -> None:
+        super().__init__()
+        self._all = words
+
+    def of(self, member: str) -> MemberReport | None:
+        report = self._all.of(member)
+        return report and replace(report, runs={})
+
+
+class FoldsBeyondALiveRun(SmallPages):
+    """And goes on to count in it, as if nothing were folded above it."""
+
+    folding_class = FoldingBeyondALiveRun
+
+    def _rescue(self) -> None:
+        pass
+
+    def _waits_below_mark(self) -> list[str]:
+        return []
+
+
+class HastyForgetting(Folding):
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **(more | {"fold_after": 0.0}))
+
+
+class IgnoresFoldAfter(SmallPages):
+    folding_class = HastyForgetting
+
+
+class DeafReverts(Reverts):
+    def claimed(self, total: int, peer: Peer, now: float, *, refused: bool = False) -> Ask | None:
+        return None
+
+
+class IgnoresALargerCopyOfItsOwnRun(SmallPages):
+    reverts_class = DeafReverts
+
+
+class SilentReverts(Reverts):
+    def tell(
+        self, vector: str, peer: Peer, now: float, refused: Collection[str] = ()
+    ) -> Larger | None:
+        return None if refused else super().tell(vector, peer, now)
+
+
+class SaysNothingOfARefusedEntry(SmallPages):
+    reverts_class = SilentReverts
+
+
+class RewritesAStoreThatKnowsMore(Process):
+    """Takes a store that knows more than the memory for one that has forgotten something."""
+
+    def write(self, batch: Batch) -> bool:
+        stored = super().write(batch)
+        self._is_behind = False
+        return stored
+
+
+NEW_FAULTS = {
+    "folds its own run": Rules(replica=FoldsItsOwnRun),
+    "folds beyond a live run": Rules(replica=FoldsBeyondALiveRun),
+    "ignores FOLD_AFTER": Rules(replica=IgnoresFoldAfter),
+    "ignores a larger copy of its own run": Rules(replica=IgnoresALargerCopyOfItsOwnRun),
+    "rewrites a store that knows more": Rules(process=RewritesAStoreThatKnowsMore),
+    "says nothing of a refused entry": Rules(replica=SaysNothingOfARefusedEntry),
+}
