@@ -53,6 +53,7 @@ UNUSUAL = {
     "snapshot": 4,
     "revert": 4,
     "clock": 5,
+    "damage": 4,
 }
 """What happens in some histories only. Keys have no promise where memories or clocks go back."""
 COPIES = 2
@@ -311,7 +312,7 @@ class Cluster:
         self.oracle.before_a_loss(self.nodes)
         damage(node.disk, kind, step.much)
         node.disk.changes += 1
-        self.oracle.tampered(node)
+        self.oracle.damaged(node)
         self.oracle.after_a_loss(self.nodes)
         self.oracle.unknown(self.nodes)
 

@@ -69,6 +69,7 @@ class Oracle:
         self._looked: dict[str, object] = {}
         self._ready: set[str] = set()
         self._rolled_back: set[str] = set()
+        self._damaged: set[str] = set()
         self._before: dict[Entry, int] = {}
 
     # -- what happens
@@ -153,6 +154,11 @@ class Oracle:
         self._looked.pop(f"store of {node.address}", None)
         self._rolled_back.add(f"{node.name}~{node.disk.store}")
 
+    def damaged(self, node: "Node") -> None:
+        """A store was damaged: what it holds counts again once a start has put it right."""
+        self.tampered(node)
+        self._damaged.add(node.address)
+
     def reverted(self, node: "Node", nodes: Iterable["Node"]) -> None:
         """A machine was put back to a snapshot with its memory.
 
@@ -225,6 +231,9 @@ class Oracle:
         It holds the keys in its store, and those of visits that are there.
         """
         address = node.address
+        if address in self._damaged:
+            self._damaged.discard(address)
+            self._kept.pop(address, None)
         self._shown.pop(address, None)
         self._ready.discard(address)
         self._known[address] = dict(node.disk.requests)
@@ -295,7 +304,7 @@ class Oracle:
     def look_at_store(self, node: "Node") -> None:
         """Look at a store: no count in it ever falls, unless somebody tampered with it."""
         place = f"store of {node.address}"
-        if self._looked.get(place) == node.disk.changes:
+        if self._looked.get(place) == node.disk.changes or node.address in self._damaged:
             return
         self._looked[place] = node.disk.changes
         kept = self._kept.setdefault(node.address, {})

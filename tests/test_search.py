@@ -27,6 +27,13 @@ TRACES = {
         Action("until a fold", EVERYBODY),
         at("visit", A),
     ],
+    "a memory that was put back before a fold crashed when it joined its store": [
+        at("snapshot", A),
+        at("visit", A),
+        at("restart", A),
+        Action("calm", PAIR),
+        at("put back the memory", A),
+    ],
 }
 """Traces that the search has found, and what the fault was."""
 
