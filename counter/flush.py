@@ -291,6 +291,14 @@ class Flusher:
                 with self._lock:
                     replica.not_stored(batch)
                     replica.forgotten(*known)
+                    if ahead:
+                        # These visits may be given up for those that the store knows.
+                        flushes.append(self.gathering)
+                        self.gathering = Flush()
+                if ahead:
+                    for flush in flushes:
+                        flush.end(ok=False)
+                    flushes = []
                 # What is in its place now may know of visits that nobody else does.
                 heal = self._to_load = True
             except (StoreDownError, StoreTakenError, StoreRefusedError) as error:

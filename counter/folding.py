@@ -153,6 +153,8 @@ class Folding:
 
     def heard(self, member: str, report: MemberReport) -> None:
         """Somebody has said this of a member."""
+        for run in report.runs:
+            self._runs.open_elsewhere(replica_of(member, run))
         self._agreement.contradict((member, _MARK), (report.mark, report.folded))
         for statement in self._agreement.of(member):
             if statement[1] != _MARK:

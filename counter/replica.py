@@ -361,8 +361,15 @@ class Replica:
         """
         self._loading = False
         effects = Effects()
+        mark = self._found.mark(self.member)
+        if self.tally.mark(self.member) < mark < run_of(self.id):
+            # Its store has folded its own earlier runs, which the memory knows as of before.
+            self._fold_here(Fold(self.tally, self.member, mark))
         for member in {member_of(vector) for vector, _ in self._found.vectors()}:
-            fold = Fold(self._found, member, self.tally.mark(member))
+            mark = self.tally.mark(member)
+            if not mark:
+                continue  # it is ahead of the memory, which follows that with the next flushes
+            fold = Fold(self._found, member, mark)
             fold.step(MAX_COUNT)
             self._merge(fold.id, dict(fold.vector.items()), effects, self._started)
         self._found = Tally()

@@ -21,7 +21,7 @@ from counter.peers import Peers
 from counter.tally import Tally
 
 _NOTE = "run:"
-_AGE = "age:"
+_AGE = "age:store"
 
 
 @dataclass(slots=True)
@@ -130,6 +130,13 @@ class Runs:
         """Whether a run was closed when this was looked at last."""
         facts = self._facts.get(vector)
         return facts is not None and facts.closed is not None
+
+    def open_elsewhere(self, vector: str) -> None:
+        """Another node still hears a run: however long it is closed here, that counts from now."""
+        facts = self._facts.get(vector)
+        if facts is not None and facts.closed is not None and self._age > facts.closed:
+            facts.closed = self._age
+            self._unsaved.add(vector)
 
     def closed_for(self, vector: str) -> float:
         """For how many seconds a run has been closed; 0 if it is open."""
@@ -242,7 +249,7 @@ class Runs:
 
 def is_run(note: str) -> bool:
     """Whether a note of this name tells of a run, or of the age of the store."""
-    return note.startswith((_NOTE, _AGE))
+    return note == _AGE or note.startswith(_NOTE)
 
 
 def _number(text: str) -> int:

@@ -146,13 +146,13 @@ def _of_runs(runs: Runs) -> list[Any]:
 
 def _of_facts(facts: Mapping[str, str]) -> dict[str, Any]:
     """The same in a store."""
-    age = int(facts.get("age:", "0"))
+    age = int(facts.get("age:store", "0"))
     plain: dict[str, Any] = {}
     for name, fact in facts.items():
         if name.startswith("run:"):
             closed = fact.partition(" ")[2]
             plain[name] = min(LONG_CLOSED, (age - int(closed)) // 1000) if closed != "-" else None
-        elif name != "age:":
+        elif name != "age:store":
             plain[name] = fact
     return plain
 

@@ -126,14 +126,14 @@ def test_how_long_a_run_is_closed_is_kept_over_restarts_and_no_clock_moves_it(
 def test_the_age_of_the_store_is_written_now_and_then(known: Known) -> None:
     known.runs.look(1.0)
     first = known.runs.batch()
-    assert first == {f"run:{OWN}": "1000 -", "age:": "1000"}
+    assert first == {f"run:{OWN}": "1000 -", "age:store": "1000"}
     assert not known.runs.unsaved()
     known.runs.look(1.0 + TTL - 0.1)
     assert not known.runs.unsaved()
     known.runs.look(1.0 + TTL)
-    assert known.runs.batch() == {"age:": "5000"}
-    known.runs.not_stored({"age:": "5000"})
-    assert known.runs.batch() == {"age:": "5000"}
+    assert known.runs.batch() == {"age:store": "5000"}
+    known.runs.not_stored({"age:store": "5000"})
+    assert known.runs.batch() == {"age:store": "5000"}
 
 
 def test_what_was_not_stored_is_written_again_and_all_of_it_when_the_store_forgot(
@@ -142,7 +142,7 @@ def test_what_was_not_stored_is_written_again_and_all_of_it_when_the_store_forgo
     known.count(run(1))
     known.runs.look(1.0)
     first = known.runs.batch()
-    assert set(first) == {f"run:{OWN}", f"run:{run(1)}", "age:"}
+    assert set(first) == {f"run:{OWN}", f"run:{run(1)}", "age:store"}
     known.runs.not_stored(first)
     assert known.runs.batch() == first
     assert not known.runs.unsaved()
@@ -172,7 +172,7 @@ def test_what_is_kept_of_a_run_goes_with_its_name(known: Known) -> None:
 def test_a_note_that_is_none_says_nothing(known: Known, text: str) -> None:
     known.count(run(1))
     known.count(run(2))
-    known.runs.opened({f"run:{run(1)}": text, "age:": text})
+    known.runs.opened({f"run:{run(1)}": text, "age:store": text})
     assert known.look(1.0) == [run(1)]
     assert known.runs.closed_for(run(1)) <= 1.0
 
@@ -180,7 +180,7 @@ def test_a_note_that_is_none_says_nothing(known: Known, text: str) -> None:
 def test_no_run_is_closed_for_longer_than_its_store_is_old(known: Known) -> None:
     known.count(run(1))
     known.count(run(2))
-    known.runs.opened({f"run:{run(1)}": "5 9999999", "age:": "7000"})
+    known.runs.opened({f"run:{run(1)}": "5 9999999", "age:store": "7000"})
     known.look(1.0)
     assert known.runs.closed_for(run(1)) == 1.0
 

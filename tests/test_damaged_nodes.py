@@ -1,0 +1,131 @@
+"""Real nodes whose stores were damaged while they were down: exact by their peers, or told."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from tools.servers import Node, Redis, free_port
+from tools.visitors import Client, fetch, until
+
+VIDEOS = [f"video-{number}" for number in range(8)]
+PATIENCE = 30.0
+"""Seconds that a condition has; most are met within two."""
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def nodes(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis
+) -> Iterator[list[Node]]:
+    """Three nodes of a mesh, each with visits in two runs, the first of which is closed."""
+    ports = [free_port() for _ in range(3)]
+    settings = {
+        "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports),
+        "MESSAGE_TTL": "1",
+        "SYNC_INTERVAL": "0.2",
+        "JOIN_TIMEOUT": "2",
+        "DRAIN_TIME": "0",
+    }
+    test = request.node.originalname[5:15].strip("_")
+    names = [f"{test}-{request.param}-{number}" for number in range(3)]
+    if request.param == "redis":
+        settings["REDIS_URI"] = redis_server.uri
+    with ExitStack() as stack:
+        nodes = [
+            Node(tmp_path / name, name, port, settings)
+            for name, port in zip(names, ports, strict=True)
+        ]
+        for _ in range(2):
+            for node in nodes:
+                stack.callback(node.kill)
+                node.launch()
+            for node in nodes:
+                node.wait_ready()
+                visit(node)
+            until(lambda: len({tuple(shown(node)) for node in nodes}) == 1, PATIENCE, "equal")
+            if shown(nodes[0])[0] == 3:
+                for node in nodes:
+                    node.stop()
+        yield nodes
+        for node in nodes:
+            assert "Traceback" not in node.log.read_text()
+
+
+def visit(node: Node) -> None:
+    """Every video once, the first ones more often at later nodes."""
+    with Client(node.url) as client:
+        for video in VIDEOS:
+            assert client.get(f"/video/{video}")[0] == 200
+
+
+def shown(node: Node) -> list[int]:
+    counters = fetch(node.url, "/counts?" + "&".join(f"video={video}" for video in VIDEOS))
+    return [int(counter["visits"]) for counter in counters["counters"]]
+
+
+def warnings(node: Node) -> str:
+    return "\n".join(fetch(node.url, "/cluster")["warnings"])
+
+
+def damage(node: Node) -> None:
+    """Raise two counts of each vector in the store of a node that is down: none is provable."""
+    if "REDIS_URI" in node.settings:
+        with closing(redis.Redis.from_url(node.settings["REDIS_URI"])) as client:
+            for key in client.scan_iter(f"counter:{node.name}:vector:*"):
+                for video in VIDEOS[:2]:
+                    if client.hexists(key, video):
+                        client.hincrby(key, video, 1000)
+        return
+    with closing(sqlite3.connect(node.folder / "counter.sqlite")) as db, db:
+        changed = db.execute(
+            "UPDATE counts SET count = count + 1000 WHERE video IN (?, ?)", VIDEOS[:2]
+        )
+        assert changed.rowcount >= 4
+
+
+def test_counts_that_are_not_as_they_were_written_are_asked_of_the_peers(
+    nodes: list[Node],
+) -> None:
+    before = shown(nodes[0])
+    nodes[0].stop()
+    damage(nodes[0])
+    nodes[0].launch()
+    nodes[0].wait_ready()
+    assert shown(nodes[0]) == before
+    assert "damaged" in warnings(nodes[0])
+    assert "store.damaged" in nodes[0].log.read_text()
+    visit(nodes[0])
+    more = [visits + 1 for visits in before]
+    for node in nodes:
+        until(lambda node=node: shown(node) == more, PATIENCE, "exact at every node")
+    # What is stored now is what is shown: the next start has nothing to say.
+    nodes[0].stop()
+    nodes[0].launch()
+    nodes[0].wait_ready()
+    assert shown(nodes[0]) == more
+    assert "damaged" not in warnings(nodes[0])
+
+
+def test_where_no_peer_holds_them_they_are_used_and_no_vector_is_more_than_was_written(
+    nodes: list[Node],
+) -> None:
+    before = shown(nodes[0])
+    for node in nodes:
+        node.stop()
+    damage(nodes[0])
+    nodes[0].launch()
+    nodes[0].wait_ready()
+    after = shown(nodes[0])
+    assert sum(after) <= sum(before), "two rows are in doubt, and none may make the total larger"
+    assert after[2:] == before[2:]
+    assert "counts in doubt" in warnings(nodes[0])
+    # With the others back the numbers are those of before.
+    for node in nodes[1:]:
+        node.launch()
+    for node in nodes[1:]:
+        node.wait_ready()
+    for node in nodes:
+        until(lambda node=node: shown(node) == before, PATIENCE, "exact at every node")
