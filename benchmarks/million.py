@@ -157,6 +157,8 @@ def measure(folder: Path, videos: int, pace: Pace, **settings: str) -> Part:
     rows: list[Row] = []
     with ExitStack() as stack:
         empty = _empty(folder)
+        # Or nothing would be folded while this runs.
+        settings = {"FOLD_AFTER": "1"} | settings
         nodes = mesh(folder, NAMES, DEV_MODE="1", ADMIN_TOKEN=_TOKEN, **settings)
         start(stack, nodes)
         cluster = Cluster(nodes, pace)

@@ -51,6 +51,7 @@ def nodes(tmp_path: Path, redis_server: Redis) -> Iterator[list[Node]]:
     settings = {
         "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports),
         "MESSAGE_TTL": "0.5",
+        "FOLD_AFTER": "0.5",
         "SYNC_INTERVAL": "0.1",
         "DRAIN_TIME": "0.1",
     }
