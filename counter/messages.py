@@ -258,6 +258,8 @@ _UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None, 0), 
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
+_CONTENT: dict[type[Struct], int] = {Delta: 0, Answer: 1, Report: 1, Taken: 2}
+"""Which field of a message it is about: without a right entry in it, if it has any, it is junk."""
 _TAGS = {kind.__struct_config__.tag: kind for kind in get_args(Body)}
 Refused = Callable[[str], None]
 
@@ -291,8 +293,9 @@ def decode(
     """Verify and decode a message.
 
     `now` and `ttl` are in ms. What is wrong with one entry of it is told to `refused`, and that
-    entry left out. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock" for
-    one sent more than `ttl` before or after `now`.
+    entry left out; a message that is left with none of its counts is junk. Raises
+    `RejectedError`: "size", "version", "signature", "junk", or "clock" for one sent more than
+    `ttl` before or after `now`.
     """
     if len(message) > MAX_BYTES:
         raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
@@ -325,8 +328,11 @@ def _without_bad_entries(body: bytes, error: str, refused: Refused) -> Envelope:
             error = f"{tag[:20]!r} is no kind of message that this version knows"
         kind = _TAGS[tag]
         right = [tag, *_right_fields(kind, fields, refused)]
+        content = _CONTENT.get(kind)
+        if content is not None and fields[content] and not right[1 + content]:
+            raise RejectedError("junk", error)  # nothing of it is right
         return convert([sender, address, sent, right], Envelope)
-    except (MsgspecError, ValueError, TypeError, KeyError, RecursionError):
+    except (MsgspecError, ValueError, TypeError, LookupError, RecursionError):
         raise RejectedError("junk", error) from None
 
 
