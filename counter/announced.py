@@ -80,16 +80,27 @@ class Announced:
                 self._checksum += sign * _hash(log, sorted(said.items()))
         self.logs[log] = positions
 
-    def name(self, page: RunsPage) -> None:
-        """Take in a page of the names of a day's closed runs."""
+    def name(self, page: RunsPage) -> bool:
+        """Take in a page of the names of a day's closed runs.
+
+        Say whether it is the first one, or goes on from the one before; otherwise it tells nothing.
+        """
         day = page.member, page.day
         before = self.named.get(day)
         copies: dict[str, Copy] = {}
-        if before is not None and before.digest == page.digest and page.after:
+        if page.after:
+            last = replica_of(page.member, page.after)
+            if (
+                before is None
+                or before.digest != page.digest
+                or last != max(before.copies, default="")
+            ):
+                return False
             copies = before.copies
         for run, (total, digest, _) in page.runs.items():
             copies[replica_of(page.member, run)] = Copy(total, digest)
         self.named[day] = Named(page.digest, copies, not page.next)
+        return True
 
     def total(self, replica: str) -> int:
         """How much was said to be held of a vector that has a name here."""

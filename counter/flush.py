@@ -84,7 +84,7 @@ class Flusher:
         *,
         open_store: Callable[[], Opened],
         mint: Callable[[Opened, Known], Replica],
-        renew: Callable[[Replica], set[str]],
+        renew: Callable[..., set[str]],
         loaded: Callable[[], None],
         grew: Callable[[set[str]], None],
         keyed: Callable[[], None],
@@ -101,6 +101,8 @@ class Flusher:
         """Set once the store was opened, or once that is known to have failed."""
         self.damage: list[str] = []
         """What was found damaged in the store, a sentence each time."""
+        self.positions_lost = False
+        """Whether the store may have known how far a visit log was read, and does not any more."""
         self._loading: Loading | None = None
         self._store = store
         self._lock = lock
@@ -249,6 +251,9 @@ class Flusher:
     def _tell(self, replica: Replica, loading: Loading) -> None:
         """Everything was read: put the store right, and say what was wrong with it."""
         rows = loading.set_aside()
+        found = self._store.damage
+        lost = found.lost or any(name.startswith("log:") for name in found.facts)
+        self.positions_lost = self.positions_lost or lost
         with self._lock:
             for vector in loading.missing():
                 replica.suspect(vector, {})
@@ -334,7 +339,7 @@ class Flusher:
         """
         grew: set[str] = set()
         with self._lock:
-            grew |= self._renew(replica)
+            grew |= self._renew(replica, reverted=True)
         loading = Loading(self._store, replica.tally, self._lock)
         while self._load(replica, loading):
             pass

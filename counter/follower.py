@@ -127,8 +127,19 @@ class Follower:
     def _begin(self, files: list[File]) -> bool:
         """Begin with a log that nobody has read: behind what was rotated before.
 
-        That may have been counted by other means.
+        That may have been counted by other means. And behind everything, where it may have been
+        read before a damaged store lost how far: what was counted once must not be again.
         """
+        if self._flusher.positions_lost and files:
+            last = files[-1]
+            position = self._log.end(last)
+            log.warning(
+                "log.position-lost file=%s goes on at %d: what was written since the last visit "
+                "that was counted is not; flask visits import --from",
+                last.path.name,
+                position.offset,
+            )
+            return self._take(Piece({}, 0, 0, Position(0)), files, {}, {last.id: position})
         older = [file for file in files if not file.current]
         for file in older:
             log.warning("log.old file=%s is not read: flask visits import", file.path.name)

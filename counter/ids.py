@@ -50,15 +50,25 @@ def mint_run(now: int, latest: str, random: int) -> str:
     sorts after it, and is not earlier than the clock. It only orders: when the run began is told
     apart from it.
     """
-    started = max(now, _time_of(latest) + 1) if latest else now
-    return encode_id(started, _TIME) + encode_id(random, _RANDOM)
+    known = _time_of(latest) if latest else -1
+    end = _time_of(END_OF_RUNS)
+    # A clock beyond that is no clock, and an id from there would be refused by everybody.
+    started = max(known + 1, now if now < end else 0)
+    if started < end:
+        return encode_id(started, _TIME) + encode_id(random, _RANDOM)
+    later = _number_of(latest[_TIME:]) + 1 + random % 2**32
+    return latest[:_TIME] + encode_id(later, _RANDOM)
 
 
 def _time_of(run: str) -> int:
-    time = 0
-    for character in run[:_TIME]:
-        time = time << 5 | _ALPHABET.index(character)
-    return time
+    return _number_of(run[:_TIME])
+
+
+def _number_of(text: str) -> int:
+    number = 0
+    for character in text:
+        number = number << 5 | _ALPHABET.index(character)
+    return number
 
 
 def day_of(run: str) -> int:

@@ -40,6 +40,22 @@ class Joining:
         self._timeout = timeout
         self._has_peers = has_peers
         self._progress = now
+        self._targets: dict[str, int] = {}
+        """How much of each vector, or of keys, there was when that was first told."""
+
+    def told(self, what: str, amount: int) -> bool:
+        """Note that there is so much of something; say whether it was not heard of before."""
+        if self.complete or what in self._targets:
+            return False
+        self._targets[what] = amount
+        return True
+
+    def wants(self, what: str, held: int) -> bool:
+        """Whether more than it holds was there when that was first told.
+
+        What is new meanwhile is no progress, or it would join for as long as others count.
+        """
+        return held < self._targets.get(what, 0)
 
     def progress(self, now: float) -> None:
         """Something has come that was missing."""
@@ -55,6 +71,7 @@ class Joining:
             return False
         if next(self.lacks(holds, now), None) is None:
             self.complete = True
+            self._targets = {}
             self.state = "ready"
         elif waited:
             self.state = "ready"

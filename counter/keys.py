@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from counter.ids import run_of
+from counter.ids import member_of, run_of
 from counter.messages import PAGE_BYTES, AskKeys, Taken
 from counter.peers import Peer, Peers
 
 _NOTE = "key:"
+_SAME_TIME = 0.1
+"""Seconds by which the ages of one key may differ that was told twice: they travel in ms."""
 _EXPIRED = 10_000
 """How many keys of a run are forgotten at once: bounds the time that it takes to some 50 ms."""
 _ENTRY_BYTES = 36
@@ -149,6 +151,7 @@ class Keys:
         self._peers = peers
         self._sync_interval = sync_interval
         self._epoch = epoch
+        self._zero = 0.0
         self._message_ttl = message_ttl
         self._now = now
         self._raised: dict[str, Key] = {}
@@ -233,8 +236,13 @@ class Keys:
                 run.saved = min(run.saved, saved)
         self._gone |= written.gone
 
-    def opened(self, notes: Mapping[str, str]) -> None:
-        """Take in what the store holds. It has no gaps: each run's keys are written in order."""
+    def opened(self, notes: Mapping[str, str], zero: float = 0.0) -> None:
+        """Take in what the store holds. It has no gaps: each run's keys are written in order.
+
+        `zero` is the age of the store at the clock's zero: its keys are dated by that, which no
+        wall clock moves.
+        """
+        self._zero = zero
         entries = [entry for name, text in notes.items() if (entry := self._entry(name, text))]
         for entry in sorted(entries, key=lambda entry: entry.key.taken):
             if entry.replica != self.own:
@@ -252,14 +260,20 @@ class Keys:
         """Whether there is anything to be written."""
         return bool(self._raised or self._gone or any(run.unsaved() for run in self._runs.values()))
 
-    def set_epoch(self, epoch: float) -> None:
-        """The wall clock was set: this is the Unix time of the clock's zero from now on."""
-        self._epoch = epoch
-        for run in self._runs.values():
-            run.saved = 0
+    def renew(self, own: str, *, reverted: bool = False) -> None:
+        """The replica goes on as another run, which takes over the keys that are not written.
 
-    def renew(self, own: str) -> None:
-        """The replica goes on as another run, which takes over the keys that are not written."""
+        If it was `reverted` to an earlier state, others may hold other keys under the numbers that
+        it has given since: it numbers all of its own anew, and asks for those of the run before.
+        """
+        if reverted and (run := self._runs.pop(self.own, None)) is not None:
+            while run.serials:
+                entry = run.drop()
+                self._size -= 1
+                self._gone.add(_name(entry))
+                if self._held.get(entry.key.text) is entry:
+                    del self._held[entry.key.text]
+                    self._raised.setdefault(entry.key.text, entry.key)
         self.own, self._published = own, 0
 
     def forget(self, now: float) -> None:
@@ -420,7 +434,7 @@ class Keys:
         if known is None or known.key.taken <= entry.key.taken:
             self._held[text] = entry
         together = known and abs(known.key.taken - entry.key.taken) < self.life
-        if known and together and known.replica != entry.replica:
+        if known and together and not _is_same(known, entry):
             self.doubled += 1
             self.last_doubled = f"key={text} replicas={known.replica},{entry.replica}"
         run.put(entry)
@@ -441,8 +455,8 @@ class Keys:
     # -- as the store keeps it
 
     def _text(self, entry: Entry) -> str:
-        unix = round((entry.key.taken + self._epoch) * 1000)
-        return f"{unix} {entry.key.fingerprint.hex()} {entry.key.text}"
+        age = round((entry.key.taken + self._zero) * 1000)
+        return f"a{age} {entry.key.fingerprint.hex()} {entry.key.text}"
 
     def _entry(self, name: str, text: str) -> Entry | None:
         """An entry out of a note; None for what is not one."""
@@ -450,12 +464,25 @@ class Keys:
             return None
         try:
             replica, serial = name[len(_NOTE) :].split(" ")
-            unix, fingerprint, key = text.split(" ")
-            # A clock that was ahead when this was written must not keep it for as long.
-            taken = min(int(unix) / 1000 - self._epoch, self._now)
+            dated, fingerprint, key = text.split(" ")
+            if dated.startswith("a"):
+                taken = int(dated[1:]) / 1000 - self._zero
+            else:
+                # The version before dated keys by the wall clock.
+                taken = int(dated) / 1000 - self._epoch
+            # What was dated wrongly must not be kept for as long.
+            taken = min(taken, self._now)
             return Entry(replica, int(serial), Key(key, bytes.fromhex(fingerprint), taken))
         except ValueError:
             return None
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    """Whether two entries are of one request: also where a member has numbered it anew."""
+    if member_of(one.replica) != member_of(other.replica):
+        return False
+    apart = abs(one.key.taken - other.key.taken)
+    return one.replica == other.replica or apart < _SAME_TIME
 
 
 def _name(entry: Entry) -> str:

@@ -24,6 +24,10 @@ from counter.tally import Tally
 from counter.vector import Vector
 
 _ROWS_A_PIECE = 4_000
+_NOT_KEPT = (
+    "As it was found it is not kept, for enough such copies lie beside it: look at them and remove "
+    "them"
+)
 _NAMES = 200_000
 """Among how many videos one is looked for whose row is missing: a quarter of a second."""
 
@@ -142,7 +146,8 @@ class Loading:
         }
         rows = {one.vector: one.bad for one in self.findings if one.bad and is_vector(one.vector)}
         kept = self._store.mend(rows, renamed)
-        return f"{'; '.join(said)}. As it was found it is kept as {kept}"
+        where = f"As it was found it is kept as {kept}" if kept else _NOT_KEPT
+        return f"{'; '.join(said)}. {where}"
 
     def set_aside(self) -> int:
         """How many rows of the store are not used as they were found. Before `mend`."""

@@ -442,6 +442,11 @@ class Node:
         with self._lock:
             return self.replica.doubled(time.monotonic()) if self.replica else {}
 
+    def suspected(self) -> list[str]:
+        """The vectors of its store that are not used, because they are in doubt."""
+        with self._lock:
+            return self.replica.suspected() if self.replica else []
+
     def damage(self) -> list[str]:
         """What this process has found damaged in its store, a sentence each time."""
         return list(self._flusher.damage) if self._flusher else []
@@ -567,11 +572,11 @@ class Node:
         gc.freeze()
         return replica
 
-    def _renew(self, replica: Replica) -> set[str]:
+    def _renew(self, replica: Replica, *, reverted: bool = False) -> set[str]:
         """Go on as another run: the others have ended this one unheard, or know more of it."""
         latest = replica.members.latest(replica.member)
         run = mint_run(int(time.time() * 1000), latest, secrets.randbits(64))
-        grew = replica.renew(run, time.monotonic())
+        grew = replica.renew(run, time.monotonic(), reverted=reverted)
         log.warning("renewed replica=%s", replica.id)
         return grew
 

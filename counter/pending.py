@@ -16,6 +16,9 @@ _FEW = 100
 MAX_TOTAL = 2**56
 """The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
 
+_RESERVE = 2**52
+"""A run that comes so near to that ends."""
+
 Counts = dict[str, dict[str, int]]
 """`{replica: {video: count}}`, absolute counts."""
 
@@ -31,6 +34,8 @@ class Pending:
         self._in_flight: Counts = {}
         self._in_doubt: set[str] = set()
         self._notes: dict[str, str] = {}
+        self.is_full = False
+        """Whether the own run can count no more, or soon not: it is time for another."""
 
     def visit(self, video: str) -> None:
         """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
@@ -65,8 +70,9 @@ class Pending:
                 for video, more in visits.items()
             }
             check_room(visits, counted)
-            if total > MAX_TOTAL:
-                raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
+        self.is_full = self.is_full or total > MAX_TOTAL - _RESERVE
+        if total > MAX_TOTAL:
+            raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
         self._counted = total
         pending.update(counts)
         if notes:
@@ -134,7 +140,7 @@ class Pending:
 
     def begin(self, own: str) -> None:
         """Go on as another run; what is pending still belongs to the one before."""
-        self.own, self._counted = own, 0
+        self.own, self._counted, self.is_full = own, 0, False
         self._pending[own] = {}
 
     def waiting(self) -> list[str]:

@@ -281,7 +281,6 @@ class Replica:
         notes = {name: fact for name, fact in facts.items() if is_note(name)}
         kept = {name: text for name, text in notes.items() if not _is_made_anew(name)}
         self.notes = kept | self.notes
-        self.keys.opened(notes)
         sums = ((name, decode_sum(text)) for name, text in notes.items() if name.startswith(SUM))
         self._sums = {name.removeprefix(SUM): kept for name, kept in sums if kept is not None}
         self._summed = set(self._sums)
@@ -311,6 +310,7 @@ class Replica:
             elif run <= self.tally.mark(member) or not self._found.current(vector):
                 self._drop.add(vector)
         self.runs.opened(notes)
+        self.keys.opened(notes, self.runs.zero)
 
     def own_fact(self) -> dict[str, str]:
         """What the store must keep before anybody hears of this run, lest a later one be older."""
@@ -395,6 +395,8 @@ class Replica:
         for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
                 break
+            if vector in self._suspects:
+                continue
             count = self.tally.vector(vector).count
             rows[vector] = {video: count(video) for video in videos.take(limit)}
             limit -= len(rows[vector])
@@ -440,7 +442,7 @@ class Replica:
         """What the store holds of vectors once it has these counts; "" where that is not known."""
         sums = {sum_name(vector): "" for vector in drop}
         known = set() if self._loading else {v for v in self.tally.totals() if v != self.id}
-        for vector in counts.keys() | (known - self._summed):
+        for vector in (counts.keys() | (known - self._summed)) - self._suspects.keys():
             if fold is not None and vector == fold.id:
                 if fold.complete:
                     sums[sum_name(vector)] = encode_sum(fold.vector.total, fold.vector.digest)
@@ -542,16 +544,18 @@ class Replica:
         Not while the store may hold visits for a run that was folded.
         """
         overtaken = self.overtaken and not self.pending.in_doubt
-        return overtaken or self._reverts.proven or self._misdated
+        return overtaken or self._reverts.proven or self._misdated or self.pending.is_full
 
-    def renew(self, run: str, now: float) -> set[str]:
+    def renew(self, run: str, now: float, *, reverted: bool = False) -> set[str]:
         """Go on as a new run, later than any known of this member. Not while there is a batch.
 
         What the old run has counted stays where it is, as that of any run that has closed; of a
-        run that was folded the new one takes over what was not written yet. Returns the videos
-        that grew, by what others hold of a run that was put back.
+        run that was folded the new one takes over what was not written yet. With `reverted` the
+        memory is known to have been put back. Returns the videos that grew, by what others hold of
+        such a run.
         """
         before, larger = self.id, self._reverts.larger
+        reverted = reverted or bool(larger)
         self.id = replica_of(self.member, run)
         self.pending.begin(self.id)
         grew: dict[str, int] = {}
@@ -561,7 +565,7 @@ class Replica:
         self.pending.drop_known()
         self._rescue()
         self.folding.own = self.id
-        self.keys.renew(self.id)
+        self.keys.renew(self.id, reverted=reverted)
         self.reports.renew(self.id)
         self._reverts.begin(self.id)
         self.runs.renew(self.id, round((now + self._epoch) * 1000))
@@ -588,7 +592,6 @@ class Replica:
         """
         if abs(epoch - self._epoch) > self._message_ttl:
             self._epoch = epoch
-            self.keys.set_epoch(epoch)
             self._misdated = True
 
     # -- outgoing
@@ -712,7 +715,7 @@ class Replica:
                 self._heard_answer(body, peer, now, effects)
             case Taken():
                 asked = self.keys.was_asked(body, peer, now)
-                if asked and body.keys:
+                if asked and body.keys and self.joining.wants(body.replica + " keys", body.after):
                     self.joining.progress(now)
                 if asked or body.replica == sender:
                     effects.ask(peer, self.keys.merge(body, peer, now))
@@ -751,7 +754,8 @@ class Replica:
             writer = self.peers.get(answer.vector)
             if answer.total is not None and writer is peer:
                 peer.told = max(answer.total, peer.told or 0)
-            if self._merge(answer.vector, answer.counts, effects, now, peer):
+            lacked = self.joining.wants(answer.vector, self.tally.total(answer.vector))
+            if self._merge(answer.vector, answer.counts, effects, now, peer) and lacked:
                 self.joining.progress(now)
         effects.ask(peer, self._repairs.go_on(answer, peer, now))
 
@@ -785,6 +789,8 @@ class Replica:
             self._compare(peer, now, effects)
         if report.keys is not None:
             peer.keys = report.keys
+            for replica, serial in report.keys.items():
+                self.joining.told(replica + " keys", serial)
             for ask in self.keys.compare(report.keys, peer, now):
                 effects.ask(peer, ask)
         for replica, address in report.peers.items():
@@ -818,6 +824,7 @@ class Replica:
         for run, (total, _, date) in state.runs.items():
             vector = replica_of(member, run)
             self.runs.learn_date(vector, date)
+            self.joining.told(vector, total)
             if vector == sender:
                 peer.told = max(total, peer.told or 0)
                 if total < self.tally.total(sender):
@@ -827,9 +834,16 @@ class Replica:
         """The closed runs of a day, which were asked for because a digest is another."""
         if (peer.address, page.member, page.day) not in self._asked_names:
             return
-        peer.announced.name(page)
-        self.joining.progress(now)
         self._learn(page.member, max(page.runs, default=""))
+        if not peer.announced.name(page):
+            # It does not go on from the page before: that was of another digest.
+            self._asked_names[peer.address, page.member, page.day] = now
+            effects.ask(peer, RunsRequest(page.member, page.day, ""))
+            return
+        for run, (total, _, _) in page.runs.items():
+            vector = replica_of(page.member, run)
+            if self.joining.told(vector, total):
+                self.joining.progress(now)
         for run, (_, _, date) in page.runs.items():
             self.runs.learn_date(replica_of(page.member, run), date)
         if page.next:
@@ -974,9 +988,14 @@ class Replica:
         if self.joining.look(self.holds, now):
             for peer in self.peers.live(now).values():
                 self._join_logs(peer)
-        if self._suspects and self.state != "joining":
+        # Also a member that is not heard yet may hold it as it was written.
+        if self._suspects and self.complete and not any(self.folding.awaited(now)):
             return self._settle_suspects()
         return set()
+
+    def suspected(self) -> list[str]:
+        """The vectors that are not as they were written, and not used before all were asked."""
+        return sorted(self._suspects)
 
     def holds(self, vector: str, total: int) -> bool:
         """Whether it holds so much of a vector; what is folded here counts as held."""

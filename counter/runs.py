@@ -64,6 +64,11 @@ class Runs:
         self._gone: set[str] = set()
 
     @property
+    def zero(self) -> float:
+        """The age of the store at the zero of the clock, in seconds."""
+        return self._age - self._looked
+
+    @property
     def date(self) -> int:
         """When the own run began, in Unix ms."""
         return self._facts[self._own].date

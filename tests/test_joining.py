@@ -3,10 +3,20 @@
 import pytest
 
 from counter.announced import Announced
-from counter.ids import member_of, run_of
-from counter.messages import Answer, Ask, Body, Envelope, MemberReport, Report, Tell
+from counter.ids import encode_id, member_of, run_of
+from counter.messages import (
+    Answer,
+    Ask,
+    Body,
+    Delta,
+    Envelope,
+    MemberReport,
+    Report,
+    RunsRequest,
+    Tell,
+)
 from counter.replica import Replica
-from tests.protocol import Network
+from tests.protocol import TTL, Network
 
 
 @pytest.fixture
@@ -198,3 +208,56 @@ def test_an_entry_that_is_refused_stops_neither_readiness_nor_repair(network: Ne
     report = Report("ready", {}, {}, None, {}, said=said.checksum)
     sent = b.receive(Envelope(a.id, "a", 0, report), network.now).send
     assert [body for _, body in sent if isinstance(body, Tell)] == [Tell()]
+
+
+def test_what_others_count_meanwhile_is_no_progress(network: Network) -> None:
+    for name in "bac":
+        network.node(name)
+    network.live(3)
+
+    def lose(source: str, target: str, _body: Body) -> bool:
+        # b hears nobody, and only n hears it; n and c hear of each other by a.
+        only_n_hears_b = target == "b" or (source == "b" and target != "n")
+        return only_n_hears_b or {source, target} == {"n", "c"}
+
+    network.lose = lose
+    network.visit(network.nodes["b"], "cats")
+    network.live(2)
+    joining = network.node("n")
+    for _ in range(30):
+        network.visit(network.nodes["c"], "cats")
+        network.live(1)
+    assert state(joining) == "ready"
+    assert {lack.what for lack in joining.lacks(network.now)} == {"reports"}
+
+
+def test_names_whose_day_changes_between_two_pages_are_asked_for_again(network: Network) -> None:
+    a = network.node("a")
+    a.reports.runs_a_page = 2
+    gone = "x~" + "7" * 13
+    runs = [f"{gone}.{encode_id(number, 23)}" for number in range(1, 8)]
+    for run in runs[:5]:
+        a.loaded(run, {"cats": 1})
+        a.members.learn(gone, run_of(run))
+    network.seconds(2)
+    for run in runs[5:]:
+        a.receive(Envelope(run, "", 0, Delta({"cats": 1}, 1)), network.now)
+    network.seconds(int(TTL))
+    assert len(a.runs.closed(gone)) == 5
+    changed = False
+
+    def change(_source: str, _target: str, body: Body) -> bool:
+        nonlocal changed
+        if isinstance(body, RunsRequest) and body.after and not changed:
+            changed = True
+            network.now += 0.5
+            a.runs.look(network.now)
+            assert len(a.runs.closed(gone)) == 6
+        return False
+
+    network.lose = change
+    b = network.node("b")
+    network.seconds(3)
+    assert changed
+    assert b.complete
+    assert b.tally.visits("cats") == a.tally.visits("cats") == 7

@@ -251,17 +251,36 @@ def test_a_key_of_a_clock_that_was_ahead_is_kept_for_no_longer_than_any() -> Non
     assert a.find("k", 5.0 + a.life) is None
 
 
-def test_a_clock_that_was_set_changes_the_age_of_no_key() -> None:
+@pytest.mark.parametrize("epoch", [1000.0, 8200.0, -8200.0])
+def test_a_key_ages_with_its_store_whatever_the_clock_is_set_to(epoch: float) -> None:
     a = keys(epoch=1000.0)
-    take(a, "k", now=500.0)
-    a.set_epoch(8200.0)  # set forward by two hours
-    assert a.find("k", 500.0 + a.life - 0.1) is not None
-    assert a.find("k", 500.0 + a.life) is None
-    assert a.unsaved(), "what the store holds is dated by the clock before"
-    later = keys(LATER_A, epoch=8700.0, now=10.0)
-    later.opened(a.batch(10).notes)
-    assert later.find("k", a.life - 0.1) is not None
-    assert later.find("k", a.life) is None
+    a.opened({}, zero=100.0)
+    a.take(Key("k", PRINT, 500.0))
+    written = a.batch(10)
+    # At the next start the store is 650 s old, and the key 50 s.
+    later = keys(LATER_A, epoch=epoch, now=10.0)
+    later.opened(written.notes, zero=640.0)
+    assert later.find("k", 10.0 + a.life - 50.1) is not None
+    assert later.find("k", 10.0 + a.life - 50.0) is None
+
+
+def test_a_run_that_was_put_back_numbers_its_keys_anew_and_asks_for_those_it_lost() -> None:
+    a = keys()
+    take(a, "since", now=1.0)
+    peers = Taken(A, 0, [(1, "lost", PRINT, 0)], 1)
+    a.renew(LATER_A, reverted=True)
+    assert list(a.compare({A: 1}, peer(), 2.0)) == [AskKeys(A, 0)]
+    a.merge(peers, peer(), 2.0)
+    assert a.find("lost", 2.0) == Found(PRINT, "stored")
+    found = a.find("since", 2.0)
+    assert found is not None
+    written = a.batch(10)
+    assert [(entry.replica, entry.serial, entry.key.text) for entry in written.own] == [
+        (LATER_A, 1, "since")
+    ]
+    a.stored(written)
+    assert [page.replica for page in a.publish(2.0)] == [LATER_A]
+    assert a.doubled == 0
 
 
 def test_keys_are_asked_for_of_every_address_within_the_life_of_a_message() -> None:

@@ -263,3 +263,19 @@ def test_whoever_writes_a_vector_is_told_and_nobody_else(network: Network) -> No
     network.live(2)
     assert larger(network) == []
     assert b.counter("cats") == {a.member: 6}
+
+
+@pytest.mark.parametrize("seconds", [5, 60])
+def test_keys_of_before_and_after_are_known_everywhere(network: Network, seconds: int) -> None:
+    snapshot = take_snapshot(network, "a")
+    assert network.post("a", "before", "birds") == "counted"
+    network.live(2)
+    put_back(network, "a", snapshot)
+    assert network.post("a", "since", "mice") == "counted"
+    network.live(seconds)
+    for name in "abc":
+        assert network.post(name, "before", "birds") == "stored"
+        assert network.post(name, "since", "mice") == "stored"
+    network.live(3)
+    assert (visits(network, "birds"), visits(network, "mice")) == ({1}, {1})
+    assert [node.keys.doubled for node in network.nodes.values()] == [0, 0, 0]

@@ -114,12 +114,12 @@ class Store(Protocol):
         """
 
     def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
-        """Put right what was found damaged; return where the store as it was is kept.
+        """Put right what was found damaged; return where the store as it was is kept, "" if not.
 
         `rows` are the true counts of single rows, 0 for those that have no place in the store;
         those in `damage.rows` go as well, if they are not among them. `renamed` says which vectors
         were written under which other name, "" for those that have no place either. All of it is
-        one atomic step; at most once a day is the damaged store kept. Raises as `write` does.
+        one atomic step; only a few copies of damaged stores are kept. Raises as `write` does.
         """
 
     def write(

@@ -83,6 +83,8 @@ _STANDS = """
         (SELECT value FROM store WHERE key = 'sealed')
 """
 _VERSION = "3"
+_MOST_COPIES = 5
+"""So many copies of a damaged database are kept; then an operator is to look at them."""
 _ROWS_A_PIECE = 4_000
 _ROWS_FREED = 2_000
 """How many rows of dropped vectors are deleted with one write, at most."""
@@ -124,6 +126,8 @@ class SqliteStore:
         self._lock: IO[str] | None = None
         self._db: sqlite3.Connection | None = None
         self._inode = 0
+        self._copy: Path | None = None
+        """Where the database is kept as it was found when it was opened, if it was damaged."""
         self._to_free = True
         self._written = "", 0
         """The sealed row that was last written, and the sum of seals in it."""
@@ -196,7 +200,7 @@ class SqliteStore:
         """See `Store.mend`."""
         self._call(self._put_right, rows, renamed)
         self.damage = Damage()
-        return str(self._copy())
+        return str(self._copy or "")
 
     def write(
         self,
@@ -279,6 +283,9 @@ class SqliteStore:
 
     def _connect(self) -> None:
         log = self._path.with_name(self._path.name + "-wal")
+        if self._path.exists() and not self._path.stat().st_size:
+            # It is created and filled in one step, but for a kill at just that moment.
+            self.damage.add(Damage(["the file, which was empty"]))
         committed = wal.commits(log)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         db.text_factory = to_text
@@ -505,17 +512,23 @@ class SqliteStore:
             seals = sum(fact.seal or 0 for fact in self._facts(Damage()))
         return False, seals
 
-    def _copy(self) -> Path:
-        """Where the damaged database is kept: one a day."""
-        return self._path.with_name(f"{self._path.name}.damaged-{time.strftime('%Y-%m-%d')}")
+    def _new_copy(self) -> Path | None:
+        """Where the damaged database is to be kept; None if there are enough copies already."""
+        kept = [*self._folder.glob(f"{self._path.name}.damaged-*[0-9]")]
+        if len(kept) >= _MOST_COPIES:
+            return None
+        day = f"{self._path.name}.damaged-{time.strftime('%Y-%m-%d')}"
+        names = [day, *(f"{day}-{number}" for number in range(2, _MOST_COPIES + 1))]
+        return next(path for name in names if (path := self._path.with_name(name)) not in kept)
 
     def _put_right(self, rows: Counts | None = None, renamed: Mapping[str, str] = NOTHING) -> None:
         """Write anew what was found damaged, from what was read of it."""
-        db, copy = self._db, self._copy()
+        db = self._db
         assert db is not None
         self._hold_on()
-        if not copy.exists():
+        if self._copy is None and (copy := self._new_copy()) is not None:
             self._keep_copy(db, copy)
+            self._copy = copy
         kept, _, _ = self._row()
         with db:
             db.execute("BEGIN IMMEDIATE")
@@ -580,10 +593,11 @@ class SqliteStore:
 
     def _keep_files(self, log: Path) -> None:
         """Copy the database with its damaged log, which the next write begins anew."""
-        copy = self._copy()
-        if not copy.exists():
+        copy = self._new_copy()
+        if copy is not None:
             shutil.copy(log, copy.with_name(copy.name + "-wal"))
             shutil.copy(self._path, copy)
+            self._copy = copy
 
     def _keep_copy(self, db: sqlite3.Connection, copy: Path) -> None:
         """The file with all that is still in its log; whole under this name, or not there."""

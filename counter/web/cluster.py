@@ -238,6 +238,12 @@ def _damaged(node: Node) -> Iterator[str]:
     """A warning each time that the store was found damaged."""
     for damage in node.damage():
         yield f"The store of this node was damaged: {damage}."
+    if suspected := node.suspected():
+        yield (
+            f"Counts of {len(suspected)} runs in the store of this node are in doubt, and not used "
+            f"before all members were asked for them ({suspected[0]}): its numbers may be smaller "
+            "until then. Start the members that are down, or remove those that are gone for good."
+        )
 
 
 def _doubled(node: Node) -> Iterator[str]:
