@@ -134,7 +134,7 @@ class Follower:
             last = files[-1]
             position = self._log.end(last)
             log.warning(
-                "log.position-lost file=%s goes on at %d: what was written since the last visit "
+                "log.lost file=%s goes on at %d: what was written since the last visit "
                 "that was counted is not; flask visits import --from",
                 last.path.name,
                 position.offset,

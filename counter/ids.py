@@ -54,9 +54,9 @@ def mint_run(now: int, latest: str, random: int) -> str:
     end = _time_of(END_OF_RUNS)
     # A clock beyond that is no clock, and an id from there would be refused by everybody.
     started = max(known + 1, now if now < end else 0)
-    if started < end:
-        return encode_id(started, _TIME) + encode_id(random, _RANDOM)
     later = _number_of(latest[_TIME:]) + 1 + random % 2**32
+    if started < end or later >> 5 * _RANDOM:
+        return encode_id(started, _TIME) + encode_id(random, _RANDOM)
     return latest[:_TIME] + encode_id(later, _RANDOM)
 
 

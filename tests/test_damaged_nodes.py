@@ -159,3 +159,34 @@ def test_alone_it_uses_them_and_no_vector_is_more_than_was_written(
     node.wait_ready()
     assert shown(node) == after
     assert warnings(node) == ""
+
+
+def test_a_log_is_not_counted_again_where_its_position_was_lost(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    log = tmp_path / "logs" / "visits.log"
+    log.parent.mkdir()
+    log.write_text("".join(f"{1_700_000_000 + n}.123 1.{n} video-0\n" for n in range(1000)))
+    node = Node(
+        tmp_path / "follows", "follows", free_port(), {"DRAIN_TIME": "0", "VISIT_LOG": str(log)}
+    )
+    stack.callback(node.kill)
+    node.launch()
+    node.wait_ready()
+    until(partial(counts, node, 1000), PATIENCE, "all lines are counted")
+    node.stop()
+    with closing(sqlite3.connect(node.folder / "counter.sqlite")) as db, db:
+        changed = db.execute(
+            "UPDATE facts SET fact = replace(fact, ':', ';') WHERE name LIKE 'log:%'"
+        )
+        assert changed.rowcount == 1
+    node.launch()
+    node.wait_ready()
+    until(lambda: "log.lost" in node.log.read_text(), PATIENCE, "it is told")
+    with log.open("a") as more:
+        more.writelines(f"{1_800_000_000 + n}.123 1.{n} video-0\n" for n in range(5))
+    until(partial(counts, node, 1005), PATIENCE, "what is written from now on is counted")
+
+
+def counts(node: Node, visits: int) -> bool:
+    return shown(node)[0] == visits

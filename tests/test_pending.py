@@ -172,3 +172,16 @@ def test_whatever_fails_every_visit_is_counted_once(choose: random.Random) -> No
     pending.stored(counts)
     assert sum(tally.totals().values()) == visits
     assert sum(sum(of_run.values()) for of_run in store.values()) == visits
+
+
+def test_a_run_near_its_end_asks_for_another_and_the_next_one_counts_on(pending: Pending) -> None:
+    pending.visits({f"video-{number}": MAX_COUNT for number in range(7)})
+    assert not pending.is_full
+    pending.visits({"video-7": MAX_COUNT})
+    assert pending.is_full, "it can count little more"
+    with pytest.raises(OverflowError, match="this run"):
+        pending.visits({"cats": 9})
+    pending.begin(SECOND)
+    assert not pending.is_full
+    pending.visits({"cats": 9})
+    assert pending.count("cats") == 9

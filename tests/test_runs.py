@@ -289,3 +289,19 @@ def test_every_run_until_then_is_one_and_of_the_day_that_its_id_says(at: int, ra
     minted = mint_run(at, "", random)
     assert re.fullmatch(RUN, minted)
     assert day_of(minted) == at // A_DAY
+
+
+@pytest.mark.parametrize("clock", [0, 2**41, 7_258_118_400_000, 2**49])
+def test_every_run_has_a_successor_that_others_take_whatever_the_clock(clock: int) -> None:
+    latest = ""
+    for number in range(20):
+        run_id = mint_run(clock, latest, 2**64 - 1 - number)
+        assert run_id > latest
+        assert re.fullmatch(RUN, run_id), "not beyond the year 2200"
+        latest = run_id
+    last = encode_id(7_258_118_399_999, 10) + encode_id(5, 13)
+    for number in range(20):
+        later = mint_run(clock, last, number)
+        assert later > last
+        assert re.fullmatch(RUN, later)
+        last = later
