@@ -80,16 +80,22 @@ class Announced:
                 self._checksum += sign * _hash(log, sorted(said.items()))
         self.logs[log] = positions
 
-    def name(self, page: RunsPage) -> None:
-        """Take in a page of the names of a day's closed runs."""
+    def name(self, page: RunsPage) -> bool:
+        """Take in a page of the names of a day's closed runs; say whether it follows the others.
+
+        One that does not is left out: without those before it, its end is not the end of all.
+        """
         day = page.member, page.day
         before = self.named.get(day)
-        copies: dict[str, Copy] = {}
-        if before is not None and before.digest == page.digest and page.after:
-            copies = before.copies
+        if before is None or before.digest != page.digest:
+            before = Named(page.digest, {}, complete=False)
+        if page.after and replica_of(page.member, page.after) not in before.copies:
+            return False
+        copies = before.copies
         for run, (total, digest, _) in page.runs.items():
             copies[replica_of(page.member, run)] = Copy(total, digest)
-        self.named[day] = Named(page.digest, copies, not page.next)
+        self.named[day] = Named(page.digest, copies, before.complete or not page.next)
+        return True
 
     def total(self, replica: str) -> int:
         """How much was said to be held of a vector that has a name here."""

@@ -827,12 +827,13 @@ class Replica:
         """The closed runs of a day, which were asked for because a digest is another."""
         if (peer.address, page.member, page.day) not in self._asked_names:
             return
-        peer.announced.name(page)
-        self.joining.progress(now)
+        follows = peer.announced.name(page)
+        if follows:
+            self.joining.progress(now)
         self._learn(page.member, max(page.runs, default=""))
         for run, (_, _, date) in page.runs.items():
             self.runs.learn_date(replica_of(page.member, run), date)
-        if page.next:
+        if page.next and follows:
             self._asked_names[peer.address, page.member, page.day] = now
             effects.ask(peer, RunsRequest(page.member, page.day, page.next))
         else:
