@@ -375,7 +375,7 @@ class Replica:
         self._found = Tally()
         self.pending.drop_known()
         # Before it says its first word: who hears that takes it for all that there is.
-        self.runs.sort()
+        self.runs.sort(self.pending.waiting())
         return effects.grew
 
     def batch(self, limit: int) -> Batch:
@@ -462,6 +462,9 @@ class Replica:
             (self._summed.add if text else self._summed.discard)(name.removeprefix(SUM))
         grew: set[str] = set()
         for run, growths in self.pending.stored(batch.own).items():
+            if growths:
+                # It may be one that has closed meanwhile, and what is said of its day with it.
+                self.runs.changed(run)
             unpublished = self._unpublished.setdefault(run, {})
             for video, growth in growths.items():
                 unpublished[video] = unpublished.get(video, 0) + growth
@@ -631,7 +634,7 @@ class Replica:
         self._repairs.forget(now)
         self._reverts.forget(now)
         self.keys.forget(now)
-        self.runs.look(now)
+        self.runs.look(now, self.pending.waiting())
         grew = self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self._has_peers)
         self.folding.look(now, may_fold=ready and not self._loading)
