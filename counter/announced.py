@@ -81,25 +81,20 @@ class Announced:
         self.logs[log] = positions
 
     def name(self, page: RunsPage) -> bool:
-        """Take in a page of the names of a day's closed runs.
+        """Take in a page of the names of a day's closed runs; say whether it follows the others.
 
-        Say whether it is the first one, or goes on from the one before; otherwise it tells nothing.
+        One that does not is left out: without those before it, its end is not the end of all.
         """
         day = page.member, page.day
         before = self.named.get(day)
-        copies: dict[str, Copy] = {}
-        if page.after:
-            last = replica_of(page.member, page.after)
-            if (
-                before is None
-                or before.digest != page.digest
-                or last != max(before.copies, default="")
-            ):
-                return False
-            copies = before.copies
+        if before is None or before.digest != page.digest:
+            before = Named(page.digest, {}, complete=False)
+        if page.after and replica_of(page.member, page.after) not in before.copies:
+            return False
+        copies = before.copies
         for run, (total, digest, _) in page.runs.items():
             copies[replica_of(page.member, run)] = Copy(total, digest)
-        self.named[day] = Named(page.digest, copies, not page.next)
+        self.named[day] = Named(page.digest, copies, before.complete or not page.next)
         return True
 
     def total(self, replica: str) -> int:

@@ -144,8 +144,9 @@ class Pending:
         self._pending[own] = {}
 
     def waiting(self) -> list[str]:
-        """The runs whose visits are pending."""
-        return [run for run, counts in self._pending.items() if counts]
+        """The runs whose visits are pending or in flight."""
+        runs = dict.fromkeys((*self._in_flight, *self._pending))
+        return [run for run in runs if self._in_flight.get(run) or self._pending.get(run)]
 
     def move(self, run: str) -> None:
         """Have the own run count what is pending of an earlier one, which nobody heeds any more.

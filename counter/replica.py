@@ -375,7 +375,7 @@ class Replica:
         self._found = Tally()
         self.pending.drop_known()
         # Before it says its first word: who hears that takes it for all that there is.
-        self.runs.sort()
+        self.runs.sort(self.pending.waiting())
         return effects.grew
 
     def batch(self, limit: int) -> Batch:
@@ -464,6 +464,9 @@ class Replica:
             (self._summed.add if text else self._summed.discard)(name.removeprefix(SUM))
         grew: set[str] = set()
         for run, growths in self.pending.stored(batch.own).items():
+            if growths:
+                # It may be one that has closed meanwhile, and what is said of its day with it.
+                self.runs.changed(run)
             unpublished = self._unpublished.setdefault(run, {})
             for video, growth in growths.items():
                 unpublished[video] = unpublished.get(video, 0) + growth
@@ -634,7 +637,7 @@ class Replica:
         self._repairs.forget(now)
         self._reverts.forget(now)
         self.keys.forget(now)
-        self.runs.look(now)
+        self.runs.look(now, self.pending.waiting())
         grew = self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self._has_peers)
         self.folding.look(now, may_fold=ready and not self._loading)
@@ -834,19 +837,14 @@ class Replica:
         """The closed runs of a day, which were asked for because a digest is another."""
         if (peer.address, page.member, page.day) not in self._asked_names:
             return
+        follows = peer.announced.name(page)
         self._learn(page.member, max(page.runs, default=""))
-        if not peer.announced.name(page):
-            # It does not go on from the page before: that was of another digest.
-            self._asked_names[peer.address, page.member, page.day] = now
-            effects.ask(peer, RunsRequest(page.member, page.day, ""))
-            return
         for run, (total, _, _) in page.runs.items():
-            vector = replica_of(page.member, run)
-            if self.joining.told(vector, total):
+            if follows and self.joining.told(replica_of(page.member, run), total):
                 self.joining.progress(now)
         for run, (_, _, date) in page.runs.items():
             self.runs.learn_date(replica_of(page.member, run), date)
-        if page.next:
+        if page.next and follows:
             self._asked_names[peer.address, page.member, page.day] = now
             effects.ask(peer, RunsRequest(page.member, page.day, page.next))
         else:

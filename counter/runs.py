@@ -11,7 +11,7 @@ that it had no time to hear of.
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -62,6 +62,7 @@ class Runs:
         self._save_every = message_ttl
         self._unsaved: set[str] = {own}
         self._gone: set[str] = set()
+        self._waiting: frozenset[str] = frozenset()
 
     @property
     def zero(self) -> float:
@@ -92,18 +93,23 @@ class Runs:
         facts = self._facts.get(replica)
         return facts.date if facts else 0
 
-    def look(self, now: float) -> None:
-        """See, once a `SYNC_INTERVAL`, which runs have closed, and which are open again."""
+    def look(self, now: float, waiting: Collection[str] = ()) -> None:
+        """See, once a `SYNC_INTERVAL`, which runs have closed, and which are open again.
+
+        `waiting` are runs of this process whose visits are on their way to the store: they are
+        open, or these visits would be missing in what is folded.
+        """
         self._age += max(0.0, now - self._looked)
         self._looked = now
-        self.sort()
+        self.sort(waiting)
         for vector in [v for v in self._facts if not self._is_of_use(v)]:
             del self._facts[vector]
             self._unsaved.discard(vector)
             self._gone.add(vector)
 
-    def sort(self) -> None:
-        """Tell the closed runs from the open ones, as of the last look."""
+    def sort(self, waiting: Collection[str] = ()) -> None:
+        """Tell the closed runs from the open ones, as of the last look; see there."""
+        self._waiting = frozenset(waiting)
         for member in self._members:
             for vector in self._tally.of(member):
                 if not is_folded(vector):
@@ -111,7 +117,8 @@ class Runs:
 
     def _is_of_use(self, vector: str) -> bool:
         """Whether anything is to be known of a run: it counts, or may still do so."""
-        counts = self._tally.total(vector) or vector == self._own or vector in self._peers
+        own = vector == self._own or vector in self._waiting
+        counts = own or self._tally.total(vector) or vector in self._peers
         return bool(counts) and self._tally.current(vector)
 
     def _close_or_open(self, vector: str, now: float) -> None:
@@ -126,7 +133,9 @@ class Runs:
             self.changed(vector)
 
     def _is_closed(self, vector: str, now: float) -> bool:
-        if vector == self._own or not self._members.is_closed(vector):
+        if vector == self._own or vector in self._waiting:
+            return False
+        if not self._members.is_closed(vector):
             return False
         silent = self._peers.silent_for(vector, now)
         return silent is None or silent > self._message_ttl
@@ -158,7 +167,7 @@ class Runs:
         known = (v for v in self._tally.of(member) if not is_folded(v))
         found = {vector for vector in (*known, *heard) if not self.is_closed(vector)}
         if member == member_of(self._own):
-            found.add(self._own)
+            found |= {self._own, *self._waiting}
         return {
             vector
             for vector in found

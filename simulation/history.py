@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 from simulation.damage import KINDS, damage
 from simulation.network import Network
-from simulation.node import FOLD_AFTER, KEY_LIFE, MESSAGE_TTL, TIMING, Copy, Node, Rules
+from simulation.node import (
+    FOLD_AFTER,
+    KEY_LIFE,
+    MESSAGE_TTL,
+    SYNC_INTERVAL,
+    TIMING,
+    Copy,
+    Node,
+    Rules,
+)
 from simulation.oracle import BrokenPromiseError, Oracle
 from simulation.snapshot import Memory
 
@@ -241,7 +250,9 @@ class Cluster:
             case "repair":
                 node.disk.failure, node.slow = "", 0.0
             case "copy":
-                self.copies.setdefault(node.address, []).append(node.disk.copy())
+                # Damage is found at a start. Under a process that runs nobody looks for it.
+                if not self.oracle.is_damaged(node):
+                    self.copies.setdefault(node.address, []).append(node.disk.copy())
             case "roll back" | "lose":
                 self.tamper(node, step)
             case "run a copy":
@@ -279,7 +290,10 @@ class Cluster:
     def revert(self, node: Node, step: Step) -> None:
         """Put a machine back to a snapshot, its memory with its disk or without.
 
-        Not to one that is older than `FOLD_AFTER`: the names of its runs may be forgotten.
+        Not to one that is older than `FOLD_AFTER`. Until it hears a peer, it gives up the smaller
+        of what it counts and of what is missing in the snapshot. Of a younger one that is what its
+        run had counted since. Of an older one it may also be what later runs had, which are folded
+        into one sum with it: how much, depends on how far they are.
         """
         taken = [
             (memory, disk)
@@ -319,8 +333,8 @@ class Cluster:
     def part(self) -> None:
         """See which copies of one store have been apart for too long to lose nothing."""
         for store, seconds in self.apart.items():
-            # They must have heard each other again before it is over.
-            if seconds > self.timing.fold_after - MESSAGE_TTL:
+            # They are together again with the first report that gets through.
+            if seconds > self.timing.fold_after - SYNC_INTERVAL:
                 twins = [node for node in self.nodes if node.disk.store == store]
                 for name in {node.name for node in twins}:
                     self.oracle.parted(f"{name}~{store}", self.nodes)

@@ -159,6 +159,10 @@ class Oracle:
         self.tampered(node)
         self._damaged.add(node.address)
 
+    def is_damaged(self, node: "Node") -> bool:
+        """Whether its store was damaged, and no start has put it right yet."""
+        return node.address in self._damaged
+
     def reverted(self, node: "Node", nodes: Iterable["Node"]) -> None:
         """A machine was put back to a snapshot with its memory.
 

@@ -448,6 +448,9 @@ def deaf(*nodes: int) -> tuple[Step, ...]:
 
 HEAL = Step("heal", 0, 0, 0.0)
 LOSSY = Step("network", 2, 0, 0.0)
+BACK = Step("clock", 0, 0, 0.4)
+"""The clock of the first node is set back by 10 s, so that its run ends."""
+RIGHT = Step("clock", 0, 0, 0.0)
 
 DIRECTED = {
     "two nodes hold different parts of a gone node's vector, with equal totals": History(
@@ -630,6 +633,59 @@ DIRECTED = {
             at("kill", 0),
             at("start", 0),
             then(1.0),
+        ),
+    ),
+    "a run ends while its last visits are being written on a slow disk": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("visit", 0),
+            then(0.4),
+            BACK,
+            at("slow", 0, 0.8),
+            at("visit", 0),
+            then(0.2),
+        ),
+    ),
+    "a run ends while its store fails, for so long that it would be folded": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("visit", 0),
+            then(1.0),
+            at("fail", 0, 0.1),
+            at("visit", 0),
+            BACK,
+            *(then(4.0) for _ in range(7)),
+            RIGHT,
+            *(then(4.0) for _ in range(5)),
+            at("repair", 0),
+        ),
+    ),
+    "others fold a run, and then it ends while its last write may be done": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("visit", 0),
+            then(1.0),
+            *cut((0, 1), (1, 0)),
+            then(4.0),
+            at("remove", 1),
+            *(then(4.0) for _ in range(5)),
+            at("fail", 0, 0.9),
+            at("visit", 0),
+            BACK,
+            then(1.0),
+            RIGHT,
+            HEAL,
+            then(3.0),
+            at("repair", 0),
         ),
     ),
     "a node is killed between storing a key and telling it": History(
