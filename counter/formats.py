@@ -243,6 +243,11 @@ def checked(found: Iterator[str], shape: Shape) -> None:
                 f"CSV, but an id and a count in digits alone cannot be read in {first}; correct it "
                 "or remove it"
             )
+        if part.junk and shape.lines != _ACCESS and (_rows(text) or _turned_rows(text)):
+            raise UnreadableError(
+                f"{shape.lines}, but also like CSV, which would not be counted; the first line "
+                f"that is no id is {first}"
+            )
         if shape.lines == _CSV:
             all_numbers = all_numbers and all(video.isdigit() for video in part.visits)
             total += part.visits.total()
@@ -312,7 +317,8 @@ def _csv(encoding: str, first: str, header: bool | None) -> Shape:
     if sorted(columns) != ["count", "video"]:
         raise UnreadableError(
             f"CSV that begins with {_shown(first)}, which does not name one column of videos and "
-            "one of counts; write video,count or count,video there, as the columns are"
+            "one of counts; write video,count or count,video there if it is a header, else "
+            "correct it or remove it"
         )
     find = _find_rows if columns[0] == "video" else _find_turned_rows
     return Shape(encoding, _CSV, _below(find), has_header=True)

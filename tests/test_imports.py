@@ -358,6 +358,7 @@ UNREADABLE = {
     "the name with quotes": (b'\r\n "Video_ID"\r\n"cats"\r\n', "lines of ids, the first of which"),
     "much junk": (b"cats\n" * 80 + "wo\u0308rter und so\r\n".encode() * 9,
                   "lines of ids, but 9 of 89 lines are none; the first is line 81, 'wo\u0308rter "),
+    "ids and a row of CSV": (b"cats\n" * 80 + b"dogs,3586\n", "lines of ids, but also like CSV"),
     "much junk in an archive": (gzip.compress(b"cats\n" * 300_000 + b"no visit\n" * 40_000),
                                 "lines of ids, but 40000 of 340000 lines are none; the first is"),
     "itself, packed": (PACKED_OFTEN, "a file packed more than 8 times"),
