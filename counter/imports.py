@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import click
@@ -30,6 +30,7 @@ from counter.formats import (
     Found,
     Shape,
     UnreadableError,
+    checked,
     pieces,
     recognize,
     unpacked,
@@ -43,7 +44,6 @@ _RECORDS = 5_000
 _PATIENCE = 60.0
 """Seconds for which a request that fails is sent again."""
 _TIMEOUT = 30.0
-_BLOCK = 256 * 1024
 
 
 class Chunk(NamedTuple):
@@ -61,6 +61,19 @@ class Source(NamedTuple):
     status: os.stat_result
     shape: Shape
     mark: str
+
+
+class _Hashed:
+    """A file whose bytes are hashed while they are read."""
+
+    def __init__(self, file: IO[bytes], content: blake2b) -> None:
+        self._file = file
+        self._content = content
+
+    def read(self, size: int) -> bytes:
+        read = self._file.read(size)
+        self._content.update(read)
+        return read
 
 
 class FullVideoError(Exception):
@@ -81,11 +94,18 @@ def visits() -> None:
 @click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
 @click.option("--from", "start", default=0, show_default=True, help="Where to go on")
 @click.option("--path", help=f"Which requests of an access log are visits, as '/video/{HERE}'")
-def import_file(file: Path, url: str, start: int, path: str | None) -> None:
+@click.option(
+    "--header/--no-header",
+    default=None,
+    help="Whether the first line is no visit, but the names of columns; told by itself, unless "
+    "that is in doubt",
+)
+def import_file(file: Path, url: str, start: int, path: str | None, header: bool | None) -> None:
     """Count every visit in FILE.
 
     FILE has an id in each line, or is a visit log, CSV of video and count, or nginx's access log,
-    of which --path chooses what was visited. It may be packed with gzip, bzip2 or xz.
+    of which --path chooses what was visited. It may be packed with gzip, bzip2 or xz. It is read
+    to its end before anything is counted, and refused where that could be wrong.
 
     Not for a log that a node follows, which counts it itself.
     """
@@ -99,7 +119,7 @@ def import_file(file: Path, url: str, start: int, path: str | None) -> None:
     with ExitStack() as stack:
         connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_TIMEOUT)
         stack.callback(connection.close)
-        source = _source(stack.enter_context(_opened(file)), file.name, path)
+        source = _source(stack.enter_context(_opened(file)), file.name, path, header)
         _Import(connection, source, file.name, start).run()
 
 
@@ -119,19 +139,19 @@ def _opened(file: Path) -> IO[bytes]:
         return copy
 
 
-def _source(file: IO[bytes], name: str, path: str | None) -> Source:
-    """Read a file once, to see what it looks like, and what tells it from others."""
+def _source(file: IO[bytes], name: str, path: str | None, header: bool | None) -> Source:
+    """Read a file once, to see whether it can be counted, and what tells it from others."""
     status = os.fstat(file.fileno())
     content = blake2b(digest_size=16)
     try:
-        opened = unpacked(file)
-        sample = opened.read(SAMPLE)
-        content.update(sample)
-        shape = recognize(sample, path, whole=len(sample) < SAMPLE)
-        while block := opened.read(_BLOCK):
-            content.update(block)
+        sample = unpacked(file).read(SAMPLE)
+        shape = recognize(sample, path, header, whole=len(sample) < SAMPLE)
+        hashed = cast(IO[bytes], _Hashed(unpacked(file), content))
+        checked(pieces(hashed, shape.encoding, CHUNK), shape)
     except UnreadableError as error:
-        raise click.ClickException(f"{name} looks like {error}; what is read: {READ}") from None
+        raise click.ClickException(
+            f"{name} looks like {error}. Nothing was counted; what is read: {READ}"
+        ) from None
     except UNPACKING as error:
         raise click.ClickException(
             f"{name} cannot be read to its end ({error}), and nothing was counted; what is read: "

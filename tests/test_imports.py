@@ -210,11 +210,19 @@ READABLE = {
     "gzip in parts": gzip.compress(b"A\nB\n") + gzip.compress(b"A\nC\n"),
     "bzip2": bz2.compress(with_ends("\n")),
     "xz": lzma.compress(with_ends("\n")),
+    "gzip in gzip": gzip.compress(gzip.compress(with_ends("\n"))),
+    "bzip2 in bzip2": bz2.compress(bz2.compress(with_ends("\n"))),
+    "xz in xz in gzip": gzip.compress(lzma.compress(lzma.compress(with_ends("\n")))),
     "packed twice": gzip.compress(lzma.compress(with_ends("\n"))),
     "UTF-16, packed": gzip.compress(with_ends("\r\n").decode().encode("utf-16")),
     "CSV": b"A,2\nB,1\nC,1\n",
     "CSV with a header": b"video,count\r\nA,2\r\nB,1\r\nC,1\r\n",
     "CSV with another header": b"Video ID,Views\nA,2\nB,1\nC,1\n",
+    "CSV with its columns turned": b"count,video\n2,A\n1,B\n1,C\n",
+    "CSV turned, in other words": b'\r\n"Total Views"; "VIDEO_ID";;\r\n2; A;;\r\n1; B;;\r\n1;C\r\n',
+    "CSV by path and hits": b"PATH\thits\nA\t2\nB\t1\nC\t1\n",
+    "CSV of a video called like a column": b"video,count\nA,2\nB,1\nC,1\nvideo,0\n",
+    "ids below the name of their column": b'"Video ID"\nA\nB\nA\nC\n',
     "CSV with quotes": b'"video","count"\n"A","2"\n"B","1"\n"C","1"\n',
     "CSV with semicolons": b"\xef\xbb\xbfvideo;count\r\nA;1\r\nB;1\r\nA;1\r\nC;1\r\n",
     "CSV with tabs in UTF-16": "video\tcount\r\nA\t2\r\nB\t1\r\nC\t1\r\n".encode("utf-16"),
@@ -311,6 +319,10 @@ def test_an_access_log_is_counted_by_a_node(node: Node, tmp_path: Path) -> None:
 PROSE = "".join(f"It was the year {year}, and nobody came to watch.\nSo.\n" + "No visit.\n" * 20
                 for year in range(50))  # fmt: skip
 
+PACKED_OFTEN = b"cats\n"
+for _ in range(9):
+    PACKED_OFTEN = gzip.compress(PACKED_OFTEN)
+
 UNREADABLE = {
     "nothing": (b"", "an empty file"),
     "blank lines": (b"\r\n \r\n", "an empty file"),
@@ -320,8 +332,36 @@ UNREADABLE = {
     "HTML": (b"<!doctype html>\n<p>cats\n", "HTML or XML"),
     "JSON": (b'[{"video": "cats"}]', "JSON"),
     "NDJSON": (b'{"video": "cats"}\n', "JSON"),
+    "indented JSON": (b'[\n "cats",\n "dogs",\n "mice"\n]\n', "JSON, which POST /visits takes"),
+    "indented records": (b'\n[\n {\n  "video":\n  "cats"\n }\n]\n', "JSON, which POST"),
+    "an indented record": (b'{"video":\n"cats",\n"count":\n5}', "JSON, which POST /visits takes"),
+    "JSON with a mark": ('[\n"cats"\n]'.encode("utf-16"), "JSON, which POST /visits takes"),
     "three columns": (b"cats,3,4\ndogs,4,5\n", "CSV with 3 columns"),
-    "columns the other way round": (b"count,video\n3,17\n", "CSV with the columns 'count', 'v"),
+    "three columns with quotes": (b'"cats","1,234",5\n"dogs","1,2",5\n', "CSV with 3 columns"),
+    "thousands alone": (b'"cats","1,234"\n"dogs","2,345"\n', "CSV without an id and a count in di"),
+    "numbers without a header": (b"5,1234567\n3,7654321\n", "CSV of numbers alone, and no header"),
+    "numbers, also with zeros": (b"5,1234567\ncats,0\n", "CSV of numbers alone, and no header"),
+    "turned without a header": (b"5,cats\n3,dogs\n", "CSV that begins with '5,cats', which does"),
+    "turned, of some numbers": (b"5,1234567\n" * 9 + b"3,cats\n", "CSV, but an id and a count"),
+    "a header of other words": (b"date,visits\n2026-01-01,5\n", "CSV that begins with 'date,"),
+    "a header of two videos": (b"name,url\n12,15\n", "CSV that begins with 'name,url', which"),
+    "a header of two counts": (b"views,hits\n12,15\n", "CSV that begins with 'views,hits', whi"),
+    "a header with a year": (b"video,2025\ncats,7\n", "CSV that begins with 'video,2025': write"),
+    "a header in the middle": (b"a,1\nvideo,count\nb,1\n", "CSV, but an id and a count in digits "
+                               "alone cannot be read in line 2, 'video,count'; correct it or rem"),
+    "thousands": (b'video,count\r\n"cats","1,234"\r\n"dogs",7\r\n',
+                  "CSV, but an id and a count in digits alone cannot be read in line 2, '\"cats"),
+    "one negative number": (b"cats,1\n" * 99 + b"\ndogs,-1", "CSV, but an id and a count in digits "
+                            "alone cannot be read in line 101, 'dogs,-1'"),
+    "the sum of all": (b"video,count\ncats,2\ndogs,3\nTotal,5\n", "CSV with the sum of all rows"),
+    "the name of the column": (b"video\ncats\ndogs\n", "lines of ids, the first of which is 'v"),
+    "the name with quotes": (b'\r\n "Video_ID"\r\n"cats"\r\n', "lines of ids, the first of which"),
+    "much junk": (b"cats\n" * 80 + "wo\u0308rter und so\r\n".encode() * 9,
+                  "lines of ids, but 9 of 89 lines are none; the first is line 81, 'wo\u0308rter "),
+    "ids and a row of CSV": (b"cats\n" * 80 + b"dogs,3586\n", "lines of ids, but also like CSV"),
+    "much junk in an archive": (gzip.compress(b"cats\n" * 300_000 + b"no visit\n" * 40_000),
+                                "lines of ids, but 40000 of 340000 lines are none; the first is"),
+    "itself, packed": (PACKED_OFTEN, "a file packed more than 8 times"),
     "zstd": (b"\x28\xb5\x2f\xfd\x04\x58", "a file packed with zstd"),
     "lz4": (b"\x04\x22\x4d\x18\x64\x40", "a file packed with lz4"),
     "a spreadsheet": (b"PK\x03\x04\x14\0\x08", "a zip archive, or a spreadsheet"),
@@ -343,6 +383,57 @@ def test_what_is_no_list_of_visits_is_refused_in_a_sentence(tmp_path: Path, name
     assert len(done.output.splitlines()) == 1
 
 
+def test_what_is_refused_is_refused_before_anything_is_counted(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 3,586 visits 7 were counted, with status 0."""
+    monkeypatch.setattr(imports, "CHUNK", 1000)
+    file = tmp_path / "visits.csv"
+    for end in ("\n", "\r\n", "\r"):
+        file.write_text(f"refused-early,1{end}" * 999 + f'"refused-late","1,234"{end}', newline="")
+        done = run(file, node.url)
+        assert done.exit_code == 1
+        assert 'cannot be read in line 1000, \'"refused-late","1,234"\'' in done.output
+    assert counted(node.url, ["refused-early"]) == {"refused-early": 0}
+
+
+def test_columns_go_by_their_names(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8888888 visits were counted for the videos "5" and "3"."""
+    monkeypatch.setattr(imports, "CHUNK", 50)
+    file = tmp_path / "visits.csv"
+    file.write_text("count,video_id\n" + "5,1234567\n3,7654321\n" * 20)
+    assert "160 visits counted\n" in run(file, node.url).output
+    file.write_text("views;Video ID\n5;1234567\n3;7654321\n")
+    assert "8 visits counted\n" in run(file, node.url).output
+    file.write_text("URL\tTotal Visits\n1234567\t5\n7654321\t3\n")
+    assert "8 visits counted\n" in run(file, node.url).output
+    assert counted(node.url, ["5", "3", "1234567", "7654321"]) == {
+        "5": 0, "3": 0, "1234567": 110, "7654321": 66,
+    }  # fmt: skip
+
+
+def test_the_first_line_of_ids_is_a_header_or_a_video_as_the_operator_says(
+    node: Node, tmp_path: Path
+) -> None:
+    """It was counted as a visit of the video "video"."""
+    file = tmp_path / "visits.txt"
+    file.write_text("\nslug\nheader-cats\nheader-dogs\n")
+    videos = ["slug", "header-cats", "header-dogs"]
+    assert "say --header if that is the name" in run(file, node.url).output
+    assert counted(node.url, videos) == {"slug": 0, "header-cats": 0, "header-dogs": 0}
+    assert "2 visits counted\n" in run(file, node.url, "--header").output
+    assert counted(node.url, videos) == {"slug": 0, "header-cats": 1, "header-dogs": 1}
+    file.write_text("slug\nheader-cats\n")
+    assert "2 visits counted\n" in run(file, node.url, "--no-header").output
+    assert counted(node.url, videos) == {"slug": 1, "header-cats": 2, "header-dogs": 1}
+    file.write_text("video,7\n")
+    assert run(file, node.url).exit_code == 1
+    assert "7 visits counted\n" in run(file, node.url, "--no-header").output
+    assert counted(node.url, ["video"]) == {"video": 7}
+
+
 @pytest.mark.parametrize(
     ("content", "arguments", "words"),
     [
@@ -352,6 +443,11 @@ def test_what_is_no_list_of_visits_is_refused_in_a_sentence(tmp_path: Path, name
         (b"\xfd7zXZ\0no more", (), "cannot be read to its end"),
         (b"cats\n", ("--path", "/video/{video}"), "not like an access log, which --path is for"),
         (b"cats,0\ndogs,0\n", (), "nothing in file is a visit"),
+        (b"video,count\ncats,5\n", ("--no-header",), "cannot be read in line 1, 'video,count'"),
+        (b"cats,5\ndogs,5\n", ("--header",), "CSV that begins with 'cats,5', which does not name"),
+        (b"5,4\n3,2\n", ("--no-header",), "CSV of numbers alone, and no header"),
+        (b"1600000000.000 1.1 A\n", ("--header",), "lines of ids without a header: the first"),
+        (request("GET /v/a HTTP/1.1").encode(), ("--path", "/v/{video}", "--header"), "no header"),
         (request("GET / HTTP/1.1").encode(), ("--path", "/v/{video}"), "1 requests are no visits"),
         (b"cats\n", ("--from", "5"), "nothing in file is a visit"),
     ],
