@@ -986,9 +986,10 @@ class Replica:
         if self.joining.look(self.holds, now):
             for peer in self.peers.live(now).values():
                 self._join_logs(peer)
-        # Also a member that is not heard yet may hold it as it was written.
-        if self._suspects and self.complete and not any(self.folding.awaited(now)):
-            return self._settle_suspects()
+        if self._suspects and self.complete:
+            # Also a member that is not heard yet may hold it as it was written.
+            if not (self._has_peers and any(self.folding.awaited(now))):
+                return self._settle_suspects()
         return set()
 
     def suspected(self) -> list[str]:
