@@ -986,11 +986,11 @@ class Replica:
         if self.joining.look(self.holds, now):
             for peer in self.peers.live(now).values():
                 self._join_logs(peer)
-        if self._suspects and self.complete:
-            # Also a member that is not heard yet may hold it as it was written.
-            if not (self._has_peers and any(self.folding.awaited(now))):
-                return self._settle_suspects()
-        return set()
+        if not self._suspects:
+            return set()
+        # Also a member that is not heard yet may hold it as it was written.
+        waits = self._has_peers and any(self.folding.awaited(now))
+        return set() if waits or not self.complete else self._settle_suspects()
 
     def suspected(self) -> list[str]:
         """The vectors that are not as they were written, and not used before all were asked."""
