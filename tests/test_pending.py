@@ -172,3 +172,16 @@ def test_whatever_fails_every_visit_is_counted_once(choose: random.Random) -> No
     pending.stored(counts)
     assert sum(tally.totals().values()) == visits
     assert sum(sum(of_run.values()) for of_run in store.values()) == visits
+
+
+def test_a_run_waits_until_the_store_holds_its_visits(pending: Pending) -> None:
+    assert pending.waiting() == []
+    pending.visit("cats")
+    pending.begin(SECOND)
+    assert pending.waiting() == [FIRST]
+    counts, notes = pending.take()
+    assert pending.waiting() == [FIRST]
+    pending.not_stored(counts, notes)
+    assert pending.waiting() == [FIRST]
+    pending.stored(pending.take()[0])
+    assert pending.waiting() == []

@@ -263,9 +263,9 @@ class MovesVisitsThatTheStoreMayHold(SmallPages):
         return self.overtaken or super().to_renew
 
     def _rescue(self) -> None:
-        for run in self._waits_below_mark():
-            if run != self.id:
-                self.pending.move(run)
+        for vector in self._waits_below_mark():
+            if vector != self.id:
+                self.pending.move(vector)
 
 
 class KeysNotStored(SmallKeys):
