@@ -141,7 +141,7 @@ def _of_runs(runs: Runs) -> list[Any]:
         for vector, facts in runs._facts.items()
     }
     unsaved = min(LONG_AGO, int(runs._age - runs._saved_age))
-    return [closed, unsaved, runs._unsaved, runs._gone, runs._own, runs._looked]
+    return [closed, unsaved, runs._unsaved, runs._gone, runs._own, runs._looked, runs._waiting]
 
 
 def _of_facts(facts: Mapping[str, str]) -> dict[str, Any]:

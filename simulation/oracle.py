@@ -70,6 +70,7 @@ class Oracle:
         self._ready: set[str] = set()
         self._rolled_back: set[str] = set()
         self._damaged: set[str] = set()
+        self._reverted: set[str] = set()
         self._before: dict[Entry, int] = {}
 
     # -- what happens
@@ -94,6 +95,10 @@ class Oracle:
         """The visitors of these visits were told that they are counted."""
         for video, count in counts.items():
             before = self._acknowledged.get((replica, video), 0)
+            if count <= before and replica not in self._reverted:
+                raise BrokenPromiseError(
+                    f"exact: {replica} has counted {before} for {video}, and again up to {count}"
+                )
             more = max(0, count - before)
             self._acknowledged[replica, video] = max(count, before)
             entry = (member_of(replica), video)
@@ -171,6 +176,7 @@ class Oracle:
         run, and it must do so before all is at rest.
         """
         assert node.replica is not None
+        self._reverted.add(node.replica.id)
         self._shown.pop(node.address, None)
         self._looked.pop(node.address, None)
         # It was ready, or not, when the snapshot was taken.

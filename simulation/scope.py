@@ -29,7 +29,7 @@ class Scope:
     removals: int = 1
     splits: bool = True
     kills: bool = True
-    apart: int = 8
+    apart: int = 6
     snapshots: int = 1
 
 

@@ -185,3 +185,16 @@ def test_a_run_near_its_end_asks_for_another_and_the_next_one_counts_on(pending:
     assert not pending.is_full
     pending.visits({"cats": 9})
     assert pending.count("cats") == 9
+
+
+def test_a_run_waits_until_the_store_holds_its_visits(pending: Pending) -> None:
+    assert pending.waiting() == []
+    pending.visit("cats")
+    pending.begin(SECOND)
+    assert pending.waiting() == [FIRST]
+    counts, notes = pending.take()
+    assert pending.waiting() == [FIRST]
+    pending.not_stored(counts, notes)
+    assert pending.waiting() == [FIRST]
+    pending.stored(pending.take()[0])
+    assert pending.waiting() == []

@@ -94,6 +94,26 @@ def test_the_own_run_is_open_whatever_others_say_of_it(known: Known) -> None:
     assert known.runs.open(OWN_MEMBER) == {OWN}
 
 
+def test_a_run_of_this_process_is_open_while_its_visits_are_on_their_way(known: Known) -> None:
+    later = replica_of(OWN_MEMBER, mint_run(9, "", 9))
+    known.tally.merge(OWN, {"cats": 1})
+    known.members.learn(OWN_MEMBER, later[-RUN_LENGTH:])
+    known.runs.renew(later, 0)
+    known.runs.look(1.0, [OWN])
+    assert known.runs.open(OWN_MEMBER) == {OWN, later}
+    known.runs.look(100.0)
+    assert known.runs.closed(OWN_MEMBER) == [OWN]
+    assert known.runs.closed_for(OWN) == 0.0
+
+
+def test_others_hear_of_a_run_whose_first_visits_are_on_their_way(known: Known) -> None:
+    later = replica_of(OWN_MEMBER, mint_run(9, "", 9))
+    known.members.learn(OWN_MEMBER, later[-RUN_LENGTH:])
+    known.runs.renew(later, 0)
+    known.runs.look(1.0, [OWN])
+    assert known.runs.open(OWN_MEMBER) == {OWN, later}
+
+
 def test_the_runs_of_a_removed_member_are_closed(known: Known) -> None:
     known.count(run(1))
     assert known.look(1.0) == []

@@ -39,11 +39,14 @@ TRACES = {
 
 TRACES_OF_FAULTS = {
     "folds its own run": [
-        at("run a copy", C),
+        at("copy", A),
+        at("restart", A),
+        Action("wait", PAIR),
+        at("kill", A),
+        at("roll back", A),
+        at("start", A, 1),
         at("visit", A),
-        at("visit", C),
-        at("restart", C),
-        Action("wait", EVERYBODY),
+        Action("wait", PAIR),
         at("dumb until a fold", A),
         at("visit", A),
     ],
