@@ -190,3 +190,22 @@ def test_a_log_is_not_counted_again_where_its_position_was_lost(
 
 def counts(node: Node, visits: int) -> bool:
     return shown(node)[0] == visits
+
+
+def test_a_database_that_was_emptied_is_not_taken_for_a_new_one_in_silence(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    node = Node(tmp_path / "emptied", "emptied", free_port(), {"DRAIN_TIME": "0"})
+    stack.callback(node.kill)
+    node.launch()
+    node.wait_ready()
+    visit(node)
+    node.stop()
+    for path in node.folder.glob("counter.sqlite*"):
+        path.unlink()
+    (node.folder / "counter.sqlite").touch()
+    node.launch()
+    node.wait_ready()
+    assert "the file, which was empty" in warnings(node)
+    visit(node)
+    assert shown(node) == [1] * len(VIDEOS)
