@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser
 
 from tools.browser import chromium
 from tools.servers import RabbitMQ, Redis
+
+# How long an example takes says nothing of what it shows, on a machine that others use as well.
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
 
 _THREADS_END = 8.0
 """Seconds that threads have to end after a test."""
