@@ -124,8 +124,8 @@ class _Asked:
 class Keys:
     """The keys that are known to a replica: its own, and everybody's that it was told.
 
-    `own` is the replica's id; `epoch` the Unix time, in seconds, of the clock's zero: only the
-    store needs it, which outlives that clock.
+    `own` is the replica's id. The store dates keys by its own age (see `opened`); `epoch`, the Unix
+    time of the clock's zero in seconds, is for those that the version before has written.
     """
 
     life = 600.0
