@@ -1,17 +1,20 @@
 """Joining: a node is ready once it holds what its peers told it that there is.
 
-It waits for that as long as there is progress. Where there is none for a while, as in a split in
-which it hears peers that do not hear it, it is ready for what does not depend on the past, and says
-what it lacks.
+It first waits, for a while, for the members that its store knows: what others counted is shown
+before the store has it, so a node that was killed may have shown more than its store and the first
+peer that it hears hold. Then it waits for as long as there is progress. Where there is none for a
+while, as in a split in which it hears peers that do not hear it, it is ready for what does not
+depend on the past, and says what it lacks.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from counter.ids import member_of
 from counter.keys import Keys
+from counter.members import Members
 from counter.messages import State
 from counter.peers import Peer, Peers
 from counter.runs import Runs
@@ -29,19 +32,34 @@ class Joining:
     """How far a node has got that began to join at `now`; `timeout` is in seconds."""
 
     def __init__(
-        self, peers: Peers, runs: Runs, keys: Keys, timeout: float, now: float, *, has_peers: bool
+        self,
+        members: Members,
+        peers: Peers,
+        runs: Runs,
+        keys: Keys,
+        timeout: float,
+        now: float,
+        *,
+        has_peers: bool,
     ) -> None:
         self.state: State = "joining"
         self.complete = False
         """Whether it has held everything that its peers told it: it knows what was counted."""
+        self._members = members
         self._peers = peers
         self._runs = runs
         self._keys = keys
         self._timeout = timeout
         self._has_peers = has_peers
         self._progress = now
+        self._listens_until = now + timeout
+        self._expected: set[str] = set()
         self._targets: dict[str, int] = {}
         """How much of each vector, or of keys, there was when that was first told."""
+
+    def expect(self, members: Iterable[str]) -> None:
+        """Note the other members that its store knows: they may be heard soon."""
+        self._expected.update(members)
 
     def told(self, what: str, amount: int) -> bool:
         """Note that there is so much of something; say whether it was not heard of before."""
@@ -66,8 +84,8 @@ class Joining:
         if self.complete or self.state == "leaving":
             return False
         waited = now - self._progress >= self._timeout
-        peers = self._peers.live(now)
-        if not peers and self._has_peers and not waited:
+        alone = self._has_peers and not self._peers.live(now)
+        if not waited and (alone or self._listens(now)):
             return False
         if next(self.lacks(holds, now), None) is None:
             self.complete = True
@@ -76,6 +94,13 @@ class Joining:
         elif waited:
             self.state = "ready"
         return self.complete
+
+    def _listens(self, now: float) -> bool:
+        """Whether a member that it knows has not been heard yet, and may be soon."""
+        return now < self._listens_until and any(
+            member not in self._peers.messages and not self._members.is_removed(member)
+            for member in self._expected
+        )
 
     def lacks(self, holds: Callable[[str, int], bool], now: float) -> Iterator[Lack]:
         """What live peers hold and this node does not; `holds(vector, total)` says what it does."""

@@ -136,6 +136,7 @@ class Replica:
     keys_class: type[Keys] = Keys
     reports_class: type[Reports] = Reports
     reverts_class: type[Reverts] = Reverts
+    joining_class: type[Joining] = Joining
 
     def __init__(
         self,
@@ -202,8 +203,14 @@ class Replica:
             fold_after=fold_after,
         )
         self.keys = self.keys_class(replica, self.peers, sync_interval, epoch, message_ttl, now)
-        self.joining = Joining(
-            self.peers, self.runs, self.keys, join_timeout, now, has_peers=has_peers
+        self.joining = self.joining_class(
+            self.members,
+            self.peers,
+            self.runs,
+            self.keys,
+            join_timeout,
+            now,
+            has_peers=has_peers,
         )
         self.reports = self.reports_class(
             replica, tally, self.members, self.peers, self.keys, self.logs, self.runs
@@ -309,6 +316,7 @@ class Replica:
                 self._learn(member, run)
             elif run <= self.tally.mark(member) or not self._found.current(vector):
                 self._drop.add(vector)
+        self.joining.expect(member for member in self.members if member != self.member)
         self.runs.opened(notes)
         self.keys.opened(notes, self.runs.zero)
 

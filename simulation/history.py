@@ -257,6 +257,7 @@ class Cluster:
                 self.tamper(node, step)
             case "run a copy":
                 if len(self.nodes) < self.most and node.disk.store is not None:
+                    self.oracle.forgive_falls()
                     twin = self.node(node.name)
                     twin.disk.restore(node.disk.copy())
                     twin.start(self.now)

@@ -220,7 +220,7 @@ class Node:
         self.heard, self.heard_keys = {}, {}
         self._raised, self._in_batch = {}, {}
         self._next_sync = now
-        self.oracle.started(self)
+        self.oracle.started(self, now + self._timing.join_timeout)
 
     def _mint(self, now: float, latest: str) -> str:
         clock = _EPOCH + int((now + self.clock) * 1000) + self._choose.randrange(-2000, 2000)

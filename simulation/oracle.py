@@ -65,6 +65,9 @@ class Oracle:
         self._acknowledged: dict[Entry, int] = {}
         self._floor: dict[Entry, int] = {}
         self._shown: dict[str, dict[str, int]] = {}
+        self._showed: dict[str, tuple[float, dict[str, int]]] = {}
+        """Until when a node that was started waits for members, and what it showed before."""
+        self._falls_forgiven = False
         self._kept: dict[str, dict[Entry, int]] = {}
         self._looked: dict[str, object] = {}
         self._ready: set[str] = set()
@@ -155,6 +158,7 @@ class Oracle:
 
     def tampered(self, node: "Node") -> None:
         """Somebody changes the store of a node from outside."""
+        self.forgive_falls()
         self._kept.pop(node.address, None)
         self._looked.pop(f"store of {node.address}", None)
         self._rolled_back.add(f"{node.name}~{node.disk.store}")
@@ -176,6 +180,7 @@ class Oracle:
         run, and it must do so before all is at rest.
         """
         assert node.replica is not None
+        self.forgive_falls()
         self._reverted.add(node.replica.id)
         self._shown.pop(node.address, None)
         self._looked.pop(node.address, None)
@@ -204,6 +209,10 @@ class Oracle:
         for entry in [entry for entry in self._floor if entry[0] == member]:
             self._floor[entry] = min(self._floor[entry], most.get(entry, 0))
 
+    def forgive_falls(self) -> None:
+        """From here on a node that is killed may show less when it is ready again."""
+        self._falls_forgiven = True
+
     def holds(self, vector: str, nodes: Iterable["Node"]) -> bool:
         """Whether a running node holds all of a vector, as far as any store or memory does."""
         total = max((tally.total(vector) for tally in _copies(nodes)), default=0)
@@ -225,6 +234,7 @@ class Oracle:
 
         That is what only it holds of runs whose own store was rolled back.
         """
+        self.forgive_falls()
         self.before_a_loss(nodes)
         others = union(_copies(other for other in nodes if other is not node))
         self._lower(others, [e for e in self._floor if e[0] in self._rolled_back])
@@ -235,16 +245,22 @@ class Oracle:
             missing = max(0, self._floor[entry] - self._before.get(entry, 0))
             self._floor[entry] = min(self._floor[entry], after.get(entry, 0) + missing)
 
-    def started(self, node: "Node") -> None:
-        """A node began anew: what it showed in an earlier life does not bind it.
+    def started(self, node: "Node", waits_until: float) -> None:
+        """A node began anew: what it showed in an earlier life binds it when it is ready.
 
-        It holds the keys in its store, and those of visits that are there.
+        Unless it gave up waiting for members, or its store did not know them all. It holds the
+        keys in its store, and those of visits that are there.
         """
+        assert node.replica is not None
         address = node.address
         if address in self._damaged:
             self._damaged.discard(address)
             self._kept.pop(address, None)
-        self._shown.pop(address, None)
+        _, showed = self._showed.pop(address, (0.0, {}))
+        for video, visits in self._shown.pop(address, {}).items():
+            showed[video] = max(visits, showed.get(video, 0))
+        if all(member in node.replica.members for member, _ in self._written_by_member):
+            self._showed[address] = waits_until, showed
         self._ready.discard(address)
         self._known[address] = dict(node.disk.requests)
         for key, replica, serial in node.disk.numbered():
@@ -292,6 +308,14 @@ class Oracle:
                     raise BrokenPromiseError(
                         f"exact: {address} shows {count} for {member} and {video}, "
                         f"and its runs have written no more than {most}"
+                    )
+        if replica.state == "ready" and address in self._showed:
+            waits_until, showed = self._showed.pop(address)
+            for video, visits in showed.items():
+                if shown.get(video, 0) < visits and now < waits_until and not self._falls_forgiven:
+                    raise BrokenPromiseError(
+                        f"monotone: {address} showed {visits} for {video}, and after a start "
+                        f"{shown.get(video, 0)}"
                     )
         if replica.complete and address not in self._ready:
             self._ready.add(address)

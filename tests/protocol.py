@@ -136,13 +136,17 @@ class Network:
                 replica.renew(mint_run(int(self.now * 1000), latest, 5), self.now)
             replica.stored(replica.batch(1000))
 
-    def restart(self, name: str, run: int) -> Replica:
-        """End a run as a kill does, and start another on the same store."""
+    def restart(self, name: str, run: int, unstored: str = "") -> Replica:
+        """End a run as a kill does, and start another on the same store.
+
+        `unstored` is a vector of which nothing had been written yet.
+        """
         old = self.nodes[name]
         new = self.node(name, run=run)
         facts = {member: encode_fact(old.members.latest(member), "", "") for member in old.members}
-        new.opened([vector for vector, _ in old.tally.vectors()], facts)
-        for vector, videos in list(old.tally.vectors()):
+        held = [(vector, videos) for vector, videos in old.tally.vectors() if vector != unstored]
+        new.opened([vector for vector, _ in held], facts)
+        for vector, videos in held:
             new.loaded(vector, {video: old.tally.count(vector, video) for video in videos})
         new.all_loaded()
         return new

@@ -104,10 +104,11 @@ def test_every_section_fills_its_table_and_no_visit_is_lost_under_load(
         if name == "million":
             soon = {"MESSAGE_TTL": "0.5", "SYNC_INTERVAL": "0.1", "JOIN_TIMEOUT": "1"}
             return measure_million(tmp_path / name, 1000, Pace(0.3, 1), **soon)
-        return SECTIONS[name](Limits(tmp_path / name, 1, 1, pages=50, warm=False))
+        return SECTIONS[name](Limits(tmp_path / name, 1, 2, pages=50, warm=False))
 
-    # All at once: the figures are worth nothing, but each section checks what was counted.
-    with ThreadPoolExecutor(len(ROWS)) as at_once:
+    # Some at once: the figures are worth nothing, but each section checks what was counted. All at
+    # once left a server without one answer in its seconds.
+    with ThreadPoolExecutor(3) as at_once:
         parts = dict(zip(ROWS, at_once.map(measure, ROWS), strict=True))
     assert {name: [row.what for row in part.rows] for name, part in parts.items()} == ROWS
     for part in parts.values():

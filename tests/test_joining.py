@@ -101,6 +101,54 @@ def test_without_progress_a_node_is_ready_and_says_what_it_lacks(network: Networ
     assert b.counter("cats") == {a.member: 1}
 
 
+def all_killed_but_one_slow_to_return(network: Network) -> Replica:
+    """Two of three show a visit that only the third has stored when all are killed.
+
+    The two start again; the third, which is returned, is not heard yet.
+    """
+    for name in "abc":
+        with_history(network, name, f"only-{name}")
+    network.seconds(6)
+    third = network.nodes["c"]
+    network.visit(third, "cats")
+    network.publish("c")
+    network.lose = lambda source, _target, _body: source == "c"
+    for name in "ab":
+        shows = network.nodes[name]
+        assert shows.counter("cats") == {third.member: 1}, "before its own store has it"
+        network.restart(name, 2000, unstored=third.id)
+    return third
+
+
+def test_a_number_that_was_shown_before_it_was_stored_does_not_fall(network: Network) -> None:
+    third = all_killed_but_one_slow_to_return(network)
+    network.seconds(2)
+    assert [state(network.nodes[name]) for name in "ab"] == ["joining"] * 2
+    network.lose = lambda *_: False
+    network.seconds(1)
+    for name in "ab":
+        assert state(network.nodes[name]) == "ready"
+        assert network.nodes[name].counter("cats") == {third.member: 1}
+
+
+def test_a_member_that_is_down_delays_a_start_no_longer_than_one_that_hears_nobody(
+    network: Network,
+) -> None:
+    all_killed_but_one_slow_to_return(network)
+    network.seconds(4)
+    assert [state(network.nodes[name]) for name in "ab"] == ["joining"] * 2
+    network.seconds(1)
+    assert [state(network.nodes[name]) for name in "ab"] == ["ready"] * 2
+
+
+def test_a_member_that_was_removed_delays_no_start(network: Network) -> None:
+    third = all_killed_but_one_slow_to_return(network)
+    for name in "ab":
+        network.nodes[name].members.learn(third.member, "", third.members.latest(third.member))
+    network.seconds(1)
+    assert [state(network.nodes[name]) for name in "ab"] == ["ready"] * 2
+
+
 def test_a_ring_in_which_each_hears_one_other_is_ready_after_a_while(network: Network) -> None:
     nodes = [with_history(network, name, f"only-{name}") for name in "abc"]
     hears = {("b", "a"), ("c", "b"), ("a", "c")}

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from counter.folding import Fold, Folding
 from counter.ids import is_folded, mint_run, run_of
+from counter.joining import Joining
 from counter.keys import Written
 from counter.messages import (
     Answer,
@@ -147,6 +148,17 @@ class IsReadyTooEarly(SmallPages):
         if joins and (self.peers.live(now) or now - self._started >= JOIN_TIMEOUT):
             self.joining.state, self.joining.complete = "ready", True
         return set()
+
+
+class DeafJoining(Joining):
+    def _listens(self, now: float) -> bool:
+        return False
+
+
+class IsReadyBeforeItHasHeardThoseItKnows(SmallPages):
+    """What others counted is shown before it is stored; so a number falls over a kill."""
+
+    joining_class = DeafJoining
 
 
 class DoesNotLoadItsStore(SmallPages):
@@ -407,6 +419,9 @@ FAULTS = {
     "takes what it heard for all that was said": Rules(replica=TakesWhatItHeardForAllThatWasSaid),
     "never asks for words it missed": Rules(replica=NeverAsksForWordsItMissed),
     "is ready too early": Rules(replica=IsReadyTooEarly),
+    "is ready before it has heard those it knows": Rules(
+        replica=IsReadyBeforeItHasHeardThoseItKnows
+    ),
     "does not load its store": Rules(replica=DoesNotLoadItsStore),
     "does not rewrite a store that forgot": Rules(replica=DoesNotRewriteAStoreThatForgot),
     "takes the newer instead of the larger count": Rules(tally=TakesTheNewerCount),
@@ -1006,6 +1021,24 @@ DIRECTED = {
             Step("revert", 0, 1, 0.0),
             Step("visit", 0, 1, 0.0),
             then(2.0),
+        ),
+    ),
+    "all are killed before two have stored what they showed, and the third starts late": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("slow", 0, 0.9),
+            at("slow", 1, 0.9),
+            then(0.2),
+            *(at("visit", 2), then(0.2)) * 4,
+            *(at("kill", place) for place in range(3)),
+            at("start", 0),
+            at("start", 1),
+            then(2.0),
+            at("start", 2),
+            then(3.0),
         ),
     ),
     "a machine is put back to a snapshot of its memory; only its disk has what it counted": History(
