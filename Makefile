@@ -44,7 +44,7 @@ search: $(run_stamp) ## everything that can happen to two members in a small sco
 	@$(bin)/python -m simulation.search --seconds $(SECONDS)
 
 chaos: packages $(run_stamp) ## real processes under load and faults, and a table: SECONDS=60
-	@$(bin)/python -m tools.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	@$(bin)/python -m chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 restarts: packages $(dev_stamp) ## a hundred restarts of each of three nodes under traffic, and a table: RESTARTS=100
 	@RESTARTS=$(RESTARTS) $(bin)/python -m pytest -q -s tests/test_restarts.py
@@ -67,7 +67,7 @@ million: packages $(run_stamp) ## three nodes with a million videos, and a table
 
 watch: SECONDS = 600
 watch: packages $(dev_stamp) ## pages open for minutes while memory must stay flat, as a table: SECONDS=600 PAGES=200
-	@$(bin)/python -m tools.watch --seconds $(SECONDS) --pages $(PAGES)
+	@$(bin)/python -m chaos.soak --seconds $(SECONDS) --pages $(PAGES)
 
 clips: $(run_stamp) ## the six clips of the site and their posters anew, with Debian's ffmpeg
 	@tools/install.sh ffmpeg

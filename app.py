@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask import Flask
 
-from counter import cli, imports
+from counter.cli import cluster as cli
+from counter.cli import visits as imports
 from counter.config import Config, ConfigError
-from counter.node import Node
+from counter.node.node import Node
 from counter.web import (
     badge,
     cluster,
-    counters,
     files,
     live,
     problems,
@@ -23,6 +23,7 @@ from counter.web import (
     visit,
     visits,
 )
+from counter.web import videos as counters
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import Limits, beacons, nodes, pages, payload, records, travel, visits
 from benchmarks.page import PAGE, Part, write
 from benchmarks.table import text
-from tools.terminal import foreground, say
+from lab.terminal import foreground, say
 
 SECTIONS: Mapping[str, Callable[[Limits], Part]] = {
     "visits": visits.measure,

@@ -12,8 +12,8 @@ from benchmarks.load import Load, Wrk, ratio, take_turns, wrk
 from benchmarks.page import Part
 from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row
-from tools.servers import Nginx, Node, free_port
-from tools.visitors import until
+from lab.clients import until
+from lab.servers import Nginx, Node, free_port
 
 VIDEOS = 1000
 CONNECTIONS = 64

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-from tools.servers import ROOT
+from lab.servers import ROOT
 
 
 class Child:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from tools.servers import Node, Redis, Server, get
-from tools.visitors import Client, until
+from lab.clients import Client, until
+from lab.servers import Node, Redis, Server, get
 
 DRAIN_TIME = "0.1"
 """Seconds; nobody has to be turned away here."""

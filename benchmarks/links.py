@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tools.line import Line
-from tools.servers import Node, RabbitMQ
-from tools.terminal import say
-from tools.visitors import Client, counted, until
+from lab.clients import Client, counted, until
+from lab.proxy import Line
+from lab.servers import Node, RabbitMQ
+from lab.terminal import say
 
 SETTINGS = {"SYNC_INTERVAL": "1", "DRAIN_TIME": "0", "DEV_MODE": "1"}
 PATIENCE = 60.0

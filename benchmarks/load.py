@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple, TypeVar
 
-from tools.servers import ROOT, Server, StartError, find
+from lab.servers import ROOT, Server, StartError, find
 
 Result = TypeVar("Result")
 

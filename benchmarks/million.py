@@ -22,9 +22,9 @@ from benchmarks.load import processor_time
 from benchmarks.page import PAGE, Part, write
 from benchmarks.steady import Target, command
 from benchmarks.table import Goal, Row, text
-from tools.servers import Node, Redis, get
-from tools.terminal import foreground, say
-from tools.visitors import counted, fetch, until
+from lab.clients import counted, fetch, until
+from lab.servers import Node, Redis, get
+from lab.terminal import foreground, say
 
 NAMES = ("counter1", "counter2", "counter3")
 RECORDS = 1000

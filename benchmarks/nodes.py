@@ -11,7 +11,7 @@ from benchmarks.load import Load, Wrk, ratio, take_turns
 from benchmarks.page import Part
 from benchmarks.plot import Bar, bars
 from benchmarks.table import Row
-from tools.servers import Node
+from lab.servers import Node
 
 CONNECTIONS = 32
 VIDEOS = 100

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.table import Row, markdown
-from tools.servers import ROOT
+from lab.servers import ROOT
 
 PAGE = ROOT / "docs/benchmarks.md"
 PICTURES = "images/benchmarks"

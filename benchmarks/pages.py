@@ -13,8 +13,8 @@ from benchmarks.page import Part
 from benchmarks.plot import Bar, bars
 from benchmarks.steady import Target, command
 from benchmarks.table import Goal, Row
-from tools.servers import Node
-from tools.visitors import Client, fetch
+from lab.clients import Client, fetch
+from lab.servers import Node
 
 WATCHED = "watched"
 CHANGES = 10

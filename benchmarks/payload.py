@@ -10,8 +10,8 @@ from benchmarks.contenders import mesh, metric, start
 from benchmarks.page import Part
 from benchmarks.steady import Target, command
 from benchmarks.table import Goal, Row
-from tools.servers import Node
-from tools.visitors import until
+from lab.clients import until
+from lab.servers import Node
 
 RATE = 1000
 VIDEOS = 100

@@ -13,7 +13,7 @@ from benchmarks.load import ratio, take_turns, wrk
 from benchmarks.page import Part
 from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row
-from tools.servers import Redis, Server, find
+from lab.servers import Redis, Server, find
 
 CONNECTIONS = 32
 VIDEOS = 1000

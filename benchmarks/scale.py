@@ -19,12 +19,12 @@ from typing import NamedTuple
 from benchmarks.page import Part, write
 from benchmarks.plot import curves
 from benchmarks.table import Row as Line
-from counter.ids import encode_id, mint_run
-from counter.messages import Body, Envelope, encode
-from counter.replica import Effects, Replica
-from counter.tally import Tally
-from tools.servers import ROOT
-from tools.terminal import say
+from counter.crdt.ids import encode_id, mint_run
+from counter.crdt.tally import Tally
+from counter.protocol.messages import Body, Envelope, encode
+from counter.protocol.replica import Effects, Replica
+from lab.servers import ROOT
+from lab.terminal import say
 
 PAGE = ROOT / "docs/scale.md"
 FEW_NODES, FEW_VIDEOS = 3, 10_000

@@ -15,7 +15,7 @@ from benchmarks.page import Part
 from benchmarks.plot import Bar, bars
 from benchmarks.steady import Answer, Steady, percentile
 from benchmarks.table import Goal, Row
-from tools.servers import Node, RabbitMQ
+from lab.servers import Node, RabbitMQ
 
 RATE = 500
 VIDEOS = 100

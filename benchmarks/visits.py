@@ -10,7 +10,7 @@ from benchmarks.load import Load, ratio, take_turns, wrk
 from benchmarks.page import Part
 from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row
-from tools.servers import Redis, Server
+from lab.servers import Redis, Server
 
 CONNECTIONS = 32
 VIDEOS = 100

@@ -17,8 +17,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from counter.folding import Fold
-from counter.runs import Runs
+from counter.protocol.folding import Fold
+from counter.protocol.runs import Runs
 from counter.store.memory import MemoryStore
 
 LONG_AGO = 5

@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from counter.ids import folded_of, mint_run, mint_store, replica_of
-from counter.keys import Key, Keys, is_key
-from counter.members import decode_fact, is_note
-from counter.messages import Body, Envelope, RejectedError, Report, Taken, decode, encode
-from counter.repairs import Repairs
-from counter.replica import Batch, Effects, Replica
-from counter.reports import Reports
-from counter.store import NOTHING, Counts, Marks, StoreDownError
+from counter.crdt.ids import folded_of, mint_run, mint_store, replica_of
+from counter.crdt.tally import Tally
+from counter.protocol.keys import Key, Keys, is_key
+from counter.protocol.members import decode_fact, is_note
+from counter.protocol.messages import Body, Envelope, RejectedError, Report, Taken, decode, encode
+from counter.protocol.repairs import Repairs
+from counter.protocol.replica import Batch, Effects, Replica
+from counter.protocol.reports import Reports
+from counter.store.contract import NOTHING, Counts, Marks, StoreDownError
 from counter.store.memory import MemoryStore
-from counter.tally import Tally
 from simulation.network import Network
 from simulation.oracle import Oracle, Request
 from simulation.process import Process, Timing

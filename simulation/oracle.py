@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from counter.ids import is_folded, member_of, run_of
-from counter.keys import Written
-from counter.members import decode_fact
-from counter.messages import Taken
-from counter.replica import Replica
-from counter.tally import Tally
+from counter.crdt.ids import is_folded, member_of, run_of
+from counter.crdt.tally import Tally
+from counter.protocol.keys import Written
+from counter.protocol.members import decode_fact
+from counter.protocol.messages import Taken
+from counter.protocol.replica import Replica
 
 if TYPE_CHECKING:
     from simulation.node import Node

@@ -7,11 +7,11 @@ All that it is told and tells is bytes, as between real nodes.
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from counter.ids import is_folded, member_of, mint_run, mint_store, run_of
-from counter.members import decode_fact, is_note
-from counter.messages import Body, Envelope, decode, encode
-from counter.replica import Effects
-from counter.store import NOTHING, Counts, Marks
+from counter.crdt.ids import is_folded, member_of, mint_run, mint_store, run_of
+from counter.protocol.members import decode_fact, is_note
+from counter.protocol.messages import Body, Envelope, decode, encode
+from counter.protocol.replica import Effects
+from counter.store.contract import NOTHING, Counts, Marks
 from counter.store.memory import MemoryStore
 from simulation.node import Rules
 from simulation.process import Process, Timing

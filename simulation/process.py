@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
-from counter.ids import replica_of, run_of
-from counter.loading import Loaded, Loading, sift
-from counter.members import decode_fact, is_note
-from counter.replica import Batch, Replica
-from counter.store import StoreAheadError, StoreDownError, StoreForgotError
+from counter.crdt.ids import replica_of, run_of
+from counter.crdt.tally import Tally
+from counter.node.loading import Loaded, Loading, sift
+from counter.protocol.members import decode_fact, is_note
+from counter.protocol.replica import Batch, Replica
+from counter.store.contract import StoreAheadError, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
-from counter.tally import Tally
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import simulation.frozen  # noqa: F401 - it knows how a fold that was begun is copied
-from counter.replica import Batch
-from counter.store import Marks
+from counter.protocol.replica import Batch
+from counter.store.contract import Marks
 from counter.store.memory import MemoryStore
 from simulation.oracle import Request
 from simulation.process import Process

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser
 
-from tools.browser import chromium
-from tools.servers import RabbitMQ, Redis
+from lab.browser import chromium
+from lab.servers import RabbitMQ, Redis
 
 # How long an example takes says nothing of what it shows, on a machine that others use as well.
 settings.register_profile("without deadlines", deadline=None)

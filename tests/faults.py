@@ -9,13 +9,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from counter.announced import Announced
-from counter.folding import Folding
-from counter.messages import Ask, Larger, MemberReport
-from counter.peers import Peer
-from counter.replica import Batch
-from counter.reverts import Reverts
-from counter.runs import Runs
+from counter.protocol.announced import Announced
+from counter.protocol.folding import Folding
+from counter.protocol.messages import Ask, Larger, MemberReport
+from counter.protocol.peers import Peer
+from counter.protocol.replica import Batch
+from counter.protocol.reverts import Reverts
+from counter.protocol.runs import Runs
 from simulation.node import Rules, SmallPages
 from simulation.process import Process
 

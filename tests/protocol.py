@@ -3,12 +3,12 @@
 from collections import Counter, deque
 from collections.abc import Callable
 
-from counter.ids import encode_id, mint_run
-from counter.keys import Key
-from counter.members import encode_fact
-from counter.messages import MAX_BYTES, Ask, Body, Envelope, encode
-from counter.replica import Effects, Replica
-from counter.tally import Tally
+from counter.crdt.ids import encode_id, mint_run
+from counter.crdt.tally import Tally
+from counter.protocol.keys import Key
+from counter.protocol.members import encode_fact
+from counter.protocol.messages import MAX_BYTES, Ask, Body, Envelope, encode
+from counter.protocol.replica import Effects, Replica
 
 TTL = 4.0
 """`MESSAGE_TTL` of every replica, in seconds."""

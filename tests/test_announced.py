@@ -2,9 +2,9 @@
 
 import pytest
 
-from counter.announced import Announced
-from counter.ids import encode_id
-from counter.messages import DatedCopy, RunsPage
+from counter.crdt.ids import encode_id
+from counter.protocol.announced import Announced
+from counter.protocol.messages import DatedCopy, RunsPage
 
 MEMBER = f"a~{encode_id(1, 13)}"
 DAY, BEFORE, NOW = 0, (3, 1), (3, 2)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.web.badge import LONGEST_LABEL, shortened, width
+from lab.clients import until
+from lab.servers import Nginx, Node
 from tests.test_http import LONGEST, Answer, ask, browse, get, joining
-from tools.servers import Nginx, Node
-from tools.visitors import until
 
 __all__ = ["joining"]  # a fixture
 

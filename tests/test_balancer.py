@@ -10,8 +10,8 @@ from queue import Queue
 import pytest
 from websockets.sync.client import connect
 
+from lab.servers import Nginx, Node, free_port
 from tests.test_http import ask, browse, get
-from tools.servers import Nginx, Node, free_port
 
 OTHER = {"Origin": "https://elsewhere.example"}
 

@@ -6,8 +6,8 @@ from threading import Thread
 
 import pytest
 
-from counter.beat import Beat
-from tools.visitors import until
+from counter.node.pauses import Beat
+from lab.clients import until
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from benchmarks.million import measure as measure_million
 from benchmarks.page import PAGE, Part, write
 from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row, markdown
-from tools.servers import Node
-from tools.visitors import Client
+from lab.clients import Client
+from lab.servers import Node
 
 STORES = ("SQLite", "Redis")
 NODES = [f"ACK={ack}, {store}" for ack in ("memory", "stored") for store in STORES]

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.ids import LONGEST_VIDEO, folded_of, is_listed, run_of
-from counter.messages import Delta, Envelope, decode, encode
-from counter.tally import Tally
+from counter.crdt.ids import LONGEST_VIDEO, folded_of, is_listed, run_of
+from counter.crdt.tally import Tally
+from counter.protocol.messages import Delta, Envelope, decode, encode
 from tests.protocol import TTL, Network
 
 LONGEST = "v" * LONGEST_VIDEO + "/" + "r" * 31

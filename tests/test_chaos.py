@@ -4,9 +4,9 @@ from itertools import product
 
 import pytest
 
-from tools.chaos import Account, Keyed, Sum, run
-from tools.faults import CLUSTERS
-from tools.visitors import Books, Posts
+from chaos.__main__ import Account, Keyed, Sum, run
+from chaos.faults import CLUSTERS
+from lab.clients import Books, Posts
 
 STATUSES = (200, 200, 503, None)
 """Of one video's visits: two were acknowledged, one refused, one got no answer."""

@@ -14,14 +14,14 @@ import pytest
 import simple_websocket.ws
 
 from app import create_app
-from counter.clocks import Clocks
 from counter.config import Config
-from counter.ids import encode_id
-from counter.messages import Envelope, RejectedError, Tell, decode, encode
-from counter.schedule import Schedule
-from tools.clock import DAY, HOUR, MINUTE, STEPS, Clock, ClockedNode
-from tools.servers import RabbitMQ, free_port
-from tools.visitors import Books, Client, Traffic, agree, counted, fetch, until
+from counter.crdt.ids import encode_id
+from counter.node.schedule import Schedule
+from counter.protocol.clocks import Clocks
+from counter.protocol.messages import Envelope, RejectedError, Tell, decode, encode
+from lab.clients import Books, Client, Traffic, agree, counted, fetch, until
+from lab.clock import DAY, HOUR, MINUTE, STEPS, Clock, ClockedNode
+from lab.servers import RabbitMQ, free_port
 
 SETTINGS = {"SYNC_INTERVAL": "0.3", "DRAIN_TIME": "0.1", "JOIN_TIMEOUT": "1"}
 SECRET = "only-for-tests-0123456789"

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from counter.store.sqlite import SqliteStore
-from tools.servers import Nginx, Node, RabbitMQ, Redis, free_port
-from tools.visitors import (
+from lab.clients import (
     Books,
     Client,
     Posters,
@@ -26,6 +25,7 @@ from tools.visitors import (
     fetch,
     until,
 )
+from lab.servers import Nginx, Node, RabbitMQ, Redis, free_port
 
 VIDEOS = [f"video-{number}" for number in range(50)]
 MESH, BROKER = "mesh and SQLite", "RabbitMQ and Redis"

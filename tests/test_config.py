@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from counter.config import Config, ConfigError
-from tools.servers import ROOT, Node, Redis, StartError, free_port
-from tools.visitors import fetch, until
+from lab.clients import fetch, until
+from lab.servers import ROOT, Node, Redis, StartError, free_port
 
 SECRET = "hunter2hunter2"
 

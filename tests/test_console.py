@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from lab.clients import Client, fetch, until
+from lab.servers import Nginx, Node, free_port
 from tests.test_quality import AXE
-from tools.servers import Nginx, Node, free_port
-from tools.visitors import Client, fetch, until
 
 PHONE = 360
 NONE = "\u2013"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tools.clock import HOUR, Clock
-from tools.servers import Node, Redis, free_port
-from tools.visitors import Books, Traffic, Watcher, agree, fetch, until
+from lab.clients import Books, Traffic, Watcher, agree, fetch, until
+from lab.clock import HOUR, Clock
+from lab.servers import Node, Redis, free_port
 
 SETTINGS = {
     "MESSAGE_TTL": "1",

@@ -13,7 +13,13 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.checks import (
+from counter.crdt.ids import encode_id
+from counter.crdt.tally import MAX_COUNT, Tally
+from counter.crdt.vector import Vector, Videos
+from counter.node.flusher import Flusher
+from counter.node.loading import Loading, sift
+from counter.node.metrics import Metrics
+from counter.protocol.checks import (
     Audit,
     decode_sum,
     encode_sum,
@@ -24,16 +30,12 @@ from counter.checks import (
     sum_name,
     sum_of,
 )
-from counter.flush import Flusher
-from counter.ids import encode_id
-from counter.loading import Loading, sift
-from counter.members import encode_fact
-from counter.metrics import Metrics
-from counter.replica import Replica
-from counter.store import Counts, Known, Store, StoreRefusedError
+from counter.protocol.members import encode_fact
+from counter.protocol.replica import Replica
+from counter.store.contract import Counts, Known, Store, StoreRefusedError
 from counter.store.seals import Fact, mend, seal_of
-from counter.tally import MAX_COUNT, Tally
-from counter.vector import Vector, Videos
+from lab.clients import until
+from lab.servers import Node, Redis
 from tests.test_stores import (
     MemoryPlace,
     Place,
@@ -44,8 +46,6 @@ from tests.test_stores import (
     own_redis,
     place,
 )
-from tools.servers import Node, Redis
-from tools.visitors import until
 
 __all__ = ["client", "lasting_place", "own_redis", "place"]
 

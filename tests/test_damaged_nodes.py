@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tools.servers import Node, Redis, free_port
-from tools.visitors import Client, fetch, until
+from lab.clients import Client, fetch, until
+from lab.servers import Node, Redis, free_port
 
 VIDEOS = [f"video-{number}" for number in range(8)]
 PATIENCE = 30.0

@@ -11,7 +11,7 @@ import pytest
 
 from app import create_app
 from counter.config import Config
-from tools.servers import ROOT
+from lab.servers import ROOT
 
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
@@ -166,7 +166,7 @@ def test_every_metric_is_explained() -> None:
 
 def test_every_reason_for_a_drop_is_explained() -> None:
     reasons: set[str] = set()
-    for path in (ROOT / "counter/messages.py", ROOT / "counter/node.py"):
+    for path in (ROOT / "counter/protocol/messages.py", ROOT / "counter/node/node.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(
                 ("RejectedError", "._drop")

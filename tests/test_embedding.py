@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tools.browser import QUIET
-from tools.servers import ROOT, Nginx, Node, find, free_port
-from tools.visitors import Client, fetch, until
+from lab.browser import QUIET
+from lab.clients import Client, fetch, until
+from lab.servers import ROOT, Nginx, Node, find, free_port
 
 DOCUMENT = (ROOT / "docs/embedding.md").read_text()
 NUMBER = re.compile(r"[0-9]")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Request, expect
 
+from lab.clients import fetch, until
+from lab.servers import Nginx, Node
 from tests.test_embedding import Site
 from tests.test_page import Tab
-from tools.servers import Nginx, Node
-from tools.visitors import fetch, until
 
 
 class OldProxy(Nginx):

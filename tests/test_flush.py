@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-from counter.flush import Flusher
-from counter.ids import encode_id, mint_run
-from counter.messages import Delta, Envelope
-from counter.metrics import Gauges, Metrics
-from counter.replica import Replica
-from counter.store import Counts
+from counter.crdt.ids import encode_id, mint_run
+from counter.crdt.tally import Tally
+from counter.node.flusher import Flusher
+from counter.node.metrics import Gauges, Metrics
+from counter.protocol.messages import Delta, Envelope
+from counter.protocol.replica import Replica
+from counter.store.contract import Counts
 from counter.store.memory import MemoryStore
-from counter.tally import Tally
-from tools.visitors import until
+from lab.clients import until
 
 STORE = "0" * 13
 

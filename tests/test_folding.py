@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from counter.cli import cluster
-from tools.servers import Node, free_port
-from tools.visitors import Client, fetch, until
+from counter.cli.cluster import cluster
+from lab.clients import Client, fetch, until
+from lab.servers import Node, free_port
 
 TOKEN = "only-for-tests"
 PATIENCE = 40.0

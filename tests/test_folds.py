@@ -2,10 +2,10 @@
 
 import pytest
 
-from counter.ids import folded_of, mint_run, replica_of, run_of
-from counter.members import decode_fact, encode_fact
-from counter.messages import Answer, Delta, Envelope
-from counter.replica import Replica
+from counter.crdt.ids import folded_of, mint_run, replica_of, run_of
+from counter.protocol.members import decode_fact, encode_fact
+from counter.protocol.messages import Answer, Delta, Envelope
+from counter.protocol.replica import Replica
 from tests.protocol import TTL, Network
 
 

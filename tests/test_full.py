@@ -11,11 +11,11 @@ import pytest
 from playwright.sync_api import Browser, expect
 from websockets.sync.client import connect
 
+from lab.clients import counted, fetch, until
+from lab.servers import Nginx, Node, free_port
 from tests.test_http import ask, browse, get, samples, visits
 from tests.test_visit_log import line
 from tests.test_visits import JSON, LINES, one, post
-from tools.servers import Nginx, Node, free_port
-from tools.visitors import counted, fetch, until
 
 MOST = 2**53 - 1
 

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
-from counter import messages
-from counter.cli import cluster, tables
+from counter.cli.cluster import cluster, tables
 from counter.config import Config
-from counter.ids import mint_run
-from counter.messages import Delta, Envelope, Report, Standing
-from tools.servers import ROOT, Node, free_port
-from tools.visitors import until
+from counter.crdt.ids import mint_run
+from counter.protocol import messages
+from counter.protocol.messages import Delta, Envelope, Report, Standing
+from lab.clients import until
+from lab.servers import ROOT, Node, free_port
 
 EVERY = "AZaz09._~-"
 LONGEST = "v" * 128

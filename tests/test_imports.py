@@ -17,10 +17,11 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter import formats, imports
+from counter.cli import formats
+from counter.cli import visits as imports
+from lab.clients import counted, until
+from lab.servers import Node
 from tests.test_visits import one, post
-from tools.servers import Node
-from tools.visitors import counted, until
 
 
 @pytest.fixture(scope="module")

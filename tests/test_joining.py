@@ -2,9 +2,9 @@
 
 import pytest
 
-from counter.announced import Announced
-from counter.ids import encode_id, member_of, run_of
-from counter.messages import (
+from counter.crdt.ids import encode_id, member_of, run_of
+from counter.protocol.announced import Announced
+from counter.protocol.messages import (
     Answer,
     Ask,
     Body,
@@ -15,7 +15,7 @@ from counter.messages import (
     RunsRequest,
     Tell,
 )
-from counter.replica import Replica
+from counter.protocol.replica import Replica
 from tests.protocol import TTL, Network
 
 

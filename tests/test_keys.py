@@ -4,11 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.ids import encode_id
-from counter.keys import Entry, Found, Key, Keys
-from counter.messages import MAX_BYTES, AskKeys, Body, Delta, Envelope, Report, Taken, encode
-from counter.peers import Peer, Peers
-from counter.replica import Replica
+from counter.crdt.ids import encode_id
+from counter.protocol.keys import Entry, Found, Key, Keys
+from counter.protocol.messages import (
+    MAX_BYTES,
+    AskKeys,
+    Body,
+    Delta,
+    Envelope,
+    Report,
+    Taken,
+    encode,
+)
+from counter.protocol.peers import Peer, Peers
+from counter.protocol.replica import Replica
 from tests.protocol import Network, print_of
 
 A = f"a~{encode_id(1, 13)}.{encode_id(1, 23)}"

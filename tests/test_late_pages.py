@@ -1,10 +1,10 @@
 """Repairs over slow links, step by step: what was asked of whom, and where each one goes on."""
 
-from counter.ids import encode_id
-from counter.messages import Answer, Ask
-from counter.peers import Peer, Peers
-from counter.repairs import Repairs
-from counter.tally import Tally
+from counter.crdt.ids import encode_id
+from counter.crdt.tally import Tally
+from counter.protocol.messages import Answer, Ask
+from counter.protocol.peers import Peer, Peers
+from counter.protocol.repairs import Repairs
 
 WRITER = f"a~{encode_id(1, 13)}.{encode_id(1, 23)}"
 OTHER = f"b~{encode_id(2, 13)}.{encode_id(1, 23)}"

@@ -18,9 +18,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from counter.live import PACE, Live, Page
-from tools.servers import Node, free_port
-from tools.visitors import Books, Client, Traffic, fetch, until
+from counter.node.live import PACE, Live, Page
+from lab.clients import Books, Client, Traffic, fetch, until
+from lab.servers import Node, free_port
 
 
 @contextmanager

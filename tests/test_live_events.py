@@ -13,11 +13,11 @@ import pytest
 
 from app import create_app
 from counter.config import Config
-from counter.live import PACE, Live
+from counter.node.live import PACE, Live
 from counter.web.live import PING_INTERVAL, Signal, events
+from lab.clients import Books, Client, Traffic, fetch, until
+from lab.servers import Node, free_port
 from tests.test_live import counter, live_pages, open_page, visit
-from tools.servers import Node, free_port
-from tools.visitors import Books, Client, Traffic, fetch, until
 
 ACCEPT = {"Accept": "text/event-stream"}
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.messages import (
+from counter.crdt.vector import BUCKETS
+from counter.protocol.messages import (
     MAX_BYTES,
     Answer,
     Ask,
@@ -30,8 +31,7 @@ from counter.messages import (
     decode,
     encode,
 )
-from counter.positions import Position
-from counter.vector import BUCKETS
+from counter.protocol.positions import Position
 
 SENDER = "counter1~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns"
 OTHER = "counter2~07b1a0zz5k2vd.01m83kr3000000000000001"

@@ -14,10 +14,10 @@ import pytest
 
 from app import create_app
 from counter.config import Config
-from counter.web.others import KEPT, MOST_VIDEOS, PATIENCE, BusyError, Found, Others
+from counter.web.survey import KEPT, MOST_VIDEOS, PATIENCE, BusyError, Found, Others
+from lab.clients import until
+from lab.servers import Node, free_port
 from tests.test_http import ask, get, visits
-from tools.servers import Node, free_port
-from tools.visitors import until
 
 OWN = Found("here", 3, "ready", False, "process-here")
 

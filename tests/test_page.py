@@ -11,10 +11,10 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocket, expect
 
-from counter.ids import mint_run
-from counter.messages import Body, Delta, Envelope, encode
-from tools.servers import ROOT, Node, free_port
-from tools.visitors import fetch, until
+from counter.crdt.ids import mint_run
+from counter.protocol.messages import Body, Delta, Envelope, encode
+from lab.clients import fetch, until
+from lab.servers import ROOT, Node, free_port
 
 
 @pytest.fixture(scope="module")

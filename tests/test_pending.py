@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.ids import encode_id
-from counter.pending import MAX_TOTAL, Pending
-from counter.tally import MAX_COUNT, Tally
+from counter.crdt.ids import encode_id
+from counter.crdt.tally import MAX_COUNT, Tally
+from counter.protocol.pending import MAX_TOTAL, Pending
 
 MEMBER = f"a~{encode_id(1, 13)}"
 FIRST, SECOND, THIRD = (f"{MEMBER}.{encode_id(number, 23)}" for number in (1, 2, 3))

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.messages import Delta, Report
-from counter.positions import (
+from counter.protocol.messages import Delta, Report
+from counter.protocol.positions import (
     KEPT,
     START,
     Position,
@@ -14,7 +14,7 @@ from counter.positions import (
     is_older,
     join,
 )
-from counter.replica import Replica
+from counter.protocol.replica import Replica
 from tests.protocol import Network
 
 FILES = [f"{number:016x}" for number in range(12)]

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from lab.clients import fetch, until
+from lab.servers import ROOT, Node, free_port
 from tests.test_embedding import Site, count, here, only
-from tools.servers import ROOT, Node, free_port
-from tools.visitors import fetch, until
 
 AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
 MOST_BYTES = 60_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from counter.rates import SPAN, Rates
+from counter.node.rates import SPAN, Rates
 
 
 def test_a_rate_is_not_known_before_there_is_a_sample_of_some_age() -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from counter.ids import encode_id
-from counter.messages import Answer, Ask, Body, Delta, Envelope, RunsPage, RunsRequest
-from counter.peers import Peer, Peers
-from counter.repairs import Repairs
-from counter.tally import Tally
+from counter.crdt.ids import encode_id
+from counter.crdt.tally import Tally
+from counter.protocol.messages import Answer, Ask, Body, Delta, Envelope, RunsPage, RunsRequest
+from counter.protocol.peers import Peer, Peers
+from counter.protocol.repairs import Repairs
 from tests.protocol import TTL, Network
 
 VECTOR = f"a~{encode_id(1, 13)}.{encode_id(1, 23)}"

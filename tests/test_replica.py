@@ -6,12 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counter.ids import encode_id, mint_run, mint_store, run_of
-from counter.messages import Answer, Body, Condition, Delta, Envelope, Report, Standing, Tell
-from counter.previous import Words
-from counter.replica import Effects, Replica
-from counter.tally import MAX_COUNT
-from counter.vector import Videos
+from counter.crdt.ids import encode_id, mint_run, mint_store, run_of
+from counter.crdt.tally import MAX_COUNT
+from counter.crdt.vector import Videos
+from counter.protocol.messages import (
+    Answer,
+    Body,
+    Condition,
+    Delta,
+    Envelope,
+    Report,
+    Standing,
+    Tell,
+)
+from counter.protocol.previous import Words
+from counter.protocol.replica import Effects, Replica
 from tests.protocol import Network
 
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import pytest
 import redis
 
+from lab.browser import chromium
+from lab.clients import Books, Traffic, Watcher, agree, fetch, until
+from lab.servers import Node, Redis, free_port
 from tests.test_page import Tab
-from tools.browser import chromium
-from tools.servers import Node, Redis, free_port
-from tools.visitors import Books, Traffic, Watcher, agree, fetch, until
 
 RESTARTS = int(os.environ.get("RESTARTS", "5"))
 """How often each node is restarted."""

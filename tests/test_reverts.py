@@ -8,9 +8,18 @@ import copy
 
 import pytest
 
-from counter.ids import is_folded
-from counter.messages import Answer, Ask, Body, Delta, Envelope, Larger, MemberReport, Report
-from counter.replica import Replica
+from counter.crdt.ids import is_folded
+from counter.protocol.messages import (
+    Answer,
+    Ask,
+    Body,
+    Delta,
+    Envelope,
+    Larger,
+    MemberReport,
+    Report,
+)
+from counter.protocol.replica import Replica
 from tests.protocol import Network
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.ids import (
+from counter.crdt.ids import (
     END_OF_RUNS,
     RUN,
     RUN_LENGTH,
@@ -15,10 +15,10 @@ from counter.ids import (
     mint_run,
     replica_of,
 )
-from counter.members import Members, decode_fact
-from counter.peers import Peers
-from counter.runs import Runs
-from counter.tally import Tally
+from counter.crdt.tally import Tally
+from counter.protocol.members import Members, decode_fact
+from counter.protocol.peers import Peers
+from counter.protocol.runs import Runs
 
 TTL = 4.0
 A_DAY = 86_400_000

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counter.folding import Fold, Folding
-from counter.ids import is_folded, mint_run, run_of
-from counter.joining import Joining
-from counter.keys import Written
-from counter.messages import (
+from counter.crdt.ids import is_folded, mint_run, run_of
+from counter.crdt.tally import Tally
+from counter.crdt.vector import Refused, Vector
+from counter.protocol.folding import Fold, Folding
+from counter.protocol.joining import Joining
+from counter.protocol.keys import Written
+from counter.protocol.messages import (
     Answer,
     Ask,
     AskKeys,
@@ -27,11 +29,9 @@ from counter.messages import (
     Taken,
     Tell,
 )
-from counter.peers import Peer
-from counter.replica import Batch, Effects
-from counter.store import Counts
-from counter.tally import Tally
-from counter.vector import Refused, Vector
+from counter.protocol.peers import Peer
+from counter.protocol.replica import Batch, Effects
+from counter.store.contract import Counts
 from simulation.history import History, Step, generate, run, shorten
 from simulation.node import (
     JOIN_TIMEOUT,

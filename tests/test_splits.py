@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from lab.clients import Client, counted, fetch, until
+from lab.gate import Gate
+from lab.servers import Node, free_port
 from tests.test_visit_log import line
-from tools.gate import Gate
-from tools.servers import Node, free_port
-from tools.visitors import Client, counted, fetch, until
 
 JOIN_TIMEOUT = 3.0
 """Longer than peers take to find a restarted node again: else it is ready alone before that."""

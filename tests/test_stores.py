@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import redis
 
-from counter.store import (
+from counter.store.contract import (
     PATIENCE,
     Counts,
     Store,
@@ -31,8 +31,8 @@ from counter.store import (
 from counter.store.memory import MemoryStore
 from counter.store.redis import LEASE, RedisStore
 from counter.store.sqlite import SqliteStore
-from tools.servers import ROOT, RabbitMQ, Redis
-from tools.visitors import until
+from lab.clients import until
+from lab.servers import ROOT, RabbitMQ, Redis
 
 ID = "7q2m9f2ck3x8a"
 MOST = 2**53 - 1
@@ -885,7 +885,7 @@ def test_a_full_database_takes_nothing_and_works_again_when_there_is_room(tmp_pa
 _FILL = """
 import resource, sys
 from pathlib import Path
-from counter.store import StoreDownError
+from counter.store.contract import StoreDownError
 from counter.store.sqlite import SqliteStore
 replica = "counter1~7q2m9f2ck3x8a." + "1" * 23
 store = SqliteStore(Path(sys.argv[1]))

@@ -12,13 +12,14 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from counter.messages import MAX_BYTES
-from counter.transport import Transport, backoff, mesh
+from counter.protocol.messages import MAX_BYTES
+from counter.transport import mesh
+from counter.transport.contract import Transport, backoff
 from counter.transport.hub import Hub, HubTransport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport
-from tools.servers import RabbitMQ, free_port
-from tools.visitors import until
+from lab.clients import until
+from lab.servers import RabbitMQ, free_port
 
 HELLO = b"hello, are you there?"
 

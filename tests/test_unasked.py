@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from counter.ids import encode_id, mint_run
-from counter.messages import Answer, Body, Envelope, Taken, encode
-from tools.servers import Node, free_port
-from tools.visitors import Client, counted, until
+from counter.crdt.ids import encode_id, mint_run
+from counter.protocol.messages import Answer, Body, Envelope, Taken, encode
+from lab.clients import Client, counted, until
+from lab.servers import Node, free_port
 
 SECRET = "only-for-tests"
 SETTINGS = {"CLUSTER_SECRET": SECRET, "SYNC_INTERVAL": "0.2", "DRAIN_TIME": "0"}

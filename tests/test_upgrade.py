@@ -1,6 +1,6 @@
 """From the version before: its stores open here, and both run side by side, by its own code.
 
-That code is packed in tests/previous (see tools/previous.py), so that its nodes are real ones.
+That code is packed in tests/previous (see lab/previous.py), so that its nodes are real ones.
 """
 
 import os
@@ -14,10 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_visit_log import line
-from tools.previous import unpack
-from tools.servers import ROOT, Node, RabbitMQ, Redis, free_port
-from tools.visitors import (
+from lab.clients import (
     Books,
     Client,
     Posters,
@@ -29,6 +26,9 @@ from tools.visitors import (
     fetch,
     until,
 )
+from lab.previous import unpack
+from lab.servers import ROOT, Node, RabbitMQ, Redis, free_port
+from tests.test_visit_log import line
 
 BESIDE = float(os.environ.get("BESIDE", "6"))
 """Seconds for which both versions run side by side, before the last node is replaced."""

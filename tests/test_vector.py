@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counter.vector import BUCKETS, PRIME, Refused, Vector, Videos, VideoSet
+from counter.crdt.vector import BUCKETS, PRIME, Refused, Vector, Videos, VideoSet
 
 
 class SoonMany(Vector):

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from counter import visit_log
-from counter.positions import Position, Positions
-from counter.visit_log import VisitLog
+from counter.node import visit_log
+from counter.node.visit_log import VisitLog
+from counter.protocol.positions import Position, Positions
 from tests.test_visit_log import line
 
 

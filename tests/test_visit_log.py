@@ -15,9 +15,9 @@ from typing import Self
 import pytest
 from click.testing import CliRunner
 
-from counter.cli import cluster
-from tools.servers import ROOT, Nginx, Node, Redis, for_nodes, free_port
-from tools.visitors import Client, counted, fetch, until
+from counter.cli.cluster import cluster
+from lab.clients import Client, counted, fetch, until
+from lab.servers import ROOT, Nginx, Node, Redis, for_nodes, free_port
 
 WAITING = int(os.environ.get("LINES_WAITING", 1_000_000))
 """Lines that wait for a node that was down."""

@@ -13,10 +13,10 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, expect
 
+from lab.browser import chromium
+from lab.clients import until
+from lab.servers import Node, free_port
 from tests.test_page import Tab, hears_of, mark, post, visits
-from tools.browser import chromium
-from tools.servers import Node, free_port
-from tools.visitors import until
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.messages import VIDEO
+from counter.protocol.messages import VIDEO
 from counter.web.problems import Problem
 from counter.web.visits import MOST_BYTES, MOST_RECORDS, read
+from lab.clients import until
+from lab.servers import Node, Redis, free_port
 from tests.test_http import Answer, ask, raw, samples, visits
-from tools.servers import Node, Redis, free_port
-from tools.visitors import until
 
 JSON = "application/json"
 LINES = "application/x-ndjson"

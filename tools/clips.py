@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from tools.servers import ROOT, find
+from lab.servers import ROOT, find
 
 FOLDER = ROOT / "static/clips"
 CATALOGUE = FOLDER / "clips.json"

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.servers import ROOT, Nginx, Node, Server, StartError, find
-from tools.terminal import foreground, say
+from lab.servers import ROOT, Nginx, Node, Server, StartError, find
+from lab.terminal import foreground, say
 
 NODE_PORTS = {"counter1": 1231, "counter2": 1232, "counter3": 1233}
 BALANCER_PORT = 1234

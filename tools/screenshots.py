@@ -14,10 +14,10 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
-from tools.browser import chromium
-from tools.servers import ROOT, Nginx, Node, find, free_port
-from tools.terminal import say
-from tools.visitors import Client
+from lab.browser import chromium
+from lab.clients import Client
+from lab.servers import ROOT, Nginx, Node, find, free_port
+from lab.terminal import say
 
 FOLDER = ROOT / "docs/pictures"
 QUALITY = 82

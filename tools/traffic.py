@@ -16,9 +16,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 
+from lab.servers import get
+from lab.terminal import foreground, say, show
 from tools.run import BALANCER_PORT, NODE_PORTS
-from tools.servers import get
-from tools.terminal import foreground, say, show
 
 VIDEOS = 200
 SUBJECTS = ("cats", "dogs", "trains", "rain", "chess", "bread", "drums", "maps", "bees", "tea")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from counter.store import NOTHING, Counts, Known, Marks, Opened, StoreTakenError
+from counter.store.contract import NOTHING, Counts, Known, Marks, Opened, StoreTakenError
 from counter.store.seals import SEALS, Damage, Fact, read_facts, seal_of
 
 

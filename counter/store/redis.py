@@ -27,7 +27,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from counter.store import (
+from counter.store.contract import (
     NOTHING,
     PATIENCE,
     Counts,

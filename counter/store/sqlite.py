@@ -13,7 +13,8 @@ from typing import IO, Any
 import msgspec
 from msgspec import json
 
-from counter.store import (
+from counter.store import wal
+from counter.store.contract import (
     NOTHING,
     PATIENCE,
     Counts,
@@ -25,7 +26,6 @@ from counter.store import (
     StoreRefusedError,
     StoreTakenError,
     run_here,
-    wal,
 )
 from counter.store.seals import (
     SEALED,

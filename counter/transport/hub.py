@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import Condition, Thread
 
-from counter.transport import Receive
+from counter.transport.contract import Receive
 
 Link = Callable[[str, str], bool]
 """`link(source, destination)`: whether a message gets through this time."""

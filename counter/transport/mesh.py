@@ -17,7 +17,7 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from urllib.parse import urlsplit
 
-from counter.transport import Receive, backoff
+from counter.transport.contract import Receive, backoff
 
 log = logging.getLogger("counter.transport")
 

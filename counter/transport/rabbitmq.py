@@ -16,7 +16,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ConnectionWrongStateError
 
-from counter.transport import Receive, backoff
+from counter.transport.contract import Receive, backoff
 
 log = logging.getLogger("counter.transport")
 

@@ -5,10 +5,10 @@ from unicodedata import east_asian_width
 
 from flask import Flask, Response, make_response, render_template, request
 
-from counter.limits import visits_of
-from counter.node import Node
-from counter.web.counters import check
+from counter.crdt.limits import visits_of
+from counter.node.node import Node
 from counter.web.problems import RETRY_AFTER, Problem
+from counter.web.videos import check
 
 MAX_AGE = 10
 """Seconds for which whoever passes the picture on may keep it."""

@@ -8,15 +8,15 @@ from typing import Any
 from flask import Flask, Response, make_response, render_template, request
 from msgspec import json
 
-from counter.ids import name_of
-from counter.joining import Lack
-from counter.limits import capped, visits_of
-from counter.messages import MAX_BYTES, Part
-from counter.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
+from counter.crdt.ids import name_of
+from counter.crdt.limits import capped, visits_of
+from counter.node.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
+from counter.protocol.joining import Lack
+from counter.protocol.messages import MAX_BYTES, Part
 from counter.web import dev
-from counter.web.counters import check
-from counter.web.others import BusyError, Found, Others
 from counter.web.problems import Problem, check_origin, wants_page
+from counter.web.survey import BusyError, Found, Others
+from counter.web.videos import check
 
 _MOST_LACKS = 100
 """Of what a node lacks so much is told."""

@@ -6,11 +6,11 @@ from urllib.parse import urlencode
 
 from flask import Flask, Response, request
 
-from counter.limits import FullError
-from counter.node import MaybeCountedError, Node, NotCountedError
-from counter.web.counters import check, full
-from counter.web.others import Others, SilentError, UnknownNodeError
+from counter.crdt.limits import FullError
+from counter.node.node import MaybeCountedError, Node, NotCountedError
 from counter.web.problems import Problem, check_origin
+from counter.web.survey import Others, SilentError, UnknownNodeError
+from counter.web.videos import check, full
 
 MOST_VISITS = 1000
 _VISITS = "50"

@@ -16,10 +16,10 @@ from simple_websocket import ConnectionClosed, Server
 from wsproto.frame_protocol import FrameProtocol
 from wsproto.utilities import RemoteProtocolError
 
-from counter.live import Live, Page
-from counter.node import Node
-from counter.web.counters import check_all
+from counter.node.live import Live, Page
+from counter.node.node import Node
 from counter.web.problems import Problem, answer
+from counter.web.videos import check_all
 
 MOST_LIVE = 100
 PING_INTERVAL = 25

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from flask import Flask, Response, current_app, make_response, render_template
 
-from counter.limits import visits_of
-from counter.node import Node
+from counter.crdt.limits import visits_of
+from counter.node.node import Node
 
 CARDS = 50
 """How many of the most visited videos the front page shows, beside those with a clip."""

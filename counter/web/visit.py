@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import json
 
-from counter.node import Node
-from counter.web.counters import is_prefetch, is_video, shown, visit
+from counter.node.node import Node
 from counter.web.problems import Problem, as_json, wants_page
+from counter.web.videos import is_prefetch, is_video, shown, visit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

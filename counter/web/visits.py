@@ -10,13 +10,13 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from flask import Flask, Response, request
 
-from counter.limits import FullError
-from counter.messages import KEY
-from counter.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
-from counter.pending import MAX_TOTAL
-from counter.tally import MAX_COUNT
-from counter.web.counters import full
+from counter.crdt.limits import FullError
+from counter.crdt.tally import MAX_COUNT
+from counter.node.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
+from counter.protocol.messages import KEY
+from counter.protocol.pending import MAX_TOTAL
 from counter.web.problems import Problem
+from counter.web.videos import full
 
 MOST_RECORDS = 10_000
 MOST_BYTES = 1024 * 1024

@@ -1,0 +1,1 @@
+"""Faults, under load, on a cluster of real processes."""

@@ -1,0 +1,343 @@
+"""`make chaos`: real processes under load and faults, and the books that must balance.
+
+Three nodes with nginx in front, first on a full mesh, then over RabbitMQ; each time some of them
+keep their counts in SQLite and some in Redis. The load that must be exact goes to the nodes
+directly; what goes through nginx is checked against acknowledged ≤ counted ≤ tried. Faults come
+one after another, chosen by a seed, and every few of them the nodes have to agree.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from chaos.faults import CLUSTERS, Cluster
+from lab.clients import Books, Posters, Posts, Traffic, fetch
+from lab.terminal import say
+
+VIDEOS = 40
+FAULTS_A_ROUND = 6
+SHARES = {"mesh": 0.4, "rabbitmq": 0.6}
+"""How much of the time each cluster gets: there is more that can befall the second."""
+KILLS = {
+    "node killed": 3,
+    "node killed, and again while it starts": 2,
+    "all nodes killed": 1,
+}
+"""How often each of the faults that kill nodes comes, in comparison."""
+REPEATED = 200
+"""How many requests under keys are sent to every node again in the end."""
+FOLDED = 60.0
+"""Seconds within which the runs of killed nodes are to be folded, once all is quiet."""
+
+
+@dataclass
+class Sum:
+    """What became of visits, over all clusters."""
+
+    tried: int = 0
+    refused: int = 0
+    unanswered: int = 0
+    acknowledged: int = 0
+    counted: int = 0
+    lost: int = 0
+    doubled: int = 0
+
+    def add(self, books: Books, shown: dict[str, int]) -> None:
+        """Add a cluster's books, and what its nodes show."""
+        self.tried += books.tried.total()
+        self.refused += books.refused.total()
+        self.unanswered += books.unknown.total()
+        self.acknowledged += books.acknowledged.total()
+        for video in books.tried:
+            least = books.acknowledged[video]
+            most = least + books.unknown[video]
+            number = shown.get(video, 0)
+            self.counted += number
+            self.lost += max(0, least - number)
+            self.doubled += max(0, number - most)
+
+
+@dataclass
+class Keyed:
+    """What became of requests under keys, over all clusters."""
+
+    requests: int = 0
+    acknowledged: int = 0
+    repeated: int = 0
+    repeated_at_rest: int = 0
+    window: int = 0
+    """How many were counted again through the window: another node had not heard of the key."""
+    lost: int = 0
+    doubled: int = 0
+
+    def add(self, posts: Posts, shown: dict[str, int]) -> None:
+        """Add a cluster's books, and what its nodes show."""
+        self.requests += len(posts.all)
+        self.acknowledged += sum(post.acknowledged for post in posts.all)
+        self.repeated += sum(max(0, post.asked - 1) for post in posts.all)
+        self.lost += posts.lost(shown)
+        window, doubled = posts.doubled(shown)
+        self.window += window
+        self.doubled += doubled
+
+
+@dataclass
+class Account:
+    """What happened, over all clusters."""
+
+    seconds: float = 0.0
+    clusters: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    killed_meanwhile: int = 0
+    overflowed: int = 0
+    unclean: int = 0
+    complaints: int = 0
+    exact: Sum = field(default_factory=Sum)
+    balanced: Sum = field(default_factory=Sum)
+    keyed: Keyed = field(default_factory=Keyed)
+    in_turn: Counter[int] = field(default_factory=Counter)
+    longest_ready: float = 0.0
+    longest: float = 0.0
+    closed_runs: int | None = None
+    closed_runs_left: int | None = None
+
+    @property
+    def lost(self) -> int:
+        """Visits that were acknowledged and are not counted."""
+        return self.exact.lost + self.balanced.lost + self.keyed.lost
+
+    @property
+    def doubled(self) -> int:
+        """Visits that are counted and cannot have been made so often."""
+        return self.exact.doubled + self.balanced.doubled + self.keyed.doubled
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing was lost or doubled, and no node failed at anything else."""
+        return self.lost == self.doubled == self.unclean == self.complaints == 0
+
+    def add(self, cluster: Cluster) -> None:
+        """Add the books of a cluster at rest."""
+        self.keyed.repeated_at_rest += cluster.repeat_keyed(REPEATED)
+        cluster.agree()
+        shown = cluster.shown()
+        self.keyed.add(cluster.keyed, shown)
+        self.exact.add(cluster.exact, shown)
+        self.balanced.add(cluster.balanced, shown)
+        self.clusters.append(cluster.transport)
+        self.kills += cluster.kills
+        self.killed_meanwhile += cluster.killed_meanwhile
+        self.overflowed += cluster.overflowed
+        self.unclean += len(cluster.unclean)
+        complaints = cluster.complaints()
+        self.complaints += len(complaints)
+        if complaints:
+            say("\n".join(complaints[:10]))
+        self.in_turn += cluster.in_turn
+
+    def see_closed_runs(self, cluster: Cluster) -> None:
+        """Remember the most runs that were ever waiting to be folded."""
+        self.closed_runs = _most(self.closed_runs, cluster.closed_runs())
+
+    def table(self) -> str:
+        """The account in lines."""
+        stores = sorted({(kind, store) for kind in self.clusters for store in CLUSTERS[kind]})
+        ran = ", ".join(f"{transport} + {store}" for transport, store in stores)
+        faults = [(f"  {fault}", str(times)) for fault, times in sorted(self.faults.items())]
+        rate = self.kills / self.seconds * 60 if self.seconds else 0.0
+        columns = [
+            ("visits tried", "tried"),
+            ("refused (503 or nobody there: not counted)", "refused"),
+            ("answered neither yes nor no (may count)", "unanswered"),
+            ("acknowledged", "acknowledged"),
+            ("counted", "counted"),
+            ("lost", "lost"),
+            ("doubled", "doubled"),
+        ]
+        visits = [
+            (name, f"{getattr(self.exact, key):,}", f"{getattr(self.balanced, key):,}")
+            for name, key in columns
+        ]
+        rows: list[Sequence[str]] = [
+            ("faults", str(self.faults.total())),
+            *faults,
+            ("node kills (kill -9)", str(self.kills), f"{rate:.1f} a minute"),
+            ("  of these while another fault lasted", str(self.killed_meanwhile)),
+            ("messages dropped by full queues of the broker", f"{self.overflowed:,}"),
+            ("SIGTERM that did not end with status 0", str(self.unclean)),
+            ("tracebacks and dead threads in the nodes' logs", str(self.complaints)),
+            (),
+            ("", "to a node", "through nginx"),
+            *visits,
+            *self._in_turn(),
+            (),
+            ("requests under an Idempotency-Key", f"{self.keyed.requests:,}"),
+            ("  acknowledged", f"{self.keyed.acknowledged:,}"),
+            ("  sent again, mostly to another node", f"{self.keyed.repeated:,}"),
+            ("  sent again to every node, at rest", f"{self.keyed.repeated_at_rest:,}"),
+            (
+                f"  counted twice through the window, in {self.kills} kills",
+                f"{self.keyed.window:,}",
+            ),
+            ("  visits lost", f"{self.keyed.lost:,}"),
+            ("  counted twice otherwise", f"{self.keyed.doubled:,}"),
+            (),
+            ("longest time until every node was ready", f"{self.longest_ready:.2f} s"),
+            ("longest time to agree, once they were", f"{self.longest:.2f} s"),
+            ("most closed runs, not yet folded", _shown(self.closed_runs)),
+            ("closed runs in the end", _shown(self.closed_runs_left)),
+        ]
+        width = max(len(row[0]) for row in rows if row)
+        lines = [
+            "".join([f"{row[0]:{width}}", *(f"{c:>15}" for c in row[1:])]) for row in rows if row
+        ]
+        return "\n".join([f"nodes: {ran}; {self.seconds:.0f} s under load", *lines])
+
+    def _in_turn(self) -> Iterator[Sequence[str]]:
+        if not self.in_turn:
+            return
+        yield "  while every node got SIGTERM in turn", "", f"{self.in_turn.total():,}"
+        for status, times in sorted(self.in_turn.items()):
+            yield f"    {status or 'no answer'}", "", f"{times:,}"
+
+
+def run(seconds: float, seed: int, kinds: Sequence[str] = tuple(CLUSTERS)) -> Account:
+    """Run clusters of these kinds for so many seconds in all, and return what happened.
+
+    Starting them takes some more. Raises AssertionError if the nodes do not agree.
+    """
+    account = Account()
+    choose = random.Random(seed)
+    shares = sum(SHARES[kind] for kind in kinds)
+    for kind in kinds:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+            say(f"starting three nodes: {kind} with {', '.join(CLUSTERS[kind])} ...")
+            cluster = Cluster(Path(folder), kind, choose, stack, videos=VIDEOS)
+            _disturb(cluster, seconds * SHARES[kind] / shares, choose, account)
+            _fold(cluster, account)
+            account.add(cluster)
+    return account
+
+
+def main() -> int:
+    """Return 0 if nothing was lost and nothing counted twice."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60, help="how long (60)")
+    parser.add_argument("--seed", type=int, default=1, help="chooses the faults (1)")
+    parser.add_argument("--only", choices=CLUSTERS, help="one of the clusters instead of both")
+    asked = parser.parse_args()
+    account = run(asked.seconds, asked.seed, [asked.only] if asked.only else list(CLUSTERS))
+    say(account.table())
+    return 0 if account.right else 1
+
+
+def _disturb(cluster: Cluster, seconds: float, choose: random.Random, account: Account) -> None:
+    start = time.monotonic()
+    deadline = start + seconds
+    faults = _faults(cluster, choose, account)
+    right = True
+    while time.monotonic() < deadline:
+        happened = []
+        seed = choose.randrange(2**32)
+        direct = Traffic(
+            cluster.urls, cluster.exact, videos=VIDEOS, visitors=9, pause=0.005, seed=seed
+        )
+        balanced = Traffic(
+            [cluster.nginx.url],
+            cluster.balanced,
+            videos=VIDEOS,
+            visitors=3,
+            pause=0.01,
+            seed=seed + 1,
+            prefix="balanced",
+        )
+        keyed = Posters(cluster.urls, cluster.keyed, visitors=3, pause=0.03, seed=seed + 2)
+        with direct, balanced, keyed:
+            for fault, befall in islice(faults, FAULTS_A_ROUND):
+                began = time.monotonic()
+                what = befall()
+                account.faults[fault] += 1
+                happened.append(f"{fault} {what}".strip() + f" {time.monotonic() - began:.1f} s")
+                direct.more(30)
+                if time.monotonic() > deadline:
+                    break
+            ready = cluster.until_healthy()
+            account.longest_ready = max(account.longest_ready, ready)
+        took = cluster.agree()
+        account.longest = max(account.longest, took)
+        account.see_closed_runs(cluster)
+        say(
+            f"{time.monotonic() - start:3.0f} s: {'; '.join(happened)}; agreed after {took:.2f} s,"
+            f" {cluster.kills} kills, {cluster.exact.acknowledged.total():,} visits"
+        )
+        right = right and _check(cluster)
+    account.seconds += time.monotonic() - start
+
+
+def _faults(
+    cluster: Cluster, choose: random.Random, account: Account
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Kills and other faults in turn; of the others, each once before any comes again."""
+    others: list[str] = []
+    while True:
+        if not others:
+            others = choose.sample(list(cluster.other_faults), len(cluster.other_faults))
+            # A short run is to see all of them: those that no cluster had come first.
+            others.sort(key=lambda fault: account.faults[fault] == 0)
+        other = others.pop()
+        yield other, cluster.other_faults[other]
+        (kill,) = choose.choices(list(KILLS), list(KILLS.values()))
+        yield kill, cluster.kill_faults[kill]
+
+
+def _check(cluster: Cluster) -> bool:
+    """Whether the books balance; say what is wrong at once, while the log still tells why."""
+    shown, right = cluster.shown(), True
+    for books in (cluster.exact, cluster.balanced):
+        try:
+            books.check(shown)
+        except AssertionError as error:
+            right = False
+            video = str(error).partition(":")[0]
+            say(f"WRONG: {error}; {fetch(cluster.urls[0], f'/count/{video}')['counts']}")
+    _, doubled = cluster.keyed.doubled(shown)
+    if cluster.keyed.lost(shown) or doubled:
+        right = False
+        say(f"WRONG: {cluster.keyed.lost(shown)} lost, {doubled} doubled under keys")
+    if not right:
+        cluster.explain()
+    return right
+
+
+def _fold(cluster: Cluster, account: Account) -> None:
+    """Give the nodes time to fold ended runs, which must not change any number."""
+    left = cluster.closed_runs()
+    deadline = time.monotonic() + FOLDED
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left = cluster.closed_runs()
+    account.closed_runs_left = _most(account.closed_runs_left, left)
+    cluster.agree()
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    known = [runs for runs in (one, other) if runs is not None]
+    return max(known, default=None)
+
+
+def _shown(number: int | None) -> str:
+    return "n/a" if number is None else str(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

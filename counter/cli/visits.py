@@ -1,0 +1,317 @@
+"""`flask visits import`: counts what an old log says, through a running node.
+
+A log that a node follows is not to be imported: this is for what was written before, or elsewhere.
+Every request has a key, made of all that is in the file and of the place in it: so an import that
+was cut short can be repeated while nodes remember keys, and no two files are taken for one.
+"""
+
+import http.client
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+from urllib.parse import urlsplit
+
+import click
+
+from counter.cli.cluster import default_url
+from counter.cli.formats import (
+    HERE,
+    READ,
+    SAMPLE,
+    UNPACKING,
+    Found,
+    Shape,
+    UnreadableError,
+    checked,
+    pieces,
+    recognize,
+    unpacked,
+)
+from counter.transport.contract import backoff
+
+CHUNK = 4 * 1024 * 1024
+"""Characters that are counted at once; where chunks begin must not depend on anything else."""
+_RECORDS = 5_000
+"""Records a request, for which a node's limit of bytes suffices, whatever their ids."""
+_PATIENCE = 60.0
+"""Seconds for which a request that fails is sent again."""
+_TIMEOUT = 30.0
+
+
+class Chunk(NamedTuple):
+    """What is in some lines; where they begin in the text, and the next ones do."""
+
+    found: Found
+    start: int
+    end: int
+
+
+class Source(NamedTuple):
+    """A file and its state before it was read, how it is read, and what tells it from others."""
+
+    file: IO[bytes]
+    status: os.stat_result
+    shape: Shape
+    mark: str
+
+
+class _Hashed:
+    """A file whose bytes are hashed while they are read."""
+
+    def __init__(self, file: IO[bytes], content: blake2b) -> None:
+        self._file = file
+        self._content = content
+
+    def read(self, size: int) -> bytes:
+        read = self._file.read(size)
+        self._content.update(read)
+        return read
+
+
+class FullVideoError(Exception):
+    """A node refuses the visits of one video, and so will every other, for ever."""
+
+    def __init__(self, video: str, detail: str) -> None:
+        super().__init__(detail)
+        self.video = video
+
+
+@click.group()
+def visits() -> None:
+    """Count visits in bulk, through a running node."""
+
+
+@visits.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
+@click.option("--from", "start", default=0, show_default=True, help="Where to go on")
+@click.option("--path", help=f"Which requests of an access log are visits, as '/video/{HERE}'")
+@click.option(
+    "--header/--no-header",
+    default=None,
+    help="Whether the first line is no visit, but the names of columns; told by itself, unless "
+    "that is in doubt",
+)
+def import_file(file: Path, url: str, start: int, path: str | None, header: bool | None) -> None:
+    """Count every visit in FILE.
+
+    FILE has an id in each line, or is a visit log, CSV of video and count, or nginx's access log,
+    of which --path chooses what was visited. It may be packed with gzip, bzip2 or xz. It is read
+    to its end before anything is counted, and refused where that could be wrong.
+
+    Not for a log that a node follows, which counts it itself.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise click.ClickException(f"--url {url!r} is not an address; write http://HOST:PORT")
+    if path is not None and not _is_path(path):
+        raise click.ClickException(
+            f"--path {path!r} is not one path with one {HERE} in it; write it like '/video/{HERE}'"
+        )
+    with ExitStack() as stack:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_TIMEOUT)
+        stack.callback(connection.close)
+        source = _source(stack.enter_context(_opened(file)), file.name, path, header)
+        _Import(connection, source, file.name, start).run()
+
+
+def _is_path(path: str) -> bool:
+    return path.startswith("/") and path.count(HERE) == 1 and not set("?# ") & set(path)
+
+
+def _opened(file: Path) -> IO[bytes]:
+    """A file that can be read twice: of a pipe a copy."""
+    opened = file.open("rb")
+    if opened.seekable():
+        return opened
+    with opened:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asks for it closes it
+        shutil.copyfileobj(opened, copy)
+        copy.flush()
+        return copy
+
+
+def _source(file: IO[bytes], name: str, path: str | None, header: bool | None) -> Source:
+    """Read a file once, to see whether it can be counted, and what tells it from others."""
+    status = os.fstat(file.fileno())
+    content = blake2b(digest_size=16)
+    try:
+        sample = unpacked(file).read(SAMPLE)
+        shape = recognize(sample, path, header, whole=len(sample) < SAMPLE)
+        hashed = cast(IO[bytes], _Hashed(unpacked(file), content))
+        checked(pieces(hashed, shape.encoding, CHUNK), shape)
+    except UnreadableError as error:
+        raise click.ClickException(
+            f"{name} looks like {error}. Nothing was counted; what is read: {READ}"
+        ) from None
+    except UNPACKING as error:
+        raise click.ClickException(
+            f"{name} cannot be read to its end ({error}), and nothing was counted; what is read: "
+            f"{READ}"
+        ) from None
+    # What is asked for under a key depends on these as well.
+    content.update(f"\n{shape.lines} {path} {CHUNK} {_RECORDS}".encode())
+    return Source(file, status, shape, content.hexdigest())
+
+
+class _Import:
+    """One file being counted: how far it is, and what became of its visits."""
+
+    def __init__(
+        self, connection: http.client.HTTPConnection, source: Source, name: str, start: int
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._name = name
+        self._at = self._start = start
+        self._counted = self._before = self._others = self._junk = 0
+        self._refused: dict[str, int] = {}
+        self._first = self._last = ""
+
+    def run(self) -> None:
+        """Count everything, and say what that was; raises ClickException if anything failed."""
+        file, before = self._source.file, self._source.status
+        try:
+            with click.progressbar(length=before.st_size, label=self._name) as bar:
+                for chunk in _chunks(self._source, self._start):
+                    self._count(chunk)
+                    self._at = chunk.end
+                    bar.update(file.tell() - bar.pos)
+        except (KeyboardInterrupt, click.ClickException, *UNPACKING) as error:
+            reason = error.message if isinstance(error, click.ClickException) else str(error)
+            raise click.ClickException(
+                f"{reason or 'interrupted'}; {self._told()}, up to {self._at}. Repeat it as it is "
+                f"within 10 minutes, or go on later with --from {self._at}, which may count some "
+                "of the next lines twice"
+            ) from None
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise click.ClickException(
+                f"{self._name} was written to meanwhile; {self._told()}, up to {self._at}. Go on "
+                f"with --from {self._at} when nothing writes to it any more"
+            )
+        if not self._counted + self._before + sum(self._refused.values()):
+            raise click.ClickException(
+                f"nothing in {self._name} is a visit ({self._told()}), though it looks like "
+                f"{self._source.shape.lines}; what is read: {READ}"
+            )
+        if self._refused:
+            raise click.ClickException(self._told())
+        click.echo(self._told())
+
+    def _count(self, chunk: Chunk) -> None:
+        found = chunk.found
+        for key, records in _requests(chunk, self._source.mark):
+            self._send(key, records)
+        self._others += found.others
+        self._junk += found.junk
+        self._first, self._last = self._first or found.first, found.last or self._last
+
+    def _send(self, key: str, records: dict[str, int]) -> None:
+        """Have some records counted, but for videos that can have no more visits."""
+        refused = 0
+        while records:
+            try:
+                is_new = _send(self._connection, f"{key}.{refused}" if refused else key, records)
+            except FullVideoError as error:
+                refused += 1
+                more = records.pop(error.video)
+                self._refused[error.video] = self._refused.get(error.video, 0) + more
+            else:
+                if is_new:
+                    self._counted += sum(records.values())
+                else:
+                    self._before += sum(records.values())
+                return
+
+    def _told(self) -> str:
+        """What became of all that was read."""
+        told = [f"{self._counted} visits counted"]
+        if self._first:
+            told[0] += f" (of {self._first} to {self._last})"
+        if self._before:
+            told.append(f"{self._before} counted before")
+        if self._refused:
+            videos = ", ".join(sorted(self._refused)[:3])
+            more = f" and {len(self._refused) - 3} more" if len(self._refused) > 3 else ""
+            told.append(
+                f"{sum(self._refused.values())} refused: {videos}{more} can have no more visits"
+            )
+        if self._others:
+            told.append(f"{self._others} requests are no visits")
+        if self._junk:
+            told.append(f"{self._junk} lines are none")
+        return ", ".join(told)
+
+
+def _chunks(source: Source, start: int) -> Iterator[Chunk]:
+    """Whole lines, beginning where each chunk has always begun."""
+    at = 0
+    for text in pieces(unpacked(source.file), source.shape.encoding, CHUNK):
+        end = at + len(text)
+        if end > start:
+            found = source.shape.find(text[max(0, start - at) :], at == start == 0)
+            yield Chunk(found, max(at, start), end)
+        at = end
+
+
+def _requests(chunk: Chunk, mark: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """The visits of each request that counts a chunk, with its key."""
+    rest = iter(sorted(chunk.found.visits.items()))
+    number = 0
+    while records := dict(islice(rest, _RECORDS)):
+        yield f"import-{mark}-{chunk.start}-{number}", records
+        number += 1
+
+
+def _send(
+    connection: http.client.HTTPConnection,
+    key: str,
+    counts: dict[str, int],
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Have it counted; say whether it was not before this.
+
+    What fails is sent again under its key, and raises at last. Raises `FullVideoError`.
+    """
+    records = [{"video": video, "count": count} for video, count in counts.items()]
+    body = json.dumps(records, separators=(",", ":")).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    deadline, tries = clock() + _PATIENCE, 0
+    while True:
+        tries += 1
+        try:
+            connection.request("POST", "/visits", body, headers)
+            response = connection.getresponse()
+            answer = _object(response.read())
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            again, reason = True, f"no answer from {connection.host}:{connection.port} ({error})"
+        else:
+            if response.status == 200:
+                # To a second try it may be the first one of this import that was counted.
+                return tries > 1 or answer.get("repeated") is not True
+            reason = f"status {response.status}: {answer.get('detail', response.reason)}"
+            if response.status in (409, 422) and answer.get("video") in counts:
+                raise FullVideoError(str(answer["video"]), reason)
+            again = response.status >= 500 or response.status == 429
+        if not again or clock() >= deadline:
+            raise click.ClickException(reason)
+        time.sleep(backoff(tries))  # Ctrl-C ends it
+
+
+def _object(answer: bytes) -> dict[str, object]:
+    """The JSON object in an answer; an empty one if there is none."""
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        return {"detail": answer[:100].decode(errors="replace")}
+    return found if isinstance(found, dict) else {}

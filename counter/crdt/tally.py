@@ -1,0 +1,253 @@
+"""The rule: one grow-only counter a video, kept as one vector a replica, old ones folded.
+
+State-based G-Counter: Shapiro, Preguiça, Baquero, Zawirski, *A comprehensive study of Convergent
+and Commutative Replicated Data Types*, INRIA RR-7506, 2011, section 3.1.1. A replica raises only
+its own entry, merging takes the larger entry, the value is the sum. The counters of all videos
+are stored turned on their side: a vector holds what one replica has counted for every video, so
+that one integer, its total, tells whether two copies of it are equal.
+
+Pure: no I/O, no clock, no lock. Whoever shares a `Tally` between threads guards it.
+"""
+
+from array import array
+from bisect import insort
+from collections.abc import Iterator, Mapping
+from heapq import nsmallest
+
+from counter.crdt.ids import folded_of, is_folded, member_of, run_of
+from counter.crdt.vector import Column, Refused, Segment, Vector, Videos, VideoSet
+
+MAX_COUNT = 2**53 - 1
+"""The largest count: what JavaScript and Redis' Lua still hold exactly."""
+
+
+MOST_PACKED = 20_000
+"""Of so many counts a vector may be packed: some 10 ms."""
+
+
+class Leaders:
+    """The most visited videos, exact up to `size` of them, at a constant cost a visit.
+
+    Visits never fall, so a video that is not kept here can only come in by growing: it is enough
+    to look at what grew. Among videos with equal visits at the very end, any may be kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._visits: dict[str, int] = {}
+        self._bar = 0
+
+    def grew(self, video: str, visits: int) -> None:
+        """Note that `video` now has `visits`."""
+        if visits > self._bar or video in self._visits:
+            self._visits[video] = visits
+            if len(self._visits) > 2 * self._size:
+                self._visits = dict(self._first(self._size))
+                self._bar = min(self._visits.values())
+
+    def top(self, limit: int) -> list[str]:
+        """The `limit` most visited videos, most visits first, then by id."""
+        return [video for video, _ in self._first(min(limit, self._size))]
+
+    def _first(self, limit: int) -> list[tuple[str, int]]:
+        return nsmallest(limit, self._visits.items(), key=lambda item: (-item[1], item[0]))
+
+
+class Tally:
+    """Everything a node knows: a vector for each replica it has heard of.
+
+    A vector may be put to *rest*: it is then kept compressed, as a segment, and unpacked where
+    somebody asks for it. What is shown are the sums of each member, which this does not change.
+
+    What old runs of a member have counted is folded into one vector a member, up to its *fold
+    mark*, the newest run in it. The vectors that count are the folded one of that very mark, and
+    those of later runs: any other is older news and ignored, so that no visit counts twice.
+    """
+
+    TOP = 1000
+    """How many videos `top` can name."""
+    vector_class = Vector
+
+    def __init__(self) -> None:
+        self._videos = Videos()
+        self._visits = array("Q")
+        self._sums: dict[str, Column] = {}
+        self._listed: dict[str, int] = {}
+        self._vectors: dict[str, Vector | Segment] = {}
+        self._of_members: dict[str, list[str]] = {}
+        self._marks: dict[str, str] = {}
+        self._unpacked: tuple[str, Vector] | None = None
+        self._leaders = Leaders(self.TOP)
+
+    def merge(
+        self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
+    ) -> dict[str, int]:
+        """Join `counts` into a vector; return `{video: growth}` of what grew.
+
+        Idempotent, commutative and associative; nothing ever becomes smaller. An empty answer
+        means that nothing was news. A vector at rest that grows is not at rest any more.
+        """
+        if not self.current(vector):
+            return {}
+        own = self.vector(vector)
+        grew = own.merge(counts) if refused is None else own.merge(counts, refused)
+        if grew:
+            self._put(vector, own)
+            member = member_of(vector)
+            column = self._sums.get(member)
+            if column is None:
+                column = self._sums[member] = Column(self._videos)
+            rows, visits, noted = self._videos.rows, self._visits, self._leaders.grew
+            listed = self._videos.listed
+            if len(visits) < len(rows):
+                visits.frombytes(bytes(8 * (len(rows) - len(visits))))
+            more = 0
+            for video, growth in grew.items():
+                row = rows[video]
+                column.put(row, column.at(row) + growth)
+                visits[row] += growth
+                if listed[row]:
+                    more += growth
+                    noted(video, visits[row])
+            self._listed[member] = self._listed.get(member, 0) + more
+        return grew
+
+    def mark(self, member: str) -> str:
+        """The newest run that is folded here, "" if none is."""
+        return self._marks.get(member, "")
+
+    def current(self, vector: str) -> bool:
+        """Whether this vector counts here: of a run after its member's mark, or folded up to it."""
+        mark, run = self.mark(member_of(vector)), run_of(vector)
+        return run == mark if is_folded(vector) else run > mark
+
+    def of(self, member: str) -> list[str]:
+        """The vectors of a member, oldest first."""
+        return list(self._of_members.get(member, ()))
+
+    def parts(self, member: str, mark: str) -> list[str]:
+        """The vectors that go into the one folded up to `mark`, oldest first."""
+        return [vector for vector in self.of(member) if run_of(vector) <= mark]
+
+    def empty(self) -> Vector:
+        """A vector in which nothing is counted, for `fold`."""
+        return self.vector_class(self._videos)
+
+    def no_videos(self) -> VideoSet:
+        """A set of videos that are counted here, in which there is none yet."""
+        return VideoSet(self._videos)
+
+    def fold(self, member: str, mark: str, folded: Vector | None = None) -> None:
+        """Put `folded` in the place of its `parts`, in one step; it must be their sum.
+
+        So no number changes. None is for no parts.
+        """
+        for part in self.parts(member, mark):
+            del self._vectors[part]
+            self._of_members[member].remove(part)
+        self._marks[member] = mark
+        self._unpacked = None
+        if folded is not None and folded.total:
+            self._put(folded_of(member, mark), folded)
+
+    def discard(self, vector: str) -> Vector:
+        """Forget a vector, and return it: what was loaded of it has turned out to be wrong.
+
+        The one step that lowers numbers, before anybody is shown them.
+        """
+        gone = self.vector(vector)
+        if self._vectors.pop(vector, None) is not None:
+            member = member_of(vector)
+            self._of_members[member].remove(vector)
+            self._unpacked = None
+            column, visits, listed = self._sums[member], self._visits, self._videos.listed
+            for row, count in gone.by_row():
+                column.put(row, column.at(row) - count)
+                visits[row] -= count
+                self._listed[member] -= count * listed[row]
+            self._leaders = Leaders(self.TOP)
+            for video, row in self._videos.rows.items():
+                if listed[row] and row < len(visits):
+                    self._leaders.grew(video, visits[row])
+        return gone
+
+    def rest(self, vector: str) -> int:
+        """Put a vector to rest, unless packing it would take long; say how many counts it has."""
+        own = self._vectors.get(vector)
+        if not isinstance(own, Vector) or len(own) > MOST_PACKED:
+            return 0
+        self._vectors[vector] = own.pack()
+        return len(own)
+
+    def rests(self, vector: str) -> bool:
+        """Whether a vector is at rest."""
+        return isinstance(self._vectors.get(vector), Segment)
+
+    def visits(self, video: str) -> int:
+        """The video's visits: the sum of its counter, at most `MAX_COUNT`; 0 if nobody came."""
+        row = self._videos.rows.get(video)
+        # The index also has videos whose first visits are on their way to the store.
+        if row is None or row >= len(self._visits):
+            return 0
+        return min(MAX_COUNT, self._visits[row])
+
+    def counter(self, video: str) -> dict[str, int]:
+        """The video's counter with one entry for each member, all of its runs added up."""
+        row = self._videos.rows.get(video)
+        if row is None:
+            return {}
+        counts = ((member, column.at(row)) for member, column in self._sums.items())
+        return {member: count for member, count in counts if count}
+
+    def top(self, limit: int) -> list[str]:
+        """The `limit` (at most `TOP`) most visited videos, most visits first."""
+        return self._leaders.top(limit)
+
+    def count(self, vector: str, video: str) -> int:
+        """The count of `video` in one vector, as far as known here."""
+        return self.vector(vector).count(video) if vector in self._vectors else 0
+
+    def vector(self, vector: str) -> Vector:
+        """A vector, empty if nothing is known of it. Not to be changed."""
+        own = self._vectors.get(vector)
+        if isinstance(own, Segment):
+            if self._unpacked is None or self._unpacked[0] != vector:
+                self._unpacked = vector, own.unpack(self._videos, self.vector_class)
+            return self._unpacked[1]
+        return own or self.empty()
+
+    def total(self, vector: str) -> int:
+        """The sum of a vector."""
+        own = self._vectors.get(vector)
+        return own.total if own else 0
+
+    def digest(self, vector: str) -> int:
+        """The content hash of a vector."""
+        own = self._vectors.get(vector)
+        return own.digest if own else 0
+
+    def sum_with(self, vector: str, counts: Mapping[str, int]) -> tuple[int, int]:
+        """Total and content hash of a vector once `counts` are merged into it."""
+        if not counts:
+            return self.total(vector), self.digest(vector)
+        return self.vector(vector).digest_with(counts)
+
+    def totals(self) -> dict[str, int]:
+        """The total of every vector."""
+        return {vector: own.total for vector, own in self._vectors.items()}
+
+    def members(self) -> dict[str, int]:
+        """The visits that each member has counted, over all videos."""
+        return dict(self._listed)
+
+    def vectors(self) -> Iterator[tuple[str, Vector]]:
+        """Each vector and its id. Not to be changed."""
+        for vector in list(self._vectors):
+            yield vector, self.vector(vector)
+
+    def _put(self, vector: str, own: Vector) -> None:
+        if vector not in self._vectors:
+            insort(self._of_members.setdefault(member_of(vector), []), vector, key=run_of)
+        self._vectors[vector] = own
+        if self._unpacked is not None and self._unpacked[0] == vector:
+            self._unpacked = None

@@ -1,0 +1,1 @@
+"""One node: its threads, in what order they start and stop, and what they share."""

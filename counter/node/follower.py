@@ -1,0 +1,217 @@
+"""Follows a visit log: every whole line of it is counted once, whatever stops in between.
+
+The position up to which it was read is stored in the same atomic step as the visits read up to
+there, so that after a crash the store holds both or neither. While one piece waits for the store
+nothing more is read.
+
+A video that can have no more visits holds up no other: what does not fit into its number is
+refused, and everything else in the piece counts.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from threading import Event, Lock
+from typing import NamedTuple
+
+from counter.crdt.limits import FullError
+from counter.node.flusher import Flusher
+from counter.node.metrics import Metrics
+from counter.node.visit_log import File, Piece, VisitLog
+from counter.protocol.positions import START, Position, Positions, is_older
+from counter.protocol.replica import Replica
+
+log = logging.getLogger("counter")
+
+POLL = 0.05
+"""Seconds after which a log that was read to its end is looked at again."""
+
+
+class Reading(NamedTuple):
+    """How it goes: the log, and its bytes that are not read yet.
+
+    Then its lines so far: those counted, those that are no visits, and those refused because a
+    video can have no more visits.
+    """
+
+    path: str
+    unread: int
+    lines: int
+    junk: int
+    refused: int
+
+
+class Follower:
+    """Counts what a log says, from when the node is `ready` until it is `draining`.
+
+    Not before, because peers may know of more that was read than a store that was lost.
+
+    `lock` guards the replica, as for the `Flusher`, which must have been started. `warn` logs an
+    event and what there is to say of it, but not the same event all the time.
+    """
+
+    def __init__(
+        self,
+        visit_log: VisitLog,
+        flusher: Flusher,
+        lock: Lock,
+        metrics: Metrics,
+        *,
+        ready: Callable[[], bool],
+        draining: Event,
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self._log = visit_log
+        self._flusher = flusher
+        self._lock = lock
+        self._metrics = metrics
+        self._ready = ready
+        self._draining = draining
+        self._lines = self._junk = self._refused = 0
+        self._warn_seldom = warn
+
+    def reading(self) -> Reading:
+        """How it goes. May be called by any thread."""
+        return Reading(
+            str(self._log.path), self._log.unread(), self._lines, self._junk, self._refused
+        )
+
+    def run(self) -> None:
+        """Follow the log until the node drains."""
+        while not (self._draining.is_set() or self._ready()):
+            self._draining.wait(POLL)
+        while not self._draining.is_set():
+            try:
+                more = self._step()
+            except OSError as error:
+                self._warn("log.down", f"{error}")
+                self._draining.wait(1.0)
+            else:
+                if not more:
+                    self._draining.wait(POLL)
+
+    def _step(self) -> bool:
+        """Count one piece of the oldest file that has any; say whether there was one."""
+        files = self._log.look()
+        with self._lock:
+            read = self._has_read(files)
+        if not read:
+            return self._begin(files)
+        for file in files:
+            position = read.get(file.id)
+            if position is None:
+                if not file.current and is_older(file.began, read):
+                    self._log.skip(file)
+                    continue
+                # It is the newest now, whatever its clock says, or its position might be dropped.
+                position = Position(max(file.began, *(other.began for other in read.values())))
+            piece = self._log.read(file, position)
+            if piece is None:
+                continue
+            if file.id not in read:
+                log.info("log.follow file=%s id=%s", file.path.name, file.id)
+            if piece.shrunk:
+                log.warning(
+                    "log.shrunk file=%s size=%d position=%d goes on at %d",
+                    file.path.name,
+                    file.size,
+                    position.offset,
+                    piece.position.offset,
+                )
+            taken = self._take(piece, files, read, {file.id: piece.position})
+            if not taken:
+                self._log.give_back(file, position)
+                self._draining.wait(1.0)
+            return taken
+        return False
+
+    def _begin(self, files: list[File]) -> bool:
+        """Begin with a log that nobody has read: behind what was rotated before.
+
+        That may have been counted by other means. And behind everything, where it may have been
+        read before a damaged store lost how far: what was counted once must not be again.
+        """
+        if self._flusher.positions_lost and files:
+            last = files[-1]
+            position = self._log.end(last)
+            log.warning(
+                "log.lost file=%s goes on at %d: what was written since the last visit "
+                "that was counted is not; flask visits import --from",
+                last.path.name,
+                position.offset,
+            )
+            return self._take(Piece({}, 0, 0, Position(0)), files, {}, {last.id: position})
+        older = [file for file in files if not file.current]
+        for file in older:
+            log.warning("log.old file=%s is not read: flask visits import", file.path.name)
+        read = {older[-1].id: self._log.end(older[-1])} if older else {START: Position(0)}
+        return self._take(Piece({}, 0, 0, Position(0)), files, {}, read)
+
+    def _has_read(self, files: list[File]) -> Positions:
+        replica = self._flusher.replica
+        assert replica is not None  # the node is ready
+        return replica.has_read(self._log.path.name, [file.id for file in files])
+
+    def _take(self, piece: Piece, files: list[File], before: Positions, read: Positions) -> bool:
+        """Count a piece, and return when the store holds it.
+
+        False if it is not counted: because the node stops, or this run can count no more.
+
+        `read` is the position after it, `before` all that were known when it was read: if a peer
+        has told of others since, it is not counted, but looked for again.
+        """
+        flusher = self._flusher
+        while flusher.error and not self._draining.is_set():
+            self._draining.wait(POLL)
+        with self._lock:
+            replica = flusher.replica
+            if replica is None or self._draining.is_set():
+                return False
+            if self._has_read(files) != before:
+                return True
+            full = ""
+            try:
+                counted = self._count(replica, piece.visits, before | read)
+            except OverflowError as error:
+                full = str(error)
+            flush = flusher.gathering
+        if full:
+            # Another run can count it, so it stays in the log.
+            self._warn("log.waits", full)
+            return False
+        flusher.wake()
+        refused = piece.lines - counted
+        self._lines += counted
+        self._junk += piece.junk
+        self._refused += refused
+        self._metrics.visits.inc(counted)
+        self._metrics.log_lines.inc(counted)
+        self._metrics.log_junk.inc(piece.junk)
+        self._metrics.log_refused.inc(refused)
+        if piece.junk:
+            self._warn("log.junk", f"lines={piece.junk}, {self._junk} since the start")
+        while not flush.wait(1.0):
+            if self._draining.is_set():
+                return False
+            if flush.ended:
+                # It failed, and is written again with what is gathering now.
+                self._draining.wait(POLL)
+                with self._lock:
+                    flush = flusher.gathering
+        return True
+
+    def _count(self, replica: Replica, visits: Mapping[str, int], read: Positions) -> int:
+        """Count what there is room for, and say how many visits that was; under the lock.
+
+        Raises OverflowError if this run can count no more.
+        """
+        while True:
+            try:
+                replica.read(self._log.path.name, visits, read)
+                return sum(visits.values())
+            except FullError as error:
+                self._warn("log.full", str(error))
+                rest = {**visits, **error.room}
+                visits = {video: count for video, count in rest.items() if count}
+
+    def _warn(self, event: str, detail: str) -> None:
+        self._warn_seldom(event, f"file={self._log.path.name} {detail}")

@@ -1,0 +1,162 @@
+"""Loads what a store holds, and passes on a vector only when its sum was compared.
+
+A vector is read piece by piece into one beside the tally, over the same index of videos, so that
+reading it takes no more room than keeping it does. It is compared when it is whole.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from threading import Lock
+from typing import NamedTuple
+
+from counter.crdt.tally import Tally
+from counter.crdt.vector import Vector
+from counter.protocol.checks import (
+    Audit,
+    Finding,
+    Sum,
+    Verdict,
+    are_sound,
+    is_fact,
+    is_vector,
+)
+from counter.store.contract import Known, Store
+from counter.store.seals import shown
+
+_ROWS_A_PIECE = 4_000
+_NOT_KEPT = (
+    "As it was found it is not kept, for enough such copies lie beside it: look at them and remove "
+    "them"
+)
+_NAMES = 200_000
+"""Among how many videos one is looked for whose row is missing: a quarter of a second."""
+
+
+class Loaded(NamedTuple):
+    """A piece of a vector, and what is known of the whole of it; see `Finding`."""
+
+    vector: str
+    counts: dict[str, int]
+    verdict: Verdict
+
+
+def sift(known: Known) -> tuple[Known, list[str], list[str]]:
+    """What a store knows that has a valid name and text; the names of other vectors and facts."""
+    facts = {name: text for name, text in known.facts.items() if is_fact(name, text)}
+    vectors = [vector for vector in known.vectors if is_vector(vector)]
+    strange = [vector for vector in known.vectors if not is_vector(vector)]
+    return Known(vectors, facts), strange, [name for name in known.facts if name not in facts]
+
+
+class Loading:
+    """One reading of a whole store, in pieces. `lock` guards the `tally`."""
+
+    def __init__(self, store: Store, tally: Tally, lock: Lock) -> None:
+        self._store = store
+        self._tally = tally
+        self._lock = lock
+        known = store.known()
+        self._vectors = known.vectors
+        self._audit = Audit(known.vectors, sift(known)[0].facts, store.damage.doubtful)
+        self.findings: list[Finding] = []
+        """Of every vector that is not as it was written."""
+        self._pieces = self._load()
+
+    def step(self) -> Loaded | None:
+        """Read some more; return a piece that may be used. Raises StopIteration at the end."""
+        return next(self._pieces)
+
+    def change(self, vectors: Iterable[str]) -> None:
+        """The store is given other counts of these meanwhile."""
+        self._audit.change(vectors)
+
+    def missing(self) -> list[str]:
+        """Vectors of which nothing was found but the sum."""
+        mended = {finding.vector for finding in self.findings if finding.verdict == "mended"}
+        return [vector for vector in self._audit.missing() if vector not in mended]
+
+    def _load(self) -> Iterator[Loaded | None]:
+        seen, vector, staged, sound = set[str](), "", self._tally.empty(), True
+        for of, piece in self._store.load():
+            if of != vector:
+                yield from self._judge(vector, staged, sound=sound)
+                seen.add(of)
+                vector, staged, sound = of, self._tally.empty(), True
+            sound = sound and are_sound(piece)
+            # What is not is read again, row by row.
+            if sound:
+                with self._lock:
+                    staged.merge(piece)
+            yield None
+        yield from self._judge(vector, staged, sound=sound)
+        for vector in self._vectors:
+            if vector not in seen:
+                yield from self._judge(vector, self._tally.empty(), sound=True)
+
+    def _judge(self, vector: str, staged: Vector, *, sound: bool) -> Iterator[Loaded | None]:
+        if not vector and not staged:
+            return
+        verdict = self._audit.judge(vector, Sum(staged.total, staged.digest))
+        if verdict == "wrong" or not sound or vector in self._store.damage.rows:
+            yield from self._examine(vector)
+        else:
+            counts = staged.items()
+            while piece := dict(islice(counts, _ROWS_A_PIECE)):
+                yield Loaded(vector, piece, verdict)
+
+    def _examine(self, vector: str) -> Iterator[Loaded | None]:
+        rows: dict[str, int | None] = {}
+        for _, piece in self._store.load(vector):
+            rows.update(piece)
+            yield None
+        for video in self._store.damage.rows.get(vector, ()):
+            rows.setdefault(video, None)
+        finding = self._audit.examine(vector, rows, self._names)
+        self.findings.append(finding)
+        counts = iter(finding.counts.items()) if is_vector(finding.vector) else iter(())
+        while piece := dict(islice(counts, _ROWS_A_PIECE)):
+            yield Loaded(finding.vector, piece, finding.verdict)
+
+    def _names(self) -> list[str]:
+        """Videos that a row may have been of."""
+        with self._lock:
+            every = (video for _, vector in self._tally.vectors() for video in vector)
+            return list(dict.fromkeys(islice(every, _NAMES)))
+
+    def mend(self) -> str:
+        """Put the store right, if it is not; say what was done, "" for nothing."""
+        damage, missing = self._store.damage, self.missing()
+        if not (damage or self.findings or missing):
+            return ""
+        said = [f"what the store is: {', '.join(damage.store)}"] if damage.store else []
+        if damage.facts or damage.lost:
+            said.append(f"facts left out: {_list(damage.facts)}, maybe others")
+        if damage.mended:
+            said.append(f"facts put right: {_list(damage.mended)}")
+        for verdict, words in (("mended", "counts put right"), ("wrong", "counts in doubt")):
+            vectors = [one.found for one in self.findings if one.verdict == verdict]
+            if vectors:
+                said.append(f"{words}: {_list(vectors)}")
+        if missing:
+            said.append(f"counts missing: {_list(missing)}")
+        renamed = {
+            one.found: one.vector if is_vector(one.vector) else ""
+            for one in self.findings
+            if one.found != one.vector or not is_vector(one.vector)
+        }
+        rows = {one.vector: one.bad for one in self.findings if one.bad and is_vector(one.vector)}
+        kept = self._store.mend(rows, renamed)
+        where = f"As it was found it is kept as {kept}" if kept else _NOT_KEPT
+        return f"{'; '.join(said)}. {where}"
+
+    def set_aside(self) -> int:
+        """How many rows of the store are not used as they were found. Before `mend`."""
+        damage = self._store.damage
+        rows = sum(len(one.bad) + (one.found != one.vector) for one in self.findings)
+        strange = sum(not is_vector(one.vector) for one in self.findings)
+        return rows + strange + len(damage.facts) + len(damage.mended) + len(damage.store)
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(map(shown, names[:3])) + more

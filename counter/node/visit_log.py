@@ -1,0 +1,260 @@
+"""The visit log that nginx writes: its files, and the visits in their lines.
+
+A line is `time connection.request video` (`log_format visit` in balancer/nginx.conf). A file goes
+by its first whole line, which no other file has: so it is the same one under another name, and
+another one after it was truncated and written anew.
+
+Calls may come from one thread at a time, but for `unread`. They read small pieces of a file that
+was just written; where there is much to be read, `offload` keeps the disk from blocking the loop.
+"""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
+from pathlib import Path
+from stat import S_ISREG
+from typing import NamedTuple
+
+from counter.protocol.positions import Position
+from counter.store.contract import Offload, run_here
+
+_TIME, _NUMBER, _VIDEO = r"[0-9]{10}\.[0-9]{3}", r"[0-9]+\.[0-9]+", r"[A-Za-z0-9._~-]{1,128}"
+_first_line = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).search
+_timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).finditer
+# Not from the beginning of a line on: where nginx left half a line, because it died or the disk
+# was full, the next one is glued to it, and nothing but a whole line ends like this.
+_videos = re.compile(rf"{_TIME} {_NUMBER} ({_VIDEO})\n").findall
+
+_HEAD = 512
+_MOST_JUNK = 1024 * 1024
+"""Bytes before the first whole line of a file, at most; otherwise it is no visit log."""
+_TAIL = 512
+"""More bytes than a whole line has."""
+_SLICE = 128 * 1024
+"""Bytes that are counted without a pause: some 4,000 lines, 1 ms."""
+_PIECE = 4 * 1024 * 1024
+_VIDEOS = 4_000
+"""A piece ends with the slice in which it comes to so many videos: each is a row to be written,
+and to be shown, which nothing interrupts."""
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip", ".tmp", ".swp")
+
+
+class File(NamedTuple):
+    """A file of the log: its id, the time (ms) in its first line, and whether nginx writes it."""
+
+    path: Path
+    inode: int
+    size: int
+    id: str
+    began: int
+    current: bool
+
+
+class Piece(NamedTuple):
+    """What was read: visits by video, lines that are visits, lines that are none, where it ends.
+
+    `shrunk` says that the file had become shorter since the position that was asked for.
+    """
+
+    visits: Mapping[str, int]
+    lines: int
+    junk: int
+    position: Position
+    shrunk: bool = False
+
+
+class VisitLog:
+    """A log at `path`, and what it was rotated to: files beside it, named like it with a suffix.
+
+    Compressed ones are not read. All methods raise OSError where a file cannot be.
+    """
+
+    def __init__(self, path: Path, offload: Offload = run_here) -> None:
+        self.path = path
+        self._offload = offload
+        self._heads: dict[int, tuple[tuple[int, int], tuple[str, int]]] = {}
+        self._done: dict[int, tuple[int, int]] = {}
+        self._offsets: dict[int, int] = {}
+
+    def look(self) -> list[File]:
+        """Every file that is known by its head, oldest first; one that is being written last."""
+        files: dict[str, File] = {}
+        found = set()
+        for path, status in self._found():
+            inode = status.st_ino
+            found.add(inode)
+            stamp = status.st_size, status.st_mtime_ns
+            if inode not in self._heads or self._heads[inode][0] != stamp:
+                head = self._head(path, inode)
+                if head is None:
+                    continue
+                self._heads[inode] = stamp, head
+            name, began = self._heads[inode][1]
+            file = File(path, inode, status.st_size, name, began, path == self.path)
+            # A copy of a file, whole or in part, is that file.
+            same = files.get(name)
+            if same is None or (file.size, file.current) > (same.size, same.current):
+                files[name] = file
+        for gone in (self._heads.keys() | self._done.keys() | self._offsets.keys()) - found:
+            for known in (self._heads, self._done, self._offsets):
+                known.pop(gone, None)
+        return sorted(files.values(), key=lambda file: (file.current, file.began))
+
+    def read(self, file: File, position: Position) -> Piece | None:
+        """The next visits of a file; None while there is nothing more that is whole.
+
+        A file that became shorter than its position is not read twice: it goes on behind the
+        last line that was read, by the time in it.
+        """
+        stamp = self._heads.get(file.inode, (None,))[0]
+        if stamp is None or self._done.get(file.inode) == stamp:
+            return None
+        with open(file.path, "rb", buffering=0) as opened:
+            descriptor = opened.fileno()
+            if os.fstat(descriptor).st_ino != file.inode:
+                return None  # it was rotated since
+            if file.size < position.offset or not self._fits(descriptor, position):
+                return self._shrunk(descriptor, position)
+            piece = self._count(descriptor, file.size, position)
+        if piece is None:
+            self.skip(file)
+            return None
+        self._offsets[file.inode] = piece.position.offset
+        return piece
+
+    def end(self, file: File) -> Position:
+        """The position behind all that a file has now."""
+        with open(file.path, "rb", buffering=0) as opened:
+            start = max(0, file.size - _TAIL)
+            lines = os.pread(opened.fileno(), file.size - start, start)
+        end = lines.rfind(b"\n") + 1
+        return Position(file.began, 0, start + end, _latest(lines[:end], file.began))
+
+    def skip(self, file: File) -> None:
+        """Take a file for read, until it changes."""
+        if file.inode in self._heads:
+            self._done[file.inode] = self._heads[file.inode][0]
+            self._offsets[file.inode] = file.size
+
+    def give_back(self, file: File, position: Position) -> None:
+        """What was read from this position on was not counted: it is unread still."""
+        self._offsets[file.inode] = position.offset
+
+    def unread(self) -> int:
+        """Bytes that are not read yet, of all files; without half a line at the end of one."""
+        try:
+            return sum(
+                max(0, status.st_size - self._offsets.get(status.st_ino, 0))
+                for _, status in self._found()
+            )
+        except OSError:
+            return 0
+
+    def _found(self) -> list[tuple[Path, os.stat_result]]:
+        found = []
+        name = self.path.name
+        with os.scandir(self.path.parent) as entries:
+            for entry in entries:
+                rest = entry.name.removeprefix(name)
+                if not entry.name.startswith(name) or rest[:1] not in ("", ".", "-"):
+                    continue
+                if rest.endswith(_PACKED):
+                    continue
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                if S_ISREG(status.st_mode):
+                    found.append((self.path.parent / entry.name, status))
+        return found
+
+    def _head(self, path: Path, inode: int) -> tuple[str, int] | None:
+        """What a file goes by, and its time; None while it has no whole line."""
+        try:
+            with open(path, "rb", buffering=0) as opened:
+                if os.fstat(opened.fileno()).st_ino != inode:
+                    return None
+                first = _first_line(os.pread(opened.fileno(), _HEAD, 0))
+                if first is None:
+                    first = _first_line(os.pread(opened.fileno(), _MOST_JUNK, 0))
+        except FileNotFoundError:
+            return None
+        return first and (blake2b(first[0], digest_size=8).hexdigest(), _ms(first[1]))
+
+    @staticmethod
+    def _fits(descriptor: int, position: Position) -> bool:
+        """Whether a position is where it was left: behind a line, and not a later one."""
+        start = max(0, position.offset - _TAIL)
+        before = os.pread(descriptor, position.offset - start, start)
+        return not before or (before.endswith(b"\n") and _latest(before, 0) <= position.last)
+
+    def _count(self, descriptor: int, size: int, position: Position) -> Piece | None:
+        visits: Counter[str] = Counter()
+        lines = junk = 0
+        start = offset = at = position.offset
+        last = b""
+        read = os.pread
+        while offset - start < _PIECE and len(visits) < _VIDEOS:
+            if size - at > _SLICE and at == offset:
+                whole = self._offload(read, descriptor, _PIECE, at)
+            else:
+                whole = read(descriptor, _SLICE, at)
+            end = whole.rfind(b"\n") + 1
+            if not end:
+                if len(whole) < _SLICE:
+                    break
+                # A line so long is junk, but a whole one may be glued to it.
+                at += len(whole) - _TAIL
+                time.sleep(0)  # the others' turn
+                continue
+            here = 0
+            while here < end and len(visits) < _VIDEOS:
+                to = whole.rfind(b"\n", here, here + _SLICE) + 1 or whole.find(b"\n", here) + 1
+                text = whole[here:to].decode("latin-1")
+                found = _videos(text)
+                visits.update(found)
+                lines += len(found)
+                junk += text.count("\n") - len(found)
+                last = whole[max(0, to - _TAIL) : to]
+                here = to
+                if here < len(whole):
+                    time.sleep(0)  # the others' turn
+            offset = at = at + here
+            if offset >= size:
+                break
+        if offset == start:
+            return None
+        after = Position(position.began, position.cut, offset, _latest(last, position.last))
+        return Piece(visits, lines, junk, after)
+
+    def _shrunk(self, descriptor: int, position: Position) -> Piece:
+        """The position in a file that became shorter: before the first line later than the last."""
+        at = behind = 0
+        while whole := self._offload(os.pread, descriptor, _SLICE, at):
+            until = len(whole)
+            for line in _timed_lines(whole):
+                if _ms(line[1]) > position.last:
+                    until = line.start()
+                    break
+            end = whole.rfind(b"\n", 0, until) + 1
+            behind = at + end if end else behind
+            if until < len(whole):
+                break
+            at = behind if end else at + until
+            if not end and until < _SLICE:
+                break  # half a line
+            time.sleep(0)  # the others' turn
+        after = Position(position.began, position.cut + 1, behind, position.last)
+        return Piece({}, 0, 0, after, shrunk=True)
+
+
+def _latest(lines: bytes, last: int) -> int:
+    """The latest time in these lines, or `last`."""
+    return max([last, *(_ms(line[1]) for line in _timed_lines(lines))])
+
+
+def _ms(time_: bytes) -> int:
+    return int(time_.replace(b".", b""))

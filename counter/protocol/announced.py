@@ -1,0 +1,129 @@
+"""What a node has announced in its reports: it remembers that itself, and so does who hears it.
+
+A report holds what has changed of members since the one before, and the checksum of all that was
+said. Who has another checksum has missed a report, and asks for everything. What is said of a
+member takes the place of what was said of it before.
+
+Pure: no I/O, no clock.
+"""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import NamedTuple
+
+from counter.crdt.ids import folded_of, member_of, replica_of, run_of
+from counter.protocol.messages import MemberReport, RunsPage
+from counter.protocol.positions import Positions
+
+
+class Copy(NamedTuple):
+    """A copy of a vector: its total, and its content hash where its writer is silent."""
+
+    total: int
+    digest: int | None
+
+
+Day = tuple[str, int]
+"""A member and a day."""
+
+
+class Named(NamedTuple):
+    """The closed runs of a day by name, as they were when its digest was this one.
+
+    `complete` is False while more pages of them are to come.
+    """
+
+    digest: tuple[int, int]
+    copies: dict[str, Copy]
+    complete: bool
+
+
+class Announced:
+    """All that a node has said of members and visit logs."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, Positions] = {}
+        """How far visit logs were said to have been read."""
+        self.named: dict[Day, Named] = {}
+        """The names of closed runs, where they were asked for because a digest is another."""
+        self._members: dict[str, MemberReport] = {}
+        self._checksum = 0
+
+    @property
+    def checksum(self) -> int:
+        """The sum of a hash of each thing that was said, in 63 bits; 0 if nothing was."""
+        return self._checksum % 2**63
+
+    def of(self, member: str) -> MemberReport | None:
+        """What was said of a member."""
+        return self._members.get(member)
+
+    def members(self) -> dict[str, MemberReport]:
+        """Everything that was said of members."""
+        return dict(self._members)
+
+    def say(self, member: str, report: MemberReport) -> None:
+        """Take in what is said of a member, in the place of what was said of it before."""
+        before = self._members.get(member)
+        if before is not None:
+            self._checksum -= _hash(member, _plain(before))
+        self._checksum += _hash(member, _plain(report))
+        self._members[member] = report
+        for day in [day for day in self.named if day[0] == member]:
+            if report.days.get(day[1]) != self.named[day].digest:
+                del self.named[day]
+
+    def say_read(self, log: str, positions: Positions) -> None:
+        """Take in how far a visit log is said to have been read."""
+        for sign, said in (-1, self.logs.get(log)), (1, positions):
+            if said:
+                self._checksum += sign * _hash(log, sorted(said.items()))
+        self.logs[log] = positions
+
+    def name(self, page: RunsPage) -> bool:
+        """Take in a page of the names of a day's closed runs; say whether it follows the others.
+
+        One that does not is left out: without those before it, its end is not the end of all.
+        """
+        day = page.member, page.day
+        before = self.named.get(day)
+        if before is None or before.digest != page.digest:
+            before = Named(page.digest, {}, complete=False)
+        if page.after and replica_of(page.member, page.after) not in before.copies:
+            return False
+        copies = before.copies
+        for run, (total, digest, _) in page.runs.items():
+            copies[replica_of(page.member, run)] = Copy(total, digest)
+        self.named[day] = Named(page.digest, copies, before.complete or not page.next)
+        return True
+
+    def total(self, replica: str) -> int:
+        """How much was said to be held of a vector that has a name here."""
+        report = self._members.get(member_of(replica))
+        copy = report.runs.get(run_of(replica)) if report else None
+        return copy[0] if copy else 0
+
+    def copies(self) -> Iterator[tuple[str, Copy]]:
+        """Everything that was said to be held, where it was said by name."""
+        for member, report in self._members.items():
+            if report.mark:
+                yield folded_of(member, report.mark), Copy(*report.folded)
+            for run, (total, digest, _) in report.runs.items():
+                yield replica_of(member, run), Copy(total, digest)
+        for named in self.named.values():
+            yield from named.copies.items()
+
+    def days(self) -> Iterator[tuple[Day, tuple[int, int]]]:
+        """The digest of each day of each member."""
+        for member, report in self._members.items():
+            for day, digest in report.days.items():
+                yield (member, day), digest
+
+
+def _plain(report: MemberReport) -> object:
+    heads = report.latest, report.removed, report.mark, report.folded
+    return heads, sorted(report.runs.items()), sorted(report.days.items())
+
+
+def _hash(name: str, said: object) -> int:
+    return int.from_bytes(blake2b(f"{name} {said}".encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,126 @@
+"""Joining: a node is ready once it holds what its peers told it that there is.
+
+It first waits, for a while, for the members that its store knows: what others counted is shown
+before the store has it, so a node that was killed may have shown more than its store and the first
+peer that it hears hold. Then it waits for as long as there is progress. Where there is none for a
+while, as in a split in which it hears peers that do not hear it, it is ready for what does not
+depend on the past, and says what it lacks.
+
+Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from counter.crdt.ids import member_of
+from counter.protocol.keys import Keys
+from counter.protocol.members import Members
+from counter.protocol.messages import State
+from counter.protocol.peers import Peer, Peers
+from counter.protocol.runs import Runs
+
+
+class Lack(NamedTuple):
+    """Something that a peer holds and this node does not: of which member, what, and from whom."""
+
+    member: str
+    what: str
+    told_by: str
+
+
+class Joining:
+    """How far a node has got that began to join at `now`; `timeout` is in seconds."""
+
+    def __init__(
+        self,
+        members: Members,
+        peers: Peers,
+        runs: Runs,
+        keys: Keys,
+        timeout: float,
+        now: float,
+        *,
+        has_peers: bool,
+    ) -> None:
+        self.state: State = "joining"
+        self.complete = False
+        """Whether it has held everything that its peers told it: it knows what was counted."""
+        self._members = members
+        self._peers = peers
+        self._runs = runs
+        self._keys = keys
+        self._timeout = timeout
+        self._has_peers = has_peers
+        self._progress = now
+        self._listens_until = now + timeout
+        self._expected: set[str] = set()
+        self._targets: dict[str, int] = {}
+        """How much of each vector, or of keys, there was when that was first told."""
+
+    def expect(self, members: Iterable[str]) -> None:
+        """Note the other members that its store knows: they may be heard soon."""
+        self._expected.update(members)
+
+    def told(self, what: str, amount: int) -> bool:
+        """Note that there is so much of something; say whether it was not heard of before."""
+        if self.complete or what in self._targets:
+            return False
+        self._targets[what] = amount
+        return True
+
+    def wants(self, what: str, held: int) -> bool:
+        """Whether more than it holds was there when that was first told.
+
+        What is new meanwhile is no progress, or it would join for as long as others count.
+        """
+        return held < self._targets.get(what, 0)
+
+    def progress(self, now: float) -> None:
+        """Something has come that was missing."""
+        self._progress = now
+
+    def look(self, holds: Callable[[str, int], bool], now: float) -> bool:
+        """See whether it is ready, or complete; say whether it has become complete just now."""
+        if self.complete or self.state == "leaving":
+            return False
+        waited = now - self._progress >= self._timeout
+        alone = self._has_peers and not self._peers.live(now)
+        if not waited and (alone or self._listens(now)):
+            return False
+        if next(self.lacks(holds, now), None) is None:
+            self.complete = True
+            self._targets = {}
+            self.state = "ready"
+        elif waited:
+            self.state = "ready"
+        return self.complete
+
+    def _listens(self, now: float) -> bool:
+        """Whether a member that it knows has not been heard yet, and may be soon."""
+        return now < self._listens_until and any(
+            member not in self._peers.messages and not self._members.is_removed(member)
+            for member in self._expected
+        )
+
+    def lacks(self, holds: Callable[[str, int], bool], now: float) -> Iterator[Lack]:
+        """What live peers hold and this node does not; `holds(vector, total)` says what it does."""
+        for replica, peer in self._peers.live(now).items():
+            if peer.confirmed is None:
+                yield Lack(member_of(replica), "reports", replica)
+            for vector, copy in peer.copies():
+                if not holds(vector, copy.total):
+                    yield Lack(member_of(vector), vector, replica)
+            for member, day in self.unnamed(peer):
+                yield Lack(member, f"closed runs of day {day}", replica)
+            if not self._keys.holds(peer):
+                yield Lack(member_of(replica), "keys", replica)
+
+    def unnamed(self, peer: Peer) -> Iterator[tuple[str, int]]:
+        """The days whose closed runs are others at a peer, as far as they are not named yet."""
+        if peer.is_previous:
+            return
+        for (member, day), digest in peer.announced.days():
+            if self._runs.days(member).get(day) != digest:
+                named = peer.announced.named.get((member, day))
+                if named is None or named.digest != digest or not named.complete:
+                    yield member, day

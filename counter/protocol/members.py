@@ -1,0 +1,71 @@
+"""The members that a node remembers, also while they are down, until an operator removes them.
+
+Two runs are known of each: the newest that was heard of, and the one up to which it was removed.
+Both only grow, so that they are joined like counts, in any order and any number of times. A member
+that counts again after its removal has a newer run, and with it is a member again.
+
+Pure: no I/O, no clock.
+"""
+
+import re
+from collections.abc import Iterator
+
+from counter.crdt.ids import RUN, member_of, run_of
+
+_is_run = re.compile(RUN).fullmatch
+
+
+class Members:
+    """Which members there are, which of their runs are closed, and who was removed."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, str] = {}
+        self._removed: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._latest)
+
+    def __contains__(self, member: str) -> bool:
+        return member in self._latest
+
+    def learn(self, member: str, latest: str, removed: str = "") -> bool:
+        """Join what somebody knows of a member; say whether anything of it was news."""
+        before = self._latest.get(member), self._removed.get(member, "")
+        self._latest[member] = max(latest, removed, before[0] or "")
+        self._removed[member] = max(removed, before[1])
+        return before != (self._latest[member], self._removed[member])
+
+    def latest(self, member: str) -> str:
+        """The newest run that is known of a member."""
+        return self._latest.get(member, "")
+
+    def removed(self, member: str) -> str:
+        """The run up to which a member was removed, "" if it never was."""
+        return self._removed.get(member, "")
+
+    def is_removed(self, member: str) -> bool:
+        """Whether a member was removed, and no newer run of it was heard of."""
+        return bool(self.removed(member)) and self.removed(member) >= self.latest(member)
+
+    def is_closed(self, replica: str) -> bool:
+        """Whether this run has ended for good: its member has a newer one, or was removed."""
+        member, run = member_of(replica), run_of(replica)
+        return run < self.latest(member) or run <= self.removed(member)
+
+
+def encode_fact(latest: str, removed: str, mark: str) -> str:
+    """What is kept of a member in a store, beside its counts: three runs, "-" for none."""
+    return " ".join(run or "-" for run in (latest, removed, mark))
+
+
+def decode_fact(fact: str) -> tuple[str, str, str]:
+    """Latest run, removed run and fold mark out of a fact; nothing known for what is not one."""
+    runs = tuple("" if run == "-" else run for run in fact.split(" "))
+    if len(runs) != 3 or not all(run == "" or _is_run(run) for run in runs):
+        return "", "", ""
+    return runs[0], runs[1], runs[2]
+
+
+def is_note(name: str) -> bool:
+    """Whether a fact of this name came with visits, as `kind:name`; a member's has no colon."""
+    return ":" in name

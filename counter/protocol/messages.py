@@ -1,0 +1,368 @@
+"""The words between nodes: MessagePack, versioned, bounded in size, signed on demand.
+
+A message is a version byte, the length of its signature (0 or 32), the signature
+(HMAC-SHA256 over everything else) and one `Envelope` as MessagePack. Counts are absolute, so that
+a message which is lost, repeated or late does no harm. Decoding checks every type and range: what
+comes out of `decode` is safe to merge.
+"""
+
+import hmac
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from msgspec import Meta as Limit
+from msgspec import MsgspecError, Struct, convert, msgpack, structs
+
+from counter.crdt.ids import DIGIT, LONGEST_VIDEO, RUN, STORE_LENGTH
+from counter.crdt.tally import MAX_COUNT
+from counter.crdt.vector import BUCKETS
+from counter.protocol.positions import KEPT, LOG_FILE, START, Position
+
+VERSION = 3
+MAX_BYTES = 128 * 1024
+"""No message is longer."""
+PAGE_BYTES = 48 * 1024
+"""Of entries in one message: some 2,000 new videos, which take the receiver some 10 ms."""
+SALTS = 2**31
+
+VIDEO = rf"[A-Za-z0-9._~-]{{1,{LONGEST_VIDEO}}}"
+CELL = r"[A-Za-z0-9._~/-]{1,160}"
+"""What a count may stand under: a video, or a key of a newer version, which is listed nowhere."""
+NAME = r"[A-Za-z0-9._-]{1,32}"
+_MEMBER = rf"{NAME}~{DIGIT}{{{STORE_LENGTH}}}"
+_RUN = RUN
+
+Cell = Annotated[str, Limit(pattern=rf"^{CELL}\Z")]
+MemberId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\Z")]
+RunId = Annotated[str, Limit(pattern=rf"^{_RUN}\Z")]
+NoRun = Annotated[str, Limit(pattern=rf"^({_RUN})?\Z")]
+"""A run, or "" for none."""
+ReplicaId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\.{_RUN}\Z")]
+VectorId = Annotated[str, Limit(pattern=rf"^{_MEMBER}[.@]{_RUN}\Z")]
+Count = Annotated[int, Limit(ge=1, le=MAX_COUNT)]
+Total = Annotated[int, Limit(ge=0, le=2**63 - 1)]
+Digest = Annotated[int, Limit(ge=0, le=2**63 - 1)] | None
+Copied = tuple[Total, Digest]
+"""A copy of a vector: its total, and its content hash where its writer is silent."""
+Date = Annotated[int, Limit(ge=0, le=2**53)]
+"""When a run began, by the clock of its node: Unix time in ms; 0 if that is not known."""
+DatedCopy = tuple[Total, Digest, Date]
+Day = Annotated[int, Limit(ge=0, le=2**20)]
+DayDigest = tuple[Annotated[int, Limit(ge=0, le=2**32)], Total]
+"""How many runs of a member and day are closed, and a digest of their names and contents."""
+Serial = Annotated[int, Limit(ge=0, le=2**53)]
+KEY = r"[\x21-\x7e]{1,128}"
+TakenKey = tuple[
+    Serial,
+    Annotated[str, Limit(pattern=rf"^{KEY}\Z")],
+    Annotated[bytes, Limit(min_length=16, max_length=16)],
+    Annotated[int, Limit(ge=0, le=2**53)],
+]
+"""A key with its serial, the fingerprint of its request, and its age in ms."""
+Address = Annotated[str, Limit(max_length=255)]
+State = Literal["joining", "ready", "leaving"]
+LogId = Annotated[str, Limit(pattern=rf"^{NAME}/{LOG_FILE}\Z")]
+FileId = Annotated[str, Limit(pattern=rf"^([0-9a-f]{{16}}|{START})\Z")]
+Read = Annotated[dict[FileId, Position], Limit(max_length=KEPT)]
+"""How far a visit log was read."""
+
+
+class Delta(Struct, array_like=True, tag="delta"):
+    """The sender's counts that changed, and the total of its vector with them applied.
+
+    The visits up to where it has `read` its visit log are in that total.
+    """
+
+    counts: dict[Cell, Count]
+    total: Total
+    read: dict[LogId, Read] = {}
+
+
+class Standing(Struct, array_like=True):
+    """A member as the sender knows it: two runs (see `members.py`), fold mark, and copies held.
+
+    Of `runs` there may be a part: those that the sender has not said before.
+    """
+
+    latest: NoRun
+    removed: NoRun
+    mark: NoRun
+    folded: Copied
+    runs: dict[RunId, Copied]
+
+
+class MemberReport(Struct, array_like=True):
+    """All that the sender has to say of a member: it takes the place of what it said before.
+
+    As `Standing`, but only the runs that are open have a name here; those that are closed are
+    told by a digest a day (see `ids.day_of`).
+    """
+
+    latest: NoRun
+    removed: NoRun
+    mark: NoRun
+    folded: Copied
+    runs: dict[RunId, DatedCopy]
+    days: dict[Day, DayDigest]
+
+
+Part = tuple[Annotated[str, Limit(pattern=r"^[a-z]{1,16}\Z")], bool]
+"""What a part of a node is, and whether it works."""
+
+
+class Condition(Struct, array_like=True):
+    """How the sender's store and transport are, for people who look at the cluster."""
+
+    store: Part
+    transport: Part
+
+
+class Report(Struct, array_like=True, tag="report"):
+    """What the sender holds: what it has not told yet of each member that it remembers.
+
+    `checksum` is that of all that it has said (see `peers.Words`), so that who missed a report
+    knows it; None if another part of this report follows. `peers` names some of the nodes that
+    the sender hears, with their addresses. `keys`, in the first part only, is up to which serial
+    it holds the keys of each replica. `logs` says how far visit logs were read: the visits up to
+    there are in what the sender has said to hold. `condition` is told when it changed, and now
+    and then.
+
+    `states` says what has changed of members, and `said` is the checksum of all that was said so;
+    `number` counts the reports of the sender, so that one that comes late is known for that.
+    Nodes of the version before read `members` and `checksum` instead, which are left empty where
+    all that are heard tell `said`.
+    """
+
+    state: State
+    members: dict[MemberId, Standing]
+    peers: dict[ReplicaId, Address]
+    checksum: Total | None
+    keys: dict[ReplicaId, Serial] | None = None
+    logs: dict[LogId, Read] = {}
+    condition: Condition | None = None
+    states: dict[MemberId, MemberReport] = {}
+    said: Total | None = None
+    number: Serial = 0
+
+
+class Tell(Struct, array_like=True, tag="tell"):
+    """A request for all that the receiver has said."""
+
+
+class Ask(Struct, array_like=True, tag="ask"):
+    """A request for what the sender misses of a vector: the hashes of its copy's buckets.
+
+    Two bytes a bucket, of a power of two of them, as `Vector.hashes` makes them with `salt`;
+    none for an empty copy. `after` is 0, or the `next` of the answer that this one goes on from.
+    """
+
+    vector: VectorId
+    hashes: Annotated[bytes, Limit(max_length=2 * BUCKETS)]
+    salt: Annotated[int, Limit(ge=1, le=SALTS)]
+    after: Annotated[int, Limit(ge=0, le=2**53)]
+
+
+class Answer(Struct, array_like=True, tag="answer"):
+    """One page of the counts in the buckets that differ; `next` is where the next page starts.
+
+    `total` is that of the vector, where the sender is the one that writes it.
+    """
+
+    vector: VectorId
+    counts: dict[Cell, Count]
+    next: Annotated[int, Limit(ge=0, le=2**53)] | None
+    total: Total | None = None
+
+
+class AskKeys(Struct, array_like=True, tag="ask keys"):
+    """A request for the keys that a replica has taken after a serial."""
+
+    replica: ReplicaId
+    after: Serial
+
+
+class Taken(Struct, array_like=True, tag="keys"):
+    """Keys that a replica has taken: all that the sender holds after one serial, up to another."""
+
+    replica: ReplicaId
+    after: Serial
+    keys: list[TakenKey]
+    last: Serial
+
+
+class RunsRequest(Struct, array_like=True, tag="ask runs"):
+    """A request for the names of a member's closed runs of a day, after one of them."""
+
+    member: MemberId
+    day: Day
+    after: NoRun
+
+
+class RunsPage(Struct, array_like=True, tag="runs"):
+    """Closed runs of a member and day: all that the sender has after one run, up to another.
+
+    `digest` is that of the whole day, `next` the last run of the page, "" if none follows.
+    """
+
+    member: MemberId
+    day: Day
+    digest: DayDigest
+    after: NoRun
+    runs: dict[RunId, DatedCopy]
+    next: NoRun
+
+
+class Larger(Struct, array_like=True, tag="larger"):
+    """The sender holds counts of the receiver's run that the receiver does not seem to know.
+
+    It was put back to an earlier state with its memory, if that is so. `total` is how much the
+    sender holds; `refused` whether it was told a count that goes beyond the total it was told.
+    """
+
+    replica: ReplicaId
+    total: Total
+    refused: bool
+
+
+Body = Delta | Report | Tell | Ask | Answer | AskKeys | Taken | RunsRequest | RunsPage | Larger
+
+
+class Envelope(Struct, array_like=True):
+    """A message with the replica that sent it, where to answer it, and when it was sent.
+
+    `address` is empty while the sender does not know its own. `sent` is Unix time in ms.
+    """
+
+    sender: ReplicaId
+    address: Address
+    sent: Annotated[int, Limit(ge=0, le=2**53)]
+    body: Body
+
+
+class RejectedError(Exception):
+    """A message that must be dropped; `reason` is one word for the metrics.
+
+    `envelope` is the message where only its time is wrong.
+    """
+
+    def __init__(self, reason: str, detail: str, envelope: Envelope | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.envelope = envelope
+
+
+_HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
+_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None, 0), Answer: (None,)}
+"""The last fields of a message that take no byte while they are these."""
+_encoder = msgpack.Encoder()
+_decoder = msgpack.Decoder(Envelope)
+_CONTENT: dict[type[Struct], int] = {Delta: 0, Answer: 1, Report: 1, Taken: 2}
+"""Which field of a message it is about: without a right entry in it, if it has any, it is junk."""
+_TAGS = {kind.__struct_config__.tag: kind for kind in get_args(Body)}
+Refused = Callable[[str], None]
+
+
+def encode(envelope: Envelope, secret: str | None) -> bytes:
+    """Encode a message, signed if there is a secret."""
+    body = _encoder.encode(_told(envelope))
+    if secret is None:
+        return bytes((VERSION, 0)) + body
+    head = bytes((VERSION, 32))
+    return head + hmac.digest(secret.encode(), head + body, sha256) + body
+
+
+def _told(envelope: Envelope) -> object:
+    """A message as it is encoded: not a byte for what is not told at its end."""
+    kind = type(envelope.body)
+    untold = _UNTOLD.get(kind)
+    if untold is None:
+        return envelope
+    fields = structs.astuple(envelope.body)
+    told = len(fields)
+    while told > len(fields) - len(untold) and fields[told - 1] == untold[told - 1 - len(fields)]:
+        told -= 1
+    body = kind.__struct_config__.tag, *fields[:told]
+    return envelope.sender, envelope.address, envelope.sent, body
+
+
+def decode(
+    message: bytes, secret: str | None, now: int, ttl: int, refused: Refused = lambda _: None
+) -> Envelope:
+    """Verify and decode a message.
+
+    `now` and `ttl` are in ms. What is wrong with one entry of it is told to `refused`, and that
+    entry left out; a message that is left with none of its counts is junk. Raises
+    `RejectedError`: "size", "version", "signature", "junk", or "clock" for one sent more than
+    `ttl` before or after `now`.
+    """
+    if len(message) > MAX_BYTES:
+        raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
+    if len(message) < 2 or message[0] != VERSION:
+        raise RejectedError("version", f"not a message of version {VERSION}")
+    head, signature, body = message[:2], message[2 : 2 + message[1]], message[2 + message[1] :]
+    if secret is None:
+        if signature:
+            raise RejectedError("signature", "signed, and CLUSTER_SECRET is not set here")
+    elif not hmac.compare_digest(signature, hmac.digest(secret.encode(), head + body, sha256)):
+        raise RejectedError("signature", "not signed with the CLUSTER_SECRET of this node")
+    try:
+        envelope = _decoder.decode(body)
+    except (MsgspecError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
+        envelope = _without_bad_entries(body, str(error), refused)
+    if abs(now - envelope.sent) > ttl:
+        raise RejectedError(
+            "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock", envelope
+        )
+    if isinstance(envelope.body, Ask) and len(envelope.body.hashes) not in _HASHES:
+        raise RejectedError("junk", f"an ask with {len(envelope.body.hashes)} bytes of hashes")
+    return envelope
+
+
+def _without_bad_entries(body: bytes, error: str, refused: Refused) -> Envelope:
+    """Decode what is not all right: leave out entries of its maps and lists that are wrong."""
+    try:
+        sender, address, sent, (tag, *fields) = msgpack.decode(body)
+        if isinstance(tag, str) and tag not in _TAGS:
+            error = f"{tag[:20]!r} is no kind of message that this version knows"
+        kind = _TAGS[tag]
+        right = [tag, *_right_fields(kind, fields, refused)]
+        content = _CONTENT.get(kind)
+        if content is not None and fields[content] and not right[1 + content]:
+            raise RejectedError("junk", error)  # nothing of it is right
+        return convert([sender, address, sent, right], Envelope)
+    except (MsgspecError, ValueError, TypeError, LookupError, RecursionError):
+        raise RejectedError("junk", error) from None
+
+
+def _right_fields(kind: type[Struct], fields: list[Any], refused: Refused) -> Iterator[Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    for name, value in zip(kind.__struct_fields__, fields, strict=False):
+        yield _right(hints[name], value, refused)
+
+
+def _right(wanted: Any, value: Any, refused: Refused) -> Any:
+    """What is right of a value: of a map or list its right entries, all of anything else."""
+    if get_origin(wanted) is UnionType and value is not None:
+        wanted = get_args(wanted)[0]
+    if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (dict, list):
+        wanted = get_args(wanted)[0]
+    if isinstance(wanted, type) and issubclass(wanted, Struct) and isinstance(value, list):
+        return list(_right_fields(wanted, value, refused))
+    if get_origin(wanted) is dict and isinstance(value, dict):
+        of_key, of_value = get_args(wanted)
+        entries = ((key, _right(of_value, one, refused)) for key, one in value.items())
+        return {k: v for k, v in entries if _is(of_key, k, refused) and _is(of_value, v, refused)}
+    if get_origin(wanted) is list and isinstance(value, list):
+        return [one for one in value if _is(get_args(wanted)[0], one, refused)]
+    return value
+
+
+def _is(wanted: Any, value: Any, refused: Refused) -> bool:
+    try:
+        convert(value, wanted)
+    except MsgspecError as error:
+        refused(f"{str(value)[:80]!r}: {error}")
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""The other replicas as this one hears them: who is live, and what each has said.
+
+Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from counter.crdt.ids import member_of, name_of
+from counter.protocol.announced import Announced, Copy
+from counter.protocol.messages import Condition, Report, State
+from counter.protocol.previous import Words
+
+_OVERLAP = 1.0
+"""Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """Another replica, and what it has said. `state` is None until its first report.
+
+    `confirmed` is when its words were last known to be all that it has said, `asked` when it was
+    last asked for all of them.
+    """
+
+    address: str
+    since: float
+    heard: float
+    state: State | None = None
+    is_previous: bool | None = None
+    """Whether it is of the version before; None while that is not known."""
+    announced: Announced = field(default_factory=Announced)
+    words: Words = field(default_factory=Words)
+    """What it has announced, if it is of the version before."""
+    told: int | None = None
+    """The largest total that it has told of its own vector."""
+    number: int = 0
+    sent: int = 0
+    """The largest number of its reports, and when that was sent, by its own clock in Unix ms."""
+    confirmed: float | None = None
+    asked: float | None = None
+    refused: int = 0
+    """What a part of its words that was refused makes of their checksum."""
+    keys: dict[str, int] = field(default_factory=dict)
+    """Up to which serial it has said to hold the keys of each replica, in its last report."""
+    unread: bool = False
+    """Whether it has said more of visit logs than was taken in."""
+    condition: Condition | None = None
+    """How its store and transport are, as it has told last."""
+
+    @property
+    def said(self) -> Announced | Words:
+        """All that it has said."""
+        return self.words if self.is_previous else self.announced
+
+    def copies(self) -> Iterator[tuple[str, Copy]]:
+        """Every copy of a vector that it has told by name."""
+        return self.said.copies()
+
+    def learn_version(self, report: Report) -> None:
+        """See from a report which version it is of."""
+        if report.states or report.said is not None:
+            self.is_previous = False
+        elif report.checksum is not None:
+            self.is_previous = True
+
+    def is_late(self, report: Report, sent: int) -> bool:
+        """Whether a report was overtaken by a later one: what it says is not so any more.
+
+        One with a smaller number that was sent later is of a machine that was put back.
+        """
+        if report.number < self.number and sent < self.sent:
+            return True
+        self.number, self.sent = report.number, sent
+        return False
+
+    def missed(self, checksum: int, now: float, patience: float, *, refused: bool) -> bool:
+        """Whether to ask for all its words, by the checksum that it has told.
+
+        With `refused` a part of what it told just now cannot be read here, and asking again would
+        not help.
+        """
+        if refused:
+            self.refused = checksum - self.said.checksum
+        if checksum == self.said.checksum + self.refused:
+            self.confirmed, self.asked = now, None
+            return False
+        if self.asked is not None and now - self.asked < patience:
+            return False
+        self.asked = now
+        return True
+
+
+class Peers:
+    """The replicas that were heard, until they have been silent for long.
+
+    `silence` is after how many seconds one no longer counts as live, `memory` after how many
+    it is forgotten once a newer run of its member is known.
+    """
+
+    def __init__(self, silence: float, memory: float) -> None:
+        self.silence = silence
+        self._memory = max(silence, memory)
+        self.messages: dict[str, int] = {}
+        """How many came from each member, in all its runs."""
+        self._peers: dict[str, Peer] = {}
+
+    def __contains__(self, replica: str) -> bool:
+        return replica in self._peers
+
+    def of(self, member: str) -> Iterator[str]:
+        """The runs of a member that were heard."""
+        return (replica for replica in self._peers if member_of(replica) == member)
+
+    def are_previous(self, now: float) -> bool:
+        """Whether a node is heard that is, or may be, of the version before."""
+        return any(peer.is_previous is not False for peer in self.live(now).values())
+
+    def get(self, replica: str) -> Peer | None:
+        """A replica that was heard."""
+        return self._peers.get(replica)
+
+    def hear(self, replica: str, address: str, now: float) -> tuple[Peer, bool]:
+        """Note that a replica was heard; say whether for the first time, or after silence."""
+        peer = self._peers.get(replica)
+        returned = peer is None or now - peer.heard > self.silence
+        if peer is None:
+            peer = self._peers[replica] = Peer(address, now, now)
+        peer.address, peer.heard = address, now
+        member = member_of(replica)
+        self.messages[member] = self.messages.get(member, 0) + 1
+        return peer, returned
+
+    def forget(self, now: float) -> None:
+        """Forget who has been silent for long and has a successor."""
+        for replica, peer in list(self._peers.items()):
+            if now - peer.heard > self._memory and self.succeeded(replica):
+                del self._peers[replica]
+
+    def live(self, now: float) -> dict[str, Peer]:
+        """Those that were heard lately."""
+        return {
+            replica: peer
+            for replica, peer in self._peers.items()
+            if now - peer.heard <= self.silence
+        }
+
+    def staying(self, now: float) -> dict[str, Peer]:
+        """Those that are live, and not leaving."""
+        return {
+            replica: peer for replica, peer in self.live(now).items() if peer.state != "leaving"
+        }
+
+    def speaks(self, vector: str, now: float) -> bool:
+        """Whether more of a vector is to be expected from its writer itself."""
+        return vector in self.staying(now) and not self.succeeded(vector)
+
+    def succeeded(self, replica: str) -> bool:
+        """Whether a later run of the same member was heard."""
+        member = member_of(replica)
+        return any(other > replica and member_of(other) == member for other in self._peers)
+
+    def newest(self) -> dict[str, str]:
+        """The newest run that was heard of each member: `{member: replica}`."""
+        return {member_of(replica): replica for replica in sorted(self._peers)}
+
+    def silent_for(self, replica: str, now: float) -> float | None:
+        """Seconds since a replica was heard; None if it never was, or is forgotten."""
+        peer = self._peers.get(replica)
+        return None if peer is None else now - peer.heard
+
+    def doubled(self, own: str, started: float, now: float) -> dict[str, bool]:
+        """Names that two live replicas bear, each heard after the other had begun.
+
+        True where they are one member: two nodes run on copies of one store. `own` is the
+        replica that asks, `started` when it began.
+        """
+        lives = [(own, started, now)]
+        lives += [(replica, peer.since, peer.heard) for replica, peer in self.staying(now).items()]
+        doubled: dict[str, bool] = {}
+        for (one, since, heard), (other, other_since, other_heard) in combinations(lives, 2):
+            overlap = min(heard, other_heard) - max(since, other_since)
+            if name_of(one) == name_of(other) and overlap > _OVERLAP:
+                same = member_of(one) == member_of(other)
+                doubled[name_of(one)] = doubled.get(name_of(one), False) or same
+        return doubled

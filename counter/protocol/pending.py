@@ -1,0 +1,165 @@
+"""Visits on their way to the store: *pending*, counted in memory only, then *in flight*.
+
+They belong to the run that counted them, also when a later one has begun meanwhile: its counts are
+absolute, so that it does no harm to write them twice.
+
+Pure: no I/O, no clock.
+"""
+
+from collections.abc import Mapping
+
+from counter.crdt.limits import check_room
+from counter.crdt.tally import MAX_COUNT, Tally
+
+_FEW = 100
+"""Fewer videos than this are looked at one by one for whether they are full."""
+MAX_TOTAL = 2**56
+"""The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
+
+_RESERVE = 2**52
+"""A run that comes so near to that ends."""
+
+Counts = dict[str, dict[str, int]]
+"""`{replica: {video: count}}`, absolute counts."""
+
+
+class Pending:
+    """The visits of this process that the store does not hold yet; `own` is the run that counts."""
+
+    def __init__(self, own: str, tally: Tally) -> None:
+        self.own = own
+        self._tally = tally
+        self._counted = 0
+        self._pending: Counts = {own: {}}
+        self._in_flight: Counts = {}
+        self._in_doubt: set[str] = set()
+        self._notes: dict[str, str] = {}
+        self.is_full = False
+        """Whether the own run can count no more, or soon not: it is time for another."""
+
+    def visit(self, video: str) -> None:
+        """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
+        count = self.count(video)
+        # Its own committed count is in both, so most videos need no closer look.
+        if count + self._tally.visits(video) >= MAX_COUNT or self._counted >= MAX_TOTAL:
+            self.visits({video: 1})
+        else:
+            self._pending[self.own][video] = count + 1
+            self._counted += 1
+
+    def visits(self, visits: Mapping[str, int], notes: Mapping[str, str] | None = None) -> None:
+        """Count many visits, all or none. The store gets the `notes` in the same atomic step.
+
+        Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
+        limit, and OverflowError if this run can count no more.
+        """
+        own, pending = self._tally.vector(self.own), self._pending[self.own]
+        in_flight = self._in_flight.get(self.own, {})
+        counts = {
+            video: (pending.get(video) or in_flight.get(video) or own.count(video)) + more
+            for video, more in visits.items()
+        }
+        total = self._counted + sum(visits.values())
+        # While all visits of all videos are fewer than one may have, nothing can be full: where
+        # many are counted at once that is quicker to see than to look at each.
+        few = len(visits) < _FEW
+        if few or total + sum(self._tally.members().values()) > MAX_COUNT:
+            committed = self._tally.visits
+            counted = {
+                video: committed(video) - own.count(video) + counts[video] - more
+                for video, more in visits.items()
+            }
+            check_room(visits, counted)
+        self.is_full = self.is_full or total > MAX_TOTAL - _RESERVE
+        if total > MAX_TOTAL:
+            raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
+        self._counted = total
+        pending.update(counts)
+        if notes:
+            self._notes.update(notes)
+
+    def note(self, notes: Mapping[str, str]) -> None:
+        """Have the store get these notes with the next batch."""
+        self._notes.update(notes)
+
+    def count(self, video: str) -> int:
+        """The own run's count of a video, whether the store holds it yet or not."""
+        own = self.own
+        return (
+            self._pending[own].get(video)
+            or (own in self._in_flight and self._in_flight[own].get(video))
+            or self._tally.count(own, video)
+        )
+
+    def __len__(self) -> int:
+        """How many visits the store does not hold yet."""
+        total = 0
+        for run in self._pending.keys() | self._in_flight.keys():
+            latest = self._in_flight.get(run, {}) | self._pending.get(run, {})
+            held = self._tally.vector(run).count
+            total += sum(max(0, count - held(video)) for video, count in latest.items())
+        return total
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to be written that visitors may wait for."""
+        return any(self._pending.values())
+
+    @property
+    def notes(self) -> bool:
+        """Whether there are notes to be written."""
+        return bool(self._notes)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the store may hold visits that are still to be written."""
+        return bool(self._in_doubt)
+
+    def take(self) -> tuple[Counts, dict[str, str]]:
+        """Take everything that is pending, with its notes: it is in flight from now on.
+
+        It ends with `stored` or `not_stored`.
+        """
+        self._in_flight = {run: counts for run, counts in self._pending.items() if counts}
+        self._pending = {self.own: {}}
+        notes, self._notes = self._notes, {}
+        return self._in_flight, notes
+
+    def stored(self, counts: Counts) -> dict[str, dict[str, int]]:
+        """The store holds this: it becomes visible. Returns what grew, by run."""
+        self._in_flight = {}
+        self._in_doubt -= counts.keys()
+        return {run: self._tally.merge(run, of_run) for run, of_run in counts.items()}
+
+    def not_stored(self, counts: Counts, notes: Mapping[str, str]) -> None:
+        """The store may or may not hold this: it is pending again, of the run that it was."""
+        for run, of_run in counts.items():
+            self._pending[run] = of_run | self._pending.get(run, {})
+        self._in_doubt |= counts.keys()
+        self._notes = dict(notes) | self._notes
+        self._in_flight = {}
+
+    def begin(self, own: str) -> None:
+        """Go on as another run; what is pending still belongs to the one before."""
+        self.own, self._counted, self.is_full = own, 0, False
+        self._pending[own] = {}
+
+    def waiting(self) -> list[str]:
+        """The runs whose visits are pending or in flight."""
+        runs = dict.fromkeys((*self._in_flight, *self._pending))
+        return [run for run in runs if self._in_flight.get(run) or self._pending.get(run)]
+
+    def move(self, run: str) -> None:
+        """Have the own run count what is pending of an earlier one, which nobody heeds any more.
+
+        Not while that is in doubt, for the store may hold it as the earlier one's.
+        """
+        counts = self._pending.pop(run, {})
+        moved = {video: count - self._tally.count(run, video) for video, count in counts.items()}
+        self.visits({video: more for video, more in moved.items() if more > 0})
+
+    def drop_known(self) -> None:
+        """What the tally holds of earlier runs by now need not be written as theirs."""
+        for run, counts in list(self._pending.items()):
+            if run != self.own:
+                left = {v: n for v, n in counts.items() if n > self._tally.count(run, v)}
+                self._pending[run] = left

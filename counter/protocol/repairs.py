@@ -1,0 +1,146 @@
+"""Repair: a receiver that misses something asks for the counts in which two copies differ.
+
+It sends the hashes of its copy's buckets, and is answered, page by page, with the counts in the
+buckets that differ. The asker paces it: it asks for the next page when it has the one before. What
+nobody was asked for is not taken.
+
+Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
+"""
+
+from dataclasses import dataclass
+
+from counter.crdt.tally import Tally
+from counter.protocol.announced import Copy
+from counter.protocol.messages import PAGE_BYTES, SALTS, Answer, Ask
+from counter.protocol.peers import Peer, Peers
+
+
+@dataclass(slots=True)
+class Repair:
+    """A repair under way: whom it asked, with which hashes, and when it last heard or asked.
+
+    `after` is up to where it has come in the copy of whom it asked.
+    """
+
+    at: float
+    address: str
+    hashes: bytes
+    salt: int
+    after: int
+
+
+class Repairs:
+    """The repairs under way, one a vector; and the answers to those of others."""
+
+    scanned_a_page = 350_000
+    """How many rows one answer looks at: bounds the time that a page takes to some 20 ms."""
+
+    def __init__(
+        self, tally: Tally, peers: Peers, sync_interval: float, message_ttl: float
+    ) -> None:
+        self._tally = tally
+        self._peers = peers
+        self._sync_interval = sync_interval
+        self._message_ttl = message_ttl
+        self._repairs: dict[str, Repair] = {}
+        """The latest repair of each vector."""
+        self._asked: dict[tuple[str, str], Repair] = {}
+        """The latest one that asks an address for a vector."""
+        self._salt = 0
+
+    def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
+        """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
+
+        What another says of a vector whose writer still speaks proves no loss: its delta may
+        have come to them a moment earlier. The writer's own next word settles it. But a writer
+        that does not answer may not hear this node.
+        """
+        if total <= self._tally.total(vector):
+            return None
+        asked = self._repairs.get(vector)
+        unanswered = asked is not None and now - asked.at >= self._sync_interval
+        writes = peer is self._peers.get(vector)
+        if writes or unanswered or not self._peers.speaks(vector, now):
+            return self._ask(vector, peer.address, now)
+        return None
+
+    def compare_content(self, vector: str, copy: Copy, peer: Peer, now: float) -> Ask | None:
+        """Ask for what differs, if `peer` holds as much, but not the same."""
+        if copy.digest is None or self._tally.total(vector) != copy.total:
+            return None
+        if self._tally.digest(vector) == copy.digest:
+            return None
+        return self._ask(vector, peer.address, now)
+
+    def _ask(self, vector: str, address: str, now: float) -> Ask | None:
+        """Ask an address for a vector, if it is time for that."""
+        asked = self._repairs.get(vector)
+        if asked is not None:
+            # Who has not answered is asked again, but others come first.
+            patience = self._sync_interval * (2 if asked.address == address else 1)
+            if now - asked.at < patience:
+                return None
+        if not address or not self._tally.current(vector):
+            return None
+        own = self._tally.vector(vector)
+        # With another salt each time, what one repair misses by accident is found by the next.
+        self._salt = self._salt % SALTS + 1
+        hashes = own.hashes(own.buckets(), self._salt) if own.total else b""
+        # If a page was lost, it goes on from there. A position means something only to the copy
+        # that it was given by.
+        before = self._asked.get((vector, address))
+        recent = before is not None and now - before.at <= self._message_ttl
+        after = before.after if before is not None and recent else 0
+        repair = Repair(now, address, hashes, self._salt, after)
+        self._repairs[vector] = self._asked[vector, address] = repair
+        return Ask(vector, hashes, self._salt, after)
+
+    def ask(self, vector: str, peer: Peer, now: float) -> Ask | None:
+        """Ask `peer` for what it has of a vector, whatever is known of its copy."""
+        return self._ask(vector, peer.address, now)
+
+    def wants(self, answer: Answer, peer: Peer, now: float) -> bool:
+        """Whether `peer` was asked for this, maybe some time ago and others since."""
+        asked = self._asked.get((answer.vector, peer.address))
+        return asked is not None and now - asked.at <= self._message_ttl
+
+    def answer(self, ask: Ask, own: str) -> Answer | None:
+        """The page that is asked for; None if nothing is known here of the vector.
+
+        `own` is the replica that answers: of its own vector it tells the total, too.
+        """
+        vector = self._tally.vector(ask.vector)
+        if not vector.total:
+            return None
+        page = vector.differing(ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page)
+        return Answer(ask.vector, *page, vector.total if ask.vector == own else None)
+
+    def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
+        """A page has come from `peer`: ask it for the next one, or end the repair.
+
+        Also when another was asked since, or with a round trip longer than its patience a node
+        would ask one after the other, and get no further than their first pages.
+        """
+        repair = self._asked.get((answer.vector, peer.address))
+        if repair is None:
+            return None
+        latest = self._repairs.get(answer.vector)
+        repair.after = answer.next or 0
+        if answer.next is None:
+            if latest is repair:
+                del self._repairs[answer.vector]
+            return None
+        repair.at = now
+        if latest is not None:
+            # Something comes, so there is no need to ask anybody else meanwhile.
+            latest.at = now
+        return Ask(answer.vector, repair.hashes, repair.salt, answer.next)
+
+    def forget(self, now: float) -> None:
+        """End the repairs of vectors that have been folded, and forget old questions."""
+        for vector in list(self._repairs):
+            if not self._tally.current(vector):
+                del self._repairs[vector]
+        for asked, repair in list(self._asked.items()):
+            if now - repair.at > self._message_ttl:
+                del self._asked[asked]

@@ -1,0 +1,260 @@
+"""Reports: what a node tells the others of all that it holds, once a `SYNC_INTERVAL`.
+
+It remembers what it has said, and says only what is new, and a checksum over everything; who has
+missed something asks for all of it. So what a node sends does not grow with the number of nodes.
+Runs that are open are told by name, closed ones by a digest for each day of a member.
+
+Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from msgspec.structs import replace
+
+from counter.crdt.ids import folded_of, member_of, name_of, run_of
+from counter.crdt.tally import Tally
+from counter.protocol.announced import Announced
+from counter.protocol.keys import Keys
+from counter.protocol.members import Members
+from counter.protocol.messages import (
+    Condition,
+    DatedCopy,
+    MemberReport,
+    Report,
+    RunsPage,
+    RunsRequest,
+    Standing,
+    State,
+)
+from counter.protocol.peers import Peers
+from counter.protocol.positions import Logs, Positions
+from counter.protocol.previous import Words, standing
+from counter.protocol.runs import Runs
+
+_RUNS_A_REPORT = 300
+_LOGS_A_REPORT = 100
+_PEERS_A_REPORT = 5
+_PEERS_AT_ONCE = 100
+_TOTALS_A_REPORT = 20
+"""How many totals of vectors that still grow a report tells: or it would grow with every node."""
+_CONDITION_EVERY = 10
+"""After how many reports a condition is told again that has not changed: one may be lost."""
+
+
+class Reports:
+    """What the replica `own` has said, and what it has to say."""
+
+    runs_a_page = 1000
+    """How many closed runs are named in one message."""
+
+    def __init__(
+        self,
+        own: str,
+        tally: Tally,
+        members: Members,
+        peers: Peers,
+        keys: Keys,
+        logs: Logs,
+        runs: Runs,
+    ) -> None:
+        self.own = own
+        self.published = 0
+        """The total of its own vector, as far as it was published."""
+        self.said = Announced()
+        self.condition: Condition | None = None
+        """How store and transport of this node are; None if that is not told."""
+        self._told: Condition | None = None
+        self._told_ago = 0
+        self._tally = tally
+        self._members = members
+        self._peers = peers
+        self._keys = keys
+        self._logs = logs
+        self._runs = runs
+        self._turn = 0
+        self._number = 0
+        self._said_before = Words()
+        """What nodes of the version before have heard."""
+
+    def renew(self, own: str) -> None:
+        """Go on for another run."""
+        self.own = own
+        self.published = 0
+
+    def news(self, state: State, now: float) -> list[Report]:
+        """What is to be told to all: what was not said yet, or only that there is nothing."""
+        return self._say(state, self._news(now), self._news_of_logs(now, of_all=False), now)
+
+    def everything(self, state: State, now: float) -> tuple[list[Report], list[Report]]:
+        """What one node is to be told that knows nothing; before it, the news in that, for all."""
+        news, logs = self._news(now), self._news_of_logs(now, of_all=True)
+        told = self._say(state, news, logs, now) if news or logs else []
+        previous = self._said_before.standings() if self._peers.are_previous(now) else None
+        said = self.said.members(), self.said.logs, previous
+        return told, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.condition))
+
+    def names(self, asked: RunsRequest) -> RunsPage | None:
+        """The closed runs of a day that are asked for; None if there are none here."""
+        digest = self._runs.days(asked.member).get(asked.day)
+        if digest is None:
+            return None
+        vectors = self._runs.of_day(asked.member, asked.day)
+        rest = [vector for vector in vectors if run_of(vector) > asked.after]
+        page = rest[: self.runs_a_page]
+        runs = {run_of(vector): self._copy(vector, closed=True) for vector in page}
+        following = run_of(page[-1]) if len(rest) > len(page) else ""
+        return RunsPage(asked.member, asked.day, digest, asked.after, runs, following)
+
+    def _say(
+        self, state: State, news: dict[str, MemberReport], logs: dict[str, Positions], now: float
+    ) -> list[Report]:
+        previous = self._previous_news() if self._peers.are_previous(now) else None
+        for member, report in news.items():
+            self.said.say(member, report)
+        for log, positions in logs.items():
+            self.said.say_read(log, positions)
+            self._said_before.say_read(log, positions)
+        self._told_ago += 1
+        condition = None
+        if self.condition != self._told or self._told_ago >= _CONDITION_EVERY:
+            condition = self._told = self.condition
+            self._told_ago = 0
+        return list(self._parts(state, news, logs, previous, _PEERS_A_REPORT, now, condition))
+
+    def _parts(
+        self,
+        state: State,
+        states: dict[str, MemberReport],
+        logs: dict[str, Positions],
+        previous: dict[str, Standing] | None,
+        most_peers: int,
+        now: float,
+        condition: Condition | None,
+    ) -> Iterator[Report]:
+        """A report in as many parts as it takes."""
+        self._number += 1
+        number = self._number
+        peers = self._acquaintances(most_peers, now)
+        keys: dict[str, int] | None = self._keys.report(_RUNS_A_REPORT)
+        for standings in _of_previous(previous or {}):
+            yield Report(state, standings, peers, None, keys)
+            peers, keys = {}, None
+        part: dict[str, MemberReport] = {}
+        size = 0
+        for member, report in states.items():
+            entries = 2 + len(report.runs) + len(report.days) // 2
+            if part and size + entries > _RUNS_A_REPORT:
+                yield Report(state, {}, peers, None, keys, states=part, number=number)
+                part, peers, keys, size = {}, {}, None, 0
+            part[member] = report
+            size += entries
+        rest_of_logs = iter(logs.items())
+        while len(read := dict(islice(rest_of_logs, _LOGS_A_REPORT))) == _LOGS_A_REPORT:
+            yield Report(state, {}, peers, None, keys, read, states=part, number=number)
+            part, peers, keys = {}, {}, None
+        checksum = None if previous is None else self._said_before.checksum
+        said = self.said.checksum
+        yield Report(state, {}, peers, checksum, keys, read, condition, part, said, number)
+
+    def _acquaintances(self, most: int, now: float) -> dict[str, str]:
+        """Some of the live peers and their addresses, others each time."""
+        known = [(replica, peer.address) for replica, peer in self._peers.live(now).items()]
+        known = [(replica, address) for replica, address in known if address]
+        self._turn += most
+        first = self._turn % len(known) if len(known) > most else 0
+        return dict((known[first:] + known[:first])[:most])
+
+    def _news(self, now: float) -> dict[str, MemberReport]:
+        """What was not said yet, by member.
+
+        Only some of the totals of vectors that still grow, others each time: who has missed
+        something of these learns it from their writers.
+        """
+        members = list(self._members)
+        first = self._turn % len(members)
+        own = member_of(self.own)
+        news: dict[str, MemberReport] = {}
+        totals = 0
+        for member in [own, *members[first:], *members[:first]]:
+            if member in news:
+                continue
+            report, said = self._state(member, now), self.said.of(member)
+            if report == said:
+                continue
+            growing = [run for run, copy in report.runs.items() if copy[1] is None]
+            if member != own and growing and said is not None:
+                if totals >= _TOTALS_A_REPORT:
+                    kept = {run: said.runs[run] for run in growing if run in said.runs}
+                    report = replace(report, runs=report.runs | kept)
+                    if report == said:
+                        continue
+                totals += len(growing)
+            news[member] = report
+        return news
+
+    def _state(self, member: str, now: float) -> MemberReport:
+        """How a member stands here."""
+        mark = self._tally.mark(member)
+        folded = folded_of(member, mark)
+        total = self._tally.total(folded) if mark else 0
+        return MemberReport(
+            self._members.latest(member),
+            self._members.removed(member),
+            mark,
+            (total, self._tally.digest(folded)) if total else (0, 0),
+            {run_of(v): self._open_copy(v, now) for v in sorted(self._runs.open(member))},
+            dict(self._runs.days(member)),
+        )
+
+    def _open_copy(self, vector: str, now: float) -> DatedCopy:
+        if vector == self.own:
+            # Of its own vector it reports what it has published: more would look like a loss.
+            return self.published, None, self._runs.date
+        return self._copy(vector, closed=not self._peers.speaks(vector, now))
+
+    def _copy(self, vector: str, *, closed: bool) -> DatedCopy:
+        digest = self._tally.digest(vector) if closed else None
+        return self._tally.total(vector), digest, self._runs.date_of(vector)
+
+    def _news_of_logs(self, now: float, *, of_all: bool) -> dict[str, Positions]:
+        """What was not said yet of logs: of its own, those of nodes not heard, or `of_all`."""
+        live = {name_of(replica) for replica in self._peers.live(now)} - {name_of(self.own)}
+        said = self.said.logs
+        return {
+            name: self._logs.of(name)
+            for name in self._logs
+            if (of_all or name.partition("/")[0] not in live)
+            and said.get(name) != self._logs.of(name)
+        }
+
+    def _previous_news(self) -> dict[str, Standing]:
+        """What a node of the version before was not told yet."""
+        news = {}
+        for member in self._members:
+            latest, removed = self._members.latest(member), self._members.removed(member)
+            stands = standing(self._tally, member, latest, removed, (self.own, self.published))
+            told = self._said_before.news(member, stands)
+            if told is not None:
+                news[member] = told
+                self._said_before.say(member, told)
+        return news
+
+
+def _of_previous(standings: dict[str, Standing]) -> Iterator[dict[str, Standing]]:
+    """Standings in parts; the runs of a member may be in several."""
+    part: dict[str, Standing] = {}
+    size = 0
+    for member, stands in standings.items():
+        rest = iter(stands.runs.items())
+        while True:
+            runs = dict(islice(rest, _RUNS_A_REPORT))
+            if part and (member in part or size + 1 + len(runs) > _RUNS_A_REPORT):
+                yield part
+                part, size = {}, 0
+            part[member] = replace(stands, runs=runs)
+            size += 1 + len(runs)
+            if len(runs) < _RUNS_A_REPORT:
+                break
+    if part:
+        yield part

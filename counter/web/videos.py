@@ -1,0 +1,158 @@
+"""Endpoints about counters: visits, counts, the most visited videos."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from flask import Flask, Response, request
+
+from counter.crdt.limits import FullError
+from counter.crdt.tally import Tally
+from counter.node.node import MaybeCountedError, Node, NotCountedError
+from counter.protocol.messages import VIDEO
+from counter.web import site
+from counter.web.problems import Problem, wants_page
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+MOST_COUNTS = 1000
+FULL = 409
+"""The status of a visit that no node can count, because the video can have no more."""
+
+is_video = re.compile(VIDEO).fullmatch
+
+
+def install(app: Flask, node: Node) -> None:
+    """Add the endpoints about counters."""
+
+    @app.get("/video/<path:video>")
+    def video_page(video: str) -> Response:
+        check(video)
+        status = 200
+        counter: dict[str, int] | None = None
+        if request.method == "GET" and not is_prefetch(request.environ):
+            try:
+                counter = visit(node, video)
+            except Problem as problem:
+                if problem.status != FULL or not wants_page():
+                    raise
+                # There is nothing wrong with the page, but that it counts no more.
+                status, counter = FULL, node.counter(video)
+        elif not node.joining:
+            counter = node.counter(video)
+        if not wants_page():
+            return _json(shown(node, video, counter))
+        if counter is not None:
+            # A page never shows less than before, so it is given nothing a crash could take back.
+            counter = node.counter(video)
+        page = site.video_page(node, shown(node, video, counter))
+        page.status_code = status
+        return page
+
+    @app.route("/hit/<path:video>", methods=["GET", "POST"])
+    def hit(video: str) -> Response:
+        check(video)
+        if request.method != "HEAD" and not is_prefetch(request.environ):
+            visit(node, video)
+        response = Response(status=204)
+        del response.headers["Content-Type"]
+        return response
+
+    @app.get("/count/<path:video>")
+    def count(video: str) -> Response:
+        check(video)
+        _check_joined(node)
+        return _json(node.show(video, node.counter(video)))
+
+    @app.get("/counts")
+    def counts() -> Response:
+        videos = check_all(request.args.getlist("video"), MOST_COUNTS)
+        _check_joined(node)
+        return _json({"counters": [node.show(video, node.counter(video)) for video in videos]})
+
+    @app.get("/top")
+    def top() -> Response:
+        limit = request.args.get("limit", "10")
+        if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= Tally.TOP:
+            raise Problem(
+                400, "Bad limit", f"limit={limit!r} is not a whole number from 1 to {Tally.TOP}"
+            )
+        _check_joined(node)
+        return _json({"counters": most_visited(node, int(limit))})
+
+
+def check(video: str) -> None:
+    """Raise a `Problem` for what is not a video's id."""
+    if not is_video(video):
+        raise Problem(
+            400,
+            "Bad video id",
+            f"{video[:200]!r} is not an id: use 1 to 128 characters out of A-Z a-z 0-9 . _ ~ -",
+        )
+
+
+def check_all(videos: list[str], most: int) -> list[str]:
+    """The ids without repetitions; raise a `Problem` for none, too many, or a wrong one."""
+    if not videos:
+        raise Problem(400, "No video", "name at least one: ?video=cats&video=dogs")
+    if len(videos) > most:
+        raise Problem(400, "Too many videos", f"{len(videos)} videos are more than {most}")
+    for video in videos:
+        check(video)
+    return list(dict.fromkeys(videos))
+
+
+def visit(node: Node, video: str) -> dict[str, int] | None:
+    """Count a visit; 503 if it was certainly not counted, 504 if that is not known.
+
+    409 if it never can be.
+    """
+    try:
+        return node.visit(video)
+    except FullError as error:
+        raise full(error) from None
+    except NotCountedError as error:
+        raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
+    except MaybeCountedError as error:
+        raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
+
+
+def full(error: FullError) -> Problem:
+    """The problem with visits that do not fit into a video's number."""
+    named: dict[str, int | str] = {
+        "video": error.video,
+        "visits": error.visits,
+        "limit": error.limit,
+    }
+    return Problem(FULL, "Full", f"nothing was counted: {error}", named)
+
+
+def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:
+    """The counters of the most visited videos."""
+    return [node.show(video, node.counter(video)) for video in node.top(limit)]
+
+
+def shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, Any]:
+    """A counter as it is answered; None while the node is joining."""
+    if counter is None:
+        return {"video": video, "visits": None, "node": node.name, "joining": True, "counts": {}}
+    return node.show(video, counter)
+
+
+def is_prefetch(environ: "WSGIEnvironment") -> bool:
+    """Whether nobody has seen the page yet: a browser that fetches it in advance says so."""
+    named = environ.get
+    purpose = named("HTTP_SEC_PURPOSE") or named("HTTP_PURPOSE") or named("HTTP_X_MOZ") or ""
+    return "prefetch" in purpose or "prerender" in purpose
+
+
+def _check_joined(node: Node) -> None:
+    if node.joining and request.args.get("stale") != "1":
+        raise Problem(
+            503, "Joining", "this node does not hold all counts yet; ?stale=1 shows what it has"
+        )
+
+
+def _json(content: object) -> Response:
+    return Response(msgspec.json.encode(content) + b"\n", content_type="application/json")

@@ -1,0 +1,1 @@
+"""What tests, chaos and benchmarks share: real processes, clients with books, a proxy."""

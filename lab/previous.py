@@ -1,0 +1,60 @@
+"""The version before, as it was: packed into tests/previous, for nodes that run beside this one's.
+
+`python -m lab.previous COMMIT` packs what a node consists of at that commit anew; do so when a
+version is out. The archive is the same, byte by byte, whenever it is made of the same commit.
+"""
+
+import argparse
+import io
+import lzma
+import subprocess
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from lab.servers import ROOT
+from lab.terminal import say
+
+ARCHIVE = ROOT / "tests" / "previous" / "node.tar.xz"
+PARTS = ("app.py", "gunicorn.conf.py", "counter", "templates", "static")
+_LEFT_OUT = (".webm", ".mp4", ".webp", ".jpg")
+"""Pictures and clips: large, and no node needs them to count."""
+
+
+def pack(commit: str) -> Path:
+    """Pack a commit of this repository. Raises `CalledProcessError` for one that is not there."""
+    git = ["git", "-C", str(ROOT), "archive", "--format=tar", commit, *PARTS]
+    whole = subprocess.run(git, check=True, capture_output=True).stdout
+    packed = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(whole)) as source,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as target,
+    ):
+        for member in source:
+            if member.isfile() and PurePosixPath(member.name).suffix not in _LEFT_OUT:
+                plain = tarfile.TarInfo(member.name)
+                plain.size, plain.mtime = member.size, member.mtime
+                target.addfile(plain, source.extractfile(member))
+    ARCHIVE.parent.mkdir(exist_ok=True)
+    ARCHIVE.write_bytes(lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME))
+    return ARCHIVE
+
+
+def unpack(folder: Path) -> Path:
+    """Unpack the version before into a folder, which is the `root` of its nodes then."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def main() -> int:
+    """Pack the commit that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m lab.previous", description=__doc__)
+    parser.add_argument("commit", help="the last one of the version before")
+    archive = pack(parser.parse_args().commit)
+    say(f"{archive.relative_to(ROOT)}: {archive.stat().st_size:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
