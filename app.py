@@ -46,7 +46,7 @@ def create_app(config: Config | None = None) -> Flask:
     unless given; raises `ConfigError` for a bad one.
     """
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = visits.MOST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = visits.MAX_BYTES
     node = Node(config or _settings())
     app.extensions["node"] = node
     problems.install(app)

@@ -100,7 +100,7 @@ def post_worker_init(worker):
 
 def worker_int(worker):
     """SIGINT, also after SIGTERM: do not wait for anybody."""
-    worker.wsgi.extensions["node"].hurry()
+    worker.wsgi.extensions["node"].cancel_waits()
 
 
 def worker_exit(_server, worker):

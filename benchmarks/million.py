@@ -55,7 +55,7 @@ def ids(number: int) -> list[str]:
     ]
 
 
-class Pace(NamedTuple):
+class Rate(NamedTuple):
     """How long is measured what takes no time of its own, and how often a delta is lost."""
 
     seconds: float = 5.0
@@ -101,7 +101,7 @@ class Watched:
 class Cluster:
     """The nodes that run, each watched, and the longest pauses of each phase."""
 
-    def __init__(self, nodes: Sequence[Node], pace: Pace) -> None:
+    def __init__(self, nodes: Sequence[Node], pace: Rate) -> None:
         self.pace = pace
         self.watched = {one.name: Watched(one) for one in nodes}
         self.pauses: dict[str, Pauses] = {}
@@ -151,7 +151,7 @@ class Cluster:
             watched.close()
 
 
-def measure(folder: Path, videos: int, pace: Pace, **settings: str) -> Part:
+def measure(folder: Path, videos: int, pace: Rate, **settings: str) -> Part:
     """All of it, which takes some ten minutes with a million; `settings` are of all nodes."""
     named = ids(videos)
     rows: list[Row] = []
@@ -384,7 +384,7 @@ def main() -> int:
         parser.error(f"--videos: at least {LOST}")
     say(f"{asked.videos:,} videos ...")
     with tempfile.TemporaryDirectory(prefix="million-") as folder:
-        part = measure(Path(folder), asked.videos, Pace())
+        part = measure(Path(folder), asked.videos, Rate())
     say(f"{text(part.rows)}\n{part.how}")
     write(asked.page, part)
     return 0

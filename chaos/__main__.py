@@ -48,7 +48,7 @@ class Sum:
     acknowledged: int = 0
     counted: int = 0
     lost: int = 0
-    doubled: int = 0
+    counted_again: int = 0
 
     def add(self, books: Books, shown: dict[str, int]) -> None:
         """Add a cluster's books, and what its nodes show."""
@@ -62,7 +62,7 @@ class Sum:
             number = shown.get(video, 0)
             self.counted += number
             self.lost += max(0, least - number)
-            self.doubled += max(0, number - most)
+            self.counted_again += max(0, number - most)
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Keyed:
     window: int = 0
     """How many were counted again through the window: another node had not heard of the key."""
     lost: int = 0
-    doubled: int = 0
+    counted_again: int = 0
 
     def add(self, posts: Posts, shown: dict[str, int]) -> None:
         """Add a cluster's books, and what its nodes show."""
@@ -84,9 +84,9 @@ class Keyed:
         self.acknowledged += sum(post.acknowledged for post in posts.all)
         self.repeated += sum(max(0, post.asked - 1) for post in posts.all)
         self.lost += posts.lost(shown)
-        window, doubled = posts.doubled(shown)
+        window, counted_again = posts.counted_again(shown)
         self.window += window
-        self.doubled += doubled
+        self.counted_again += counted_again
 
 
 @dataclass
@@ -116,14 +116,14 @@ class Account:
         return self.exact.lost + self.balanced.lost + self.keyed.lost
 
     @property
-    def doubled(self) -> int:
+    def counted_again(self) -> int:
         """Visits that are counted and cannot have been made so often."""
-        return self.exact.doubled + self.balanced.doubled + self.keyed.doubled
+        return self.exact.counted_again + self.balanced.counted_again + self.keyed.counted_again
 
     @property
     def right(self) -> bool:
         """Whether nothing was lost or doubled, and no node failed at anything else."""
-        return self.lost == self.doubled == self.unclean == self.complaints == 0
+        return self.lost == self.counted_again == self.unclean == self.complaints == 0
 
     def add(self, cluster: Cluster) -> None:
         """Add the books of a cluster at rest."""
@@ -189,7 +189,7 @@ class Account:
                 f"{self.keyed.window:,}",
             ),
             ("  visits lost", f"{self.keyed.lost:,}"),
-            ("  counted twice otherwise", f"{self.keyed.doubled:,}"),
+            ("  counted twice otherwise", f"{self.keyed.counted_again:,}"),
             (),
             ("longest time until every node was ready", f"{self.longest_ready:.2f} s"),
             ("longest time to agree, once they were", f"{self.longest:.2f} s"),
@@ -310,10 +310,10 @@ def _check(cluster: Cluster) -> bool:
             right = False
             video = str(error).partition(":")[0]
             say(f"WRONG: {error}; {fetch(cluster.urls[0], f'/count/{video}')['counts']}")
-    _, doubled = cluster.keyed.doubled(shown)
-    if cluster.keyed.lost(shown) or doubled:
+    _, counted_again = cluster.keyed.counted_again(shown)
+    if cluster.keyed.lost(shown) or counted_again:
         right = False
-        say(f"WRONG: {cluster.keyed.lost(shown)} lost, {doubled} doubled under keys")
+        say(f"WRONG: {cluster.keyed.lost(shown)} lost, {counted_again} counted again under keys")
     if not right:
         cluster.explain()
     return right

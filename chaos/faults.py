@@ -383,8 +383,8 @@ class Cluster:
     def _overflow_queue(self) -> str:
         assert self._broker is not None
         # Of two nodes of one name nobody could tell whose queue it is.
-        doubled = {guest.name for guest in self.guests}
-        node = self._choose.choice([node for node in self.nodes if node.name not in doubled])
+        counted_again = {guest.name for guest in self.guests}
+        node = self._choose.choice([node for node in self.nodes if node.name not in counted_again])
         with Overflow(self._broker.uri, HEALED) as queues:
             queue = queues.queue_of(node.name)
             node.pause()

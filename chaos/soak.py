@@ -30,7 +30,7 @@ VIDEOS = 5
 LOOKS = 20
 WARM_UP = 0.2
 """The part of the time that is not looked at."""
-MOST_GROWTH = 0.03
+MAX_GROWTH = 0.03
 ROOM = 256 << 10
 """Bytes by which anything may grow, however small it is: the garbage of a moment."""
 
@@ -196,7 +196,7 @@ def watch(seconds: float, many: int, folder: Path, stack: ExitStack) -> int:
     wrong = list(pages.lost)
     for of in ("node", "nginx", "video", "front"):
         first, second = grown(looks, of)
-        flat = second <= first * (1 + MOST_GROWTH) + ROOM
+        flat = second <= first * (1 + MAX_GROWTH) + ROOM
         say(f"{of}: {first / 2**20:.2f} MiB, then {second / 2**20:.2f} MiB")
         if not flat:
             wrong.append(f"the memory of {of} grew")

@@ -213,7 +213,7 @@ class Posts:
             max(0, post.visits - shown.get(post.video, 0)) for post in self.all if post.acknowledged
         )
 
-    def doubled(self, shown: dict[str, int]) -> tuple[int, int]:
+    def counted_again(self, shown: dict[str, int]) -> tuple[int, int]:
         """How many requests were counted again: through the window, and otherwise."""
         window = others = 0
         for post in self.all:

@@ -404,7 +404,7 @@ class Cluster:
         for page in self.pages:
             self.look(page, self.nodes[0])
         self.kinds["repeat known"] += self.oracle.repeats
-        self.kinds["counted again"] += self.oracle.doubled
+        self.kinds["counted again"] += self.oracle.counted_again
         self.kinds["folded"] += sum(node.replica.folds for node in self.nodes if node.replica)
         return took
 
@@ -426,7 +426,7 @@ class Cluster:
                 first.remove_member(member, self.now)
         for node in self.nodes:
             assert node.replica is not None
-            for entry in node.replica.roll(self.now):
+            for entry in node.replica.roster(self.now):
                 if entry.closed:
                     return f"{node.address} has not folded {entry}"
         return self.oracle.small(self.nodes)

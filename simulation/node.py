@@ -9,7 +9,15 @@ from counter.crdt.ids import folded_of, mint_run, mint_store, replica_of
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Key, Keys, is_key
 from counter.protocol.members import decode_fact, is_note
-from counter.protocol.messages import Body, Envelope, RejectedError, Report, Taken, decode, encode
+from counter.protocol.messages import (
+    Body,
+    Envelope,
+    KeysPage,
+    RejectedError,
+    Report,
+    decode,
+    encode,
+)
 from counter.protocol.repairs import Repairs
 from counter.protocol.replica import Batch, Effects, Replica
 from counter.protocol.reports import Reports
@@ -190,8 +198,8 @@ class Node:
         self._skew = choose.uniform(-_SKEW, _SKEW)
         self._next_sync = 0.0
         self._under_way: tuple[float, Batch] | None = None
-        self._raised: dict[str, Request] = {}
-        self._in_batch: dict[str, Request] = {}
+        self._pending: dict[str, Request] = {}
+        self._in_flight: dict[str, Request] = {}
 
     @property
     def replica(self) -> Replica | None:
@@ -218,7 +226,7 @@ class Node:
         except StoreDownError:
             return
         self.heard, self.heard_keys = {}, {}
-        self._raised, self._in_batch = {}, {}
+        self._pending, self._in_flight = {}, {}
         self._next_sync = now
         self.oracle.started(self, now + self._timing.join_timeout)
 
@@ -253,7 +261,7 @@ class Node:
         if self.process is None or not may_be_copied(self.process):
             return None
         marks = marks_of(self.disk)
-        parts = self.process, marks, self._under_way, self._raised, self._in_batch
+        parts = self.process, marks, self._under_way, self._pending, self._in_flight
         return Memory(*parts).again()
 
     def revert(self, memory: Memory) -> None:
@@ -263,7 +271,7 @@ class Node:
         memory = memory.again()
         self.process, self._under_way = memory.process, memory.under_way
         self.disk.resume(memory.marks)
-        self._raised, self._in_batch = dict(memory.raised), dict(memory.in_batch)
+        self._pending, self._in_flight = dict(memory.pending), dict(memory.in_flight)
         self.heard, self.heard_keys = {}, {}
 
     # -- what its threads would do
@@ -291,22 +299,24 @@ class Node:
         if replica is None:
             return
         found = replica.keys.find(key, now)
-        if found is not None and found.place == "stored":
+        if found is not None and found.place == "committed":
             self.oracle.answered(self.address, key)
         if found is not None or not replica.complete:
             return
         fingerprint = ",".join(videos).encode()[:16].ljust(16)
-        replica.visits(Counter(videos), key=Key(key, fingerprint, now))
+        replica.count_many(Counter(videos), key=Key(key, fingerprint, now))
         for video in videos:
             self.oracle.tried(replica.member, video)
-        self._raised[key] = self.oracle.counted(self.address, key, now)
+        self._pending[key] = self.oracle.counted(self.address, key, now)
 
     def remove(self, choice: int, now: float) -> str:
         """As the operator: remove a member that is not heard here; say which, "" if none."""
         if self.replica is None:
             return ""
         silent = [
-            member for member in self.replica.folding.awaited(now) if member != self.replica.member
+            member
+            for member in self.replica.folding.fold_blockers(now)
+            if member != self.replica.member
         ]
         if not silent:
             return ""
@@ -327,22 +337,22 @@ class Node:
         if self._under_way is None:
             batch = process.batch(_ROWS_A_BATCH, now, lambda latest: self._mint(now, latest))
             self._under_way = now + self.slow, batch
-            self._in_batch, self._raised = self._raised, {}
-            self.oracle.numbered(batch.keys, self._in_batch)
+            self._in_flight, self._pending = self._pending, {}
+            self.oracle.numbered(batch.keys, self._in_flight)
         due, batch = self._under_way
         if due > now:
             return True
         self._under_way = None
-        self.disk.to_come = self._in_batch
+        self.disk.to_come = self._in_flight
         try:
             stored = process.write(batch)
         except StoreDownError:
-            self._raised = self._in_batch | self._raised
+            self._pending = self._in_flight | self._pending
             return False
         finally:
             self.disk.to_come = {}
         if not stored:
-            self._raised = self._in_batch | self._raised
+            self._pending = self._in_flight | self._pending
             return True
         if not replica.unsaved():
             self.oracle.saved(self)
@@ -380,7 +390,7 @@ class Node:
         self.heard[envelope.sender] = (now, totals)
         if isinstance(envelope.body, Report) and envelope.body.keys is not None:
             self.heard_keys[envelope.sender] = envelope.body.keys
-        if isinstance(envelope.body, Taken) and envelope.sender != self.replica.id:
+        if isinstance(envelope.body, KeysPage) and envelope.sender != self.replica.id:
             self.oracle.told(self.address, envelope.body)
         self._do(self.replica.receive(envelope, now), now)
         self._look(now)

@@ -20,7 +20,7 @@ from counter.crdt.ids import is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Written
 from counter.protocol.members import decode_fact
-from counter.protocol.messages import Taken
+from counter.protocol.messages import KeysPage
 from counter.protocol.replica import Replica
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Oracle:
     def __init__(self, key_life: float) -> None:
         self.repeats = 0
         """How many requests were known for repeats."""
-        self.doubled = 0
+        self.counted_again = 0
         """How many were counted again through the window, after a store had held them."""
         self._key_life = key_life
         self._requests: dict[str, list[Request]] = {}
@@ -113,7 +113,7 @@ class Oracle:
         if key in known and now - known[key].at < self._key_life:
             raise BrokenPromiseError(f"exact: {address} counts {key} again, which it has held")
         before = self._requests.setdefault(key, [])
-        self.doubled += any(one.written and now - one.at < self._key_life for one in before)
+        self.counted_again += any(one.written and now - one.at < self._key_life for one in before)
         request = known[key] = Request(key, address, now)
         before.append(request)
         return request
@@ -135,7 +135,7 @@ class Oracle:
             if request.address == node.address and request.written:
                 node.disk.requests[key] = request
 
-    def told(self, address: str, taken: Taken) -> None:
+    def told(self, address: str, taken: KeysPage) -> None:
         """A node was told keys, and holds them from now on."""
         for serial, key, _, _ in taken.keys:
             self._hold(address, key, taken.replica, serial)

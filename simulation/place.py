@@ -24,7 +24,7 @@ APART = 32
 """Milliseconds between the runs of a member whose clock is right."""
 _ROWS = 1000
 _EPOCH = 1_700_000_000_000
-_MOST_MESSAGES = 400
+_MAX_MESSAGES = 400
 
 _AGE, _RUN = "age:", "run:"
 """The note of the age of a store, and how those of runs begin: when they began and closed."""
@@ -258,7 +258,7 @@ class Place:
         """The members that an operator may remove here."""
         if self.process is None:
             return []
-        return sorted(self.process.replica.folding.awaited(self.now))
+        return sorted(self.process.replica.folding.fold_blockers(self.now))
 
 
 def deliver(
@@ -270,7 +270,7 @@ def deliver(
     address sends gets to the first.
     """
     queue = deque(sent)
-    for _ in range(_MOST_MESSAGES):
+    for _ in range(_MAX_MESSAGES):
         if not queue:
             return
         source, (target, message) = queue.popleft()
@@ -278,4 +278,4 @@ def deliver(
             place = places.get(address)
             if place is not None and place.process and address != source and hears(address, source):
                 queue.extend((address, answer) for answer in place.receive(message))
-    raise AssertionError(f"more than {_MOST_MESSAGES} messages at once")
+    raise AssertionError(f"more than {_MAX_MESSAGES} messages at once")

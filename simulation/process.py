@@ -100,13 +100,13 @@ class Process:
             self._load()
             self._is_behind = self._to_load = False
             self._heals = True
-        if self.replica.to_renew:
+        if self.replica.needs_new_run:
             self._renew(now, mint_run)
         return self.replica.batch(rows)
 
     def _renew(self, now: float, mint_run: Callable[[str], str]) -> None:
         latest = self.replica.members.latest(self.replica.member)
-        self.replica.renew(mint_run(latest), now)
+        self.replica.start_new_run(mint_run(latest), now)
 
     def write(self, batch: Batch) -> bool:
         """Write a batch; False if the store turned out to have lost something, or to know more.

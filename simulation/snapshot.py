@@ -19,14 +19,14 @@ class Memory:
     process: Process
     marks: Marks
     under_way: tuple[float, Batch] | None
-    raised: Mapping[str, Request]
-    in_batch: Mapping[str, Request]
+    pending: Mapping[str, Request]
+    in_flight: Mapping[str, Request]
 
     def again(self) -> "Memory":
         """Another one that is the same, on the same store; requests are what they are."""
         store = self.process.store
         known: dict[int, object] = {id(store): store}
-        known |= {id(one): one for one in (*self.raised.values(), *self.in_batch.values())}
+        known |= {id(one): one for one in (*self.pending.values(), *self.in_flight.values())}
         return copy.deepcopy(self, known)
 
 

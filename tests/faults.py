@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from counter.protocol.announced import Announced
 from counter.protocol.folding import Folding
-from counter.protocol.messages import Ask, Larger, MemberReport
+from counter.protocol.messages import Larger, MemberReport, RepairRequest
 from counter.protocol.peers import Peer
 from counter.protocol.replica import Batch
 from counter.protocol.reverts import Reverts
@@ -94,7 +94,9 @@ class IgnoresFoldAfter(SmallPages):
 
 
 class DeafReverts(Reverts):
-    def claimed(self, total: int, peer: Peer, now: float, *, refused: bool = False) -> Ask | None:
+    def claimed(
+        self, total: int, peer: Peer, now: float, *, refused: bool = False
+    ) -> RepairRequest | None:
         return None
 
 

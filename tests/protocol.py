@@ -7,7 +7,7 @@ from counter.crdt.ids import encode_id, mint_run
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Key
 from counter.protocol.members import encode_fact
-from counter.protocol.messages import MAX_BYTES, Ask, Body, Envelope, encode
+from counter.protocol.messages import MAX_BYTES, Body, Envelope, RepairRequest, encode
 from counter.protocol.replica import Effects, Replica
 
 TTL = 4.0
@@ -70,7 +70,7 @@ class Network:
         if found is not None:
             return found.place if found.fingerprint == print_of(videos) else "another request"
         counts = Counter(videos.split())
-        replica.visits(counts, key=Key(key, print_of(videos), self.now))
+        replica.count_many(counts, key=Key(key, print_of(videos), self.now))
         if stored:
             replica.stored(replica.batch(1000))
             self.publish(name)
@@ -131,9 +131,9 @@ class Network:
         """The store of a node takes everything; the node goes on as a new run if it is time."""
         replica = self.nodes[name]
         while replica.unsaved():
-            if replica.to_renew:
+            if replica.needs_new_run:
                 latest = replica.members.latest(replica.member)
-                replica.renew(mint_run(int(self.now * 1000), latest, 5), self.now)
+                replica.start_new_run(mint_run(int(self.now * 1000), latest, 5), self.now)
             replica.stored(replica.batch(1000))
 
     def restart(self, name: str, run: int, unstored: str = "") -> Replica:
@@ -152,4 +152,8 @@ class Network:
         return new
 
     def asks(self) -> list[tuple[str, str]]:
-        return [(source, target) for source, target, body in self.sent if isinstance(body, Ask)]
+        return [
+            (source, target)
+            for source, target, body in self.sent
+            if isinstance(body, RepairRequest)
+        ]

@@ -6,14 +6,14 @@ from threading import Thread
 
 import pytest
 
-from counter.node.pauses import Beat
+from counter.node.pauses import PauseMeter
 from lab.clients import until
 
 
 @pytest.fixture
-def beat() -> Iterator[Beat]:
+def beat() -> Iterator[PauseMeter]:
     """A beat in a thread of its own."""
-    beat = Beat()
+    beat = PauseMeter()
     thread = Thread(target=beat.run)
     thread.start()
     yield beat
@@ -21,7 +21,7 @@ def beat() -> Iterator[Beat]:
     thread.join()
 
 
-def test_it_notices_a_pause_and_tells_it_once(beat: Beat) -> None:
+def test_it_notices_a_pause_and_tells_it_once(beat: PauseMeter) -> None:
     start = time.monotonic()
     sum(range(20_000_000))  # in C, so that no other thread runs meanwhile
     pause = time.monotonic() - start

@@ -11,7 +11,7 @@ from benchmarks import Limits
 from benchmarks.__main__ import SECTIONS
 from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start, videos
 from benchmarks.load import ratio, take_turns
-from benchmarks.million import Pace
+from benchmarks.million import Rate
 from benchmarks.million import measure as measure_million
 from benchmarks.page import PAGE, Part, write
 from benchmarks.plot import Bar, bars
@@ -103,7 +103,7 @@ def test_every_section_fills_its_table_and_no_visit_is_lost_under_load(
     def measure(name: str) -> Part:
         if name == "million":
             soon = {"MESSAGE_TTL": "0.5", "SYNC_INTERVAL": "0.1", "JOIN_TIMEOUT": "1"}
-            return measure_million(tmp_path / name, 1000, Pace(0.3, 1), **soon)
+            return measure_million(tmp_path / name, 1000, Rate(0.3, 1), **soon)
         return SECTIONS[name](Limits(tmp_path / name, 1, 2, pages=50, warm=False))
 
     # Some at once: the figures are worth nothing, but each section checks what was counted. All at

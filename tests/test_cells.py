@@ -26,8 +26,8 @@ def holds(network: Network, name: str, member: str, count: int) -> None:
         assert tally.visits(cell) == count
     assert tally.top(100) == ["cats"]
     assert tally.members() == {member: 1}
-    roll = {each.member: each for each in network.nodes[name].roll(network.now)}
-    assert roll[member].visits == 1
+    roster = {each.member: each for each in network.nodes[name].roster(network.now)}
+    assert roster[member].visits == 1
 
 
 def test_a_key_has_up_to_160_characters() -> None:

@@ -18,7 +18,7 @@ from counter.config import Config
 from counter.crdt.ids import encode_id
 from counter.node.schedule import Schedule
 from counter.protocol.clocks import Clocks
-from counter.protocol.messages import Envelope, RejectedError, Tell, decode, encode
+from counter.protocol.messages import Envelope, RejectedError, ReportRequest, decode, encode
 from lab.clients import Books, Client, Traffic, agree, counted, fetch, until
 from lab.clock import DAY, HOUR, MINUTE, STEPS, Clock, ClockedNode
 from lab.servers import RabbitMQ, free_port
@@ -260,7 +260,7 @@ def test_clocks_of_invented_members_push_out_nobody_heard(heard: Heard) -> None:
 
 def test_a_message_whose_time_is_wrong_is_verified_before_its_time_is_read() -> None:
     now = int(WALL * 1000)
-    envelope = Envelope(replica("a"), "http://127.0.0.1:1", now - 3_600_000, Tell())
+    envelope = Envelope(replica("a"), "http://127.0.0.1:1", now - 3_600_000, ReportRequest())
     with pytest.raises(RejectedError, match="3600") as refused:
         decode(encode(envelope, SECRET), SECRET, now, 30_000)
     assert refused.value.reason == "clock"
@@ -604,7 +604,7 @@ def test_a_replay_does_not_make_a_node_say_that_clocks_differ(make: Make) -> Non
     for secret, run in ((SECRET, 1), ("another-secret-0123456789", 2**110)):
         for number in range(10):
             sender = f"{known}.{encode_id(run, 23)}"
-            message = encode(Envelope(sender, two.url, old + number, Tell()), secret)
+            message = encode(Envelope(sender, two.url, old + number, ReportRequest()), secret)
             with Client(one.url) as client:
                 assert client.ask("POST", "/mesh", headers, message)[0] == 403
             assert travel(two, one, "cats", 2) < 2

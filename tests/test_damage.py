@@ -640,7 +640,7 @@ def a_flusher(store: Store) -> tuple[Flusher, threading.Event]:
             fold_after=86_400.0,
             has_peers=False,
         ),
-        renew=lambda _: set(),
+        start_new_run=lambda _: set(),
         loaded=loaded.set,
         grew=lambda _: None,
         keyed=lambda: None,

@@ -50,7 +50,7 @@ class Kept:
                 fold_after=86_400.0,
                 has_peers=False,
             ),
-            renew=lambda _: set(),
+            start_new_run=lambda _: set(),
             loaded=self.loaded.set,
             grew=lambda _: None,
             keyed=lambda: None,

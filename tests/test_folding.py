@@ -139,10 +139,10 @@ def test_an_earlier_life_delays_folding_until_it_is_removed_and_may_return(
     folding = look(first)["folding"]
     assert folding["closed_runs"] == 1
     assert folding["folds"] == 0
-    [awaited] = folding["waits_for"]
-    assert awaited["member"] == earlier
-    assert awaited["heard"] >= 1
-    assert awaited["earlier_life"] is True
+    [fold_blockers] = folding["waits_for"]
+    assert fold_blockers["member"] == earlier
+    assert fold_blockers["heard"] >= 1
+    assert fold_blockers["earlier_life"] is True
     assert f'counter_awaited_seconds{{member="{earlier}"}}' in metrics(first)
     assert "counter_closed_runs 1.0" in metrics(first)
     # A node that never heard it says so.

@@ -4,7 +4,7 @@ import pytest
 
 from counter.crdt.ids import folded_of, mint_run, replica_of, run_of
 from counter.protocol.members import decode_fact, encode_fact
-from counter.protocol.messages import Answer, Delta, Envelope
+from counter.protocol.messages import Delta, Envelope, RepairPage
 from counter.protocol.replica import Replica
 from tests.protocol import TTL, Network
 
@@ -41,7 +41,7 @@ def test_a_run_that_ended_is_folded_when_everybody_has_said_the_same_for_long(
     for node in (a, b, c):
         assert entries(node, a.member) == [folded_of(a.member, run_of(run)), a.id]
         assert node.counter("cats") == {a.member: 4}
-        assert not any(member.closed for member in node.roll(network.now))
+        assert not any(member.closed for member in node.roster(network.now))
 
 
 def test_many_ended_runs_are_folded_at_once(network: Network) -> None:
@@ -63,21 +63,21 @@ def test_a_member_that_is_silent_delays_folding_until_it_is_removed(network: Net
     del network.nodes["c"]
     network.live(40)
     assert len(entries(a, a.member)) == 1
-    assert list(a.folding.awaited(network.now)) == [c.member]
-    assert [member.closed for member in a.roll(network.now)] == [1, 0, 0]
+    assert list(a.folding.fold_blockers(network.now)) == [c.member]
+    assert [member.closed for member in a.roster(network.now)] == [1, 0, 0]
     network.do("a", a.remove(c.member, network.now))
     network.live(int(2 * TTL) + 4)
     for node in (a, b):
-        assert list(node.folding.awaited(network.now)) == []
+        assert list(node.folding.fold_blockers(network.now)) == []
         assert entries(node, a.member)[0].startswith(f"{a.member}@")
-        assert [member.removed for member in node.roll(network.now)] == [False, False, True]
+        assert [member.removed for member in node.roster(network.now)] == [False, False, True]
         assert node.counter("cats") == {a.member: 3}
 
 
 def test_one_that_only_missed_a_count_delays_folding_until_it_has_it(network: Network) -> None:
     a, b, c = three(network)
     network.lose = lambda source, target, body: (
-        "c" in (source, target) and isinstance(body, Answer | Delta)
+        "c" in (source, target) and isinstance(body, RepairPage | Delta)
     )
     network.visit(a, "cats")
     network.live(2)
@@ -125,7 +125,7 @@ def test_one_removed_while_only_split_off_goes_on_as_a_new_run_and_is_exact(
     network.visit(c, "cats")
     network.live(5)
     for node in (a, b, c):
-        assert not any(member.removed for member in node.roll(network.now))
+        assert not any(member.removed for member in node.roster(network.now))
         assert node.counter("cats") == {a.member: 3, c.member: 4}
     network.live(int(3 * TTL) + 4)
     for node in (a, b, c):
@@ -138,14 +138,14 @@ def test_a_visit_that_the_store_may_hold_is_not_moved_to_the_next_run(network: N
     c.visit("cats")
     c.not_stored(c.batch(10))  # and the store has it all the same
     network.do("a", a.remove(c.member, network.now))
-    assert c.overtaken
-    assert not c.to_renew, "the same visit would be in the store twice, under two runs"
+    assert c.ended_by_others
+    assert not c.needs_new_run, "the same visit would be in the store twice, under two runs"
     c.stored(c.batch(10))
-    assert c.to_renew
+    assert c.needs_new_run
     run = c.id
     network.flush("c")
     assert c.id != run
-    assert c.counter("cats", raised=True) == {a.member: 3, c.member: 1}
+    assert c.counter("cats", pending=True) == {a.member: 3, c.member: 1}
 
 
 def test_a_fold_shows_only_once_the_store_holds_it(network: Network) -> None:
@@ -186,7 +186,7 @@ def test_what_comes_in_while_a_fold_is_written_is_repaired_afterwards(network: N
     network.seconds(int(3 * TTL) + 4)
     batch = b.batch(1000)
     assert batch.folds
-    late = Answer(run, {"cats": 4, "mice": 1}, None)
+    late = RepairPage(run, {"cats": 4, "mice": 1}, None)
     b.receive(Envelope(a.id, "a", 0, late), network.now)
     a.tally.merge(run, late.counts)
     b.stored(batch)
@@ -205,7 +205,7 @@ def test_an_older_run_that_comes_up_while_a_fold_is_written_does_not_show_and_va
     network.seconds(int(3 * TTL) + 4)
     batch = b.batch(1000)
     assert batch.folds
-    b.receive(Envelope(a.id, "a", 0, Answer(older, {"cats": 9}, None)), network.now)
+    b.receive(Envelope(a.id, "a", 0, RepairPage(older, {"cats": 9}, None)), network.now)
     before = b.counter("cats")
     b.stored(batch)
     assert b.counter("cats") == before == {a.member: 3}

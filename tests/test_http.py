@@ -25,7 +25,7 @@ from counter.cli.cluster import cluster, tables
 from counter.config import Config
 from counter.crdt.ids import mint_run
 from counter.protocol import messages
-from counter.protocol.messages import Delta, Envelope, Report, Standing
+from counter.protocol.messages import Delta, Envelope, PreviousMemberReport, Report
 from lab.clients import until
 from lab.servers import ROOT, Node, free_port
 
@@ -563,7 +563,7 @@ def test_a_node_is_made_deaf_and_dumb_and_healed_for_demonstrations_only(
 SENDER = "forger~" + "0" * 13 + "." + mint_run(1, "", 1)
 FORGED = Delta({"forged": 5}, 5)
 HEAD = bytes((messages.VERSION, 0))
-NOTHING = Standing("", "", "", (0, None), {})
+NOTHING = PreviousMemberReport("", "", "", (0, None), {})
 
 
 def post(node: Node, message: bytes) -> Answer:

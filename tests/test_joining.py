@@ -5,15 +5,15 @@ import pytest
 from counter.crdt.ids import encode_id, member_of, run_of
 from counter.protocol.announced import Announced
 from counter.protocol.messages import (
-    Answer,
-    Ask,
     Body,
     Delta,
     Envelope,
     MemberReport,
+    RepairPage,
+    RepairRequest,
     Report,
+    ReportRequest,
     RunsRequest,
-    Tell,
 )
 from counter.protocol.replica import Replica
 from tests.protocol import TTL, Network
@@ -44,7 +44,7 @@ def test_a_node_joins_for_as_long_as_something_comes(network: Network) -> None:
 
     def one_page_in_three_seconds(_source: str, target: str, body: Body) -> bool:
         nonlocal passed
-        if not isinstance(body, Answer) or target != "b":
+        if not isinstance(body, RepairPage) or target != "b":
             return False
         if network.now < passed + 3.0:
             return True
@@ -84,7 +84,7 @@ def test_without_progress_a_node_is_ready_and_says_what_it_lacks(network: Networ
     a = with_history(network, "a", "cats")
     network.seconds(6)
     b = network.node("b")
-    network.lose = lambda _source, _target, body: isinstance(body, Answer)
+    network.lose = lambda _source, _target, body: isinstance(body, RepairPage)
     network.seconds(4)
     assert state(b) == "joining"
     network.seconds(2)
@@ -238,10 +238,10 @@ def test_an_entry_that_is_refused_stops_neither_readiness_nor_repair(network: Ne
     said.say("gone~0000000000001", MemberReport("", "", "", (0, 0), {}, {0: (1, 1)}))
     report = Report("ready", {}, {}, None, {}, states={a.member: good}, said=said.checksum)
     asked = b.receive(Envelope(a.id, "a", 0, report), network.now, refused=True)
-    assert not any(isinstance(body, Tell) for _, body in asked.send)
-    assert [body.vector for _, body in asked.send if isinstance(body, Ask)] == [a.id]
+    assert not any(isinstance(body, ReportRequest) for _, body in asked.send)
+    assert [body.vector for _, body in asked.send if isinstance(body, RepairRequest)] == [a.id]
     network.now += 1.0
-    b.receive(Envelope(a.id, "a", 0, Answer(a.id, {"cats": 3}, None, 3)), network.now)
+    b.receive(Envelope(a.id, "a", 0, RepairPage(a.id, {"cats": 3}, None, 3)), network.now)
     assert b.counter("cats") == {a.member: 3}
     assert b.complete
     # What follows is heard as ever, and a report that is missed is asked for.
@@ -250,12 +250,12 @@ def test_an_entry_that_is_refused_stops_neither_readiness_nor_repair(network: Ne
     network.now += 1.0
     report = Report("ready", {}, {}, None, {}, states={a.member: more}, said=said.checksum)
     sent = b.receive(Envelope(a.id, "a", 0, report), network.now).send
-    assert not any(isinstance(body, Tell) for _, body in sent)
+    assert not any(isinstance(body, ReportRequest) for _, body in sent)
     said.say("missed~0000000000001", good)
     network.now += 1.0
     report = Report("ready", {}, {}, None, {}, said=said.checksum)
     sent = b.receive(Envelope(a.id, "a", 0, report), network.now).send
-    assert [body for _, body in sent if isinstance(body, Tell)] == [Tell()]
+    assert [body for _, body in sent if isinstance(body, ReportRequest)] == [ReportRequest()]
 
 
 def test_what_others_count_meanwhile_is_no_progress(network: Network) -> None:

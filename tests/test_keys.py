@@ -8,12 +8,12 @@ from counter.crdt.ids import encode_id
 from counter.protocol.keys import Entry, Found, Key, Keys
 from counter.protocol.messages import (
     MAX_BYTES,
-    AskKeys,
     Body,
     Delta,
     Envelope,
+    KeysPage,
+    KeysRequest,
     Report,
-    Taken,
     encode,
 )
 from counter.protocol.peers import Peer, Peers
@@ -81,14 +81,14 @@ def test_a_key_is_known_from_the_moment_it_is_taken_and_told_once_it_is_stored()
     a = keys()
     assert a.find("k", 0.0) is None
     a.take(Key("k", PRINT, 0.0))
-    assert a.find("k", 0.0) == Found(PRINT, "raised")
+    assert a.find("k", 0.0) == Found(PRINT, "pending")
     written = a.batch(10)
-    assert a.find("k", 0.0) == Found(PRINT, "in the batch")
+    assert a.find("k", 0.0) == Found(PRINT, "in flight")
     assert a.publish(0.0) == []
     a.stored(written)
-    assert a.find("k", 0.0) == Found(PRINT, "stored")
+    assert a.find("k", 0.0) == Found(PRINT, "committed")
     assert told(a) == {}, "more than was published would look like a loss"
-    assert a.publish(2.0) == [Taken(A, 0, [(1, "k", PRINT, 2000)], 1)]
+    assert a.publish(2.0) == [KeysPage(A, 0, [(1, "k", PRINT, 2000)], 1)]
     assert told(a) == {A: 1}
     assert a.publish(3.0) == []
 
@@ -99,7 +99,7 @@ def test_a_key_of_a_failed_batch_stays_known_and_is_written_again_under_its_numb
     failed = a.batch(10)
     a.take(Key("second", PRINT, 0.5))
     a.not_stored(failed)
-    assert a.find("first", 1.0) == Found(PRINT, "raised")
+    assert a.find("first", 1.0) == Found(PRINT, "pending")
     again = a.batch(10)
     assert [entry[1:] for entry in again.own] == [
         (1, Key("first", PRINT, 0.0)),
@@ -129,7 +129,7 @@ def test_a_key_is_forgotten_after_its_life_here_and_in_the_store() -> None:
 def test_of_too_many_keys_the_oldest_is_forgotten_whoever_took_it() -> None:
     a = keys(kind=SmallKeys)
     take(a, "a1", now=1.0)
-    page = Taken(B, 0, [(1, "b1", PRINT, 2000), (2, "b2", PRINT, 0)], 2)
+    page = KeysPage(B, 0, [(1, "b1", PRINT, 2000), (2, "b2", PRINT, 0)], 2)
     assert a.merge(page, peer(), 2.0) is None
     take(a, "a2", "a3", now=3.0)
     assert [key for key in ("b1", "a1", "b2", "a2", "a3") if a.find(key, 3.0)] == [
@@ -152,7 +152,7 @@ def test_what_the_store_holds_is_known_to_the_next_run_by_its_age() -> None:
     notes = first.batch(10).notes
     later = keys(LATER_A, epoch=1500.0)
     later.opened(notes | {"log:x": "7", "key:junk": "?", f"key:{A} 7": "one xx k"})
-    assert later.find("k", 599.9) == Found(PRINT, "stored")
+    assert later.find("k", 599.9) == Found(PRINT, "committed")
     assert later.find("k", 600.0) is None
     assert told(later) == {A: 1}
     assert not later.unsaved()
@@ -161,12 +161,12 @@ def test_what_the_store_holds_is_known_to_the_next_run_by_its_age() -> None:
 def test_the_keys_of_others_are_stored_in_bounded_batches_and_without_gaps() -> None:
     a = keys()
     entries = [(serial, f"k{serial}", PRINT, 0) for serial in range(1, 8)]
-    a.merge(Taken(B, 5, entries[5:], 7), peer(), 0.0)
+    a.merge(KeysPage(B, 5, entries[5:], 7), peer(), 0.0)
     assert a.find("k6", 0.0) is not None
     assert told(a) == {}
     assert not a.unsaved(), "a later run would take it for all up to there"
-    a.merge(Taken(B, 0, entries[:5], 5), peer(), 0.0)
-    a.merge(Taken(B, 5, entries[5:], 7), peer(), 0.0)
+    a.merge(KeysPage(B, 0, entries[:5], 5), peer(), 0.0)
+    a.merge(KeysPage(B, 5, entries[5:], 7), peer(), 0.0)
     assert told(a) == {B: 7}
     kept: dict[str, str] = {}
     while a.unsaved():
@@ -185,7 +185,7 @@ def test_the_keys_of_others_are_stored_in_bounded_batches_and_without_gaps() -> 
 def test_a_store_that_forgot_is_given_every_key_again_its_own_before_a_new_one() -> None:
     a = keys()
     take(a, "a1", "a2")
-    a.merge(Taken(B, 0, [(1, "b1", PRINT, 0)], 1), peer(), 0.0)
+    a.merge(KeysPage(B, 0, [(1, "b1", PRINT, 0)], 1), peer(), 0.0)
     a.stored(a.batch(10))
     a.forgotten()
     a.opened({})
@@ -201,15 +201,15 @@ def test_a_later_run_has_numbers_of_its_own_and_takes_over_what_is_not_written()
     take(a, "k")
     a.publish(0.0)
     a.take(Key("next", PRINT, 1.0))
-    a.renew(LATER_A)
+    a.start_new_run(LATER_A)
     a.stored(a.batch(10))
-    assert a.publish(1.0) == [Taken(LATER_A, 0, [(1, "next", PRINT, 0)], 1)]
+    assert a.publish(1.0) == [KeysPage(LATER_A, 0, [(1, "next", PRINT, 0)], 1)]
     assert told(a) == {A: 1, LATER_A: 1}
 
 
 def test_nobody_else_takes_keys_for_a_replica() -> None:
     a = keys()
-    assert a.merge(Taken(A, 0, [(1, "k", PRINT, 0)], 9), peer(), 0.0) is None
+    assert a.merge(KeysPage(A, 0, [(1, "k", PRINT, 0)], 9), peer(), 0.0) is None
     assert list(a.compare({A: 9}, peer(), 0.0)) == []
     assert a.find("k", 0.0) is None
     assert a.holds(Peer("b", 0.0, 0.0, keys={A: 9}))
@@ -218,17 +218,17 @@ def test_nobody_else_takes_keys_for_a_replica() -> None:
 def test_a_key_that_two_replicas_have_counted_is_noticed_once() -> None:
     a = keys()
     take(a, "k", now=1.0)
-    page = Taken(B, 0, [(1, "k", OTHER_PRINT, 0)], 1)
+    page = KeysPage(B, 0, [(1, "k", OTHER_PRINT, 0)], 1)
     for _ in range(3):
         a.merge(page, peer(), 2.0)
-    assert a.doubled == 1
-    assert a.last_doubled == f"key=k replicas={A},{B}"
-    assert a.find("k", 2.0) == Found(OTHER_PRINT, "stored"), "the later one lives longer"
+    assert a.counted_again == 1
+    assert a.last_counted_again == f"key=k replicas={A},{B}"
+    assert a.find("k", 2.0) == Found(OTHER_PRINT, "committed"), "the later one lives longer"
     b = keys(B)
     b.take(Key("k", OTHER_PRINT, 2.0))
-    b.merge(Taken(A, 0, [(1, "k", PRINT, 1000)], 1), peer("a"), 2.0)
+    b.merge(KeysPage(A, 0, [(1, "k", PRINT, 1000)], 1), peer("a"), 2.0)
     b.stored(b.batch(10))
-    assert b.doubled == 1
+    assert b.counted_again == 1
     a.forget(a.life + 1.0)
     assert a.find("k", a.life + 1.0) is not None
     a.forget(a.life + 2.0)
@@ -238,8 +238,8 @@ def test_a_key_that_two_replicas_have_counted_is_noticed_once() -> None:
 def test_a_key_that_is_used_again_after_its_life_is_not_doubled() -> None:
     a = keys()
     take(a, "k")
-    a.merge(Taken(B, 0, [(1, "k", PRINT, 0)], 1), peer(), a.life)
-    assert a.doubled == 0
+    a.merge(KeysPage(B, 0, [(1, "k", PRINT, 0)], 1), peer(), a.life)
+    assert a.counted_again == 0
 
 
 def test_an_old_key_does_not_hide_the_same_one_of_later() -> None:
@@ -256,7 +256,7 @@ def test_an_old_key_does_not_hide_the_same_one_of_later() -> None:
 def test_a_key_of_a_clock_that_was_ahead_is_kept_for_no_longer_than_any() -> None:
     a = keys(epoch=1000.0, now=5.0)
     a.opened({f"key:{B} 1": f"999000000 {PRINT.hex()} k"})
-    assert a.find("k", 5.0 + a.life - 0.1) == Found(PRINT, "stored")
+    assert a.find("k", 5.0 + a.life - 0.1) == Found(PRINT, "committed")
     assert a.find("k", 5.0 + a.life) is None
 
 
@@ -276,11 +276,11 @@ def test_a_key_ages_with_its_store_whatever_the_clock_is_set_to(epoch: float) ->
 def test_a_run_that_was_put_back_numbers_its_keys_anew_and_asks_for_those_it_lost() -> None:
     a = keys()
     take(a, "since", now=1.0)
-    peers = Taken(A, 0, [(1, "lost", PRINT, 0)], 1)
-    a.renew(LATER_A, reverted=True)
-    assert list(a.compare({A: 1}, peer(), 2.0)) == [AskKeys(A, 0)]
+    peers = KeysPage(A, 0, [(1, "lost", PRINT, 0)], 1)
+    a.start_new_run(LATER_A, reverted=True)
+    assert list(a.compare({A: 1}, peer(), 2.0)) == [KeysRequest(A, 0)]
     a.merge(peers, peer(), 2.0)
-    assert a.find("lost", 2.0) == Found(PRINT, "stored")
+    assert a.find("lost", 2.0) == Found(PRINT, "committed")
     found = a.find("since", 2.0)
     assert found is not None
     written = a.batch(10)
@@ -289,16 +289,16 @@ def test_a_run_that_was_put_back_numbers_its_keys_anew_and_asks_for_those_it_los
     ]
     a.stored(written)
     assert [page.replica for page in a.publish(2.0)] == [LATER_A]
-    assert a.doubled == 0
+    assert a.counted_again == 0
 
 
 def test_keys_are_asked_for_of_every_address_within_the_life_of_a_message() -> None:
     a = keys()
-    page = Taken(B, 0, [(1, "k", PRINT, 0)], 1)
+    page = KeysPage(B, 0, [(1, "k", PRINT, 0)], 1)
     assert not a.was_asked(page, peer("c"), 0.0)
-    assert list(a.compare({B: 5}, peer("c"), 0.0)) == [AskKeys(B, 0)]
+    assert list(a.compare({B: 5}, peer("c"), 0.0)) == [KeysRequest(B, 0)]
     # Another is asked meanwhile, as the first does not answer: both answers are welcome.
-    assert list(a.compare({B: 5}, peer("d"), 1.0)) == [AskKeys(B, 0)]
+    assert list(a.compare({B: 5}, peer("d"), 1.0)) == [KeysRequest(B, 0)]
     for address in "cd":
         assert a.was_asked(page, peer(address), 4.0)
     assert not a.was_asked(page, peer("e"), 4.0)
@@ -310,12 +310,12 @@ def test_keys_are_asked_for_of_every_address_within_the_life_of_a_message() -> N
 def test_who_does_not_answer_is_not_asked_again_at_once() -> None:
     a = keys()
     known = peer()
-    assert list(a.compare({B: 5}, known, 0.0)) == [AskKeys(B, 0)]
+    assert list(a.compare({B: 5}, known, 0.0)) == [KeysRequest(B, 0)]
     assert list(a.compare({B: 6}, known, 1.9)) == []
-    assert list(a.compare({B: 6}, peer("c"), 1.0)) == [AskKeys(B, 0)]
-    assert a.merge(Taken(B, 0, [(1, "k", PRINT, 0)], 4), peer("c"), 1.1) == AskKeys(B, 4)
-    assert a.merge(Taken(B, 4, [], 4), peer("c"), 1.2) is None, "no answer leads on for ever"
-    assert a.merge(Taken(B, 4, [], 6), peer("c"), 1.2) is None
+    assert list(a.compare({B: 6}, peer("c"), 1.0)) == [KeysRequest(B, 0)]
+    assert a.merge(KeysPage(B, 0, [(1, "k", PRINT, 0)], 4), peer("c"), 1.1) == KeysRequest(B, 4)
+    assert a.merge(KeysPage(B, 4, [], 4), peer("c"), 1.2) is None, "no answer leads on for ever"
+    assert a.merge(KeysPage(B, 4, [], 6), peer("c"), 1.2) is None
 
 
 @given(st.lists(st.sampled_from("12345abcde"), max_size=40), st.randoms(use_true_random=False))
@@ -328,7 +328,7 @@ def test_any_order_of_pages_ends_with_every_key(order: list[str], choose: object
         if name in pages:
             a.merge(pages[name], peer(), 0.0)
         assert told(a).get(B, 0) <= 10
-    ask: AskKeys | None = next(a.compare({B: 10}, peer(), 5.0), None)
+    ask: KeysRequest | None = next(a.compare({B: 10}, peer(), 5.0), None)
     while ask is not None:
         answer = b.answer(ask, 5.0)
         assert answer is not None
@@ -343,11 +343,11 @@ def test_any_order_of_pages_ends_with_every_key(order: list[str], choose: object
 def test_keys_of_another_that_nobody_was_asked_for_are_dropped(network: Network) -> None:
     a, b, c = (network.node(name) for name in "abc")
     network.seconds(2)
-    taken = Taken(f"gone{b.id[1:]}", 0, [(1, "k", PRINT, 0)], 1)
+    taken = KeysPage(f"gone{b.id[1:]}", 0, [(1, "k", PRINT, 0)], 1)
     a.receive(Envelope(b.id, "b", 0, taken), network.now)
-    a.receive(Envelope(b.id, "b", 0, Taken(c.id, 0, [(1, "k", PRINT, 0)], 1)), network.now)
+    a.receive(Envelope(b.id, "b", 0, KeysPage(c.id, 0, [(1, "k", PRINT, 0)], 1)), network.now)
     assert a.keys.find("k", network.now) is None
-    a.receive(Envelope(b.id, "b", 0, Taken(b.id, 0, [(1, "k", PRINT, 0)], 1)), network.now)
+    a.receive(Envelope(b.id, "b", 0, KeysPage(b.id, 0, [(1, "k", PRINT, 0)], 1)), network.now)
     assert a.keys.find("k", network.now) is not None, "a replica tells its own"
 
 
@@ -359,7 +359,7 @@ def test_a_repeat_is_known_at_every_node_and_another_request_with_its_key_is_tol
     network.seconds(2)
     assert network.post("a", "k", "cats cats dogs") == "counted"
     for name in "abc":
-        assert network.post(name, "k", "cats cats dogs") == "stored"
+        assert network.post(name, "k", "cats cats dogs") == "committed"
         assert network.post(name, "k", "cats") == "another request"
         assert network.nodes[name].tally.visits("cats") == 2
 
@@ -367,31 +367,31 @@ def test_a_repeat_is_known_at_every_node_and_another_request_with_its_key_is_tol
 def test_a_repeat_meets_the_first_on_its_way_to_the_store(network: Network) -> None:
     a = network.node("a")
     network.post("a", "k", stored=False)
-    assert network.post("a", "k") == "raised"
+    assert network.post("a", "k") == "pending"
     batch = a.batch(10)
-    assert network.post("a", "k") == "in the batch"
+    assert network.post("a", "k") == "in flight"
     a.not_stored(batch)
-    assert network.post("a", "k") == "raised"
+    assert network.post("a", "k") == "pending"
     a.stored(a.batch(10))
-    assert network.post("a", "k") == "stored"
+    assert network.post("a", "k") == "committed"
     assert a.tally.visits("cats") == 1
 
 
 def test_visits_that_cannot_be_counted_leave_their_key_free(network: Network) -> None:
     a = network.node("a")
-    a.visits({"cats": 2**53 - 1})
+    a.count_many({"cats": 2**53 - 1})
     with pytest.raises(OverflowError):
-        a.visits({"dogs": 1, "cats": 1}, key=Key("k", PRINT, 0.0))
+        a.count_many({"dogs": 1, "cats": 1}, key=Key("k", PRINT, 0.0))
     assert a.keys.find("k", 0.0) is None
 
 
 def test_more_visits_than_a_total_can_tell_are_refused(network: Network) -> None:
     a = network.node("a")
     with pytest.raises(OverflowError, match="this run"):
-        a.visits({f"v{number}": 2**53 - 1 for number in range(10)})
-    a.visits({f"v{number}": 2**53 - 1 for number in range(8)})
+        a.count_many({f"v{number}": 2**53 - 1 for number in range(10)})
+    a.count_many({f"v{number}": 2**53 - 1 for number in range(8)})
     with pytest.raises(OverflowError, match="this run"):
-        a.visits({"v9": 100})
+        a.count_many({"v9": 100})
     network.visit(a, "v9")
     assert all(encode(Envelope(run, "a", 0, delta), None) for run, delta in a.publish())
 
@@ -414,22 +414,22 @@ def test_nothing_is_asked_when_no_key_is_lost(network: Network) -> None:
     network.seconds(int(Keys.life) + 5)
     network.post("b", "late")
     network.seconds(1)
-    assert not [body for _, _, body in network.sent if isinstance(body, AskKeys)]
+    assert not [body for _, _, body in network.sent if isinstance(body, KeysRequest)]
 
 
 @pytest.mark.parametrize("kind", [Replica, ShortPages])
 def test_a_lost_key_is_repaired_with_the_next_one(network: Network, kind: type[Replica]) -> None:
     a, b = network.node("a", kind=kind), network.node("b", kind=kind)
     network.seconds(2)
-    network.lose = lambda _source, _target, body: isinstance(body, Taken)
+    network.lose = lambda _source, _target, body: isinstance(body, KeysPage)
     for number in range(5):
         network.post("a", f"lost-{number}")
     network.lose = lambda *_: False
     assert b.keys.find("lost-0", network.now) is None
     network.post("a", "next")
     for number in range(5):
-        assert network.post("b", f"lost-{number}") == "stored"
-    assert network.post("b", "next") == "stored"
+        assert network.post("b", f"lost-{number}") == "committed"
+    assert network.post("b", "next") == "committed"
     assert len(a.keys) == len(b.keys) == 6
 
 
@@ -437,11 +437,11 @@ def test_a_lost_last_key_is_repaired_with_the_next_report(network: Network) -> N
     network.node("a")
     network.node("b")
     network.seconds(2)
-    network.lose = lambda _source, _target, body: isinstance(body, (Taken, Delta))
+    network.lose = lambda _source, _target, body: isinstance(body, (KeysPage, Delta))
     network.post("a", "k")
     network.lose = lambda *_: False
     network.seconds(1)
-    assert network.post("b", "k") == "stored"
+    assert network.post("b", "k") == "committed"
 
 
 def test_a_key_of_a_node_that_is_gone_is_told_by_who_holds_it(network: Network) -> None:
@@ -453,7 +453,7 @@ def test_a_key_of_a_node_that_is_gone_is_told_by_who_holds_it(network: Network) 
     del network.nodes["a"]
     network.lose = lambda *_: False
     network.seconds(5)
-    assert network.post("c", "k") == "stored"
+    assert network.post("c", "k") == "committed"
 
 
 def test_after_a_split_each_side_knows_the_keys_of_the_other(network: Network) -> None:
@@ -473,10 +473,10 @@ def test_after_a_split_each_side_knows_the_keys_of_the_other(network: Network) -
     network.seconds(2)
     for name in "abcd":
         for taker in "abcd":
-            assert network.post(name, f"of-{taker}", f"video-{taker}") == "stored"
+            assert network.post(name, f"of-{taker}", f"video-{taker}") == "committed"
         assert network.nodes[name].tally.visits("video-b") == 2
-        assert network.nodes[name].keys.doubled == 1
-    assert "key=of-b" in network.nodes["a"].keys.last_doubled
+        assert network.nodes[name].keys.counted_again == 1
+    assert "key=of-b" in network.nodes["a"].keys.last_counted_again
 
 
 def test_a_killed_node_knows_its_keys_again_and_tells_those_that_it_had_only_stored(
@@ -492,10 +492,10 @@ def test_a_killed_node_knows_its_keys_again_and_tells_those_that_it_had_only_sto
     del network.nodes["a"]
     again = network.node("a", run=1, notes=batch.kept())
     again.loaded(a.id, batch.counts[a.id])
-    assert network.post("a", "stored") == "stored"
+    assert network.post("a", "stored") == "committed"
     assert b.keys.find("stored", network.now) is None
     network.seconds(1)
-    assert network.post("b", "stored") == "stored"
+    assert network.post("b", "stored") == "committed"
     assert b.tally.visits("cats") == 1
 
 
@@ -505,7 +505,7 @@ def test_a_node_that_joins_is_ready_when_it_knows_the_keys_of_its_peers(network:
     network.seconds(2)
     for number in range(9):
         network.post("a", f"k{number}")
-    network.lose = lambda _source, _target, body: isinstance(body, Taken)
+    network.lose = lambda _source, _target, body: isinstance(body, KeysPage)
     c = network.node("c")
     network.seconds(4)
     assert c.tally.visits("cats") == 9
@@ -524,7 +524,7 @@ def test_a_node_that_joins_is_ready_when_it_knows_the_keys_of_its_peers(network:
 def test_a_stopping_node_waits_until_a_peer_holds_its_keys(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
     network.seconds(2)
-    network.lose = lambda _source, _target, body: isinstance(body, (Taken, AskKeys))
+    network.lose = lambda _source, _target, body: isinstance(body, (KeysPage, KeysRequest))
     network.post("a", "k")
     network.seconds(1)
     network.do("a", a.leave(network.now))
@@ -559,7 +559,7 @@ def test_keys_expire_everywhere_and_then_cost_nothing(network: Network) -> None:
     network.post("a", "k")
     network.now += Keys.life - 3.0
     network.seconds(2)
-    assert network.post("b", "k") == "stored"
+    assert network.post("b", "k") == "committed"
     network.seconds(2)
     assert network.post("b", "k") == "counted"
     network.now += Keys.life
@@ -576,11 +576,11 @@ def test_a_message_holds_as_many_keys_as_fit_into_it(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
     network.seconds(2)
     for number in range(3000):
-        a.visits({"cats": 1}, key=Key(f"{number:0128}", print_of("cats"), network.now))
+        a.count_many({"cats": 1}, key=Key(f"{number:0128}", print_of("cats"), network.now))
     a.stored(a.batch(10))
     network.sent.clear()
     network.publish("a")
-    pages: list[Body] = [body for _, _, body in network.sent if isinstance(body, Taken)]
+    pages: list[Body] = [body for _, _, body in network.sent if isinstance(body, KeysPage)]
     assert 8 < len(pages) < 16
     sizes = [len(encode(Envelope(a.id, "a", 0, page), "secret")) for page in pages]
     assert max(sizes) < MAX_BYTES

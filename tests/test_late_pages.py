@@ -2,7 +2,7 @@
 
 from counter.crdt.ids import encode_id
 from counter.crdt.tally import Tally
-from counter.protocol.messages import Answer, Ask
+from counter.protocol.messages import RepairPage, RepairRequest
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.repairs import Repairs
 
@@ -24,13 +24,13 @@ class Slow:
     def _hear(self, peers: Peers, replica: str, address: str) -> Peer:
         return peers.hear(replica, address, 0.0)[0]
 
-    def told(self, peer: Peer, now: float) -> Ask | None:
+    def told(self, peer: Peer, now: float) -> RepairRequest | None:
         """A peer says that it holds a thousand."""
         return self.repairs.compare(WRITER, 1_000, peer, now)
 
-    def page(self, peer: Peer, at: int | None, now: float) -> Ask | None:
+    def page(self, peer: Peer, at: int | None, now: float) -> RepairRequest | None:
         """A page has come from a peer that goes on at a position."""
-        answer = Answer(WRITER, {f"video-{at}": 1}, at)
+        answer = RepairPage(WRITER, {f"video-{at}": 1}, at)
         assert self.repairs.wants(answer, peer, now)
         self.tally.merge(WRITER, answer.counts)
         return self.repairs.go_on(answer, peer, now)

@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from counter.crdt.vector import BUCKETS
 from counter.protocol.messages import (
     MAX_BYTES,
-    Answer,
-    Ask,
-    AskKeys,
     Body,
-    Condition,
     Delta,
     Envelope,
+    Health,
+    KeysPage,
+    KeysRequest,
     Larger,
     MemberReport,
+    PreviousMemberReport,
     RejectedError,
+    RepairPage,
+    RepairRequest,
     Report,
+    ReportRequest,
     RunsPage,
     RunsRequest,
-    Standing,
-    Taken,
-    Tell,
     decode,
     encode,
 )
@@ -51,8 +51,8 @@ BODIES: dict[str, Body] = {
     "report": Report(
         "ready",
         {
-            SENDER[:-24]: Standing(RUN, "", "", (0, 0), {RUN: (8, None)}),
-            OTHER[:-24]: Standing(
+            SENDER[:-24]: PreviousMemberReport(RUN, "", "", (0, 0), {RUN: (8, None)}),
+            OTHER[:-24]: PreviousMemberReport(
                 RUN, EARLIER, EARLIER, (2**53 + 5, 17), {RUN: (2**63 - 1, 2**63 - 1)}
             ),
         },
@@ -63,7 +63,7 @@ BODIES: dict[str, Body] = {
     "part of a report": Report("leaving", {}, {}, None),
     "report of logs": Report("ready", {}, {}, 17, {}, {"counter1/counter1.log": READ}),
     "report of a condition": Report(
-        "ready", {}, {}, 17, {}, {}, Condition(("sqlite", True), ("rabbitmq", False))
+        "ready", {}, {}, 17, {}, {}, Health(("sqlite", True), ("rabbitmq", False))
     ),
     "report of states": Report(
         "ready",
@@ -89,15 +89,15 @@ BODIES: dict[str, Body] = {
     ),
     "report for both versions": Report("joining", {}, {}, 17, said=0),
     "numbered report": Report("ready", {}, {}, None, said=17, number=2**53),
-    "tell": Tell(),
-    "ask for all": Ask(OTHER, b"", 1, 0),
-    "ask for what is folded": Ask(FOLDED, b"", 1, 0),
-    "ask for what differs": Ask(OTHER, bytes(range(64)), 2**31, 20_000),
-    "answer": Answer(OTHER, {"cats": 1}, 77),
-    "last answer": Answer(OTHER, {}, None),
-    "answer of the writer": Answer(SENDER, {"cats": 1, "cats/bot": 2}, None, 2**63 - 1),
-    "ask for keys": AskKeys(OTHER, 2),
-    "keys": Taken(OTHER, 2, [(3, "!7~", bytes(range(16)), 599_999)], 2**53),
+    "tell": ReportRequest(),
+    "ask for all": RepairRequest(OTHER, b"", 1, 0),
+    "ask for what is folded": RepairRequest(FOLDED, b"", 1, 0),
+    "ask for what differs": RepairRequest(OTHER, bytes(range(64)), 2**31, 20_000),
+    "answer": RepairPage(OTHER, {"cats": 1}, 77),
+    "last answer": RepairPage(OTHER, {}, None),
+    "answer of the writer": RepairPage(SENDER, {"cats": 1, "cats/bot": 2}, None, 2**63 - 1),
+    "ask for keys": KeysRequest(OTHER, 2),
+    "keys": KeysPage(OTHER, 2, [(3, "!7~", bytes(range(16)), 599_999)], 2**53),
     "ask for runs": RunsRequest(MEMBER, DAY, ""),
     "ask for more runs": RunsRequest(MEMBER, DAY, EARLIER),
     "runs": RunsPage(MEMBER, DAY, (2, 17), "", {EARLIER: (5, 2**60, SENT)}, EARLIER),
@@ -272,12 +272,12 @@ def test_a_count_that_is_wrong_is_left_out_alone(kind: str, key: Any, count: Any
     body = ["delta", counts, 9] if kind == "delta" else ["answer", OTHER, counts, 77]
     refused: list[str] = []
     envelope = decode(sent(body), None, SENT, 30_000, refused.append)
-    assert envelope.body == (Delta(right, 9) if kind == "delta" else Answer(OTHER, right, 77))
+    assert envelope.body == (Delta(right, 9) if kind == "delta" else RepairPage(OTHER, right, 77))
     assert len(refused) == 1
     assert str(key) in refused[0] or str(count) in refused[0]
 
 
-RIGHT_STANDING = Standing(RUN, "", "", (0, 0), {})
+RIGHT_STANDING = PreviousMemberReport(RUN, "", "", (0, 0), {})
 RIGHT_STATE = MemberReport(RUN, "", "", (0, 0), {RUN: (7, None, SENT)}, {DAY: (1, 17)})
 STATE = [RUN, "", "", [0, 0], {RUN: [7, None, SENT]}, {DAY: [1, 17]}]
 STATE_AND_MORE: list[Any] = [
@@ -324,7 +324,12 @@ def test_a_member_that_is_wrong_is_left_out_alone(name: str, wrong: Any, version
     [
         (
             ["report", "ready", {MEMBER: STANDING_AND_MORE}, {}, 17],
-            Report("ready", {MEMBER: Standing(RUN, "", "", (0, 0), {RUN: (7, None)})}, {}, 17),
+            Report(
+                "ready",
+                {MEMBER: PreviousMemberReport(RUN, "", "", (0, 0), {RUN: (7, None)})},
+                {},
+                17,
+            ),
             1,
         ),
         (
@@ -359,7 +364,7 @@ def test_a_member_that_is_wrong_is_left_out_alone(name: str, wrong: Any, version
         ),
         (
             ["keys", OTHER, 0, [[1, "k", bytes(16), 0], [2, "a b", bytes(16), 0]], 2],
-            Taken(OTHER, 0, [(1, "k", bytes(16), 0)], 2),
+            KeysPage(OTHER, 0, [(1, "k", bytes(16), 0)], 2),
             1,
         ),
         (
@@ -400,7 +405,7 @@ def test_an_entry_of_a_map_or_list_that_is_wrong_is_left_out_alone(
 def test_a_key_that_is_wrong_is_left_out_alone(key: Any) -> None:
     refused: list[str] = []
     body = ["keys", OTHER, 0, [key, [2, "k", bytes(16), 0]], 2]
-    right = Taken(OTHER, 0, [(2, "k", bytes(16), 0)], 2)
+    right = KeysPage(OTHER, 0, [(2, "k", bytes(16), 0)], 2)
     assert decode(sent(body), None, SENT, 30_000, refused.append).body == right
     assert len(refused) == 1
 

@@ -14,7 +14,7 @@ import pytest
 
 from app import create_app
 from counter.config import Config
-from counter.web.survey import KEPT, MOST_VIDEOS, PATIENCE, BusyError, Found, Others
+from counter.web.survey import KEPT, MAX_VIDEOS, PATIENCE, BusyError, Found, Others
 from lab.clients import until
 from lab.servers import Node, free_port
 from tests.test_http import ask, get, visits
@@ -170,7 +170,7 @@ def test_a_hundred_who_ask_at_once_cost_no_more_than_one() -> None:
 def test_only_so_many_videos_are_asked_for_at_a_time() -> None:
     with Site(says(found("a", 4))) as site:
         asker = others(site.url)
-        for number in range(MOST_VIDEOS):
+        for number in range(MAX_VIDEOS):
             asker.counts(f"video-{number}")
         # All of that may have taken longer than it is kept, on a busy machine.
         with pytest.raises(BusyError, match="20"):  # noqa: PT012

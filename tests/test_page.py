@@ -329,14 +329,14 @@ def test_cards_are_live_and_do_not_move_under_a_pointer_or_the_focus(
     links = page.locator("#videos a[href^='/video/calm-']")
     number = page.locator('#videos [data-video="calm-second"] b')
     tabs[0].live()
-    overtaken = False
+    ended_by_others = False
 
     def overtake() -> None:
         """Send the second above the first."""
-        nonlocal overtaken
+        nonlocal ended_by_others
         for _ in range(3):
-            fetch(nodes[1].url, f"/video/calm-{'first' if overtaken else 'second'}")
-        overtaken = not overtaken
+            fetch(nodes[1].url, f"/video/calm-{'first' if ended_by_others else 'second'}")
+        ended_by_others = not ended_by_others
 
     links.first.hover()
     overtake()

@@ -46,7 +46,7 @@ def test_a_visit_is_pending_then_in_flight_then_committed(tally: Tally, pending:
 def test_what_an_earlier_run_has_counted_is_written_as_its_own(
     tally: Tally, pending: Pending
 ) -> None:
-    pending.visits({"cats": 3})
+    pending.count_many({"cats": 3})
     pending.begin(SECOND)
     assert pending.waiting() == [FIRST]
     assert pending.count("cats") == 0
@@ -61,9 +61,9 @@ def test_what_an_earlier_run_has_counted_is_written_as_its_own(
 def test_a_batch_in_doubt_is_pending_again_of_the_run_that_it_was(
     tally: Tally, pending: Pending
 ) -> None:
-    pending.visits({"cats": 3, "dogs": 1}, {"log:x": "1", "log:y": "1"})
+    pending.count_many({"cats": 3, "dogs": 1}, {"log:x": "1", "log:y": "1"})
     failed, notes = pending.take()
-    pending.visits({"cats": 1}, {"log:x": "2"})
+    pending.count_many({"cats": 1}, {"log:x": "2"})
     assert not pending.in_doubt
     pending.not_stored(failed, notes)
     assert pending.in_doubt
@@ -91,7 +91,7 @@ def test_only_what_is_written_is_out_of_doubt(pending: Pending) -> None:
 def test_the_own_run_takes_over_what_the_tally_does_not_hold_of_a_run_nobody_heeds(
     tally: Tally, pending: Pending
 ) -> None:
-    pending.visits({"cats": 3, "dogs": 2})
+    pending.count_many({"cats": 3, "dogs": 2})
     tally.merge(FIRST, {"cats": 1, "dogs": 2})
     pending.begin(SECOND)
     pending.visit("cats")
@@ -105,9 +105,9 @@ def test_the_own_run_takes_over_what_the_tally_does_not_hold_of_a_run_nobody_hee
 def test_what_the_tally_holds_by_now_of_earlier_runs_is_not_written(
     tally: Tally, pending: Pending
 ) -> None:
-    pending.visits({"cats": 3, "dogs": 2})
+    pending.count_many({"cats": 3, "dogs": 2})
     pending.begin(SECOND)
-    pending.visits({"mice": 1})
+    pending.count_many({"mice": 1})
     tally.merge(FIRST, {"cats": 5, "dogs": 1})
     tally.merge(SECOND, {"mice": 5})
     pending.drop_known()
@@ -118,15 +118,15 @@ def test_what_the_tally_holds_by_now_of_earlier_runs_is_not_written(
 def test_a_count_and_the_visits_of_a_run_have_an_end_which_the_next_run_has_anew(
     tally: Tally, pending: Pending
 ) -> None:
-    pending.visits({"cats": MAX_COUNT})
+    pending.count_many({"cats": MAX_COUNT})
     with pytest.raises(OverflowError, match="'cats'"):
         pending.visit("cats")
     with pytest.raises(OverflowError, match="'cats'"):
-        pending.visits({"dogs": 1, "cats": 1}, {"log:x": "1"})
+        pending.count_many({"dogs": 1, "cats": 1}, {"log:x": "1"})
     assert pending.count("dogs") == 0
     assert not pending.notes
-    pending.visits({f"video-{number}": MAX_COUNT for number in range(6)})
-    pending.visits({"mice": MAX_COUNT, "rest": MAX_TOTAL - 8 * MAX_COUNT})
+    pending.count_many({f"video-{number}": MAX_COUNT for number in range(6)})
+    pending.count_many({"mice": MAX_COUNT, "rest": MAX_TOTAL - 8 * MAX_COUNT})
     with pytest.raises(OverflowError, match="this run"):
         pending.visit("dogs")
     pending.begin(SECOND)
@@ -153,7 +153,7 @@ def test_whatever_fails_every_visit_is_counted_once(choose: random.Random) -> No
                 pending.visit(choose.choice("xyz"))
                 visits += 1
             case 2:
-                pending.visits({"x": 2, choose.choice("yz"): 1})
+                pending.count_many({"x": 2, choose.choice("yz"): 1})
                 visits += 3
             case 3:
                 counts, notes = pending.take()
@@ -175,15 +175,15 @@ def test_whatever_fails_every_visit_is_counted_once(choose: random.Random) -> No
 
 
 def test_a_run_near_its_end_asks_for_another_and_the_next_one_counts_on(pending: Pending) -> None:
-    pending.visits({f"video-{number}": MAX_COUNT for number in range(7)})
+    pending.count_many({f"video-{number}": MAX_COUNT for number in range(7)})
     assert not pending.is_full
-    pending.visits({"video-7": MAX_COUNT})
+    pending.count_many({"video-7": MAX_COUNT})
     assert pending.is_full, "it can count little more"
     with pytest.raises(OverflowError, match="this run"):
-        pending.visits({"cats": 9})
+        pending.count_many({"cats": 9})
     pending.begin(SECOND)
     assert not pending.is_full
-    pending.visits({"cats": 9})
+    pending.count_many({"cats": 9})
     assert pending.count("cats") == 9
 
 

@@ -4,7 +4,15 @@ import pytest
 
 from counter.crdt.ids import encode_id
 from counter.crdt.tally import Tally
-from counter.protocol.messages import Answer, Ask, Body, Delta, Envelope, RunsPage, RunsRequest
+from counter.protocol.messages import (
+    Body,
+    Delta,
+    Envelope,
+    RepairPage,
+    RepairRequest,
+    RunsPage,
+    RunsRequest,
+)
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.repairs import Repairs
 from tests.protocol import TTL, Network
@@ -26,17 +34,17 @@ def peer(address: str) -> Peer:
     return Peer(address, 0.0, 0.0)
 
 
-def page(vector: str = VECTOR, following: int | None = None) -> Answer:
-    return Answer(vector, {"cats": 1}, following)
+def page(vector: str = VECTOR, following: int | None = None) -> RepairPage:
+    return RepairPage(vector, {"cats": 1}, following)
 
 
 def test_an_answer_is_wanted_from_every_address_that_was_asked_within_the_life_of_a_message() -> (
     None
 ):
     asking = repairs()
-    assert asking.ask(VECTOR, peer("b"), 0.0) == Ask(VECTOR, b"", 1, 0)
+    assert asking.ask(VECTOR, peer("b"), 0.0) == RepairRequest(VECTOR, b"", 1, 0)
     # The first does not answer, or is slow: another is asked, and both answers are welcome.
-    assert asking.ask(VECTOR, peer("c"), 1.0) == Ask(VECTOR, b"", 2, 0)
+    assert asking.ask(VECTOR, peer("c"), 1.0) == RepairRequest(VECTOR, b"", 2, 0)
     for address in "bc":
         assert asking.wants(page(), peer(address), TTL)
     assert not asking.wants(page(), peer("b"), TTL + 0.1)
@@ -53,21 +61,21 @@ def test_each_page_renews_the_time_for_the_next(network: Network) -> None:
     for step in range(1, 5):
         now = step * (TTL - 1.0)
         assert asking.wants(page(), known, now)
-        assert asking.go_on(page(following=step), known, now) == Ask(VECTOR, b"", 1, step)
+        assert asking.go_on(page(following=step), known, now) == RepairRequest(VECTOR, b"", 1, step)
     assert asking.go_on(page(), known, 5 * TTL) is None
 
 
 def test_a_repair_goes_on_where_it_was_when_a_page_is_lost() -> None:
     asking = repairs()
     known = peer("b")
-    assert asking.ask(VECTOR, known, 0.0) == Ask(VECTOR, b"", 1, 0)
-    assert asking.go_on(page(following=300), known, 0.1) == Ask(VECTOR, b"", 1, 300)
-    assert asking.ask(VECTOR, known, 2.1) == Ask(VECTOR, b"", 2, 300)
-    assert asking.ask(VECTOR, peer("c"), 3.1) == Ask(VECTOR, b"", 3, 0), "another copy"
+    assert asking.ask(VECTOR, known, 0.0) == RepairRequest(VECTOR, b"", 1, 0)
+    assert asking.go_on(page(following=300), known, 0.1) == RepairRequest(VECTOR, b"", 1, 300)
+    assert asking.ask(VECTOR, known, 2.1) == RepairRequest(VECTOR, b"", 2, 300)
+    assert asking.ask(VECTOR, peer("c"), 3.1) == RepairRequest(VECTOR, b"", 3, 0), "another copy"
     assert asking.go_on(page(), peer("c"), 3.2) is None
-    assert asking.ask(VECTOR, known, 3.3) == Ask(VECTOR, b"", 4, 300), "with the other"
+    assert asking.ask(VECTOR, known, 3.3) == RepairRequest(VECTOR, b"", 4, 300), "with the other"
     assert asking.go_on(page(), known, 3.4) is None
-    assert asking.ask(VECTOR, known, 3.5) == Ask(VECTOR, b"", 5, 0), "it ended"
+    assert asking.ask(VECTOR, known, 3.5) == RepairRequest(VECTOR, b"", 5, 0), "it ended"
 
 
 @pytest.mark.parametrize("loss", [2, 3])
@@ -80,8 +88,8 @@ def test_a_repair_of_many_pages_ends_though_most_of_them_are_lost(
 
     def most(_source: str, _target: str, body: Body) -> bool:
         nonlocal answers
-        answers += isinstance(body, Answer)
-        return isinstance(body, Delta) or (isinstance(body, Answer) and answers % loss != 0)
+        answers += isinstance(body, RepairPage)
+        return isinstance(body, Delta) or (isinstance(body, RepairPage) and answers % loss != 0)
 
     network.lose = most
     network.visit(a, *(f"{number:0128}" for number in range(5_000)))
@@ -100,7 +108,7 @@ def test_an_answer_that_nobody_asked_for_is_dropped(network: Network, total: int
     network.seconds(2)
     network.now += 1.0
     for vector in (a.id, c.id, f"gone~{encode_id(9, 13)}.{encode_id(1, 23)}"):
-        answer = Answer(vector, {"cats": 50, "dogs": 50}, None, total)
+        answer = RepairPage(vector, {"cats": 50, "dogs": 50}, None, total)
         for sender, address in ((a.id, "a"), (c.id, "c"), (a.id, "")):
             effects = b.receive(Envelope(sender, address, 0, answer), network.now)
             assert not effects.grew
@@ -117,7 +125,7 @@ def test_an_answer_that_was_asked_for_is_taken_late_though_another_was_asked_sin
     late: list[tuple[str, str, Body]] = []
 
     def hold(source: str, target: str, body: Body) -> bool:
-        if isinstance(body, Answer) and target == "b":
+        if isinstance(body, RepairPage) and target == "b":
             late.append((source, target, body))
             return True
         return isinstance(body, Delta) and target == "b"

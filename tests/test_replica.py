@@ -10,16 +10,16 @@ from counter.crdt.ids import encode_id, mint_run, mint_store, run_of
 from counter.crdt.tally import MAX_COUNT
 from counter.crdt.vector import Videos
 from counter.protocol.messages import (
-    Answer,
     Body,
-    Condition,
     Delta,
     Envelope,
+    Health,
+    PreviousMemberReport,
+    RepairPage,
     Report,
-    Standing,
-    Tell,
+    ReportRequest,
 )
-from counter.protocol.previous import Words
+from counter.protocol.previous import PreviousAnnounced
 from counter.protocol.replica import Effects, Replica
 from tests.protocol import Network
 
@@ -27,8 +27,8 @@ from tests.protocol import Network
 def reported(replica: str, total: int) -> Report:
     """A report of one live replica's total."""
     run = run_of(replica)
-    standing = Standing(run, "", "", (0, 0), {run: (total, None)})
-    words, member = Words(), replica[: -len(run) - 1]
+    standing = PreviousMemberReport(run, "", "", (0, 0), {run: (total, None)})
+    words, member = PreviousAnnounced(), replica[: -len(run) - 1]
     words.say(member, standing)
     return Report("ready", {member: standing}, {}, words.checksum)
 
@@ -46,7 +46,7 @@ def test_a_visit_shows_only_once_the_store_holds_it(network: Network) -> None:
     a = network.node("a")
     a.visit("cats")
     assert a.counter("cats") == {}
-    assert a.counter("cats", raised=True) == {a.member: 1}
+    assert a.counter("cats", pending=True) == {a.member: 1}
     assert a.publish() == []
     batch = a.batch(10)
     assert a.counter("cats") == {}
@@ -61,9 +61,9 @@ def test_a_visit_shows_only_once_the_store_holds_it(network: Network) -> None:
 
 def test_many_visits_are_counted_all_or_none(network: Network) -> None:
     a = network.node("a")
-    a.visits({"cats": MAX_COUNT - 1, "dogs": 2}, {"log:x": "7"})
+    a.count_many({"cats": MAX_COUNT - 1, "dogs": 2}, {"log:x": "7"})
     with pytest.raises(OverflowError, match="cats"):
-        a.visits({"dogs": 1, "cats": 2}, {"log:x": "8"})
+        a.count_many({"dogs": 1, "cats": 2}, {"log:x": "8"})
     batch = a.batch(10)
     assert batch.own == {a.id: {"cats": MAX_COUNT - 1, "dogs": 2}}
     assert batch.notes == {"log:x": "7"}
@@ -71,16 +71,16 @@ def test_many_visits_are_counted_all_or_none(network: Network) -> None:
 
 def test_a_note_is_kept_with_its_visits_and_written_again_with_them(network: Network) -> None:
     a = network.node("a")
-    a.visits({"cats": 1}, {"log:x": "1", "log:y": "1"})
+    a.count_many({"cats": 1}, {"log:x": "1", "log:y": "1"})
     first = a.batch(10)
-    a.visits({"cats": 1}, {"log:x": "2"})
+    a.count_many({"cats": 1}, {"log:x": "2"})
     assert a.notes == {}
     a.not_stored(first)
     second = a.batch(10)
     assert second.notes == {"log:x": "2", "log:y": "1"}
     a.stored(second)
     assert a.notes == {"log:x": "2", "log:y": "1"}
-    a.visits({}, {"log:y": ""})
+    a.count_many({}, {"log:y": ""})
     assert a.unsaved()
     a.stored(a.batch(10))
     assert a.notes == {"log:x": "2"}
@@ -223,7 +223,7 @@ def test_a_large_loss_is_repaired_in_pages_of_bounded_size(network: Network) -> 
     network.lose = lambda _source, _target, body: isinstance(body, Delta)
     network.visit(a, *(f"{number:0128}" for number in range(30_000)))
     network.second()
-    answers = [body for _, _, body in network.sent if isinstance(body, Answer)]
+    answers = [body for _, _, body in network.sent if isinstance(body, RepairPage)]
     assert len(answers) > 30
     assert b.tally.totals() == a.tally.totals()
 
@@ -284,7 +284,7 @@ def test_nobody_else_raises_a_live_replicas_vector(network: Network) -> None:
     network.seconds(2)
     network.visit(a, "cats")
     network.second()
-    for body in (Answer(a.id, {"cats": 100}, None), reported(a.id, 500)):
+    for body in (RepairPage(a.id, {"cats": 100}, None), reported(a.id, 500)):
         a.receive(Envelope(b.id, "b", 0, body), network.now)
     assert a.counter("cats") == {a.member: 1}
 
@@ -304,7 +304,7 @@ def test_a_node_is_ready_only_when_it_holds_what_its_peers_advertise(network: Ne
     network.visit(a, "cats")
     network.seconds(6)
     b = network.node("b")
-    network.lose = lambda _source, _target, body: isinstance(body, Answer)
+    network.lose = lambda _source, _target, body: isinstance(body, RepairPage)
     network.seconds(4)
     assert state(b) == "joining"
     assert b.counter("cats") == {}
@@ -381,7 +381,7 @@ def test_nodes_learn_of_each_other_from_reports(network: Network) -> None:
     network.lose = only_direct
     network.seconds(3)
     assert told == {("b", "c"), ("c", "b")}
-    assert {member.member for member in network.nodes["b"].roll(network.now)} >= {a.member}
+    assert {member.member for member in network.nodes["b"].roster(network.now)} >= {a.member}
 
 
 def test_a_leaving_node_waits_for_a_live_peer_to_hold_its_visits(network: Network) -> None:
@@ -422,7 +422,7 @@ def test_members_are_those_heard_and_those_with_counts(network: Network) -> None
     a.loaded(old, {"cats": 4})
     network.visit(b, "cats")
     network.seconds(2)
-    members = {member.member: member for member in a.roll(network.now)}
+    members = {member.member: member for member in a.roster(network.now)}
     assert set(members) == {a.member, b.member, "old~0000000000001"}
     assert members[b.member].live
     assert members[b.member].behind == 0
@@ -430,21 +430,21 @@ def test_members_are_those_heard_and_those_with_counts(network: Network) -> None
     assert members["old~0000000000001"].visits == 4
     del network.nodes["b"]
     network.seconds(4)
-    assert not {member.member: member for member in a.roll(network.now)}[b.member].live
+    assert not {member.member: member for member in a.roster(network.now)}[b.member].live
 
 
-def condition(*, store: bool = True) -> Condition:
-    return Condition(("sqlite", store), ("mesh", True))
+def condition(*, store: bool = True) -> Health:
+    return Health(("sqlite", store), ("mesh", True))
 
 
-def shown(viewer: Replica, network: Network, member: str) -> Condition | None:
-    return {each.member: each for each in viewer.roll(network.now)}[member].condition
+def shown(viewer: Replica, network: Network, member: str) -> Health | None:
+    return {each.member: each for each in viewer.roster(network.now)}[member].health
 
 
 def told(network: Network, replica: Replica) -> int:
     """How many reports with a condition it has sent."""
     return sum(
-        source == replica.name and isinstance(body, Report) and body.condition is not None
+        source == replica.name and isinstance(body, Report) and body.health is not None
         for source, _target, body in network.sent
     )
 
@@ -453,12 +453,12 @@ def test_a_condition_is_told_when_it_changes_and_now_and_then(network: Network) 
     a, b = network.node("a"), network.node("b")
     network.seconds(3)
     assert shown(b, network, a.member) is None
-    a.reports.condition = condition()
+    a.reports.health = condition()
     network.second()
     assert shown(b, network, a.member) == shown(a, network, a.member) == condition()
     network.seconds(9)
     assert told(network, a) == 1
-    a.reports.condition = condition(store=False)
+    a.reports.health = condition(store=False)
     network.second()
     assert shown(b, network, a.member) == condition(store=False)
     network.seconds(10)
@@ -469,7 +469,7 @@ def test_a_condition_is_told_when_it_changes_and_now_and_then(network: Network) 
 def test_a_condition_that_was_lost_is_told_again(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
     network.seconds(3)
-    a.reports.condition = condition()
+    a.reports.health = condition()
     network.lose = lambda source, _target, _body: source == "a"
     network.second()
     network.lose = lambda _source, _target, _body: False
@@ -484,7 +484,7 @@ def test_a_condition_that_was_lost_is_told_again(network: Network) -> None:
 
 def test_nothing_is_known_of_the_condition_of_a_silent_member(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
-    a.reports.condition = condition()
+    a.reports.health = condition()
     network.seconds(3)
     assert shown(b, network, a.member) == condition()
     del network.nodes["a"]
@@ -577,7 +577,7 @@ def test_an_idle_cluster_tells_nothing_but_a_checksum(network: Network) -> None:
     assert len(reports(network, "a")) == 3 * 5
     assert all(report.members == {} for report in reports(network, "a"))
     assert len({report.checksum for name in "abcdef" for report in reports(network, name)}) == 1
-    assert not any(isinstance(body, Tell) for _, _, body in network.sent)
+    assert not any(isinstance(body, ReportRequest) for _, _, body in network.sent)
 
 
 def test_who_missed_a_report_asks_for_all_that_was_said(network: Network) -> None:
@@ -595,7 +595,7 @@ def test_who_missed_a_report_asks_for_all_that_was_said(network: Network) -> Non
     network.sent.clear()
     network.second()
     assert gone in b.members
-    assert [source for source, _, body in network.sent if isinstance(body, Tell)] == ["b"]
+    assert [source for source, _, body in network.sent if isinstance(body, ReportRequest)] == ["b"]
 
 
 def test_a_report_tells_of_some_growing_vectors_at_a_time_and_in_turn_of_all(
@@ -611,4 +611,4 @@ def test_a_report_tells_of_some_growing_vectors_at_a_time_and_in_turn_of_all(
         assert max(len(report.members) for report in reports(network, "n0")) <= 21
     # Nobody missed anything, nor waits for more than a few seconds to know that others have it.
     assert not network.asks()
-    assert max(member.behind or 0 for member in nodes[0].roll(network.now)) <= 8
+    assert max(member.behind or 0 for member in nodes[0].roster(network.now)) <= 8

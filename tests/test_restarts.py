@@ -26,7 +26,7 @@ RESTARTS = int(os.environ.get("RESTARTS", "5"))
 TOGETHER = 5
 """After so many restarts of each node there is time to fold."""
 VIDEOS = [f"video-{number}" for number in range(50)]
-MOST_ENTRIES = 6
+MAX_ENTRIES = 6
 """For three members: one folded vector and one run each."""
 FOLDED = 60.0
 """Seconds within which everything is folded; it takes about three times `MESSAGE_TTL`."""
@@ -141,9 +141,9 @@ def test_counters_stay_small_and_exact_however_often_nodes_restart(
                 if number % TOGETHER == 0 or number == RESTARTS:
                     waiting = unfolded(nodes)
                     until(partial(all_folded, nodes), FOLDED, "all runs that ended are folded")
-                    assert max(in_memory(node) for node in nodes) <= MOST_ENTRIES
+                    assert max(in_memory(node) for node in nodes) <= MAX_ENTRIES
                     # The rows of what was folded are deleted with the writes that follow.
-                    until(lambda: most_in(nodes, client) <= MOST_ENTRIES, 10, "no more in a store")
+                    until(lambda: most_in(nodes, client) <= MAX_ENTRIES, 10, "no more in a store")
                     memory = max(resident(node) for node in nodes)
                     seen.append(Seen(number, waiting, most_in(nodes, client), memory))
             traffic.stop()

@@ -10,13 +10,13 @@ import pytest
 
 from counter.crdt.ids import is_folded
 from counter.protocol.messages import (
-    Answer,
-    Ask,
     Body,
     Delta,
     Envelope,
     Larger,
     MemberReport,
+    RepairPage,
+    RepairRequest,
     Report,
 )
 from counter.protocol.replica import Replica
@@ -132,7 +132,7 @@ def test_it_takes_nothing_in_before_all_of_it_has_come(network: Network) -> None
 
     def one_page(_source: str, target: str, body: Body) -> bool:
         nonlocal pages
-        page = isinstance(body, Answer) and target == "a"
+        page = isinstance(body, RepairPage) and target == "a"
         pages += page
         return page and pages > 1
 
@@ -140,7 +140,7 @@ def test_it_takes_nothing_in_before_all_of_it_has_come(network: Network) -> None
     run = a.id
     network.second()
     assert pages > 1
-    assert not a.to_renew
+    assert not a.needs_new_run
     network.lose = lambda *_: False
     network.live(4)
     assert a.id > run
@@ -211,21 +211,25 @@ def test_what_somebody_claims_without_showing_it_starts_no_new_run(
 ) -> None:
     a, b = network.nodes["a"], network.nodes["b"]
     run = a.id
-    network.lose = lambda source, _target, body: source == "b" and isinstance(body, Answer)
+    network.lose = lambda source, _target, body: source == "b" and isinstance(body, RepairPage)
     for _ in range(3):
         claim = Larger(run, 500, refused)
         network.deliver("b", "a", claim)
         state = MemberReport(run[-23:], "", "", (0, 0), {run[-23:]: (500, None, 0)}, {})
         network.deliver("b", "a", Report("ready", {}, {}, None, states={a.member: state}))
         network.live(1)
-    assert [body for source, _, body in network.sent if source == "a" and isinstance(body, Ask)]
+    assert [
+        body
+        for source, _, body in network.sent
+        if source == "a" and isinstance(body, RepairRequest)
+    ]
     # It shows what is known here, and nothing more.
     network.lose = lambda *_: False
     asked = a.receive(Envelope(b.id, "b", 0, Larger(run, 500, refused)), network.now)
     network.do("a", asked)
     network.live(3)
     assert a.id == run
-    assert not a.to_renew
+    assert not a.needs_new_run
     assert visits(network, "cats") == {5}
 
 
@@ -236,8 +240,8 @@ def test_larger_counts_of_its_run_that_it_did_not_ask_for_start_no_new_run(
     run = a.id
     network.now += 10.0
     for total in (None, 500):
-        a.receive(Envelope(b.id, "b", 0, Answer(run, {"cats": 500}, None, total)), network.now)
-    assert not a.to_renew
+        a.receive(Envelope(b.id, "b", 0, RepairPage(run, {"cats": 500}, None, total)), network.now)
+    assert not a.needs_new_run
     network.live(3)
     assert a.id == run
     assert visits(network, "cats") == {5}
@@ -283,8 +287,8 @@ def test_keys_of_before_and_after_are_known_everywhere(network: Network, seconds
     assert network.post("a", "since", "mice") == "counted"
     network.live(seconds)
     for name in "abc":
-        assert network.post(name, "before", "birds") == "stored"
-        assert network.post(name, "since", "mice") == "stored"
+        assert network.post(name, "before", "birds") == "committed"
+        assert network.post(name, "since", "mice") == "committed"
     network.live(3)
     assert (visits(network, "birds"), visits(network, "mice")) == ({1}, {1})
-    assert [node.keys.doubled for node in network.nodes.values()] == [0, 0, 0]
+    assert [node.keys.counted_again for node in network.nodes.values()] == [0, 0, 0]

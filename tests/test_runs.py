@@ -98,7 +98,7 @@ def test_a_run_of_this_process_is_open_while_its_visits_are_on_their_way(known: 
     later = replica_of(OWN_MEMBER, mint_run(9, "", 9))
     known.tally.merge(OWN, {"cats": 1})
     known.members.learn(OWN_MEMBER, later[-RUN_LENGTH:])
-    known.runs.renew(later, 0)
+    known.runs.start_new_run(later, 0)
     known.runs.look(1.0, [OWN])
     assert known.runs.open(OWN_MEMBER) == {OWN, later}
     known.runs.look(100.0)
@@ -109,7 +109,7 @@ def test_a_run_of_this_process_is_open_while_its_visits_are_on_their_way(known: 
 def test_others_hear_of_a_run_whose_first_visits_are_on_their_way(known: Known) -> None:
     later = replica_of(OWN_MEMBER, mint_run(9, "", 9))
     known.members.learn(OWN_MEMBER, later[-RUN_LENGTH:])
-    known.runs.renew(later, 0)
+    known.runs.start_new_run(later, 0)
     known.runs.look(1.0, [OWN])
     assert known.runs.open(OWN_MEMBER) == {OWN, later}
 
@@ -226,7 +226,7 @@ def test_a_date_is_told_apart_from_the_order_of_runs(known: Known) -> None:
     ahead = mint_run(40 * A_DAY, "", 1)
     later = mint_run(2 * A_DAY, ahead, 2)
     assert later > ahead
-    known.runs.renew(replica_of(OWN_MEMBER, later), 2 * A_DAY)
+    known.runs.start_new_run(replica_of(OWN_MEMBER, later), 2 * A_DAY)
     assert known.runs.date == 2 * A_DAY
     assert known.runs.own_note() == {f"run:{replica_of(OWN_MEMBER, later)}": f"{2 * A_DAY} -"}
 

@@ -19,15 +19,15 @@ from counter.protocol.folding import Fold, Folding
 from counter.protocol.joining import Joining
 from counter.protocol.keys import Written
 from counter.protocol.messages import (
-    Answer,
-    Ask,
-    AskKeys,
     DatedCopy,
     Delta,
     Envelope,
+    KeysPage,
+    KeysRequest,
+    RepairPage,
+    RepairRequest,
     Report,
-    Taken,
-    Tell,
+    ReportRequest,
 )
 from counter.protocol.peers import Peer
 from counter.protocol.replica import Batch, Effects
@@ -46,7 +46,7 @@ from tests.faults import NEW_FAULTS
 
 STEPS = 200
 FEW_STEPS = 60
-MOST_HISTORIES = 400
+MAX_HISTORIES = 400
 """Some 60 seconds."""
 FEW = 10
 """How many random histories a fault is tried on before the directed ones that need chances."""
@@ -90,7 +90,7 @@ class IgnoresTheTotal(SmallPages):
 
 
 class RepairsByTheWriter(SmallRepairs):
-    def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
+    def compare(self, vector: str, total: int, peer: Peer, now: float) -> RepairRequest | None:
         writes = peer is self._peers.get(vector)
         return super().compare(vector, total, peer, now) if writes else None
 
@@ -119,7 +119,7 @@ class HashesClosedVectorsOnly(SmallPages):
 
 
 class OnePageRepairs(SmallRepairs):
-    def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
+    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
         return super().go_on(replace(answer, next=None), peer, now)
 
 
@@ -138,7 +138,9 @@ class TakesWhatItHeardForAllThatWasSaid(SmallPages):
 class NeverAsksForWordsItMissed(SmallPages):
     def receive(self, envelope: Envelope, now: float, *, refused: bool = False) -> Effects:
         effects = super().receive(envelope, now, refused=refused)
-        effects.send = [(to, body) for to, body in effects.send if not isinstance(body, Tell)]
+        effects.send = [
+            (to, body) for to, body in effects.send if not isinstance(body, ReportRequest)
+        ]
         return effects
 
 
@@ -172,7 +174,7 @@ class DoesNotRewriteAStoreThatForgot(SmallPages):
 
 
 class HastyFolding(Folding):
-    def awaited(self, now: float) -> Iterator[str]:
+    def fold_blockers(self, now: float) -> Iterator[str]:
         return iter(())
 
 
@@ -257,7 +259,7 @@ class CountsWhatIsFoldedAlready(Tally):
 
 class GoesOnInAFoldedRun(SmallPages):
     @property
-    def overtaken(self) -> bool:
+    def ended_by_others(self) -> bool:
         return False
 
     def _waits_below_mark(self) -> list[str]:
@@ -271,8 +273,8 @@ class MovesVisitsThatTheStoreMayHold(SmallPages):
     """
 
     @property
-    def to_renew(self) -> bool:
-        return self.overtaken or super().to_renew
+    def needs_new_run(self) -> bool:
+        return self.ended_by_others or super().needs_new_run
 
     def _rescue(self) -> None:
         for vector in self._waits_below_mark():
@@ -323,7 +325,7 @@ class HastyKeys(SmallKeys):
         for entry in written.own:
             run.reached = run.saved = entry.serial
             self._put(run, entry)
-        self._in_batch = {}
+        self._in_flight = {}
         return written._replace(behind=behind)
 
     def stored(self, written: Written) -> None:
@@ -336,7 +338,7 @@ class PublishesAKeyBeforeItIsStored(SmallPages):
 
 class FreedKeys(SmallKeys):
     def not_stored(self, written: Written) -> None:
-        self._in_batch = {}
+        self._in_flight = {}
         super().not_stored(written)
 
 
@@ -345,7 +347,7 @@ class FreesTheKeyOfAFailedBatch(SmallPages):
 
 
 class GaplessKeys(SmallKeys):
-    def merge(self, taken: Taken, peer: Peer, now: float) -> AskKeys | None:
+    def merge(self, taken: KeysPage, peer: Peer, now: float) -> KeysRequest | None:
         reached = self._run(taken.replica, now).reached
         return super().merge(replace(taken, after=min(taken.after, reached)), peer, now)
 
@@ -1109,7 +1111,7 @@ def histories() -> Iterator[History]:
         yield from (generate(seed, STEPS) for seed in (range(FEW) if lossy else ()))
         for name in DIRECTED:
             yield from directed(name) if is_lossy(DIRECTED[name]) == lossy else ()
-    yield from (generate(seed, STEPS) for seed in range(FEW, MOST_HISTORIES))
+    yield from (generate(seed, STEPS) for seed in range(FEW, MAX_HISTORIES))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

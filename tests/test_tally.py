@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.crdt.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
-from counter.crdt.tally import MAX_COUNT, Leaders, Tally
+from counter.crdt.tally import MAX_COUNT, Tally, TopVideos
 from counter.protocol.folding import Fold
 from counter.protocol.messages import VIDEO
 
@@ -127,7 +127,7 @@ def test_nothing_ever_falls_and_totals_are_sums(history: Any) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 3)), max_size=300))
 def test_the_leaders_are_the_most_visited_videos(visits: list[tuple[int, int]]) -> None:
-    leaders, counts = Leaders(5), dict[str, int]()
+    leaders, counts = TopVideos(5), dict[str, int]()
     for number, more in visits:
         video = f"video-{number}"
         counts[video] = counts.get(video, 0) + more

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from counter.crdt.ids import encode_id, mint_run
-from counter.protocol.messages import Answer, Body, Envelope, Taken, encode
+from counter.protocol.messages import Body, Envelope, KeysPage, RepairPage, encode
 from lab.clients import Client, counted, until
 from lab.servers import Node, free_port
 
@@ -83,7 +83,7 @@ def test_an_answer_that_nobody_asked_for_changes_no_count(
     first, second = map(replica_of, nodes)
     about = {"the receiver's own": first, "a peer's": second, "a stranger's": STRANGER}[vector]
     source = {"a stranger": STRANGER, "a peer": second, "its writer": about}[sender]
-    answer = Answer(about, {"forged": 1_000, "counter1": 5, "counter2": 5}, None)
+    answer = RepairPage(about, {"forged": 1_000, "counter1": 5, "counter2": 5}, None)
     post(nodes[0], source, answer)
     unmoved(nodes)
 
@@ -94,7 +94,7 @@ def test_keys_of_another_replica_that_nobody_asked_for_are_not_taken(
 ) -> None:
     source = {"a stranger": STRANGER, "a peer": replica_of(nodes[1])}[sender]
     about = f"{source.rpartition('.')[0]}.{mint_run(1_600_000_000_000, '', 9)}"
-    post(nodes[0], source, Taken(about, 0, [(1, KEY, b"\1" * 16, 0)], 1))
+    post(nodes[0], source, KeysPage(about, 0, [(1, KEY, b"\1" * 16, 0)], 1))
     headers = {"Content-Type": "application/json", "Idempotency-Key": KEY}
     body = b'[{"video": "counter1", "count": 1}, {"video": "counter2", "count": 1}]'
     with Client(nodes[0].url) as client:

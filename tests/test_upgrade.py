@@ -290,7 +290,7 @@ def test_a_rolling_restart_from_the_version_before_is_exact_and_folds_nothing_me
     assert watcher.falls == []
     shown = counted(urls[0], [post.video for post in posts.all])
     assert posts.lost(shown) == 0
-    assert posts.doubled(shown) == (0, 0)
+    assert posts.counted_again(shown) == (0, 0)
     assert posts.wrong == []
     for node in nodes:
         assert folding(node)[1] > 0, "folding goes on"

@@ -11,7 +11,7 @@ class SoonMany(Vector):
     """A vector that makes room for every row as soon as it has three counts."""
 
     __slots__ = ()
-    few = 2
+    sparse = 2
 
 
 counts = st.dictionaries(
@@ -30,7 +30,7 @@ def of(kind: type[Vector], *merged: dict[str, int], videos: Videos | None = None
 
 @given(history)
 def test_few_and_many_counts_are_kept_alike(merged: list[dict[str, int]]) -> None:
-    few, many = Vector(Videos()), SoonMany(Videos())
+    sparse, many = Vector(Videos()), SoonMany(Videos())
     largest: dict[str, int] = {}
     for update in merged:
         grew = {
@@ -38,9 +38,9 @@ def test_few_and_many_counts_are_kept_alike(merged: list[dict[str, int]]) -> Non
             for video, count in update.items()
             if count > largest.get(video, 0)
         }
-        assert few.merge(update) == many.merge(update) == grew
+        assert sparse.merge(update) == many.merge(update) == grew
         largest |= {video: update[video] for video in grew}
-        for vector in (few, many):
+        for vector in (sparse, many):
             assert dict(vector.items()) == largest
             assert set(vector) == set(largest)
             assert len(vector) == len(largest)
@@ -181,8 +181,8 @@ def test_a_count_at_rest_takes_little_more_than_its_digits(largest: int, width: 
     counts = {f"video-{number}": 1 + number * 7919 % largest for number in range(10_000)}
     packed = of(Vector, counts, videos=videos).pack()
     assert len(packed.content) / len(counts) <= width + 0.2
-    few = {f"video-{number}": 1 for number in range(0, 10_000, 7)}
-    assert len(of(Vector, few, videos=videos).pack().content) / len(few) <= 1
+    sparse = {f"video-{number}": 1 for number in range(0, 10_000, 7)}
+    assert len(of(Vector, sparse, videos=videos).pack().content) / len(sparse) <= 1
 
 
 # -- limits

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from counter.protocol.messages import VIDEO
 from counter.web.problems import Problem
-from counter.web.visits import MOST_BYTES, MOST_RECORDS, read
+from counter.web.visits import MAX_BYTES, MAX_RECORDS, read
 from lab.clients import until
 from lab.servers import Node, Redis, free_port
 from tests.test_http import Answer, ask, raw, samples, visits
@@ -84,8 +84,8 @@ def test_no_record_is_no_visit(node: Node, kind: str, body: bytes) -> None:
 
 
 def test_a_request_holds_so_many_records_and_no_more(node: Node) -> None:
-    body = b"[" + b",".join([b'{"video":"a"}'] * MOST_RECORDS) + b"]"
-    assert post(node, body).json() == {"records": MOST_RECORDS, "visits": MOST_RECORDS}
+    body = b"[" + b",".join([b'{"video":"a"}'] * MAX_RECORDS) + b"]"
+    assert post(node, body).json() == {"records": MAX_RECORDS, "visits": MAX_RECORDS}
     before = visits(node, "a")
     for kind, more in (
         (JSON, body[:-1] + b',{"video":"a"}]'),
@@ -99,8 +99,8 @@ def test_a_request_holds_so_many_records_and_no_more(node: Node) -> None:
 
 def test_a_request_has_so_many_bytes_and_no_more(node: Node) -> None:
     body = one("bytes")
-    assert post(node, body + b" " * (MOST_BYTES - len(body))).status == 200
-    answer = post(node, body + b" " * (MOST_BYTES - len(body) + 1))
+    assert post(node, body + b" " * (MAX_BYTES - len(body))).status == 200
+    answer = post(node, body + b" " * (MAX_BYTES - len(body) + 1))
     assert answer.status == 413
     answer.problem()
     assert visits(node, "bytes") == 1

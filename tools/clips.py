@@ -15,7 +15,7 @@ FOLDER = ROOT / "static/clips"
 CATALOGUE = FOLDER / "clips.json"
 SIZE = "480x270"
 RATE = 24
-MOST_BYTES = 150 * 1024
+MAX_BYTES = 150 * 1024
 
 
 class Clip(NamedTuple):
@@ -176,8 +176,8 @@ def make(clip: Clip) -> Path:
         *["-ss", str(clip.poster_at), "-i", str(video), "-frames:v", "1"],
         *["-c:v", "libwebp", "-quality", "72", *exact, str(poster)],
     )
-    if video.stat().st_size > MOST_BYTES:
-        raise SystemExit(f"{video.name} is larger than {MOST_BYTES} bytes: lower its bitrate")
+    if video.stat().st_size > MAX_BYTES:
+        raise SystemExit(f"{video.name} is larger than {MAX_BYTES} bytes: lower its bitrate")
     return video
 
 

@@ -17,7 +17,7 @@ def default_url() -> str:
     return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
 
 
-MOST_COLUMNS = 100
+MAX_COLUMNS = 100
 _GAP = "  "
 
 _url = click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
@@ -43,8 +43,8 @@ def status(url: str, as_json: bool) -> None:
     )
     folding = shown["folding"]
     waits_for = [
-        awaited["member"] + (", an earlier life" if awaited["earlier_life"] else "")
-        for awaited in folding["waits_for"]
+        fold_blockers["member"] + (", an earlier life" if fold_blockers["earlier_life"] else "")
+        for fold_blockers in folding["waits_for"]
     ]
     click.echo(
         f"ended runs to fold: {folding['closed_runs']}, folds done: {folding['folds']}"
@@ -67,7 +67,7 @@ def tables(members: list[dict[str, Any]]) -> Iterator[list[str]]:
     shown = [0]
     for each in range(1, len(columns) + 1):
         wide = sum(widths[column] + len(_GAP) for column in shown)
-        if each == len(columns) or wide + widths[each] > MOST_COLUMNS:
+        if each == len(columns) or wide + widths[each] > MAX_COLUMNS:
             yield [
                 _GAP.join(columns[column][row].ljust(widths[column]) for column in shown).rstrip()
                 for row in range(len(members) + 1)

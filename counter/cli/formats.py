@@ -36,7 +36,7 @@ _IDS, _CSV, _ACCESS = "lines of ids", "CSV", "an access log"
 _LEAST = 10
 """A file is recognized by one line in so many: in prose, too, some lines are a single word. It is
 counted if not more than one line in so many is none of the format."""
-_MOST_PACKED = 8
+_MAX_PACKED = 8
 """How often a file may be packed. There are files that hold themselves."""
 _COUNTS = "count counts visit visits view views hit hits total totals viewcount pageviews"
 _VIDEOS = "video videos videoid videoids id ids path paths url urls slug slugs name names"
@@ -126,7 +126,7 @@ class Shape(NamedTuple):
 def unpacked(file: IO[bytes]) -> IO[bytes]:
     """What is in a file, from its beginning, also if it was packed more than once."""
     file.seek(0)
-    for _ in range(_MOST_PACKED + 1):
+    for _ in range(_MAX_PACKED + 1):
         head = cast(io.BufferedReader, file).peek(64)
         for magic, unpack in _PACKED:
             if re.match(magic, head):
@@ -134,7 +134,7 @@ def unpacked(file: IO[bytes]) -> IO[bytes]:
                 break
         else:
             return file
-    raise UnreadableError(f"a file packed more than {_MOST_PACKED} times")
+    raise UnreadableError(f"a file packed more than {_MAX_PACKED} times")
 
 
 def pieces(file: IO[bytes], encoding: str, most: int) -> Iterator[str]:

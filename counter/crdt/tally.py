@@ -21,11 +21,11 @@ MAX_COUNT = 2**53 - 1
 """The largest count: what JavaScript and Redis' Lua still hold exactly."""
 
 
-MOST_PACKED = 20_000
+MAX_PACKED = 20_000
 """Of so many counts a vector may be packed: some 10 ms."""
 
 
-class Leaders:
+class TopVideos:
     """The most visited videos, exact up to `size` of them, at a constant cost a visit.
 
     Visits never fall, so a video that is not kept here can only come in by growing: it is enough
@@ -77,7 +77,7 @@ class Tally:
         self._of_members: dict[str, list[str]] = {}
         self._marks: dict[str, str] = {}
         self._unpacked: tuple[str, Vector] | None = None
-        self._leaders = Leaders(self.TOP)
+        self._top_videos = TopVideos(self.TOP)
 
     def merge(
         self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
@@ -97,7 +97,7 @@ class Tally:
             column = self._sums.get(member)
             if column is None:
                 column = self._sums[member] = Column(self._videos)
-            rows, visits, noted = self._videos.rows, self._visits, self._leaders.grew
+            rows, visits, noted = self._videos.rows, self._visits, self._top_videos.grew
             listed = self._videos.listed
             if len(visits) < len(rows):
                 visits.frombytes(bytes(8 * (len(rows) - len(visits))))
@@ -165,16 +165,16 @@ class Tally:
                 column.put(row, column.at(row) - count)
                 visits[row] -= count
                 self._listed[member] -= count * listed[row]
-            self._leaders = Leaders(self.TOP)
+            self._top_videos = TopVideos(self.TOP)
             for video, row in self._videos.rows.items():
                 if listed[row] and row < len(visits):
-                    self._leaders.grew(video, visits[row])
+                    self._top_videos.grew(video, visits[row])
         return gone
 
     def rest(self, vector: str) -> int:
         """Put a vector to rest, unless packing it would take long; say how many counts it has."""
         own = self._vectors.get(vector)
-        if not isinstance(own, Vector) or len(own) > MOST_PACKED:
+        if not isinstance(own, Vector) or len(own) > MAX_PACKED:
             return 0
         self._vectors[vector] = own.pack()
         return len(own)
@@ -201,7 +201,7 @@ class Tally:
 
     def top(self, limit: int) -> list[str]:
         """The `limit` (at most `TOP`) most visited videos, most visits first."""
-        return self._leaders.top(limit)
+        return self._top_videos.top(limit)
 
     def count(self, vector: str, video: str) -> int:
         """The count of `video` in one vector, as far as known here."""

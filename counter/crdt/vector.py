@@ -110,15 +110,15 @@ class Column:
     A sparse one is a dict; a dense one an array with a place for every row.
     """
 
-    few = 1000
+    sparse = 1000
     """Up to so many counts are kept in a dict, and also more, while 15 of 16 rows are empty."""
 
-    __slots__ = ("_counts", "_few", "_size", "_videos")
+    __slots__ = ("_counts", "_size", "_sparse", "_videos")
 
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
         self._size = 0
-        self._few: dict[int, int] | None = {}
+        self._sparse: dict[int, int] | None = {}
         self._counts = array("Q")
 
     def __len__(self) -> int:
@@ -131,16 +131,16 @@ class Column:
 
     def at(self, row: int) -> int:
         """The count in a row of the index, 0 for none."""
-        if self._few is not None:
-            return self._few.get(row, 0)
+        if self._sparse is not None:
+            return self._sparse.get(row, 0)
         return self._counts[row] if row < len(self._counts) else 0
 
     def put(self, row: int, count: int) -> None:
         """Set the count in a row; it must not be 0."""
-        if self._few is not None:
-            self._size += row not in self._few
-            self._few[row] = count
-            if self._size > self.few and self._size * 16 > len(self._videos.names):
+        if self._sparse is not None:
+            self._size += row not in self._sparse
+            self._sparse[row] = count
+            if self._size > self.sparse and self._size * 16 > len(self._videos.names):
                 self._make_room()
         else:
             if row >= len(self._counts):
@@ -160,16 +160,16 @@ class Column:
 
     def by_row(self) -> Iterator[tuple[int, int]]:
         """Each row that is counted here, and its count."""
-        if self._few is not None:
-            return iter(self._few.items())
+        if self._sparse is not None:
+            return iter(self._sparse.items())
         return ((row, count) for row, count in enumerate(self._counts) if count)
 
     def _make_room(self) -> None:
         """From now on there is a place for every row: it is not worth while for few counts."""
-        assert self._few is not None
-        few, self._few = self._few, None
+        assert self._sparse is not None
+        sparse, self._sparse = self._sparse, None
         self._counts.frombytes(bytes(8 * len(self._videos.names)))
-        for row, count in few.items():
+        for row, count in sparse.items():
             self._counts[row] = count
 
 
@@ -272,13 +272,13 @@ class Vector(Column):
         with another `salt`, from 1 to `PRIME` - 1, the same accident does not happen twice.
         """
         digests = [0] * buckets
-        if self._few is None:
+        if self._sparse is None:
             for first in range(0, BUCKETS, buckets):
                 part = self._digests[first : first + buckets]
                 digests = [one + other for one, other in zip(digests, part, strict=True)]
         else:
             of, hashes = self._videos.buckets, self._videos.hashes
-            for row, count in self._few.items():
+            for row, count in self._sparse.items():
                 digests[of[row] % buckets] += hashes[row] * count
         return pack(f"<{buckets}H", *[digest * salt % PRIME & 0xFFFF for digest in digests])
 
@@ -311,10 +311,10 @@ class Vector(Column):
 
     def _rows(self, after: int, most: int) -> tuple[Sequence[int], int | None]:
         """Some rows from `after` on, and where the rest begins, None if there is no rest."""
-        if self._few is None:
+        if self._sparse is None:
             end = min(after + most, len(self._counts))
             return range(after, end), end if end < len(self._counts) else None
-        rows = sorted(self._few)
+        rows = sorted(self._sparse)
         first = bisect_left(rows, after)
         rest = rows[first + most : first + most + 1]
         return rows[first : first + most], rest[0] if rest else None
@@ -339,18 +339,18 @@ class Vector(Column):
         self.total += growth
         change = self._videos.hashes[row] * growth
         self.digest = (self.digest + change) % PRIME
-        dense = self._few is None
+        dense = self._sparse is None
         self.put(row, count)
         if dense:
             bucket = self._videos.buckets[row]
             self._digests[bucket] = (self._digests[bucket] + change) % PRIME
 
     def _make_room(self) -> None:
-        assert self._few is not None
-        few = self._few
+        assert self._sparse is not None
+        sparse = self._sparse
         super()._make_room()
         self._digests.frombytes(bytes(8 * BUCKETS))
-        for row, count in few.items():
+        for row, count in sparse.items():
             bucket = self._videos.buckets[row]
             self._digests[bucket] = (
                 self._digests[bucket] + self._videos.hashes[row] * count

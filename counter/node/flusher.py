@@ -69,9 +69,9 @@ class Flush:
 class Flusher:
     """Keeps a replica's counts in a store.
 
-    `open_store` takes hold of the store, `mint` makes the replica for what was opened, `renew`
+    `open_store` leases the store, `mint` makes the replica for what was opened, `start_new_run`
     gives it a new run where others have ended its own, `loaded` is called when the replica has
-    everything that the store held, `grew` with the videos that became visible, and `keyed` when
+    everything that the store held, `grew` with the videos that were committed, and `keyed` when
     keys were stored, before anybody who waits for them is told. `lock` guards the replica; it is
     never held while the store works.
     """
@@ -84,7 +84,7 @@ class Flusher:
         *,
         open_store: Callable[[], Opened],
         mint: Callable[[Opened, Known], Replica],
-        renew: Callable[..., set[str]],
+        start_new_run: Callable[..., set[str]],
         loaded: Callable[[], None],
         grew: Callable[[set[str]], None],
         keyed: Callable[[], None],
@@ -109,7 +109,7 @@ class Flusher:
         self._metrics = metrics
         self._open_store = open_store
         self._mint = mint
-        self._renew = renew
+        self._renew = start_new_run
         self._loaded = loaded
         self._grew = grew
         self._gather = gather
@@ -272,7 +272,7 @@ class Flusher:
                 grew |= self._catch_up(replica)
                 heal = True
             with self._lock:
-                if replica.to_renew:
+                if replica.needs_new_run:
                     grew |= self._renew(replica)
                 batch = replica.batch(rows)
                 flushes.append(self.gathering)

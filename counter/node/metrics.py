@@ -26,7 +26,7 @@ class Gauges(NamedTuple):
     """For each live peer its member id and how many visits of this node it does not hold yet."""
     clocks: Iterable[tuple[str, float]]
     """For each member that says anything by how many seconds its clock is ahead of this node's."""
-    awaited: Iterable[tuple[str, float]]
+    fold_blockers: Iterable[tuple[str, float]]
     """For each member that folding waits for its id and for how many seconds it is silent."""
     log_unread: int
 
@@ -112,14 +112,14 @@ class Metrics:
         for member, ahead in gauges.clocks:
             clocks.add_metric((member,), ahead)
         yield clocks
-        awaited = GaugeMetricFamily(
+        fold_blockers = GaugeMetricFamily(
             "counter_awaited_seconds",
             "For how long a member that folding waits for was not heard.",
             labels=("member",),
         )
-        for member, silent in gauges.awaited:
-            awaited.add_metric((member,), silent)
-        yield awaited
+        for member, silent in gauges.fold_blockers:
+            fold_blockers.add_metric((member,), silent)
+        yield fold_blockers
         yield CounterMetricFamily(
             "counter_keys_doubled",
             "Idempotency keys under which two nodes have counted, neither knowing of the other.",

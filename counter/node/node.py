@@ -22,7 +22,7 @@ from counter.node.flusher import Flush, Flusher
 from counter.node.follower import Follower
 from counter.node.live import Live
 from counter.node.metrics import Gauges, Metrics
-from counter.node.pauses import Beat
+from counter.node.pauses import PauseMeter
 from counter.node.rates import Rates
 from counter.node.schedule import Schedule
 from counter.node.visit_log import VisitLog
@@ -31,7 +31,15 @@ from counter.protocol.clocks import Clocks
 from counter.protocol.joining import Lack
 from counter.protocol.keys import Key
 from counter.protocol.members import decode_fact, is_note
-from counter.protocol.messages import Answer, Body, Condition, Envelope, RejectedError, State, Tell
+from counter.protocol.messages import (
+    Body,
+    Envelope,
+    Health,
+    RejectedError,
+    RepairPage,
+    ReportRequest,
+    State,
+)
 from counter.protocol.replica import Effects, Member, Replica
 from counter.store.contract import (
     Known,
@@ -88,7 +96,7 @@ class LiveMemberError(Exception):
     """A member that runs cannot be removed: it would only come back."""
 
 
-class Awaited(NamedTuple):
+class FoldBlocker(NamedTuple):
     """A member that folding waits for, which is silent for so many seconds.
 
     `heard` is None if this process never heard it: then `silent` is since it could have.
@@ -101,7 +109,7 @@ class Awaited(NamedTuple):
     earlier_life: bool
 
 
-class Pace(NamedTuple):
+class Rate(NamedTuple):
     """How fast a member counts, and speaks; a second. None while that is not known."""
 
     visits: float | None
@@ -113,7 +121,7 @@ class Folding(NamedTuple):
 
     closed: int = 0
     folds: int = 0
-    waits_for: Sequence[Awaited] = ()
+    waits_for: Sequence[FoldBlocker] = ()
 
 
 class Node:
@@ -132,7 +140,7 @@ class Node:
         self.live = Live(self._live_message, LIVE_PAGES)
         self.metrics = Metrics(self._gauges)
         self.cut = False
-        self._beat = Beat()
+        self._beat = PauseMeter()
         self._lock = Lock()
         self._pages = Lock()
         self._flusher: Flusher | None = None
@@ -140,10 +148,10 @@ class Node:
         """None without a VISIT_LOG."""
         self._draining = Event()
         self._stopping = Event()
-        self._hurry = Event()
+        self._waits_cancelled = Event()
         self._ready = False
         self._held_by = ""
-        self._doubled = 0
+        self._counted_again = 0
         self._sent = 0
         self._growth, self._talk = Rates(), Rates()
         self._listens_since = time.monotonic()
@@ -189,7 +197,7 @@ class Node:
             except OverflowError as error:
                 raise self._refuse(str(error)) from None
             flush = flusher.gathering
-            counter = None if stored else replica.counter(video, raised=True)
+            counter = None if stored else replica.counter(video, pending=True)
             joining = replica.state == "joining"
         self.metrics.visits.inc()
         flusher.wake()
@@ -198,7 +206,9 @@ class Node:
         self._await(flush)
         return None if joining else self.counter(video)
 
-    def visits(self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b"") -> bool:
+    def count_many(
+        self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b""
+    ) -> bool:
         """Count many visits, all or none; with a `key` that is known, see only that they are.
 
         Returns whether they were counted now, not before. The `fingerprint` tells the request
@@ -215,7 +225,7 @@ class Node:
                     raise self._refuse("this node is joining, and may not know this key yet")
                 try:
                     taken = Key(key, fingerprint, now) if key else None
-                    replica.visits(visits, key=taken)
+                    replica.count_many(visits, key=taken)
                 except FullError:
                     self.metrics.refused.labels("409").inc()
                     raise
@@ -223,9 +233,7 @@ class Node:
                     raise self._refuse(str(error)) from None
             # What a key belongs to may be counted, whatever becomes of this request: from here
             # on the answer is never 503.
-            flush = (
-                flusher.writing if found and found.place == "in the batch" else flusher.gathering
-            )
+            flush = flusher.writing if found and found.place == "in flight" else flusher.gathering
         if found is None:
             self.metrics.visits.inc(sum(visits.values()))
             flusher.wake()
@@ -233,7 +241,7 @@ class Node:
             self.metrics.repeats.inc()
             if found.fingerprint != fingerprint:
                 raise KeyTakenError(f"the key {key!r} belongs to a request with another body")
-            if found.place == "stored":
+            if found.place == "committed":
                 return False
         if self.config.ack == "stored":
             self._await(flush)
@@ -314,9 +322,9 @@ class Node:
                 return []
             now = time.monotonic()
             self._look(self.replica, now)
-            return self.replica.roll(now)
+            return self.replica.roster(now)
 
-    def paces(self) -> dict[str, Pace]:
+    def paces(self) -> dict[str, Rate]:
         """How fast each member counts and speaks, over the last seconds and as seen here."""
         with self._lock:
             if self.replica is None:
@@ -324,7 +332,7 @@ class Node:
             now = time.monotonic()
             visits, messages = self._totals(self.replica)
             return {
-                member: Pace(
+                member: Rate(
                     self._growth.rate(member, visits[member], now),
                     self._talk.rate(member, messages[member], now),
                 )
@@ -341,7 +349,7 @@ class Node:
         """Note how store and transport are, and how much there is by now; under the lock."""
         assert self.store is not None
         assert self.transport is not None
-        replica.reports.condition = Condition(
+        replica.reports.health = Health(
             (self.store.kind, self.store_up), (self.transport.kind, self.transport_up)
         )
         # What comes while joining was counted long ago.
@@ -361,14 +369,14 @@ class Node:
             if self.replica is None:
                 return Folding()
             now = time.monotonic()
-            roll = {member.member: member for member in self.replica.roll(now)}
-            closed = sum(member.closed for member in roll.values())
-            live = {name_of(member) for member in roll if roll[member].live}
+            roster = {member.member: member for member in self.replica.roster(now)}
+            closed = sum(member.closed for member in roster.values())
+            live = {name_of(member) for member in roster if roster[member].live}
             waits_for = []
-            for member in sorted(self.replica.folding.awaited(now)) if closed else ():
-                heard = roll[member].heard
+            for member in sorted(self.replica.folding.fold_blockers(now)) if closed else ():
+                heard = roster[member].heard
                 silent = now - self._listens_since if heard is None else heard
-                waits_for.append(Awaited(member, heard, silent, name_of(member) in live))
+                waits_for.append(FoldBlocker(member, heard, silent, name_of(member) in live))
             return Folding(closed, self.replica.folds, waits_for)
 
     def remove(self, member: str) -> bool:
@@ -437,10 +445,10 @@ class Node:
         with self._lock:
             return self.replica.lacks(time.monotonic()) if self.replica else []
 
-    def doubled(self) -> dict[str, bool]:
+    def duplicate_names(self) -> dict[str, bool]:
         """Names that two live nodes bear, and whether these run on copies of one store."""
         with self._lock:
-            return self.replica.doubled(time.monotonic()) if self.replica else {}
+            return self.replica.duplicate_names(time.monotonic()) if self.replica else {}
 
     def suspected(self) -> list[str]:
         """The vectors of its store that are not used, because they are in doubt."""
@@ -476,7 +484,7 @@ class Node:
             self.metrics,
             open_store=partial(self.store.open, self._holder, _mint_store),
             mint=self._mint,
-            renew=self._renew,
+            start_new_run=self._renew,
             loaded=self._join,
             grew=self.live.grew,
             keyed=self._publish_keys,
@@ -504,13 +512,13 @@ class Node:
         """
         log.info("drain seconds=%g", self.config.drain_time)
         self._draining.set()
-        self._hurry.wait(self.config.drain_time)
+        self._waits_cancelled.wait(self.config.drain_time)
         self.live.stop()
         self._hand_over()
 
-    def hurry(self) -> None:
+    def cancel_waits(self) -> None:
         """Cut short every wait of `drain` and `stop`."""
-        self._hurry.set()
+        self._waits_cancelled.set()
 
     def stop(self) -> None:
         """Hand over, if `drain` did not, and end every thread."""
@@ -540,7 +548,7 @@ class Node:
         except (StoreTakenError, StoreRefusedError) as error:
             log.critical("refused %s", error)
             self._draining.set()
-            self._hurry.set()
+            self._waits_cancelled.set()
             self._end()
 
     def _let_go(self) -> None:
@@ -576,7 +584,7 @@ class Node:
         """Go on as another run: the others have ended this one unheard, or know more of it."""
         latest = replica.members.latest(replica.member)
         run = mint_run(int(time.time() * 1000), latest, secrets.randbits(64))
-        grew = replica.renew(run, time.monotonic(), reverted=reverted)
+        grew = replica.start_new_run(run, time.monotonic(), reverted=reverted)
         log.warning("renewed replica=%s", replica.id)
         return grew
 
@@ -611,8 +619,10 @@ class Node:
         self._exit.callback(stop)
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> None:
-        while not condition() and time.monotonic() < deadline and not self._hurry.is_set():
-            self._hurry.wait(0.02)
+        while (
+            not condition() and time.monotonic() < deadline and not self._waits_cancelled.is_set()
+        ):
+            self._waits_cancelled.wait(0.02)
 
     def _held(self) -> bool:
         with self._lock:
@@ -655,7 +665,7 @@ class Node:
         if refused:
             self.metrics.entries_refused.inc(len(refused))
             self._warn("entry.refused", f"from={envelope.sender} {refused[0]}")
-        if isinstance(envelope.body, Answer) and len(message) > _LARGE:
+        if isinstance(envelope.body, RepairPage) and len(message) > _LARGE:
             self._take_page(replica, envelope)
         else:
             self._take(replica, envelope, refused=bool(refused))
@@ -690,7 +700,7 @@ class Node:
             if member == replica.member:
                 return
             if self._clocks.refuse(sender, sent, time.monotonic(), latest) and envelope.address:
-                self._send(envelope.address, Tell())
+                self._send(envelope.address, ReportRequest())
 
     def _drop(self, reason: str, detail: str) -> str:
         self.metrics.dropped.labels(reason).inc()
@@ -718,10 +728,11 @@ class Node:
             self._look(self.replica, time.monotonic())
             effects = self.replica.sync(time.monotonic())
             self._do(effects)
-            doubled, latest = self.replica.keys.doubled, self.replica.keys.last_doubled
-        if doubled > self._doubled:
-            self._doubled = doubled
-            self._warn("key.doubled", f"{latest} in_all={doubled}")
+            counted_again = self.replica.keys.counted_again
+            latest = self.replica.keys.last_counted_again
+        if counted_again > self._counted_again:
+            self._counted_again = counted_again
+            self._warn("key.doubled", f"{latest} in_all={counted_again}")
         self._warn_of_clocks()
         self._after(effects.grew)
 
@@ -819,14 +830,16 @@ class Node:
             unflushed=self.unflushed(),
             live_pages=self.live.pages,
             closed_runs=folding.closed,
-            names_doubled=len(self.doubled()),
+            names_doubled=len(self.duplicate_names()),
             folds=folding.folds,
             keys=len(self.replica.keys) if self.replica else 0,
-            keys_doubled=self.replica.keys.doubled if self.replica else 0,
+            keys_doubled=self.replica.keys.counted_again if self.replica else 0,
             longest_pause=self._beat.take(),
             peers=[(member, behind) for member, behind in peers if member != own],
             clocks=list(self.clock_differences().items()),
-            awaited=[(awaited.member, awaited.silent) for awaited in folding.waits_for],
+            fold_blockers=[
+                (fold_blockers.member, fold_blockers.silent) for fold_blockers in folding.waits_for
+            ],
             log_unread=self.follower.reading().unread if self.follower else 0,
         )
 

@@ -11,7 +11,7 @@ BEAT = 0.01
 """Seconds between two beats; pauses shorter than that are not seen."""
 
 
-class Beat:
+class PauseMeter:
     """Remembers the longest time that passed between two beats, beyond the beat itself."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ _timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).finditer
 _videos = re.compile(rf"{_TIME} {_NUMBER} ({_VIDEO})\n").findall
 
 _HEAD = 512
-_MOST_JUNK = 1024 * 1024
+_MAX_JUNK = 1024 * 1024
 """Bytes before the first whole line of a file, at most; otherwise it is no visit log."""
 _TAIL = 512
 """More bytes than a whole line has."""
@@ -179,7 +179,7 @@ class VisitLog:
                     return None
                 first = _first_line(os.pread(opened.fileno(), _HEAD, 0))
                 if first is None:
-                    first = _first_line(os.pread(opened.fileno(), _MOST_JUNK, 0))
+                    first = _first_line(os.pread(opened.fileno(), _MAX_JUNK, 0))
         except FileNotFoundError:
             return None
         return first and (blake2b(first[0], digest_size=8).hexdigest(), _ms(first[1]))

@@ -140,7 +140,7 @@ class Folding:
         self._looked = 0.0
         self._words: list[Announced | None] = []
 
-    def awaited(self, now: float) -> Iterator[str]:
+    def fold_blockers(self, now: float) -> Iterator[str]:
         """The members without whose word nothing is folded, and that are not heard."""
         live = {member_of(replica) for replica in self._peers.staying(now)} | {member_of(self.own)}
         for member in self._members:
@@ -164,7 +164,7 @@ class Folding:
         """Look, once a `SYNC_INTERVAL`, whether all say the same; begin a fold when it is time."""
         gap, self._looked = now - self._looked, now
         previous = self._peers.are_previous(now)
-        if not may_fold or previous or gap > self._peers.silence or any(self.awaited(now)):
+        if not may_fold or previous or gap > self._peers.silence or any(self.fold_blockers(now)):
             self._agreement.end_all()
             return
         self._words = list(self._known_words(now))

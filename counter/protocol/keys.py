@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from counter.crdt.ids import member_of, run_of
-from counter.protocol.messages import PAGE_BYTES, AskKeys, Taken
+from counter.protocol.messages import PAGE_BYTES, KeysPage, KeysRequest
 from counter.protocol.peers import Peer, Peers
 
 _NOTE = "key:"
@@ -53,11 +53,11 @@ class Entry(NamedTuple):
 class Found(NamedTuple):
     """A key that is known, with the request it belongs to, and how far that has come.
 
-    Its visits are raised, in the batch that is being written, or stored, here or elsewhere.
+    Its visits are pending, in flight to the store, or committed, here or elsewhere.
     """
 
     fingerprint: bytes
-    place: Literal["raised", "in the batch", "stored"]
+    place: Literal["pending", "in flight", "committed"]
 
 
 class Written(NamedTuple):
@@ -144,9 +144,9 @@ class Keys:
         now: float,
     ) -> None:
         self.own = own
-        self.doubled = 0
+        self.counted_again = 0
         """How many keys were found that two replicas have counted, neither knowing of the other."""
-        self.last_doubled = ""
+        self.last_counted_again = ""
         """What is to be said of the latest of them."""
         self._peers = peers
         self._sync_interval = sync_interval
@@ -154,8 +154,8 @@ class Keys:
         self._zero = 0.0
         self._message_ttl = message_ttl
         self._now = now
-        self._raised: dict[str, Key] = {}
-        self._in_batch: dict[str, Key] = {}
+        self._pending: dict[str, Key] = {}
+        self._in_flight: dict[str, Key] = {}
         self._held: dict[str, Entry] = {}
         self._runs: dict[str, _Run] = {}
         self._size = 0
@@ -175,27 +175,27 @@ class Keys:
         """A request that has this key, if one was counted within the `life` of a key."""
         held = self._held.get(key)
         if held is not None and now - held.key.taken < self.life:
-            return Found(held.key.fingerprint, "stored")
-        if (raised := self._raised.get(key)) is not None:
-            return Found(raised.fingerprint, "raised")
-        if (written := self._in_batch.get(key)) is not None:
-            return Found(written.fingerprint, "in the batch")
+            return Found(held.key.fingerprint, "committed")
+        if (pending := self._pending.get(key)) is not None:
+            return Found(pending.fingerprint, "pending")
+        if (written := self._in_flight.get(key)) is not None:
+            return Found(written.fingerprint, "in flight")
         return None
 
     def take(self, key: Key) -> None:
         """Keep a key with visits that were just counted; it must not be known."""
-        self._raised[key.text] = key
+        self._pending[key.text] = key
 
     def batch(self, limit: int) -> Written:
         """What is to be written next: every new key of this replica, about `limit` of others.
 
         One batch at a time: it ends with `stored` or `not_stored`.
         """
-        self._in_batch, self._raised = self._raised, {}
+        self._in_flight, self._pending = self._pending, {}
         reached = self._runs[self.own].reached if self.own in self._runs else 0
         own = [
             Entry(self.own, serial, key)
-            for serial, key in enumerate(self._in_batch.values(), reached + 1)
+            for serial, key in enumerate(self._in_flight.values(), reached + 1)
         ]
         written: list[Entry] = []
         behind: dict[str, int] = {}
@@ -221,7 +221,7 @@ class Keys:
 
     def stored(self, written: Written) -> None:
         """The store holds this: its keys are told from now on."""
-        self._in_batch = {}
+        self._in_flight = {}
         for entry in written.own:
             run = self._run(self.own, entry.key.taken)
             run.reached = run.saved = entry.serial
@@ -229,8 +229,8 @@ class Keys:
 
     def not_stored(self, written: Written) -> None:
         """The store may or may not hold this: it is to be written again."""
-        self._raised = self._in_batch | self._raised
-        self._in_batch = {}
+        self._pending = self._in_flight | self._pending
+        self._in_flight = {}
         for replica, saved in written.behind.items():
             if (run := self._runs.get(replica)) is not None:
                 run.saved = min(run.saved, saved)
@@ -258,9 +258,10 @@ class Keys:
 
     def unsaved(self) -> bool:
         """Whether there is anything to be written."""
-        return bool(self._raised or self._gone or any(run.unsaved() for run in self._runs.values()))
+        unsaved = any(run.unsaved() for run in self._runs.values())
+        return unsaved or bool(self._pending or self._gone)
 
-    def renew(self, own: str, *, reverted: bool = False) -> None:
+    def start_new_run(self, own: str, *, reverted: bool = False) -> None:
         """The replica goes on as another run, which takes over the keys that are not written.
 
         If it was `reverted` to an earlier state, others may hold other keys under the numbers that
@@ -273,7 +274,7 @@ class Keys:
                 self._gone.add(_name(entry))
                 if self._held.get(entry.key.text) is entry:
                     del self._held[entry.key.text]
-                    self._raised.setdefault(entry.key.text, entry.key)
+                    self._pending.setdefault(entry.key.text, entry.key)
         self.own, self._published = own, 0
 
     def forget(self, now: float) -> None:
@@ -296,7 +297,7 @@ class Keys:
 
     # -- the others
 
-    def publish(self, now: float) -> list[Taken]:
+    def publish(self, now: float) -> list[KeysPage]:
         """The keys of this replica that were stored since the last call."""
         run = self._runs.get(self.own)
         if run is None or self._published == run.reached:
@@ -323,7 +324,7 @@ class Keys:
         latest = sorted(held, key=run_of, reverse=True)[:most] if len(held) > most else held
         return {replica: held[replica] for replica in latest if held[replica]}
 
-    def compare(self, reported: Mapping[str, int], peer: Peer, now: float) -> Iterator[AskKeys]:
+    def compare(self, reported: Mapping[str, int], peer: Peer, now: float) -> Iterator[KeysRequest]:
         """Ask for the keys that `peer` says to hold and that are missing here."""
         for replica, serial in reported.items():
             if replica == self.own:
@@ -333,12 +334,12 @@ class Keys:
             if serial > run.reached and (ask := self._ask(replica, run, serial, peer, now)):
                 yield ask
 
-    def was_asked(self, taken: Taken, peer: Peer, now: float) -> bool:
+    def was_asked(self, taken: KeysPage, peer: Peer, now: float) -> bool:
         """Whether `peer` was asked for these keys, maybe some time ago and others since."""
         asked = self._addresses.get((taken.replica, peer.address))
         return asked is not None and now - asked <= self._message_ttl
 
-    def merge(self, taken: Taken, peer: Peer, now: float) -> AskKeys | None:
+    def merge(self, taken: KeysPage, peer: Peer, now: float) -> KeysRequest | None:
         """Take in keys that `peer` tells; ask for those before them, or for the next page."""
         if taken.replica == self.own:
             return None
@@ -360,10 +361,10 @@ class Keys:
             del self._asked[taken.replica]
         elif progress and asked.address == peer.address:
             asked.at = self._addresses[taken.replica, peer.address] = now
-            return AskKeys(taken.replica, run.reached)
+            return KeysRequest(taken.replica, run.reached)
         return None
 
-    def answer(self, ask: AskKeys, now: float) -> Taken | None:
+    def answer(self, ask: KeysRequest, now: float) -> KeysPage | None:
         """The page that is asked for; None if no more is held here."""
         run = self._runs.get(ask.replica)
         if run is None or run.reached <= ask.after:
@@ -382,7 +383,9 @@ class Keys:
         run = self._runs.get(self.own)
         return run is None or not run.serials or peer.keys.get(self.own, 0) >= run.reached
 
-    def _ask(self, replica: str, run: _Run, wanted: int, peer: Peer, now: float) -> AskKeys | None:
+    def _ask(
+        self, replica: str, run: _Run, wanted: int, peer: Peer, now: float
+    ) -> KeysRequest | None:
         asked = self._asked.get(replica)
         waited = now - asked.at if asked else 0.0
         # What another says of a replica that still speaks proves no loss: its word may have come
@@ -399,12 +402,12 @@ class Keys:
                 return None
         self._asked[replica] = _Asked(now, peer.address, wanted)
         self._addresses[replica, peer.address] = now
-        return AskKeys(replica, run.reached)
+        return KeysRequest(replica, run.reached)
 
-    def _page(self, replica: str, after: int, now: float) -> Taken:
+    def _page(self, replica: str, after: int, now: float) -> KeysPage:
         """As many keys after a serial as fit into one message."""
         run = self._runs[replica]
-        page = Taken(replica, after, [], run.reached)
+        page = KeysPage(replica, after, [], run.reached)
         size = 0
         for entry in run.between(after, run.reached):
             text, fingerprint, taken = entry.key
@@ -435,8 +438,8 @@ class Keys:
             self._held[text] = entry
         together = known and abs(known.key.taken - entry.key.taken) < self.life
         if known and together and not _is_same(known, entry):
-            self.doubled += 1
-            self.last_doubled = f"key={text} replicas={known.replica},{entry.replica}"
+            self.counted_again += 1
+            self.last_counted_again = f"key={text} replicas={known.replica},{entry.replica}"
         run.put(entry)
         self._size += 1
         while self._size > self.most:

@@ -80,7 +80,7 @@ class Delta(Struct, array_like=True, tag="delta"):
     read: dict[LogId, Read] = {}
 
 
-class Standing(Struct, array_like=True):
+class PreviousMemberReport(Struct, array_like=True):
     """A member as the sender knows it: two runs (see `members.py`), fold mark, and copies held.
 
     Of `runs` there may be a part: those that the sender has not said before.
@@ -96,7 +96,7 @@ class Standing(Struct, array_like=True):
 class MemberReport(Struct, array_like=True):
     """All that the sender has to say of a member: it takes the place of what it said before.
 
-    As `Standing`, but only the runs that are open have a name here; those that are closed are
+    As `PreviousMemberReport`, but only the runs that are open have a name here; closed runs are
     told by a digest a day (see `ids.day_of`).
     """
 
@@ -112,7 +112,7 @@ Part = tuple[Annotated[str, Limit(pattern=r"^[a-z]{1,16}\Z")], bool]
 """What a part of a node is, and whether it works."""
 
 
-class Condition(Struct, array_like=True):
+class Health(Struct, array_like=True):
     """How the sender's store and transport are, for people who look at the cluster."""
 
     store: Part
@@ -122,11 +122,11 @@ class Condition(Struct, array_like=True):
 class Report(Struct, array_like=True, tag="report"):
     """What the sender holds: what it has not told yet of each member that it remembers.
 
-    `checksum` is that of all that it has said (see `peers.Words`), so that who missed a report
-    knows it; None if another part of this report follows. `peers` names some of the nodes that
+    `checksum` is that of all that it has said (see `previous.PreviousAnnounced`), so that who
+    missed a report knows it; None if another part follows. `peers` names some of the nodes that
     the sender hears, with their addresses. `keys`, in the first part only, is up to which serial
     it holds the keys of each replica. `logs` says how far visit logs were read: the visits up to
-    there are in what the sender has said to hold. `condition` is told when it changed, and now
+    there are in what the sender has said to hold. `health` is told when it changed, and now
     and then.
 
     `states` says what has changed of members, and `said` is the checksum of all that was said so;
@@ -136,22 +136,22 @@ class Report(Struct, array_like=True, tag="report"):
     """
 
     state: State
-    members: dict[MemberId, Standing]
+    members: dict[MemberId, PreviousMemberReport]
     peers: dict[ReplicaId, Address]
     checksum: Total | None
     keys: dict[ReplicaId, Serial] | None = None
     logs: dict[LogId, Read] = {}
-    condition: Condition | None = None
+    health: Health | None = None
     states: dict[MemberId, MemberReport] = {}
     said: Total | None = None
     number: Serial = 0
 
 
-class Tell(Struct, array_like=True, tag="tell"):
+class ReportRequest(Struct, array_like=True, tag="tell"):
     """A request for all that the receiver has said."""
 
 
-class Ask(Struct, array_like=True, tag="ask"):
+class RepairRequest(Struct, array_like=True, tag="ask"):
     """A request for what the sender misses of a vector: the hashes of its copy's buckets.
 
     Two bytes a bucket, of a power of two of them, as `Vector.hashes` makes them with `salt`;
@@ -164,7 +164,7 @@ class Ask(Struct, array_like=True, tag="ask"):
     after: Annotated[int, Limit(ge=0, le=2**53)]
 
 
-class Answer(Struct, array_like=True, tag="answer"):
+class RepairPage(Struct, array_like=True, tag="answer"):
     """One page of the counts in the buckets that differ; `next` is where the next page starts.
 
     `total` is that of the vector, where the sender is the one that writes it.
@@ -176,14 +176,14 @@ class Answer(Struct, array_like=True, tag="answer"):
     total: Total | None = None
 
 
-class AskKeys(Struct, array_like=True, tag="ask keys"):
+class KeysRequest(Struct, array_like=True, tag="ask keys"):
     """A request for the keys that a replica has taken after a serial."""
 
     replica: ReplicaId
     after: Serial
 
 
-class Taken(Struct, array_like=True, tag="keys"):
+class KeysPage(Struct, array_like=True, tag="keys"):
     """Keys that a replica has taken: all that the sender holds after one serial, up to another."""
 
     replica: ReplicaId
@@ -226,7 +226,18 @@ class Larger(Struct, array_like=True, tag="larger"):
     refused: bool
 
 
-Body = Delta | Report | Tell | Ask | Answer | AskKeys | Taken | RunsRequest | RunsPage | Larger
+Body = (
+    Delta
+    | Report
+    | ReportRequest
+    | RepairRequest
+    | RepairPage
+    | KeysRequest
+    | KeysPage
+    | RunsRequest
+    | RunsPage
+    | Larger
+)
 
 
 class Envelope(Struct, array_like=True):
@@ -254,11 +265,11 @@ class RejectedError(Exception):
 
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
-_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None, 0), Answer: (None,)}
+_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None, 0), RepairPage: (None,)}
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
-_CONTENT: dict[type[Struct], int] = {Delta: 0, Answer: 1, Report: 1, Taken: 2}
+_CONTENT: dict[type[Struct], int] = {Delta: 0, RepairPage: 1, Report: 1, KeysPage: 2}
 """Which field of a message it is about: without a right entry in it, if it has any, it is junk."""
 _TAGS = {kind.__struct_config__.tag: kind for kind in get_args(Body)}
 Refused = Callable[[str], None]
@@ -315,7 +326,7 @@ def decode(
         raise RejectedError(
             "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock", envelope
         )
-    if isinstance(envelope.body, Ask) and len(envelope.body.hashes) not in _HASHES:
+    if isinstance(envelope.body, RepairRequest) and len(envelope.body.hashes) not in _HASHES:
         raise RejectedError("junk", f"an ask with {len(envelope.body.hashes)} bytes of hashes")
     return envelope
 

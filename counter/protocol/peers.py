@@ -9,8 +9,8 @@ from itertools import combinations
 
 from counter.crdt.ids import member_of, name_of
 from counter.protocol.announced import Announced, Copy
-from counter.protocol.messages import Condition, Report, State
-from counter.protocol.previous import Words
+from counter.protocol.messages import Health, Report, State
+from counter.protocol.previous import PreviousAnnounced
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
@@ -31,7 +31,7 @@ class Peer:
     is_previous: bool | None = None
     """Whether it is of the version before; None while that is not known."""
     announced: Announced = field(default_factory=Announced)
-    words: Words = field(default_factory=Words)
+    words: PreviousAnnounced = field(default_factory=PreviousAnnounced)
     """What it has announced, if it is of the version before."""
     told: int | None = None
     """The largest total that it has told of its own vector."""
@@ -46,11 +46,11 @@ class Peer:
     """Up to which serial it has said to hold the keys of each replica, in its last report."""
     unread: bool = False
     """Whether it has said more of visit logs than was taken in."""
-    condition: Condition | None = None
+    health: Health | None = None
     """How its store and transport are, as it has told last."""
 
     @property
-    def said(self) -> Announced | Words:
+    def said(self) -> Announced | PreviousAnnounced:
         """All that it has said."""
         return self.words if self.is_previous else self.announced
 
@@ -170,7 +170,7 @@ class Peers:
         peer = self._peers.get(replica)
         return None if peer is None else now - peer.heard
 
-    def doubled(self, own: str, started: float, now: float) -> dict[str, bool]:
+    def duplicate_names(self, own: str, started: float, now: float) -> dict[str, bool]:
         """Names that two live replicas bear, each heard after the other had begun.
 
         True where they are one member: two nodes run on copies of one store. `own` is the
@@ -178,10 +178,10 @@ class Peers:
         """
         lives = [(own, started, now)]
         lives += [(replica, peer.since, peer.heard) for replica, peer in self.staying(now).items()]
-        doubled: dict[str, bool] = {}
+        duplicate_names: dict[str, bool] = {}
         for (one, since, heard), (other, other_since, other_heard) in combinations(lives, 2):
             overlap = min(heard, other_heard) - max(since, other_since)
             if name_of(one) == name_of(other) and overlap > _OVERLAP:
                 same = member_of(one) == member_of(other)
-                doubled[name_of(one)] = doubled.get(name_of(one), False) or same
-        return doubled
+                duplicate_names[name_of(one)] = duplicate_names.get(name_of(one), False) or same
+        return duplicate_names

@@ -42,12 +42,12 @@ class Pending:
         count = self.count(video)
         # Its own committed count is in both, so most videos need no closer look.
         if count + self._tally.visits(video) >= MAX_COUNT or self._counted >= MAX_TOTAL:
-            self.visits({video: 1})
+            self.count_many({video: 1})
         else:
             self._pending[self.own][video] = count + 1
             self._counted += 1
 
-    def visits(self, visits: Mapping[str, int], notes: Mapping[str, str] | None = None) -> None:
+    def count_many(self, visits: Mapping[str, int], notes: Mapping[str, str] | None = None) -> None:
         """Count many visits, all or none. The store gets the `notes` in the same atomic step.
 
         Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
@@ -155,7 +155,7 @@ class Pending:
         """
         counts = self._pending.pop(run, {})
         moved = {video: count - self._tally.count(run, video) for video, count in counts.items()}
-        self.visits({video: more for video, more in moved.items() if more > 0})
+        self.count_many({video: more for video, more in moved.items() if more > 0})
 
     def drop_known(self) -> None:
         """What the tally holds of earlier runs by now need not be written as theirs."""

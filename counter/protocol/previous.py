@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from counter.crdt.ids import folded_of, is_folded, member_of, replica_of, run_of
 from counter.protocol.announced import Copy
-from counter.protocol.messages import Standing
+from counter.protocol.messages import PreviousMemberReport
 from counter.protocol.positions import Positions
 
 
 @dataclass(slots=True)
-class Word:
+class Claim:
     """What a node has said of one member: three runs (see `members.py`), and copies by vector."""
 
     latest: str
@@ -30,7 +30,7 @@ class Word:
     copies: dict[str, Copy] = field(default_factory=dict)
 
 
-class Words:
+class PreviousAnnounced:
     """All that a node has said of members: it remembers that itself, and so does who hears it.
 
     A report holds only what has changed since the one before, and the checksum of all that was
@@ -40,7 +40,7 @@ class Words:
     def __init__(self) -> None:
         self.logs: dict[str, Positions] = {}
         """How far visit logs were said to have been read."""
-        self._words: dict[str, Word] = {}
+        self._words: dict[str, Claim] = {}
         self._checksum = 0
 
     @property
@@ -48,11 +48,11 @@ class Words:
         """The sum of a hash of each thing that was said, in 63 bits; 0 if nothing was."""
         return self._checksum % 2**63
 
-    def of(self, member: str) -> Word | None:
+    def of(self, member: str) -> Claim | None:
         """What was said of a member."""
         return self._words.get(member)
 
-    def say(self, member: str, standing: Standing) -> Word:
+    def say(self, member: str, standing: PreviousMemberReport) -> Claim:
         """Take in what is said of a member, which may be a part; return all that was said of it."""
         runs = standing.latest, standing.removed, standing.mark
         word = self._words.get(member)
@@ -61,7 +61,7 @@ class Words:
             copies = word.copies if word else {}
             kept = {vector: copy for vector, copy in copies.items() if run_of(vector) > runs[2]}
             self._checksum -= _sum(member, word)
-            word = self._words[member] = Word(*runs, kept)
+            word = self._words[member] = Claim(*runs, kept)
             self._checksum += _sum(member, word)
         if word.mark:
             self._copy(word, folded_of(member, word.mark), Copy(*standing.folded))
@@ -76,7 +76,7 @@ class Words:
                 self._checksum += sign * _hash(log, sorted(said.items()))
         self.logs[log] = positions
 
-    def news(self, member: str, standing: Standing) -> Standing | None:
+    def news(self, member: str, standing: PreviousMemberReport) -> PreviousMemberReport | None:
         """The part of what might be said of a member that was not said yet, if there is any."""
         word = self._words.get(member)
         said = word.copies if word else {}
@@ -93,10 +93,10 @@ class Words:
                 return None
         return replace(standing, runs=runs)
 
-    def standings(self) -> dict[str, Standing]:
+    def standings(self) -> dict[str, PreviousMemberReport]:
         """Everything that was said, by member."""
         return {
-            member: Standing(
+            member: PreviousMemberReport(
                 word.latest,
                 word.removed,
                 word.mark,
@@ -117,14 +117,14 @@ class Words:
         for word in self._words.values():
             yield from word.copies.items()
 
-    def _copy(self, word: Word, vector: str, copy: Copy) -> None:
+    def _copy(self, word: Claim, vector: str, copy: Copy) -> None:
         before = word.copies.get(vector)
         if before != copy:
             self._checksum += _hash(vector, copy) - (_hash(vector, before) if before else 0)
             word.copies[vector] = copy
 
 
-def _sum(member: str, word: Word | None) -> int:
+def _sum(member: str, word: Claim | None) -> int:
     if word is None:
         return 0
     copies = sum(_hash(vector, copy) for vector, copy in word.copies.items())
@@ -136,7 +136,7 @@ def _hash(name: str, said: object) -> int:
 
 
 class Kept(Protocol):
-    """What a `Standing` is made of: the vectors of a node, as `Tally` has them."""
+    """What a `PreviousMemberReport` is made of: the vectors of a node, as `Tally` has them."""
 
     def of(self, member: str) -> list[str]:
         """The vectors of a member."""
@@ -153,7 +153,7 @@ class Kept(Protocol):
 
 def standing(
     kept: Kept, member: str, latest: str, removed: str, published: tuple[str, int]
-) -> Standing:
+) -> PreviousMemberReport:
     """How a member stands here; `published` is the own replica with what it has published.
 
     No run is told with a content hash, so that nodes of the version before never find that all
@@ -168,4 +168,4 @@ def standing(
         if not is_folded(vector)
     }
     told = (kept.total(folded), kept.digest(folded)) if kept.total(folded) else (0, 0)
-    return Standing(latest, removed, mark, told, runs)
+    return PreviousMemberReport(latest, removed, mark, told, runs)

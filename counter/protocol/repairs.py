@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Copy
-from counter.protocol.messages import PAGE_BYTES, SALTS, Answer, Ask
+from counter.protocol.messages import PAGE_BYTES, SALTS, RepairPage, RepairRequest
 from counter.protocol.peers import Peer, Peers
 
 
@@ -48,7 +48,7 @@ class Repairs:
         """The latest one that asks an address for a vector."""
         self._salt = 0
 
-    def compare(self, vector: str, total: int, peer: Peer, now: float) -> Ask | None:
+    def compare(self, vector: str, total: int, peer: Peer, now: float) -> RepairRequest | None:
         """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
 
         What another says of a vector whose writer still speaks proves no loss: its delta may
@@ -64,7 +64,9 @@ class Repairs:
             return self._ask(vector, peer.address, now)
         return None
 
-    def compare_content(self, vector: str, copy: Copy, peer: Peer, now: float) -> Ask | None:
+    def compare_content(
+        self, vector: str, copy: Copy, peer: Peer, now: float
+    ) -> RepairRequest | None:
         """Ask for what differs, if `peer` holds as much, but not the same."""
         if copy.digest is None or self._tally.total(vector) != copy.total:
             return None
@@ -72,7 +74,7 @@ class Repairs:
             return None
         return self._ask(vector, peer.address, now)
 
-    def _ask(self, vector: str, address: str, now: float) -> Ask | None:
+    def _ask(self, vector: str, address: str, now: float) -> RepairRequest | None:
         """Ask an address for a vector, if it is time for that."""
         asked = self._repairs.get(vector)
         if asked is not None:
@@ -93,18 +95,18 @@ class Repairs:
         after = before.after if before is not None and recent else 0
         repair = Repair(now, address, hashes, self._salt, after)
         self._repairs[vector] = self._asked[vector, address] = repair
-        return Ask(vector, hashes, self._salt, after)
+        return RepairRequest(vector, hashes, self._salt, after)
 
-    def ask(self, vector: str, peer: Peer, now: float) -> Ask | None:
+    def ask(self, vector: str, peer: Peer, now: float) -> RepairRequest | None:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""
         return self._ask(vector, peer.address, now)
 
-    def wants(self, answer: Answer, peer: Peer, now: float) -> bool:
+    def wants(self, answer: RepairPage, peer: Peer, now: float) -> bool:
         """Whether `peer` was asked for this, maybe some time ago and others since."""
         asked = self._asked.get((answer.vector, peer.address))
         return asked is not None and now - asked.at <= self._message_ttl
 
-    def answer(self, ask: Ask, own: str) -> Answer | None:
+    def answer(self, ask: RepairRequest, own: str) -> RepairPage | None:
         """The page that is asked for; None if nothing is known here of the vector.
 
         `own` is the replica that answers: of its own vector it tells the total, too.
@@ -113,9 +115,9 @@ class Repairs:
         if not vector.total:
             return None
         page = vector.differing(ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page)
-        return Answer(ask.vector, *page, vector.total if ask.vector == own else None)
+        return RepairPage(ask.vector, *page, vector.total if ask.vector == own else None)
 
-    def go_on(self, answer: Answer, peer: Peer, now: float) -> Ask | None:
+    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
         """A page has come from `peer`: ask it for the next one, or end the repair.
 
         Also when another was asked since, or with a round trip longer than its patience a node
@@ -134,7 +136,7 @@ class Repairs:
         if latest is not None:
             # Something comes, so there is no need to ask anybody else meanwhile.
             latest.at = now
-        return Ask(answer.vector, repair.hashes, repair.salt, answer.next)
+        return RepairRequest(answer.vector, repair.hashes, repair.salt, answer.next)
 
     def forget(self, now: float) -> None:
         """End the repairs of vectors that have been folded, and forget old questions."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from counter.crdt.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
-from counter.crdt.tally import MAX_COUNT, MOST_PACKED, Tally
+from counter.crdt.tally import MAX_COUNT, MAX_PACKED, Tally
 from counter.crdt.vector import Refused, VideoSet
 from counter.protocol.checks import SUM, Sum, decode_sum, encode_sum, sum_name
 from counter.protocol.folding import Fold, Folding
@@ -25,22 +25,22 @@ from counter.protocol.keys import Key, Keys, Written, is_key
 from counter.protocol.members import Members, decode_fact, encode_fact, is_note
 from counter.protocol.messages import (
     PAGE_BYTES,
-    Answer,
-    Ask,
-    AskKeys,
     Body,
-    Condition,
     Delta,
     Envelope,
+    Health,
+    KeysPage,
+    KeysRequest,
     Larger,
     MemberReport,
+    PreviousMemberReport,
+    RepairPage,
+    RepairRequest,
     Report,
+    ReportRequest,
     RunsPage,
     RunsRequest,
-    Standing,
     State,
-    Taken,
-    Tell,
 )
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.pending import Counts, Pending
@@ -107,7 +107,7 @@ class Member(NamedTuple):
     """A member as this node sees it. `heard`: seconds ago. `behind`: visits it still misses.
 
     `folded` is how many of its visits are folded, `runs` how many runs are not, and `closed` how
-    many of these are closed. `condition` is None if it was not told, or it is silent.
+    many of these are closed. `health` is None if it was not told, or it is silent.
     """
 
     member: str
@@ -120,7 +120,7 @@ class Member(NamedTuple):
     folded: int
     runs: int
     closed: int
-    condition: Condition | None = None
+    health: Health | None = None
 
 
 class Replica:
@@ -233,10 +233,10 @@ class Replica:
     # -- visits and the store
 
     def visit(self, video: str) -> None:
-        """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
+        """Count one visit. Raises `FullError` if there is no room for it, as `count_many` does."""
         self.pending.visit(video)
 
-    def visits(
+    def count_many(
         self,
         visits: Mapping[str, int],
         notes: Mapping[str, str] = NO_NOTES,
@@ -251,15 +251,15 @@ class Replica:
         replaces the one before, and an empty one removes it. So it does the `key`, which
         `keys.find` must not know.
         """
-        self.pending.visits(visits, notes)
+        self.pending.count_many(visits, notes)
         if key is not None:
             self.keys.take(key)
 
     def read(self, log: str, visits: Mapping[str, int], positions: Positions) -> None:
-        """Count what its visit log says up to these positions, as `visits` does."""
+        """Count what its visit log says up to these positions, as `count_many` does."""
         read = join(self._read, positions)
         name = f"{self.name}/{log}"
-        self.visits(visits, {_LOG + name: encode_positions(read)})
+        self.count_many(visits, {_LOG + name: encode_positions(read)})
         self._log, self._read = name, read
 
     def has_read(self, log: str, files: Collection[str]) -> Positions:
@@ -267,10 +267,10 @@ class Replica:
         read = join(self._read, self.logs.holding(files))
         return read or self.logs.of(f"{self.name}/{log}")
 
-    def counter(self, video: str, *, raised: bool = False) -> dict[str, int]:
-        """The video's committed counter, an entry a member; with `raised`, pending visits too."""
+    def counter(self, video: str, *, pending: bool = False) -> dict[str, int]:
+        """The video's committed counter, an entry a member; with `pending`, pending visits too."""
         counts = self.tally.counter(video)
-        if raised:
+        if pending:
             more = self.pending.count(video) - self.tally.count(self.id, video)
             counts[self.member] = counts.get(self.member, 0) + more
         return counts
@@ -418,7 +418,7 @@ class Replica:
         if self._unsaved or self._loading:
             held |= {member_of(vector) for vector in self._drop}
         # No mark is followed while its own run is in it, or the store may know more of its parts.
-        may_follow = not (self._loading or self.overtaken or self._waits_below_mark())
+        may_follow = not (self._loading or self.ended_by_others or self._waits_below_mark())
         fold = self.folding.next() if may_follow else self.folding.under_way
         if fold is not None:
             if limit > 0 and (staged := fold.step(limit)):
@@ -532,7 +532,7 @@ class Replica:
             or self.runs.unsaved()
             or self._unsaved
             or self.folding.under_way
-            or self.to_renew
+            or self.needs_new_run
             or (self._replace and not self._suspects)
             or (not self._loading and (self._unsaved_facts or self._drop or self.folding.followed))
         )
@@ -540,7 +540,7 @@ class Replica:
     # -- its own run
 
     @property
-    def overtaken(self) -> bool:
+    def ended_by_others(self) -> bool:
         """Whether others have ended this run: it was folded, or this member removed, unheard.
 
         Nobody listens to a run that was folded.
@@ -549,15 +549,15 @@ class Replica:
         return run <= max(self.folding.mark(self.member), self.members.removed(self.member))
 
     @property
-    def to_renew(self) -> bool:
+    def needs_new_run(self) -> bool:
         """Whether to go on as a new run.
 
         Not while the store may hold visits for a run that was folded.
         """
-        overtaken = self.overtaken and not self.pending.in_doubt
-        return overtaken or self._reverts.proven or self._misdated or self.pending.is_full
+        ended_by_others = self.ended_by_others and not self.pending.in_doubt
+        return ended_by_others or self._reverts.proven or self._misdated or self.pending.is_full
 
-    def renew(self, run: str, now: float, *, reverted: bool = False) -> set[str]:
+    def start_new_run(self, run: str, now: float, *, reverted: bool = False) -> set[str]:
         """Go on as a new run, later than any known of this member. Not while there is a batch.
 
         What the old run has counted stays where it is, as that of any run that has closed; of a
@@ -576,10 +576,10 @@ class Replica:
         self.pending.drop_known()
         self._rescue()
         self.folding.own = self.id
-        self.keys.renew(self.id, reverted=reverted)
-        self.reports.renew(self.id)
+        self.keys.start_new_run(self.id, reverted=reverted)
+        self.reports.start_new_run(self.id)
         self._reverts.begin(self.id)
-        self.runs.renew(self.id, round((now + self._epoch) * 1000))
+        self.runs.start_new_run(self.id, round((now + self._epoch) * 1000))
         self._misdated = False
         self._started = now
         self._learn(self.member, run)
@@ -592,7 +592,7 @@ class Replica:
 
     def _rescue(self) -> None:
         """Have the present run count what is pending of runs that others have folded."""
-        if not self.pending.in_doubt and not self.overtaken:
+        if not self.pending.in_doubt and not self.ended_by_others:
             for run in self._waits_below_mark():
                 self.pending.move(run)
 
@@ -656,7 +656,7 @@ class Replica:
 
     def _rest(self) -> None:
         """Put what is closed to rest in memory, some at a time: it takes as long as it is much."""
-        left = MOST_PACKED
+        left = MAX_PACKED
         for member in self.members:
             for vector in self.runs.closed(member):
                 if vector not in self._unsaved and not self.tally.rests(vector):
@@ -718,19 +718,19 @@ class Replica:
             case Report():
                 if not peer.is_late(body, envelope.sent):
                     self._heard_report(sender, body, peer, now, effects, refused=refused)
-            case Tell():
+            case ReportRequest():
                 self._tell(peer.address, now, effects)
-            case Ask():
+            case RepairRequest():
                 effects.ask(peer, self._repairs.answer(body, self.id))
-            case Answer():
+            case RepairPage():
                 self._heard_answer(body, peer, now, effects)
-            case Taken():
+            case KeysPage():
                 asked = self.keys.was_asked(body, peer, now)
                 if asked and body.keys and self.joining.wants(body.replica + " keys", body.after):
                     self.joining.progress(now)
                 if asked or body.replica == sender:
                     effects.ask(peer, self.keys.merge(body, peer, now))
-            case AskKeys():
+            case KeysRequest():
                 effects.ask(peer, self.keys.answer(body, now))
             case RunsRequest():
                 effects.ask(peer, self.reports.names(body))
@@ -756,7 +756,7 @@ class Replica:
         if delta.read:
             self._heard_delta_of_log(sender, delta, peer)
 
-    def _heard_answer(self, answer: Answer, peer: Peer, now: float, effects: Effects) -> None:
+    def _heard_answer(self, answer: RepairPage, peer: Peer, now: float, effects: Effects) -> None:
         if not self._repairs.wants(answer, peer, now):
             return
         if answer.vector == self.id:
@@ -781,7 +781,7 @@ class Replica:
         refused: bool,
     ) -> None:
         peer.state = report.state
-        peer.condition = report.condition or peer.condition
+        peer.health = report.health or peer.health
         if peer.is_previous:
             for member, standing in report.members.items():
                 self._heard_standing(member, standing, peer)
@@ -794,7 +794,7 @@ class Replica:
         if checksum is not None and peer.missed(
             checksum, now, self._sync_interval, refused=refused
         ):
-            effects.ask(peer, Tell())
+            effects.ask(peer, ReportRequest())
         # Who says the very same has nothing that is missing here.
         if peer.said.checksum != self.reports.said.checksum:
             self._compare(peer, now, effects)
@@ -810,7 +810,7 @@ class Replica:
         if report.state == "leaving":
             self._tell(peer.address, now, effects)
 
-    def _heard_standing(self, member: str, standing: Standing, peer: Peer) -> None:
+    def _heard_standing(self, member: str, standing: PreviousMemberReport, peer: Peer) -> None:
         """A node of the version before says how a member stands there."""
         self._learn(member, max(standing.latest, standing.mark, *standing.runs), standing.removed)
         peer.words.say(member, standing)
@@ -997,7 +997,7 @@ class Replica:
         if not self._suspects:
             return set()
         # Also a member that is not heard yet may hold it as it was written.
-        waits = self._has_peers and any(self.folding.awaited(now))
+        waits = self._has_peers and any(self.folding.fold_blockers(now))
         return set() if waits or not self.complete else self._settle_suspects()
 
     def suspected(self) -> list[str]:
@@ -1012,26 +1012,26 @@ class Replica:
 
     # -- what it looks like
 
-    def doubled(self, now: float) -> dict[str, bool]:
-        """Names that two live replicas bear; see `Peers.doubled`."""
-        return self.peers.doubled(self.id, self._started, now)
+    def duplicate_names(self, now: float) -> dict[str, bool]:
+        """Names that two live replicas bear; see `Peers.duplicate_names`."""
+        return self.peers.duplicate_names(self.id, self._started, now)
 
-    def roll(self, now: float) -> list[Member]:
+    def roster(self, now: float) -> list[Member]:
         """Every member that is known, sorted."""
         visits, newest = self.tally.members(), self.peers.newest()
         total = self.tally.total(self.id)
         members = []
         for member in sorted(self.members):
             live, state, heard, behind = False, None, None, None
-            condition = None
+            health = None
             if member == self.member:
                 live, state, heard, behind = True, self.state, 0.0, 0
-                condition = self.reports.condition
+                health = self.reports.health
             elif (peer := self.peers.get(newest.get(member, ""))) is not None:
                 live = now - peer.heard <= self.peers.silence and peer.state != "leaving"
                 behind = max(0, total - peer.said.total(self.id)) if live else None
                 state, heard = peer.state, now - peer.heard
-                condition = peer.condition if live else None
+                health = peer.health if live else None
             runs = sum(not is_folded(vector) for vector in self.tally.of(member))
             removed = self.members.is_removed(member)
             closed = len(self.runs.closed(member))
@@ -1039,7 +1039,7 @@ class Replica:
             count = visits.get(member, 0)
             told = (live, state, heard, behind)
             told_runs = (removed, folded, runs, closed)
-            members.append(Member(member, count, *told, *told_runs, condition))
+            members.append(Member(member, count, *told, *told_runs, health))
         return members
 
 

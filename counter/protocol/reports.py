@@ -18,18 +18,18 @@ from counter.protocol.announced import Announced
 from counter.protocol.keys import Keys
 from counter.protocol.members import Members
 from counter.protocol.messages import (
-    Condition,
     DatedCopy,
+    Health,
     MemberReport,
+    PreviousMemberReport,
     Report,
     RunsPage,
     RunsRequest,
-    Standing,
     State,
 )
 from counter.protocol.peers import Peers
 from counter.protocol.positions import Logs, Positions
-from counter.protocol.previous import Words, standing
+from counter.protocol.previous import PreviousAnnounced, standing
 from counter.protocol.runs import Runs
 
 _RUNS_A_REPORT = 300
@@ -62,9 +62,9 @@ class Reports:
         self.published = 0
         """The total of its own vector, as far as it was published."""
         self.said = Announced()
-        self.condition: Condition | None = None
+        self.health: Health | None = None
         """How store and transport of this node are; None if that is not told."""
-        self._told: Condition | None = None
+        self._told: Health | None = None
         self._told_ago = 0
         self._tally = tally
         self._members = members
@@ -74,10 +74,10 @@ class Reports:
         self._runs = runs
         self._turn = 0
         self._number = 0
-        self._said_before = Words()
+        self._said_before = PreviousAnnounced()
         """What nodes of the version before have heard."""
 
-    def renew(self, own: str) -> None:
+    def start_new_run(self, own: str) -> None:
         """Go on for another run."""
         self.own = own
         self.published = 0
@@ -92,7 +92,7 @@ class Reports:
         told = self._say(state, news, logs, now) if news or logs else []
         previous = self._said_before.standings() if self._peers.are_previous(now) else None
         said = self.said.members(), self.said.logs, previous
-        return told, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.condition))
+        return told, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.health))
 
     def names(self, asked: RunsRequest) -> RunsPage | None:
         """The closed runs of a day that are asked for; None if there are none here."""
@@ -116,21 +116,21 @@ class Reports:
             self.said.say_read(log, positions)
             self._said_before.say_read(log, positions)
         self._told_ago += 1
-        condition = None
-        if self.condition != self._told or self._told_ago >= _CONDITION_EVERY:
-            condition = self._told = self.condition
+        health = None
+        if self.health != self._told or self._told_ago >= _CONDITION_EVERY:
+            health = self._told = self.health
             self._told_ago = 0
-        return list(self._parts(state, news, logs, previous, _PEERS_A_REPORT, now, condition))
+        return list(self._parts(state, news, logs, previous, _PEERS_A_REPORT, now, health))
 
     def _parts(
         self,
         state: State,
         states: dict[str, MemberReport],
         logs: dict[str, Positions],
-        previous: dict[str, Standing] | None,
+        previous: dict[str, PreviousMemberReport] | None,
         most_peers: int,
         now: float,
-        condition: Condition | None,
+        health: Health | None,
     ) -> Iterator[Report]:
         """A report in as many parts as it takes."""
         self._number += 1
@@ -155,7 +155,7 @@ class Reports:
             part, peers, keys = {}, {}, None
         checksum = None if previous is None else self._said_before.checksum
         said = self.said.checksum
-        yield Report(state, {}, peers, checksum, keys, read, condition, part, said, number)
+        yield Report(state, {}, peers, checksum, keys, read, health, part, said, number)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""
@@ -228,7 +228,7 @@ class Reports:
             and said.get(name) != self._logs.of(name)
         }
 
-    def _previous_news(self) -> dict[str, Standing]:
+    def _previous_news(self) -> dict[str, PreviousMemberReport]:
         """What a node of the version before was not told yet."""
         news = {}
         for member in self._members:
@@ -241,9 +241,11 @@ class Reports:
         return news
 
 
-def _of_previous(standings: dict[str, Standing]) -> Iterator[dict[str, Standing]]:
+def _of_previous(
+    standings: dict[str, PreviousMemberReport],
+) -> Iterator[dict[str, PreviousMemberReport]]:
     """Standings in parts; the runs of a member may be in several."""
-    part: dict[str, Standing] = {}
+    part: dict[str, PreviousMemberReport] = {}
     size = 0
     for member, stands in standings.items():
         rest = iter(stands.runs.items())

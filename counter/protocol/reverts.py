@@ -14,7 +14,7 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 from collections.abc import Collection
 
 from counter.crdt.tally import Tally
-from counter.protocol.messages import Answer, Ask, Larger
+from counter.protocol.messages import Larger, RepairPage, RepairRequest
 from counter.protocol.peers import Peer
 from counter.protocol.repairs import Repairs
 
@@ -39,13 +39,15 @@ class Reverts:
 
     # -- as the one that was put back
 
-    def claimed(self, total: int, peer: Peer, now: float, *, refused: bool = False) -> Ask | None:
+    def claimed(
+        self, total: int, peer: Peer, now: float, *, refused: bool = False
+    ) -> RepairRequest | None:
         """A peer holds this much of the own run, or has refused a count of it: ask for it."""
         if refused or total > self._tally.total(self.own):
             return self._repairs.ask(self.own, peer, now)
         return None
 
-    def answered(self, page: Answer) -> None:
+    def answered(self, page: RepairPage) -> None:
         """Counts of the own run have come, as the answer to a question of its own."""
         count = self._tally.vector(self.own).count
         larger = {video: more for video, more in page.counts.items() if more > count(video)}

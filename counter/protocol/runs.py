@@ -74,7 +74,7 @@ class Runs:
         """When the own run began, in Unix ms."""
         return self._facts[self._own].date
 
-    def renew(self, own: str, date: int) -> None:
+    def start_new_run(self, own: str, date: int) -> None:
         """Go on with another run of its own."""
         self._own = own
         self.learn_date(own, date)

@@ -83,7 +83,7 @@ _STANDS = """
         (SELECT value FROM store WHERE key = 'sealed')
 """
 _VERSION = "3"
-_MOST_COPIES = 5
+_MAX_COPIES = 5
 """So many copies of a damaged database are kept; then an operator is to look at them."""
 _ROWS_A_PIECE = 4_000
 _ROWS_FREED = 2_000
@@ -515,10 +515,10 @@ class SqliteStore:
     def _new_copy(self) -> Path | None:
         """Where the damaged database is to be kept; None if there are enough copies already."""
         kept = [*self._folder.glob(f"{self._path.name}.damaged-*[0-9]")]
-        if len(kept) >= _MOST_COPIES:
+        if len(kept) >= _MAX_COPIES:
             return None
         day = f"{self._path.name}.damaged-{time.strftime('%Y-%m-%d')}"
-        names = [day, *(f"{day}-{number}" for number in range(2, _MOST_COPIES + 1))]
+        names = [day, *(f"{day}-{number}" for number in range(2, _MAX_COPIES + 1))]
         return next(path for name in names if (path := self._path.with_name(name)) not in kept)
 
     def _put_right(self, rows: Counts | None = None, renamed: Mapping[str, str] = NOTHING) -> None:

@@ -18,7 +18,7 @@ from counter.web.problems import Problem, check_origin, wants_page
 from counter.web.survey import BusyError, Found, Others
 from counter.web.videos import check
 
-_MOST_LACKS = 100
+_MAX_LACKS = 100
 """Of what a node lacks so much is told."""
 FIRST_VIDEO = "cats"
 """What the page shows side by side where nothing was visited yet."""
@@ -135,7 +135,7 @@ def show(node: Node) -> dict[str, Any]:
         "member": own,
         "state": node.state,
         "complete": node.complete,
-        "lacks": [lack._asdict() for lack in lacks[:_MOST_LACKS]],
+        "lacks": [lack._asdict() for lack in lacks[:_MAX_LACKS]],
         "store": {
             "kind": node.store.kind if node.store else None,
             "up": node.store_up,
@@ -150,11 +150,11 @@ def show(node: Node) -> dict[str, Any]:
             "folds": folding.folds,
             "waits_for": [
                 {
-                    "member": awaited.member,
-                    "heard": None if awaited.heard is None else round(awaited.heard, 1),
-                    "earlier_life": awaited.earlier_life,
+                    "member": fold_blockers.member,
+                    "heard": None if fold_blockers.heard is None else round(fold_blockers.heard, 1),
+                    "earlier_life": fold_blockers.earlier_life,
                 }
-                for awaited in folding.waits_for
+                for fold_blockers in folding.waits_for
             ],
         },
         "log": node.follower.reading()._asdict() if node.follower else None,
@@ -187,8 +187,8 @@ def show(node: Node) -> dict[str, Any]:
                 "removed": member.removed,
                 "folded": capped(member.folded),
                 "runs": member.runs,
-                "store": _part(member.condition.store if member.condition else None),
-                "transport": _part(member.condition.transport if member.condition else None),
+                "store": _part(member.health.store if member.health else None),
+                "transport": _part(member.health.transport if member.health else None),
                 "visits_per_second": _rounded(paces[member.member].visits),
                 "messages_per_second": _rounded(paces[member.member].messages),
             }
@@ -248,7 +248,7 @@ def _damaged(node: Node) -> Iterator[str]:
 
 def _doubled(node: Node) -> Iterator[str]:
     """A warning for each name that two live nodes bear."""
-    for name, copies in sorted(node.doubled().items()):
+    for name, copies in sorted(node.duplicate_names().items()):
         same = ", and run on copies of one store" if copies else ""
         yield (
             f"Two live nodes are called {name!r}{same}: counts stay exact, but give each node "

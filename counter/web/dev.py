@@ -12,7 +12,7 @@ from counter.web.problems import Problem, check_origin
 from counter.web.survey import Others, SilentError, UnknownNodeError
 from counter.web.videos import check, full
 
-MOST_VISITS = 1000
+MAX_VISITS = 1000
 _VISITS = "50"
 
 
@@ -40,7 +40,7 @@ def install(app: Flask, node: Node, others: Others) -> None:
     def burst() -> None:
         video, visits = _asked()
         try:
-            node.visits({video: visits})
+            node.count_many({video: visits})
         except FullError as error:
             raise full(error) from None
         except NotCountedError as error:
@@ -60,11 +60,11 @@ def _asked() -> tuple[str, int]:
         raise Problem(400, "No video", "name the one that is visited: ?video=cats")
     check(video)
     visits = request.args.get("visits", _VISITS)
-    if not re.fullmatch(r"[0-9]{1,4}", visits) or not 1 <= int(visits) <= MOST_VISITS:
+    if not re.fullmatch(r"[0-9]{1,4}", visits) or not 1 <= int(visits) <= MAX_VISITS:
         raise Problem(
             400,
             "Bad visits",
-            f"visits={visits[:200]!r} is not a whole number from 1 to {MOST_VISITS}",
+            f"visits={visits[:200]!r} is not a whole number from 1 to {MAX_VISITS}",
         )
     return video, int(visits)
 

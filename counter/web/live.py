@@ -21,7 +21,7 @@ from counter.node.node import Node
 from counter.web.problems import Problem, answer
 from counter.web.videos import check_all
 
-MOST_LIVE = 100
+MAX_LIVE = 100
 PING_INTERVAL = 25
 """Seconds; shorter than the minute after which a proxy drops a silent connection."""
 
@@ -67,7 +67,7 @@ def install(app: Flask, node: Node) -> None:
                 f"or read /count/{video or '<video>'}",
             )
         videos = request.args.getlist("video") if video is None else [video]
-        return _events(node, check_all(videos, MOST_LIVE))
+        return _events(node, check_all(videos, MAX_LIVE))
 
     app.config["SOCK_SERVER_OPTIONS"] = {
         "ping_interval": PING_INTERVAL,
@@ -109,7 +109,7 @@ class Signal:
 def _live(node: Node, socket: Server, videos: list[str]) -> None:
     """Send the newest counter of each video whenever it grew, until either side leaves."""
     try:
-        videos = check_all(videos, MOST_LIVE)
+        videos = check_all(videos, MAX_LIVE)
     except Problem as problem:
         # The handshake is over, so that the reason can only travel with the closing.
         socket.close(1008, f"{problem.title}: {problem.detail}"[:120])

@@ -23,10 +23,10 @@ PATIENCE = 0.5
 """Seconds that an answer may take."""
 KEPT = 0.5
 """Seconds for which what was found is shown to whoever asks as well."""
-MOST_VIDEOS = 20
+MAX_VIDEOS = 20
 """Videos that are asked for, or kept, at a time."""
-MOST_NODES = 100
-_MOST_BYTES = 4096
+MAX_NODES = 100
+_MAX_BYTES = 4096
 _ORDER_PATIENCE = 5.0
 """Seconds that a node may take to do what it is told."""
 
@@ -102,8 +102,8 @@ class Others:
                 if kept.over(now):
                     del self._rounds[other]
             found = self._rounds.get(video)
-            if found is None and len(self._rounds) >= MOST_VIDEOS:
-                raise BusyError(f"{MOST_VIDEOS} other videos are being asked for; try again soon")
+            if found is None and len(self._rounds) >= MAX_VIDEOS:
+                raise BusyError(f"{MAX_VIDEOS} other videos are being asked for; try again soon")
             turn = found or self._rounds.setdefault(video, _Round())
         if found is None:
             try:
@@ -152,7 +152,7 @@ class Others:
             for address in self._known.keys() - set(addresses):
                 del self._known[address]
             own = {a for a, known in self._known.items() if known.process == self._process}
-        return [address for address in addresses if address not in own][:MOST_NODES]
+        return [address for address in addresses if address not in own][:MAX_NODES]
 
     def _ask_all(self, video: str) -> list[dict[str, Any]]:
         """What each node shows of a video, by name."""
@@ -183,7 +183,7 @@ class Others:
         asked = _Asked(address, "GET", f"/cluster/count?video={video}", PATIENCE)
         with self._lock:
             # Whoever looks up a name may take longer than the deadline.
-            crowded = self._under_way[address] >= MOST_VIDEOS
+            crowded = self._under_way[address] >= MAX_VIDEOS
             if not crowded:
                 self._under_way[address] += 1
         if crowded:
@@ -232,7 +232,7 @@ class _Asked:
             try:
                 connection.request(self._method, self._path, headers={"Connection": "close"})
                 response = connection.getresponse()
-                self.body, self.status = response.read(_MOST_BYTES), response.status
+                self.body, self.status = response.read(_MAX_BYTES), response.status
             finally:
                 connection.close()
         except TimeoutError:

@@ -16,7 +16,7 @@ from counter.web.problems import Problem, wants_page
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-MOST_COUNTS = 1000
+MAX_COUNTS = 1000
 FULL = 409
 """The status of a visit that no node can count, because the video can have no more."""
 
@@ -67,7 +67,7 @@ def install(app: Flask, node: Node) -> None:
 
     @app.get("/counts")
     def counts() -> Response:
-        videos = check_all(request.args.getlist("video"), MOST_COUNTS)
+        videos = check_all(request.args.getlist("video"), MAX_COUNTS)
         _check_joined(node)
         return _json({"counters": [node.show(video, node.counter(video)) for video in videos]})
 

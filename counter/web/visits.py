@@ -18,8 +18,8 @@ from counter.protocol.pending import MAX_TOTAL
 from counter.web.problems import Problem
 from counter.web.videos import full
 
-MOST_RECORDS = 10_000
-MOST_BYTES = 1024 * 1024
+MAX_RECORDS = 10_000
+MAX_BYTES = 1024 * 1024
 REPLAYED = "Idempotency-Replayed"
 """The header of an answer to a repeat, which was counted before."""
 
@@ -29,7 +29,7 @@ _OF_IDS = f"{ascii_letters}{digits}._~-".encode()
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BOM = b"\xef\xbb\xbf"
 """What Windows' programs write before UTF-8."""
-_MOST_DIGITS = 1000
+_MAX_DIGITS = 1000
 _is_key = re.compile(KEY).fullmatch
 
 
@@ -67,10 +67,10 @@ def install(app: Flask, node: Node) -> None:
                 400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
             )
         # One more, for a body of unknown length is cut off there without a word.
-        request.max_content_length = MOST_BYTES + 1
+        request.max_content_length = MAX_BYTES + 1
         body = request.get_data(cache=False)
-        if len(body) > MOST_BYTES:
-            raise Problem(413, "Too large", f"send at most {MOST_BYTES} bytes at once")
+        if len(body) > MAX_BYTES:
+            raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
         records, counts = read(kind, body)
         is_new = _count(node, counts, key, fingerprint(kind, body) if key else b"")
         answer: dict[str, int] = {"records": records, "visits": sum(counts.values())}
@@ -89,9 +89,9 @@ def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
         records = DECODE[kind](body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
         _refuse(kind, body, str(error))
-    if len(records) > MOST_RECORDS:
+    if len(records) > MAX_RECORDS:
         raise Problem(
-            413, "Too many records", f"{len(records)} records are more than {MOST_RECORDS}"
+            413, "Too many records", f"{len(records)} records are more than {MAX_RECORDS}"
         )
     counts: dict[str, int] = {}
     counted = counts.get
@@ -121,7 +121,7 @@ def fingerprint(kind: str, body: bytes) -> bytes:
 def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> bool:
     """Whether they were counted now, not before; a `Problem` if they were not."""
     try:
-        return node.visits(counts, key or "", fingerprint)
+        return node.count_many(counts, key or "", fingerprint)
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
@@ -161,7 +161,7 @@ def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
             if counts[record.video] > MAX_COUNT:
                 raise _beyond(index, record, counts[record.video])
             index += 1
-            if index > MOST_RECORDS:
+            if index > MAX_RECORDS:
                 break
     except UnicodeDecodeError as wrong:
         index, error = 0, f"the body is not UTF-8: {wrong}"
@@ -198,7 +198,7 @@ def _check(record: Record) -> None:
 
 def _each(kind: str, text: str) -> Iterator[Record]:
     """Each record of a body, up to the first that cannot be read."""
-    scan = json.JSONDecoder(parse_int=lambda digits: int(digits[:_MOST_DIGITS])).raw_decode
+    scan = json.JSONDecoder(parse_int=lambda digits: int(digits[:_MAX_DIGITS])).raw_decode
     at = _skip(text, 0)
     array = kind == "application/json"
     if array:
