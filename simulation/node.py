@@ -102,14 +102,15 @@ class Disk(MemoryStore):
                 replica, serial = name.partition(":")[2].split(" ")
                 yield text.split(" ")[2], replica, int(serial)
 
-    def tally(self) -> Tally:
-        """What a start would load."""
+    def tally(self, without: Collection[str] = ()) -> Tally:
+        """What a start would load, without these vectors."""
         tally = Tally()
         for member, fact in self.facts.items():
             if not is_note(member) and (mark := decode_fact(fact)[2]):
                 tally.fold(member, mark)
         for vector, counts in self.counts.items():
-            tally.merge(vector, counts)
+            if vector not in without:
+                tally.merge(vector, counts)
         return tally
 
 

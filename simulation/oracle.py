@@ -390,7 +390,9 @@ class Oracle:
             if first is not None and holds != first:
                 return f"{node.address} holds something else than the others"
             first = holds
-            if _content(node.disk.tally()) != holds:
+            # What was damaged is kept, and not shown before every member that may know was heard.
+            in_doubt = replica.suspected()
+            if _content(node.disk.tally(without=in_doubt)) != holds:
                 return f"the store of {node.address} does not hold what its node shows"
             if missing := {key for key in keys if not replica.keys.find(key, now)}:
                 return f"{node.address} does not hold {missing}"

@@ -149,6 +149,36 @@ def test_a_member_that_was_removed_delays_no_start(network: Network) -> None:
     assert [state(network.nodes[name]) for name in "ab"] == ["ready"] * 2
 
 
+def test_a_delta_that_overtakes_a_report_has_told_the_larger_total(network: Network) -> None:
+    a = with_history(network, "a")
+    network.visit(a, "cats", "cats")
+    network.publish("a")
+    network.seconds(6)
+    b = network.node("b")
+    late: list[Body] = []
+
+    def is_late(_source: str, target: str, body: Body) -> bool:
+        if target == "b" and isinstance(body, Report):
+            late.append(body)
+        return target == "b" and not isinstance(body, Delta)
+
+    network.lose = is_late
+    network.second()
+    assert late
+    network.visit(a, "dogs", "dogs", "dogs")
+    network.publish("a")
+    assert b.tally.total(a.id) == 3, "as much as the report will tell, and something else"
+    network.lose = lambda _source, _target, body: isinstance(body, Answer)
+    for report in late:
+        network.deliver("a", "b", report)
+    assert not b.complete
+    assert a.id in {lack.what for lack in b.lacks(network.now)}
+    network.lose = lambda *_: False
+    network.seconds(2)
+    assert b.complete
+    assert b.counter("cats") == {a.member: 2}
+
+
 def test_a_ring_in_which_each_hears_one_other_is_ready_after_a_while(network: Network) -> None:
     nodes = [with_history(network, name, f"only-{name}") for name in "abc"]
     hears = {("b", "a"), ("c", "b"), ("a", "c")}

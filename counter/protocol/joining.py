@@ -107,9 +107,12 @@ class Joining:
         for replica, peer in self._peers.live(now).items():
             if peer.confirmed is None:
                 yield Lack(member_of(replica), "reports", replica)
-            for vector, copy in peer.copies():
-                if not holds(vector, copy.total):
-                    yield Lack(member_of(vector), vector, replica)
+            lacked = [vector for vector, copy in peer.copies() if not holds(vector, copy.total)]
+            # A delta may have told a larger total than a report that was sent before it.
+            if peer.told is not None and not holds(replica, peer.told) and replica not in lacked:
+                lacked.append(replica)
+            for vector in lacked:
+                yield Lack(member_of(vector), vector, replica)
             for member, day in self.unnamed(peer):
                 yield Lack(member, f"closed runs of day {day}", replica)
             if not self._keys.holds(peer):
