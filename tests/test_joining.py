@@ -168,7 +168,7 @@ def test_a_delta_that_overtakes_a_report_has_told_the_larger_total(network: Netw
     network.visit(a, "dogs", "dogs", "dogs")
     network.publish("a")
     assert b.tally.total(a.id) == 3, "as much as the report will tell, and something else"
-    network.lose = lambda _source, _target, body: isinstance(body, Answer)
+    network.lose = lambda _source, _target, body: isinstance(body, RepairPage)
     for report in late:
         network.deliver("a", "b", report)
     assert not b.complete
