@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from counter.protocol.messages import NAME
-from counter.protocol.positions import LOG_FILE
+from counter.crdt.ids import LOG_FILE, NAME
 
 KEEP_ALIVE = 2
 """Seconds that an idle HTTP connection is kept; the balancer must drop its own sooner."""

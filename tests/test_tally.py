@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.crdt.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
+from counter.crdt.ids import VIDEO, folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.crdt.tally import MAX_COUNT, Tally, TopVideos
 from counter.protocol.folding import Fold
-from counter.protocol.messages import VIDEO
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "gcounter.json").read_text())
 RUN = ".01m83kr2yy3a0d1xw7bp3ns"

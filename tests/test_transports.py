@@ -12,9 +12,10 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
+from counter.backoff import backoff
 from counter.protocol.messages import MAX_BYTES
 from counter.transport import mesh
-from counter.transport.contract import Transport, backoff
+from counter.transport.contract import Transport
 from counter.transport.hub import Hub, HubTransport
 from counter.transport.mesh import MeshTransport
 from counter.transport.rabbitmq import RabbitmqTransport

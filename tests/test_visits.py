@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.protocol.messages import VIDEO
+from counter.crdt.ids import VIDEO
 from counter.web.problems import Problem
 from counter.web.visits import MAX_BYTES, MAX_RECORDS, read
 from lab.clients import until

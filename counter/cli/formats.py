@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import IO, NamedTuple, cast
 from urllib.parse import unquote
 
-from counter.protocol.messages import VIDEO
+from counter.crdt.ids import VIDEO
 
 READ = (
     "lines of ids, a visit log, CSV with the columns 'video,count', nginx's combined log with "

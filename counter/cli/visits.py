@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from counter.backoff import backoff
 from counter.cli.cluster import default_url
 from counter.cli.formats import (
     HERE,
@@ -35,7 +36,6 @@ from counter.cli.formats import (
     recognize,
     unpacked,
 )
-from counter.transport.contract import backoff
 
 CHUNK = 4 * 1024 * 1024
 """Characters that are counted at once; where chunks begin must not depend on anything else."""

@@ -12,6 +12,14 @@ STORE_LENGTH = _RANDOM
 DIGIT = "[0-9a-hjkmnp-tv-z]"
 LONGEST_VIDEO = 128
 """The most characters of a video's id."""
+VIDEO = rf"[A-Za-z0-9._~-]{{1,{LONGEST_VIDEO}}}"
+"""A video's id, as a regular expression, like the next three."""
+NAME = r"[A-Za-z0-9._-]{1,32}"
+"""The name of a node."""
+KEY = r"[\x21-\x7e]{1,128}"
+"""An idempotency key."""
+LOG_FILE = r"[A-Za-z0-9._-]{1,64}"
+"""The name of a visit log's file."""
 
 
 def encode_id(number: int, length: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock
 
+from counter.backoff import backoff
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
 from counter.protocol.replica import Replica
@@ -25,7 +26,6 @@ from counter.store.contract import (
     StoreTakenError,
 )
 from counter.store.seals import Damage
-from counter.transport.contract import backoff
 
 log = logging.getLogger("counter")
 

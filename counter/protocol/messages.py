@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, convert, msgpack, structs
 
-from counter.crdt.ids import DIGIT, LONGEST_VIDEO, RUN, STORE_LENGTH
+from counter.crdt.ids import DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
 from counter.crdt.tally import MAX_COUNT
 from counter.crdt.vector import BUCKETS
-from counter.protocol.positions import KEPT, LOG_FILE, START, Position
+from counter.protocol.positions import KEPT, START, Position
 
 VERSION = 3
 MAX_BYTES = 128 * 1024
@@ -27,10 +27,8 @@ PAGE_BYTES = 48 * 1024
 """Of entries in one message: some 2,000 new videos, which take the receiver some 10 ms."""
 SALTS = 2**31
 
-VIDEO = rf"[A-Za-z0-9._~-]{{1,{LONGEST_VIDEO}}}"
 CELL = r"[A-Za-z0-9._~/-]{1,160}"
 """What a count may stand under: a video, or a key of a newer version, which is listed nowhere."""
-NAME = r"[A-Za-z0-9._-]{1,32}"
 _MEMBER = rf"{NAME}~{DIGIT}{{{STORE_LENGTH}}}"
 _RUN = RUN
 
@@ -53,7 +51,6 @@ Day = Annotated[int, Limit(ge=0, le=2**20)]
 DayDigest = tuple[Annotated[int, Limit(ge=0, le=2**32)], Total]
 """How many runs of a member and day are closed, and a digest of their names and contents."""
 Serial = Annotated[int, Limit(ge=0, le=2**53)]
-KEY = r"[\x21-\x7e]{1,128}"
 TakenKey = tuple[
     Serial,
     Annotated[str, Limit(pattern=rf"^{KEY}\Z")],

@@ -20,8 +20,6 @@ Number = Annotated[int, Limit(ge=0, le=2**53)]
 
 KEPT = 8
 """Files whose positions are kept: more rotations ago than that nothing is written to a file."""
-LOG_FILE = r"[A-Za-z0-9._-]{1,64}"
-"""The name of a log, as a regular expression."""
 START = "start"
 """Stands in for a file where there was none before the first that was read."""
 

@@ -4,7 +4,6 @@ A transport moves opaque bytes. It may lose, repeat, reorder and delay them, nev
 """
 
 from collections.abc import Callable
-from random import uniform
 from typing import Protocol
 
 Receive = Callable[[bytes], str | None]
@@ -39,9 +38,3 @@ class Transport(Protocol):
 
     def stop(self) -> None:
         """Send what is waiting if that is quick, then end every thread. Idempotent; bounded."""
-
-
-def backoff(tries: int) -> float:
-    """Seconds to wait before try number `tries` (from 1): doubling from 50 ms to 1 s, jittered."""
-    longest = min(1.0, 0.05 * float(2 ** min(tries, 10)))
-    return uniform(0.5, 1.0) * longest  # noqa: S311 - jitter is no secret

@@ -17,7 +17,8 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from urllib.parse import urlsplit
 
-from counter.transport.contract import Receive, backoff
+from counter.backoff import backoff
+from counter.transport.contract import Receive
 
 log = logging.getLogger("counter.transport")
 

@@ -16,7 +16,8 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ConnectionWrongStateError
 
-from counter.transport.contract import Receive, backoff
+from counter.backoff import backoff
+from counter.transport.contract import Receive
 
 log = logging.getLogger("counter.transport")
 

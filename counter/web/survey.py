@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta as Limit
 
-from counter.protocol.messages import NAME, State, Total
+from counter.crdt.ids import NAME
+from counter.protocol.messages import State, Total
 
 PATIENCE = 0.5
 """Seconds that an answer may take."""

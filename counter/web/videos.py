@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Flask, Response, request
 
+from counter.crdt.ids import VIDEO
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
 from counter.node.node import MaybeCountedError, Node, NotCountedError
-from counter.protocol.messages import VIDEO
 from counter.web import site
 from counter.web.problems import Problem, wants_page
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from flask import Flask, Response, request
 
+from counter.crdt.ids import KEY
 from counter.crdt.limits import FullError
 from counter.crdt.tally import MAX_COUNT
 from counter.node.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
-from counter.protocol.messages import KEY
 from counter.protocol.pending import MAX_TOTAL
 from counter.web.problems import Problem
 from counter.web.videos import full
