@@ -1,7 +1,8 @@
-"""The version before, as it was: packed into tests/previous, for nodes that run beside this one's.
+"""Versions before this one: packed into tests/previous, for nodes that run beside this one's.
 
-`python -m lab.previous COMMIT` packs what a node consists of at that commit anew; do so when a
-version is out. The archive is the same, byte by byte, whenever it is made of the same commit.
+`node.tar.xz` is the version before, `older.tar.xz` the last one that told every run by its name.
+`python -m lab.previous COMMIT` packs what a node consists of at that commit as the version before;
+do so when a version is released. The same commit always makes the same archive, byte by byte.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from lab.servers import ROOT
 from lab.terminal import say
 
 ARCHIVE = ROOT / "tests" / "previous" / "node.tar.xz"
+OLDER = ARCHIVE.with_name("older.tar.xz")
 PARTS = ("app.py", "gunicorn.conf.py", "counter", "templates", "static")
 _LEFT_OUT = (".webm", ".mp4", ".webp", ".jpg")
 """Pictures and clips: large, and no node needs them to count."""
@@ -40,10 +42,10 @@ def pack(commit: str) -> Path:
     return ARCHIVE
 
 
-def unpack(folder: Path) -> Path:
-    """Unpack the version before into a folder, which is the `root` of its nodes then."""
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+def unpack(folder: Path, archive: Path = ARCHIVE) -> Path:
+    """Unpack a version into a folder, which is then the `root` of its nodes."""
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
     return folder
 
 
