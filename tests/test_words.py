@@ -1,0 +1,128 @@
+"""One word for one thing: names that were given up do not come back."""
+
+import io
+import re
+import subprocess
+import tokenize
+from functools import cache
+
+import pytest
+
+from lab.servers import ROOT
+
+CODE = ("app.py", "counter", "lab", "chaos", "simulation", "benchmarks", "tools", "examples")
+NAMES = {
+    "AskKeys": "KeysRequest",
+    "Awaited": "FoldBlocker",
+    "Beat": "PauseMeter",
+    "Leaders": "TopVideos",
+    "Pace": "Rate",
+    "Standing": "PreviousMemberReport",
+    "Taken": "KeysPage",
+    "Tell": "ReportRequest",
+    "Word": "Claim",
+    "Words": "PreviousAnnounced",
+    "awaited": "fold_blockers",
+    "doubled": "duplicate_names, or counted_again",
+    "few": "sparse",
+    "hurry": "cancel_waits",
+    "in_batch": "in_flight",
+    "overtaken": "ended_by_others",
+    "raised": "pending",
+    "renew": "start_new_run",
+    "roll": "roster",
+}
+"""Names in Python that were given up, and what stands in their place."""
+LIMIT = re.compile(r"_?MOST_\w+")
+"""A limit is `MAX_`."""
+MODULES = {
+    "counter/web/others.py": "survey",
+    "counter/web/counters.py": "videos",
+    "benchmarks/steady.py": "open_loop",
+    "benchmarks/watchers.py": "live_clients",
+    "benchmarks/travel.py": "propagation",
+    "static/sides.js": "side_by_side",
+    "static/kept.js": "saved_counters",
+    "static/moves.js": "routes",
+    "static/page.js": "dom",
+    "static/front.js": "cards",
+    "static/guide.js": "tour_panel",
+    "static/picture.js": "placeholder",
+} | {
+    f"{folder}/{old}.py": new
+    for folder in ("tools", "lab", "chaos")
+    for old, new in {"line": "proxy", "overflow": "broker_queue", "watch": "soak"}.items()
+}
+PHRASES = {
+    r"(?i)in the batch": "in flight",
+    r"(?i)\bvisits? (is|are|was|were) raised": "pending",
+    r"(?i)\braises? (a|its own|the) (count|entry)": "increases, or increments",
+    r"(?i)\bovertaken run": "a run that others have ended",
+    r"(?i)\bstandings?\b": "member report",
+    r"(?i)\bheld by (host|process|pid)": "leased by",
+    r"(?i)\b(the|a) roll of\b": "roster",
+    r"`(Words|Word|Standing|Tell|Ask|Answer|AskKeys|Taken|Leaders|Beat|Pace)`": "see NAMES",
+}
+"""What prose does not say any more: in documents, docstrings, comments, logs and help texts."""
+
+
+@cache
+def files(*parts: str) -> list[str]:
+    """The files of the repository under these paths, tracked or about to be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *parts],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [name for name in listed.split("\n") if (ROOT / name).is_file()]
+
+
+def places(name: str) -> list[str]:
+    """Where a name stands in Python code, as `file:line`."""
+    found = []
+    for path in files(*CODE):
+        if path.endswith(".py"):
+            text = (ROOT / path).read_text()
+            found += [
+                f"{path}:{token.start[0]}"
+                for token in tokenize.generate_tokens(io.StringIO(text).readline)
+                if token.type == tokenize.NAME and token.string == name
+            ]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_was_given_up_is_not_in_the_code(name: str) -> None:
+    assert places(name) == [], f"{name} is {NAMES[name]}"
+
+
+def test_a_limit_is_a_maximum() -> None:
+    found = [
+        f"{path}: {match[0]}"
+        for path in files(*CODE, "tests")
+        if path.endswith(".py") and path != "tests/test_words.py"
+        for match in LIMIT.finditer((ROOT / path).read_text())
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_a_file_has_its_new_name(path: str) -> None:
+    assert not (ROOT / path).exists(), f"it is {MODULES[path]}"
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_prose_uses_the_words_of_the_field(phrase: str) -> None:
+    texts = [
+        path
+        for path in files("README.md", "CONTRIBUTING.md", "docs", "static", "templates", *CODE)
+        if path.endswith((".md", ".py", ".js", ".html"))
+    ]
+    found = [
+        f"{path}: {match[0]}"
+        for path in texts
+        for match in re.finditer(phrase, (ROOT / path).read_text())
+    ]
+    assert found == [], f"say {PHRASES[phrase]}"
