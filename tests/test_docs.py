@@ -14,6 +14,7 @@ from counter.config import Config
 from lab.servers import ROOT
 
 README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs/reference.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -77,7 +78,7 @@ def shown(default: object) -> str:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    listed = {code(row[0])[0]: row[1] for row in table(README, "name | default | meaning")}
+    listed = {code(row[0])[0]: row[1] for row in table(REFERENCE, "name | default | meaning")}
     asked = Asked()
     config = Config.from_environ(asked)
     assert config == Config(), "one default for tests, another one for nodes"
@@ -90,7 +91,7 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 
 def test_every_endpoint_is_in_the_table() -> None:
     listed = set()
-    for row in table(README, "request | does"):
+    for row in table(REFERENCE, "request | does"):
         for request in code(row[0]):
             method, path = request.split()
             listed.add((method, re.sub(r"<[^>]+>", "<>", path.partition("?")[0])))
@@ -160,7 +161,7 @@ def test_every_metric_is_explained() -> None:
     text = create_app(Config()).extensions["node"].metrics.text().decode()
     types = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     metrics = {name for name in types if not name.endswith("_created")}
-    listed = {name for row in table(OPERATING, "metric | means | alert") for name in code(row[0])}
+    listed = {name for row in table(REFERENCE, "metric | means | alert") for name in code(row[0])}
     assert listed == metrics
 
 
@@ -173,7 +174,7 @@ def test_every_reason_for_a_drop_is_explained() -> None:
             ):
                 texts = [part for part in ast.walk(call.args[0]) if isinstance(part, ast.Constant)]
                 reasons |= {str(part.value) for part in texts}
-    listed = {row[0].strip("`") for row in table(OPERATING, "reason | means | do")}
+    listed = {row[0].strip("`") for row in table(REFERENCE, "reason | means | do")}
     assert listed == reasons
 
 
