@@ -17,6 +17,12 @@ README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs/reference.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+OLD_WORDS = re.compile(
+    r"\b(?:raised|in the batch|visible|standing|overtaken|leaders|roll of members)\b"
+    r"|\bholds? (?:on|of) the store\b|\bMOST_"
+    r"|`(?:Words?|Standing|Tell|Ask|Answer|AskKeys|Taken|Condition|Leaders|Beat|Pace)`"
+    r"|`(?:awaited|roll|renew|hurry)`|\b(?:kept|sides|moves|front|guide|picture)\.js\b"
+)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCES = sorted([ROOT / "app.py", ROOT / "gunicorn.conf.py", *(ROOT / "counter").rglob("*.py")])
 
@@ -112,6 +118,15 @@ def test_the_two_commands_come_first_and_are_those_of_ci() -> None:
     assert README.index(first) < 1500
     ci = (ROOT / ".ci/run").read_text().splitlines()
     assert {"make check", "make test"} <= set(ci)
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_one_word_stands_for_one_thing(page: Path) -> None:
+    assert OLD_WORDS.findall(page.read_text()) == []
 
 
 def test_every_make_command_is_a_target() -> None:
