@@ -14,8 +14,15 @@ from counter.config import Config
 from lab.servers import ROOT
 
 README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs/reference.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+OLD_WORDS = re.compile(
+    r"\b(?:raised|in the batch|visible|standing|overtaken|leaders|roll of members)\b"
+    r"|\bholds? (?:on|of) the store\b|\bMOST_"
+    r"|`(?:Words?|Standing|Tell|Ask|Answer|AskKeys|Taken|Condition|Leaders|Beat|Pace)`"
+    r"|`(?:awaited|roll|renew|hurry)`|\b(?:kept|sides|moves|front|guide|picture)\.js\b"
+)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCES = sorted([ROOT / "app.py", ROOT / "gunicorn.conf.py", *(ROOT / "counter").rglob("*.py")])
 
@@ -77,7 +84,7 @@ def shown(default: object) -> str:
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
-    listed = {code(row[0])[0]: row[1] for row in table(README, "name | default | meaning")}
+    listed = {code(row[0])[0]: row[1] for row in table(REFERENCE, "name | default | meaning")}
     asked = Asked()
     config = Config.from_environ(asked)
     assert config == Config(), "one default for tests, another one for nodes"
@@ -90,7 +97,7 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 
 def test_every_endpoint_is_in_the_table() -> None:
     listed = set()
-    for row in table(README, "request | does"):
+    for row in table(REFERENCE, "request | does"):
         for request in code(row[0]):
             method, path = request.split()
             listed.add((method, re.sub(r"<[^>]+>", "<>", path.partition("?")[0])))
@@ -111,6 +118,15 @@ def test_the_two_commands_come_first_and_are_those_of_ci() -> None:
     assert README.index(first) < 1500
     ci = (ROOT / ".ci/run").read_text().splitlines()
     assert {"make check", "make test"} <= set(ci)
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_one_word_stands_for_one_thing(page: Path) -> None:
+    assert OLD_WORDS.findall(page.read_text()) == []
 
 
 def test_every_make_command_is_a_target() -> None:
@@ -160,7 +176,7 @@ def test_every_metric_is_explained() -> None:
     text = create_app(Config()).extensions["node"].metrics.text().decode()
     types = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     metrics = {name for name in types if not name.endswith("_created")}
-    listed = {name for row in table(OPERATING, "metric | means | alert") for name in code(row[0])}
+    listed = {name for row in table(REFERENCE, "metric | means | alert") for name in code(row[0])}
     assert listed == metrics
 
 
@@ -173,7 +189,7 @@ def test_every_reason_for_a_drop_is_explained() -> None:
             ):
                 texts = [part for part in ast.walk(call.args[0]) if isinstance(part, ast.Constant)]
                 reasons |= {str(part.value) for part in texts}
-    listed = {row[0].strip("`") for row in table(OPERATING, "reason | means | do")}
+    listed = {row[0].strip("`") for row in table(REFERENCE, "reason | means | do")}
     assert listed == reasons
 
 

@@ -1,0 +1,75 @@
+"""The README's commands print what it says, on three real nodes."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.clients import fetch, until
+from lab.servers import ROOT, Node, free_port
+
+PAGES = ("README.md", "docs/reference.md")
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[list[Node]]:
+    ports = [free_port() for _ in range(3)]
+    peers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    settings = {"PEERS": peers, "DRAIN_TIME": "0"}
+    names = ("counter1", "counter2", "counter3")
+    nodes = [
+        Node(tmp_path / name, name, port, settings) for name, port in zip(names, ports, strict=True)
+    ]
+    try:
+        for node in nodes:
+            node.launch()
+        for node in nodes:
+            node.wait_ready()
+        yield nodes
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def examples() -> list[tuple[str, str]]:
+    """Each `curl` of the pages with what it prints; ids of stores are any."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        for block in re.findall(r"^```console\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            lines = block.splitlines()
+            found += list(zip(lines[::2], lines[1::2], strict=True))
+    return found
+
+
+def same(printed: str) -> str:
+    return re.sub(r"~[0-9a-z]{13}", "~STORE", printed.strip())
+
+
+def agree(nodes: list[Node]) -> bool:
+    first, *others = (
+        [
+            counter["counts"]
+            for counter in fetch(node.url, "/counts?video=cats&video=dogs")["counters"]
+        ]
+        for node in nodes
+    )
+    return all(other == first for other in others)
+
+
+def test_the_commands_print_what_the_pages_say(nodes: list[Node]) -> None:
+    commands = examples()
+    assert len(commands) == 7
+    for command, printed in commands:
+        for number, node in enumerate(nodes, 1):
+            command = command.replace(f"127.0.0.1:123{number}", f"127.0.0.1:{node.port}")
+        words = shlex.split(command.removeprefix("$ "))
+        assert words[0] == "curl"
+        done = subprocess.run(
+            ["curl", "-s", *words[1:]], capture_output=True, text=True, timeout=20, check=True
+        )
+        assert same(done.stdout) == same(printed), command
+        until(lambda: agree(nodes), 10, "all nodes show the same")
