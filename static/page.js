@@ -1,4 +1,4 @@
 // @ts-check
 
-// The earlier address of dom.js. A copy of embed.js from an earlier version imports it: addresses of an interface stay.
-export { ask, whileSeen, write, written } from "./dom.js";
+// The earlier address of dom.js, which modules of earlier versions import: the addresses of an interface stay.
+export * from "./dom.js";
