@@ -2,7 +2,7 @@
 
 /** A node's number at one moment; null if it had no answer. @typedef {{at: number, visits: number | null}} Point */
 
-import { written } from "./page.js";
+import { written } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 

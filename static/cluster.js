@@ -1,10 +1,10 @@
 // @ts-check
 
-/** @import {Reading} from "./sides.js" */
+/** @import {Reading} from "./side_by_side.js" */
 
-import { Guide } from "./guide.js";
-import { arrange, ask, element, make, whileSeen, write, written } from "./page.js";
-import { Sides } from "./sides.js";
+import { arrange, ask, element, make, whileSeen, write, written } from "./dom.js";
+import { SideBySide } from "./side_by_side.js";
+import { TourPanel } from "./tour_panel.js";
 
 /** @typedef {{kind: string, up: boolean}} Part */
 /** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null, removed: boolean, folded: number, runs: number, store: Part | null, transport: Part | null, visits_per_second: number | null, messages_per_second: number | null}} Member */
@@ -149,13 +149,13 @@ for (const cell of /** @type {NodeListOf<HTMLElement>} */ (body.querySelectorAll
   if (!Number.isNaN(value)) write(cell, written(value));
 }
 
-const sides = new Sides();
-const guide = document.getElementById("tour") && new Guide(element("tour"), sides);
-sides.onreading = (/** @type {Reading} */ { nodes }) => {
+const sideBySide = new SideBySide();
+const tourPanel = document.getElementById("tour") && new TourPanel(element("tour"), sideBySide);
+sideBySide.onreading = (/** @type {Reading} */ { nodes }) => {
   cut = new Set(nodes.flatMap((node) => (node.cut ? [node.node] : [])));
-  guide?.see(nodes);
+  tourPanel?.see(nodes);
 };
-const turn = () => sides.look();
+const turn = () => sideBySide.look();
 void turn();
 whileSeen(ASK_NODES, turn);
 whileSeen(REFRESH, async () => {

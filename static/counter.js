@@ -1,7 +1,19 @@
 // @ts-check
 
 /**
- * What each replica (or member) has counted, by its id.
+ * The rule: a grow-only counter (G-Counter), a state-based CRDT, as `{replica: count}`.
+ *
+ * Each replica increments only its own entry, a merge takes the larger of two entries, and the value is the sum. So
+ * merges commute, associate and are idempotent, and the value never falls. The three functions change nothing that they
+ * are given.
+ *
+ * Entries are integers from 0 to 2^53 - 1: above that JavaScript cannot tell neighbours apart. Any other entry is ignored.
+ * An absent entry is 0, and a 0 is left out. Entries that grew apart may add up to more than 2^53 - 1: the value stops
+ * there.
+ *
+ * Source: Shapiro, Preguiça, Baquero, Zawirski: A comprehensive study of Convergent and Commutative Replicated Data
+ * Types, INRIA RR-7506, 2011, §3.1.1. Python's twin is counter/crdt/gcounter.py.
+ *
  * @typedef {Record<string, number>} Counts
  */
 
@@ -14,22 +26,46 @@
 export const MAX_COUNT = Number.MAX_SAFE_INTEGER;
 
 /**
- * A grow-only counter (G-Counter), a state-based CRDT.
- *
- * Each replica raises only its own entry; merging takes the larger entry; the value is the sum. Merging is therefore
- * commutative, associative and idempotent, and the value never falls.
- *
- * Entries are integers from 0 to 2^53 - 1: beyond that JavaScript cannot tell neighbours apart. Whatever else an entry
- * is, is ignored. An absent entry is 0, and 0 is kept as absent. The value stops at 2^53 - 1 too, where entries that were
- * raised apart add up to more; an increment that would take it past the end is ignored.
- *
- * Source: Shapiro, Preguiça, Baquero, Zawirski: A comprehensive study of Convergent and Commutative Replicated Data
- * Types, INRIA RR-7506, 2011, §3.1.1.
+ * The counter after a replica has counted. An increment that would take the value past 2^53 - 1 is ignored.
+ * @param {Counts} counter
+ * @param {string} replica
+ * @param {number} by
+ * @returns {Counts}
  */
-export class Counter {
-  // A Map, because "__proto__" is a legal name and would change a plain object instead of being counted.
+export function increment(counter, replica, by = 1) {
+  if (!isCount(by) || !isCount(value(counter) + by)) return counter;
+  return merge(counter, { [replica]: entry(counter, replica) + by });
+}
+
+/**
+ * The least counter that holds both: the larger entry of each replica.
+ * @param {Counts} left
+ * @param {Counts} right
+ * @returns {Counts}
+ */
+export function merge(left, right) {
   /** @type {Map<string, number>} */
-  #counts = new Map();
+  const merged = new Map();
+  for (const [replica, count] of [...Object.entries(left), ...Object.entries(right)]) {
+    if (isCount(count) && count > (merged.get(replica) ?? 0)) merged.set(replica, count);
+  }
+  return Object.fromEntries(merged);
+}
+
+/**
+ * The number of visits: the sum of all entries, at most 2^53 - 1.
+ * @param {Counts} counter
+ */
+export function value(counter) {
+  let sum = 0;
+  for (const count of Object.values(counter)) if (isCount(count)) sum += count;
+  return Math.min(sum, MAX_COUNT);
+}
+
+/** A counter that a page holds and merges into. */
+export class Counter {
+  /** @type {Counts} */
+  #counts = {};
 
   /** @param {Counts} counts */
   constructor(counts = {}) {
@@ -37,13 +73,12 @@ export class Counter {
   }
 
   /**
-   * Raise one replica's own entry.
+   * Add to the entry of one replica.
    * @param {string} replica
    * @param {number} by
    */
   increment(replica, by = 1) {
-    const count = (this.#counts.get(replica) ?? 0) + by;
-    if (isCount(by) && isCount(this.visits + by) && by > 0) this.#counts.set(replica, count);
+    this.#counts = increment(this.#counts, replica, by);
   }
 
   /**
@@ -52,22 +87,16 @@ export class Counter {
    * @returns {Map<string, number>}
    */
   merge(counts) {
-    const grew = new Map();
-    for (const [replica, count] of Object.entries(counts)) {
-      const known = this.#counts.get(replica) ?? 0;
-      if (isCount(count) && count > known) {
-        this.#counts.set(replica, count);
-        grew.set(replica, count - known);
-      }
-    }
+    const before = this.#counts;
+    this.#counts = merge(before, counts);
+    const grew = new Map(Object.entries(this.#counts).map(([id, count]) => [id, count - entry(before, id)]));
+    for (const [id, growth] of grew) if (growth === 0) grew.delete(id);
     return grew;
   }
 
-  /** The value: the sum of all entries, up to the limit. */
+  /** The value. */
   get visits() {
-    let sum = 0;
-    for (const count of this.#counts.values()) sum += count;
-    return Math.min(sum, MAX_COUNT);
+    return value(this.#counts);
   }
 
   /**
@@ -77,7 +106,8 @@ export class Counter {
   byName() {
     /** @type {Map<string, Share>} */
     const shares = new Map();
-    for (const [id, count] of this.#sorted()) {
+    const entries = Object.entries(this.#counts).sort(([left], [right]) => order(left, right));
+    for (const [id, count] of entries) {
       const name = nameOf(id);
       const share = shares.get(name) ?? { name, visits: 0, members: [] };
       share.visits = Math.min(share.visits + count, MAX_COUNT);
@@ -92,12 +122,17 @@ export class Counter {
    * @returns {Counts}
    */
   toJSON() {
-    return Object.fromEntries(this.#sorted());
+    return { ...this.#counts };
   }
+}
 
-  #sorted() {
-    return [...this.#counts].sort(([left], [right]) => order(left, right));
-  }
+/**
+ * One replica's own entry. Only an object's own properties are entries: `constructor` is a legal id.
+ * @param {Counts} counter
+ * @param {string} replica
+ */
+function entry(counter, replica) {
+  return Object.hasOwn(counter, replica) ? (counter[replica] ?? 0) : 0;
 }
 
 /**

@@ -3,8 +3,8 @@
 /** @import {Sent, State} from "./live.js" */
 
 import { Counter, isVideo } from "./counter.js";
+import { ask, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
-import { ask, whileSeen, write, written } from "./page.js";
 
 // How often the numbers are read that no connection sends, ms.
 const REFRESH = 5000;

@@ -1,15 +1,15 @@
 // @ts-check
 
 /** @import {Sent} from "./live.js" */
-/** @import {View} from "./moves.js" */
+/** @import {View} from "./routes.js" */
 
+import { Cards } from "./cards.js";
 import { Counter, MAX_COUNT } from "./counter.js";
-import { Grid } from "./front.js";
-import { Kept, Looks, strangers } from "./kept.js";
+import { ask, element, showConnection, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
-import { addressOf, complaint, isPlain, viewAt } from "./moves.js";
 import { Outbox } from "./outbox.js";
-import { ask, element, showConnection, whileSeen, write, written } from "./page.js";
+import { addressOf, complaint, isPlain, viewAt } from "./routes.js";
+import { Looks, SavedCounters, strangers } from "./saved_counters.js";
 import { VideoView } from "./video.js";
 
 const REFRESH = 5000;
@@ -24,9 +24,9 @@ const LONGEST_ADDRESS = 3800;
 
 const main = element("content");
 const heading = element("heading");
-const grid = new Grid(element("videos"));
+const cards = new Cards(element("videos"));
 const page = new VideoView();
-const kept = new Kept(storage());
+const saved = new SavedCounters(storage());
 const looks = new Looks();
 const outbox = new Outbox({ storage: storage() });
 const live = new Live(receive, (state) => {
@@ -43,7 +43,7 @@ const known = new Map();
 /** @type {View} */
 let view = { video: null };
 /** @type {string[]} */
-let listed = grid.videos;
+let listed = cards.videos;
 /** @type {string[]} */
 let watched = [];
 
@@ -51,7 +51,7 @@ let watched = [];
 function knownOf(video) {
   const there = known.get(video);
   if (there) return there;
-  const made = { counter: new Counter(kept.counts(video)), least: grid.visitsOf(video), sent: null };
+  const made = { counter: new Counter(saved.counts(video)), least: cards.visitsOf(video), sent: null };
   known.set(video, made);
   return made;
 }
@@ -63,7 +63,7 @@ function knownOf(video) {
 function visitsOf(video) {
   const its = knownOf(video);
   const uncounted = outbox.uncounted(video);
-  const visits = Math.max(Math.min(its.counter.visits + uncounted, MAX_COUNT), its.least ?? 0, kept.floor(video));
+  const visits = Math.max(Math.min(its.counter.visits + uncounted, MAX_COUNT), its.least ?? 0, saved.floor(video));
   // While one is under way nobody can say whether the node's number holds it: then this one stays.
   if (uncounted) its.least = visits;
   return visits || its.least;
@@ -78,7 +78,7 @@ function receive(sent) {
   const grew = its.counter.merge(sent.counts);
   its.least ??= 0;
   its.sent = sent;
-  kept.merge(sent.video, sent.counts);
+  saved.merge(sent.video, sent.counts);
   show(sent.video, grew.keys());
 }
 
@@ -89,7 +89,7 @@ function receive(sent) {
 function show(video, grew = []) {
   const visits = visitsOf(video);
   if (visits === null) return;
-  grid.show(video, visits);
+  cards.show(video, visits);
   if (video === view.video) page.show(visits, knownOf(video).counter, grew);
 }
 
@@ -100,7 +100,7 @@ function show(video, grew = []) {
 function draw(next) {
   view = next;
   const { video } = view;
-  const clip = video === null ? null : grid.clip(video);
+  const clip = video === null ? null : cards.clip(video);
   const title = video === null ? "Most visited videos" : (clip?.title ?? video);
   main.dataset.view = video === null ? "front" : "video";
   write(heading, title);
@@ -113,8 +113,8 @@ function draw(next) {
   if (video === null) home?.setAttribute("aria-current", "page");
   else home?.removeAttribute("aria-current");
 
-  grid.order(listed, visitsOf, false);
-  grid.leaveOut(video);
+  cards.order(listed, visitsOf, false);
+  cards.leaveOut(video);
   page.open(video, clip);
   if (video !== null) show(video);
   watch();
@@ -127,11 +127,11 @@ function watch() {
     return live.watch(liveAddress(view.video));
   }
   // A video that only left the list is no reason for a new socket.
-  if (grid.videos.every((video) => watched.includes(video))) return;
-  let end = Math.min(grid.videos.length, MOST_VIDEOS);
+  if (cards.videos.every((video) => watched.includes(video))) return;
+  let end = Math.min(cards.videos.length, MOST_VIDEOS);
   // The few that do not fit still move with the order.
-  while (liveAddress(grid.videos.slice(0, end)).length > LONGEST_ADDRESS) end--;
-  watched = grid.videos.slice(0, end).sort();
+  while (liveAddress(cards.videos.slice(0, end)).length > LONGEST_ADDRESS) end--;
+  watched = cards.videos.slice(0, end).sort();
   live.watch(liveAddress(watched));
 }
 
@@ -146,7 +146,7 @@ function move(next, address) {
   if (next.video !== null) {
     const before = visitsOf(next.video) ?? 0;
     knownOf(next.video).least = before + 1;
-    kept.raise(next.video, before + 1);
+    saved.raise(next.video, before + 1);
     outbox.add(next.video);
     if (!listed.includes(next.video)) listed = [...listed, next.video];
   }
@@ -159,12 +159,12 @@ function move(next, address) {
 /** Look whether the cluster was wiped, if a number is more than what a node says. */
 async function look() {
   const doubtful = [...known].some(([video, { sent }]) => sent && (visitsOf(video) ?? 0) > (sent.visits ?? 0));
-  const cluster = doubtful && kept.on ? await ask("/cluster") : null;
+  const cluster = doubtful && saved.on ? await ask("/cluster") : null;
   if (cluster?.state !== "ready") return;
   const members = cluster.members.map((/** @type {{member: string}} */ { member }) => member);
-  const gone = looks.look(strangers(kept.items(), members), Date.now());
+  const gone = looks.look(strangers(saved.items(), members), Date.now());
   if (!gone.length) return;
-  kept.forget(gone);
+  saved.forget(gone);
   forget([...known.keys()]);
 }
 
@@ -176,7 +176,7 @@ function forget(videos) {
   for (const video of videos) {
     const sent = known.get(video)?.sent ?? null;
     known.set(video, { counter: new Counter(sent?.counts), least: 0, sent });
-    if (sent) kept.merge(video, sent.counts);
+    if (sent) saved.merge(video, sent.counts);
   }
   draw(view);
 }
@@ -229,15 +229,15 @@ element("open-video").addEventListener("submit", (event) => {
 const keep = element("keep");
 const box = /** @type {HTMLInputElement} */ (keep.querySelector("input"));
 keep.hidden = false;
-box.checked = kept.on;
+box.checked = saved.on;
 box.addEventListener("change", () => {
-  kept.turn(box.checked);
+  saved.turn(box.checked);
   if (!box.checked) forget([...known.keys()]);
 });
 // What another tab forgets is forgotten here, too.
 addEventListener("storage", ({ key, newValue }) => {
-  box.checked = kept.on;
-  const video = newValue === null ? Kept.videoAt(key) : null;
+  box.checked = saved.on;
+  const video = newValue === null ? SavedCounters.videoAt(key) : null;
   if (video !== null && known.has(video)) forget([video]);
 });
 
@@ -253,7 +253,7 @@ outbox.onchange = showWaiting;
 // Its number was one too many, then.
 outbox.onended = (video) => {
   knownOf(video).least = 0;
-  kept.lower(video);
+  saved.lower(video);
   draw(view);
 };
 outbox.start();
@@ -268,7 +268,7 @@ whileSeen(REFRESH, async () => {
 });
 whileSeen(REORDER, async () => {
   if (view.video !== null) return;
-  grid.order(listed, visitsOf, true);
+  cards.order(listed, visitsOf, true);
   watch();
 });
 whileSeen(LOOK, look);

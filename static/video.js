@@ -3,9 +3,9 @@
 /** @import {Counter, Share} from "./counter.js" */
 
 import { nameOf } from "./counter.js";
+import { arrange, element, make, write, written } from "./dom.js";
 import { Announcer, Climb } from "./number.js";
-import { arrange, element, make, write, written } from "./page.js";
-import { picture } from "./picture.js";
+import { placeholder } from "./placeholder.js";
 import { Rates, STRETCHES, line } from "./sparkline.js";
 
 const FLASH = 600;
@@ -57,7 +57,7 @@ export class VideoView {
     this.#ratesNow()?.pause();
     // The player that came with the page has its poster already.
     const there = player.querySelector("video");
-    if (!clip) player.replaceChildren(picture(video));
+    if (!clip) player.replaceChildren(placeholder(video));
     else if (there?.getAttribute("src") !== fileOf(video, "webm")) player.replaceChildren(newPlayer(video, clip.title));
     this.drawRates();
   }

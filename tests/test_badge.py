@@ -160,7 +160,8 @@ def test_nginx_takes_a_badge_from_a_node_that_has_joined(
     ("path", "status"),
     [("/count/cats", 200), ("/count/a%20b", 400), ("/counts?video=cats", 200), ("/counts", 400),
      ("/top", 200), ("/hit/cats", 204), ("/hit/a%20b", 400), ("/badge/cats.svg", 200),
-     ("/static/embed.js", 200), ("/static/live.js", 200), ("/static/counter.js", 200)],
+     ("/static/embed.js", 200), ("/static/live.js", 200), ("/static/counter.js", 200),
+     ("/static/page.js", 200)],
 )  # fmt: skip
 def test_pages_of_other_sites_may_read_what_is_public(node: Node, path: str, status: int) -> None:
     answer = get(node, path, Origin="https://elsewhere.example")

@@ -141,3 +141,23 @@ def test_what_may_have_counted_is_never_sent_twice(
         assert answer.status in (502, 503)
         asked = [request for node in dying for request in node.requests]
         assert len(asked) == sent
+
+
+def test_a_file_that_one_version_lacks_comes_from_a_node_that_has_it(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    def answer(status: str, body: str) -> Backend:
+        text = (
+            f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+        )
+        return stack.enter_context(Backend(lambda connection: connection.sendall(text.encode())))
+
+    before, present = answer("404 Not Found", "none"), answer("200 OK", "here")
+    nginx = stack.enter_context(Nginx(tmp_path, [before.address, present.address]))
+    balancer = Node(tmp_path, "nginx", nginx.port)
+    for _ in range(4):
+        assert get(balancer, "/static/dom.js").status == 200
+    # No other answer is asked for twice.
+    assert {get(balancer, "/count/cats").status for _ in range(4)} == {200, 404}
+    alone = stack.enter_context(Nginx(tmp_path / "alone", [before.address]))
+    assert get(Node(tmp_path, "nginx", alone.port), "/static/nothing.js").status == 404

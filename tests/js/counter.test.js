@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { Counter, isVideo, nameOf } from "../../static/counter.js";
+import { Counter, increment, isVideo, merge, nameOf, value } from "../../static/counter.js";
 
 /** @import {Counts} from "../../static/counter.js" */
 /** @typedef {{case: string, start: Counts, replica: string, by: number, counter: Counts, visits: number}} Increment */
@@ -26,41 +26,39 @@ function permutations(items) {
 
 for (const { case: name, start, replica, by, counter, visits } of vectors.increments) {
   test(`increments: ${name}`, () => {
-    const incremented = new Counter(start);
-    incremented.increment(replica, by);
-    assert.deepEqual(incremented.toJSON(), counter);
-    assert.equal(incremented.visits, visits);
+    const before = structuredClone(start);
+    const incremented = increment(start, replica, by);
+    assert.deepEqual(incremented, counter);
+    assert.equal(value(incremented), visits);
+    assert.deepEqual(start, before, "what was given is as it was");
+    const held = new Counter(start);
+    held.increment(replica, by);
+    assert.deepEqual(held.toJSON(), counter);
+    assert.equal(held.visits, visits);
   });
 }
 
 for (const { case: name, left, right, merged, visits, grew } of vectors.merges) {
   test(`merges: ${name}`, () => {
-    const counter = new Counter(left);
-    assert.deepEqual(Object.fromEntries(counter.merge(right)), grew);
-    assert.deepEqual(counter.toJSON(), merged);
-    assert.equal(counter.visits, visits);
-    assert.equal(counter.merge(right).size, 0, "merging once more is no news");
-    const swapped = new Counter(right);
-    swapped.merge(left);
-    assert.deepEqual(swapped.toJSON(), merged, "the other side ends up with the same");
+    const before = structuredClone([left, right]);
+    assert.deepEqual(merge(left, right), merged);
+    assert.deepEqual(merge(right, left), merged, "the other side ends up with the same");
+    assert.equal(value(merged), visits);
+    assert.deepEqual([left, right], before, "what was given is as it was");
+    const held = new Counter(left);
+    assert.deepEqual(Object.fromEntries(held.merge(right)), grew);
+    assert.deepEqual(held.toJSON(), merged);
+    assert.equal(held.merge(right).size, 0, "merging once more is no news");
   });
 }
 
 for (const { case: name, counters, merged, visits } of vectors.orders) {
   test(`merges in any order: ${name}`, () => {
     for (const order of permutations(counters)) {
-      const inTurn = new Counter();
-      for (const counts of order) inTurn.merge(counts);
-      assert.deepEqual(inTurn.toJSON(), merged);
-      assert.equal(inTurn.visits, visits);
-
-      const fromTheEnd = new Counter();
-      for (const counts of order.toReversed()) {
-        const joined = new Counter(counts);
-        joined.merge(fromTheEnd.toJSON());
-        fromTheEnd.merge(joined.toJSON());
-      }
-      assert.deepEqual(fromTheEnd.toJSON(), merged);
+      const inTurn = order.reduce(merge, {});
+      assert.deepEqual(inTurn, merged);
+      assert.equal(value(inTurn), visits);
+      assert.deepEqual(order.reduceRight((joined, counts) => merge(counts, joined), {}), merged);
     }
   });
 }
@@ -93,15 +91,24 @@ test("an increment is by one visit unless told otherwise", () => {
 test("what is no non-negative safe integer is ignored, and its neighbours are not", () => {
   /** @type {any[]} */
   const strange = [-1, 1.5, NaN, Infinity, -Infinity, MOST + 1, "7", null, undefined, true, [], {}, 7n];
-  for (const value of strange) {
+  for (const junk of strange) {
     const counter = new Counter({ "a~1": 5 });
-    assert.deepEqual(Object.fromEntries(counter.merge({ "a~1": value, "b~1": value, "c~1": 2 })), { "c~1": 2 });
+    assert.deepEqual(Object.fromEntries(counter.merge({ "a~1": junk, "b~1": junk, "c~1": 2 })), { "c~1": 2 });
     assert.deepEqual(counter.toJSON(), { "a~1": 5, "c~1": 2 });
+    assert.equal(value({ "a~1": 5, "b~1": junk }), 5);
   }
-  for (const value of strange.filter((one) => typeof one === "number")) {
+  for (const junk of strange.filter((one) => typeof one === "number")) {
     const counter = new Counter({ "a~1": 5 });
-    counter.increment("a~1", value);
+    counter.increment("a~1", junk);
     assert.deepEqual(counter.toJSON(), { "a~1": 5 });
+  }
+});
+
+test("what every object has is no entry until it is counted", () => {
+  for (const replica of ["__proto__", "constructor", "toString"]) {
+    const counter = increment(increment({}, replica), replica);
+    assert.deepEqual(Object.entries(counter), [[replica, 2]]);
+    assert.equal(value(merge(counter, JSON.parse(`{"${replica}": 3}`))), 3);
   }
 });
 

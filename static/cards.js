@@ -1,13 +1,13 @@
 // @ts-check
 
-import { addressOf } from "./moves.js";
-import { arrange, make, write, written } from "./page.js";
-import { picture } from "./picture.js";
+import { arrange, make, write, written } from "./dom.js";
+import { placeholder } from "./placeholder.js";
+import { addressOf } from "./routes.js";
 
 const SLIDE = 500;
 
 /** The cards of the videos that the page knows. Those with a clip stay; others come and go with the order. */
-export class Grid {
+export class Cards {
   /** @type {HTMLElement} */
   #list;
   /** @type {Map<string, HTMLElement>} */
@@ -20,7 +20,7 @@ export class Grid {
       const { video = "" } = card.dataset;
       this.#cards.set(video, card);
       const poster = card.querySelector(".poster");
-      if (poster && !poster.firstElementChild) poster.append(picture(video));
+      if (poster && !poster.firstElementChild) poster.append(placeholder(video));
       const number = card.querySelector("b");
       if (number) write(number, written(this.visitsOf(video) ?? 0));
       if (this.visitsOf(video) === null && number) write(number, "…");
@@ -82,8 +82,8 @@ export class Grid {
   order(videos, visitsOf, careful) {
     if (careful && this.#inUse()) return;
     const listed = new Set(videos);
-    const kept = [...this.#cards].filter(([video, card]) => listed.has(video) || card.dataset.about !== undefined);
-    const known = new Map(kept);
+    const staying = [...this.#cards].filter(([video, card]) => listed.has(video) || card.dataset.about !== undefined);
+    const known = new Map(staying);
     for (const video of listed) known.set(video, known.get(video) ?? newCard(video));
     // Among equals nothing moves: this sort is stable.
     const ranked = [...known].sort(([left], [right]) => (visitsOf(right) ?? -1) - (visitsOf(left) ?? -1));
@@ -121,7 +121,7 @@ export class Grid {
 function newCard(video) {
   const card = make("li", "", { "data-video": video });
   const poster = make("span", "", { class: "poster" });
-  poster.append(picture(video));
+  poster.append(placeholder(video));
   const number = make("span", "", { class: "quiet" });
   number.append(make("b", "…"), " visits");
   card.append(poster, make("a", video, { href: addressOf(video) }), number);

@@ -8,7 +8,7 @@ const DISCS = 9;
  * @param {string} video
  * @returns {SVGSVGElement}
  */
-export function picture(video) {
+export function placeholder(video) {
   const next = chance(video);
   const hue = Math.floor(next() * 360);
   const drawn = document.createElementNS(SVG, "svg");

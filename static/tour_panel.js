@@ -1,16 +1,16 @@
 // @ts-check
 
-/** @import {Sides} from "./sides.js" */
+/** @import {SideBySide} from "./side_by_side.js" */
 /** @import {Shown} from "./tour.js" */
 
-import { element, write } from "./page.js";
+import { element, write } from "./dom.js";
 import { STEPS, Tour } from "./tour.js";
 
 /** The panel of the tour: one button that does the step, then leads on. */
-export class Guide {
+export class TourPanel {
   #tour = new Tour();
-  /** @type {Sides} */
-  #sides;
+  /** @type {SideBySide} */
+  #sideBySide;
   #panel;
   #go = element("tour-go");
   #leave = element("tour-leave");
@@ -22,11 +22,11 @@ export class Guide {
 
   /**
    * @param {HTMLElement} panel
-   * @param {Sides} sides
+   * @param {SideBySide} sideBySide
    */
-  constructor(panel, sides) {
+  constructor(panel, sideBySide) {
     this.#panel = panel;
-    this.#sides = sides;
+    this.#sideBySide = sideBySide;
     this.#go.addEventListener("click", () => this.#press());
     this.#leave.addEventListener("click", () => this.#stop());
     panel.addEventListener("keydown", (event) => {
@@ -48,10 +48,10 @@ export class Guide {
 
   async #press() {
     if (!this.#tour.open || this.#tour.over) {
-      const orders = this.#tour.start(this.#sides.nodes);
+      const orders = this.#tour.start(this.#sideBySide.nodes);
       if (!this.#tour.open) write(element("problem"), "The tour needs two nodes that answer. Start another one.");
       this.#draw();
-      await this.#sides.order(orders);
+      await this.#sideBySide.order(orders);
     } else if (this.#tour.step.done) {
       this.#tour.next();
       this.#asked = false;
@@ -59,7 +59,7 @@ export class Guide {
     } else if (!this.#asked) {
       this.#asked = true;
       this.#draw();
-      this.#asked = await this.#sides.order(this.#tour.step.orders);
+      this.#asked = await this.#sideBySide.order(this.#tour.step.orders);
       this.#draw();
     }
   }
@@ -69,7 +69,7 @@ export class Guide {
     this.#asked = false;
     this.#draw();
     this.#go.focus();
-    void this.#sides.order(orders);
+    void this.#sideBySide.order(orders);
   }
 
   #draw() {

@@ -3,8 +3,8 @@
 /** @import {Order} from "./tour.js" */
 
 import { Chart, History, apartByName } from "./chart.js";
-import { complaint } from "./moves.js";
-import { arrange, ask, element, make, write, written } from "./page.js";
+import { arrange, ask, element, make, write, written } from "./dom.js";
+import { complaint } from "./routes.js";
 
 /** @typedef {{node: string, visits: number | null, state?: string, cut?: boolean, self?: boolean, problem?: string}} Side */
 /** @typedef {{video: string, nodes: Side[], dev: boolean}} Reading */
@@ -12,7 +12,7 @@ import { arrange, ask, element, make, write, written } from "./page.js";
 const BURST = 50;
 
 /** One video as each node shows it: a chart of the last minutes, and a table of the newest numbers. */
-export class Sides {
+export class SideBySide {
   /** @type {(reading: Reading) => void} */
   onreading = () => {};
   /** @type {Reading | null} */

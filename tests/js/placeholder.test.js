@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { chance } from "../../static/picture.js";
+import { chance } from "../../static/placeholder.js";
 
 /** @param {string} text */
 const first = (text) => Array.from({ length: 20 }, chance(text));

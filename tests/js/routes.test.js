@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { addressOf, complaint, isPlain, viewAt } from "../../static/moves.js";
+import { addressOf, complaint, isPlain, viewAt } from "../../static/routes.js";
 
 const PLACE = { origin: "http://node:1234" };
 const CLICK = { button: 0, metaKey: false, ctrlKey: false, shiftKey: false, altKey: false, defaultPrevented: false };

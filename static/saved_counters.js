@@ -19,7 +19,7 @@ const SURE = 10_000;
  * The counters that this browser keeps, so that a page never shows less than an earlier one did. Nothing of them is held
  * in memory: what one tab writes or forgets is so for all.
  */
-export class Kept {
+export class SavedCounters {
   #storage;
   #now;
 
@@ -118,7 +118,7 @@ export class Kept {
 
   #videos() {
     const places = this.#try((storage) => Object.keys(storage)) ?? [];
-    return places.map(Kept.videoAt).filter((video) => video !== null);
+    return places.map(SavedCounters.videoAt).filter((video) => video !== null);
   }
 
   /**
