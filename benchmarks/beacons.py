@@ -10,7 +10,6 @@ from benchmarks import Limits
 from benchmarks.contenders import DRAIN_TIME, check, metric, start
 from benchmarks.load import Load, Wrk, ratio, take_turns, wrk
 from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row
 from lab.clients import until
 from lab.servers import Nginx, Node, free_port
@@ -74,10 +73,7 @@ def measure(limits: Limits) -> Part:
         f"beside are over {VISITORS} connections to one of them, which follows a third of "
         f"{median(beside):,.0f} beacons a second."
     )
-    picture = bars(
-        "Beacons", "a second", [Bar(name, rates[name], name == "logged") for name in rates]
-    )
-    return Part("beacons", rows, how, [("beacons", picture)])
+    return Part("beacons", rows, how)
 
 
 class _Site:

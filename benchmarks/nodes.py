@@ -9,7 +9,6 @@ from benchmarks import Limits
 from benchmarks.contenders import check, mesh, node, start
 from benchmarks.load import Load, Wrk, ratio, take_turns
 from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
 from benchmarks.table import Row
 from lab.servers import Node
 
@@ -53,16 +52,13 @@ def measure(limits: Limits) -> Part:
     ):
         against = ("one alone", median(figures["one"]), ratio(figures["three"], figures["one"]))
         rows.append(Row(what, median(figures["three"]), unit, None, *against))
-    picture = bars(
-        "Visits", "a second", [Bar("one node", rates["one"]), Bar("three nodes", rates["three"])]
-    )
     how = (
         f"Medians of {limits.rounds} rounds of {limits.seconds:g} s in turn, over {CONNECTIONS} "
         f"connections to each node, ACK=stored, SQLite. All nodes and the load share "
         f"{os.cpu_count()} processors, so the rate cannot become three times as large on fewer "
         "than six; processor time a visit tells what the others' copies cost."
     )
-    return Part("nodes", rows, how, [("nodes", picture)])
+    return Part("nodes", rows, how)
 
 
 def _load(nodes: list[Node], seconds: float) -> Sum:

@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +10,18 @@ from benchmarks.table import Row, markdown
 from lab.servers import ROOT
 
 PAGE = ROOT / "docs/benchmarks.md"
-PICTURES = "images/benchmarks"
 
 
 class Part(NamedTuple):
-    """The results of one section: rows, pictures by name with what they show, and how it was."""
+    """The results of one section: its rows, and how they were measured."""
 
     name: str
     rows: list[Row]
     how: str
-    pictures: Sequence[tuple[str, str]] = ()
 
 
 def write(page: Path, part: Part) -> None:
-    """Replace what stands between the markers of a part, and its pictures beside the page.
+    """Replace what stands between the markers of a part.
 
     Raises LookupError if the page has no such markers.
     """
@@ -33,13 +30,7 @@ def write(page: Path, part: Part) -> None:
     between = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if len(between.findall(text)) != 1:
         raise LookupError(f"{page.name} needs one line {begin!r}, and {end!r} below it")
-    folder = page.parent / PICTURES
     lines = [begin, "", markdown(part.rows), ""]
-    for name, picture in part.pictures:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.svg").write_text(picture)
-        title = re.findall(r"<title>(.*)</title>", picture)[0]
-        lines += [f"![{title}]({PICTURES}/{name}.svg)", ""]
     lines += [f"{part.how} {_machine()}", "", end]
     page.write_text(between.sub(lambda _: "\n".join(lines), text))
 

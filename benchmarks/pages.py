@@ -10,7 +10,6 @@ from benchmarks.child import Child
 from benchmarks.contenders import memory, node, start
 from benchmarks.load import Load, ratio, wrk
 from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
 from benchmarks.steady import Target, command
 from benchmarks.table import Goal, Row
 from lab.clients import Client, fetch
@@ -113,7 +112,6 @@ def _part(
             *kept,
         ),
     ]
-    picture = bars("Visits", "a second", [Bar(name, run) for name, run in rates.items()])
     how = (
         f"{limits.pages:,} pages were asked for; it took {took:.1f} s to open {opened:,}, all of "
         f"one video. Medians of {limits.rounds} rounds, visits for {limits.seconds:g} s of each, "
@@ -121,4 +119,4 @@ def _part(
         f"changed, the pages got {frames:,.0f} numbers a second: one that is behind skips some. "
         "The pages offer permessage-deflate, as browsers do."
     )
-    return Part("pages", rows, how, [("pages", picture)])
+    return Part("pages", rows, how)

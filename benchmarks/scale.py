@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.page import Part, write
-from benchmarks.plot import curves
 from benchmarks.table import Row as Line
 from counter.crdt.ids import encode_id, mint_run
 from counter.crdt.tally import Tally
@@ -216,20 +215,13 @@ def _part(name: str, rows: Sequence[Row], places: Sequence[int]) -> Part:
             Line(what + "one node more joins: sent by all", row.join_bytes / 1000, "KB"),
             Line(what + "the protocol's share of a processor", 100 * row.cpu, "%"),
         ]
-    shown = {
-        "received": [row.received_bytes for row in rows],
-        "sent": [row.sent_bytes for row in rows],
-        "sent when idle": [row.idle_bytes for row in rows],
-    }
-    title = f"Bytes a second of one node, by {name}"
-    picture = curves(title, f"{RATE:,} visits a second in all", places, shown)
     beside = f"{FEW_VIDEOS:,} videos" if name == "nodes" else f"{FEW_NODES} nodes"
     how = (
         f"{beside}, {RATE:,} visits a second in the whole cluster, spread evenly. In virtual time, "
         "so only the last figure of each depends on the machine. A broadcast counts once where it "
         "is sent."
     )
-    return Part(name, lines, how, [(f"scale-{name}", picture)])
+    return Part(name, lines, how)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import msgspec
 from benchmarks import Limits
 from benchmarks.contenders import mesh, node, start, videos
 from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
 from benchmarks.steady import Answer, Steady, percentile
 from benchmarks.table import Goal, Row
 from lab.servers import Node, RabbitMQ
@@ -132,20 +131,17 @@ class Journey:
 
 
 def _part(took: dict[str, list[list[float]]], limits: Limits) -> Part:
-    rows, middles, ends = [], [], []
+    rows = []
     for transport, rounds in took.items():
         p50 = [percentile(run, 50) for run in rounds]
         p99 = [percentile(run, 99) for run in rounds]
         what = f"from the answer to a page of another node, {transport}"
         rows.append(Row(f"{what}: half within", median(p50), "ms", Goal(most=120)))
         rows.append(Row(f"{what}: 99 % within", median(p99), "ms", Goal(most=300)))
-        middles.append(Bar(f"{transport}: half", p50))
-        ends.append(Bar(f"{transport}: 99 %", p99))
-    picture = bars("From the answer to a page of another node", "ms", [*middles, *ends])
     made = median(len(run) for rounds in took.values() for run in rounds) / limits.seconds
     how = (
         f"Medians of {limits.rounds} rounds of {limits.seconds:g} s: {made:,.0f} visits a second "
         f"({RATE} were asked for) to {VIDEOS} videos at one of two nodes, all of them watched on "
         "one page at the other, which shows a video at most ten times a second."
     )
-    return Part("travel", rows, how, [("travel", picture)])
+    return Part("travel", rows, how)

@@ -8,7 +8,6 @@ from benchmarks import Limits
 from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start
 from benchmarks.load import Load, ratio, take_turns, wrk
 from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
 from benchmarks.table import Goal, Row
 from lab.servers import Redis, Server
 
@@ -71,18 +70,8 @@ def _part(loads: dict[str, list[Load]], limits: Limits) -> Part:
         against = (BARE, median(work[BARE]), ratio(work[name], work[BARE]))
         cost = median(work[name])
         rows.append(Row(f"processor time a visit, {name}", cost, "µs", None, *against))
-    picture = bars(
-        "Visits",
-        f"a second, {CONNECTIONS} connections",
-        [Bar(name, rates[name], name not in (BARE, INCR)) for name in loads],
-    )
-    slowest = bars(
-        "99 % of visits answered within",
-        f"ms, {CONNECTIONS} connections",
-        [Bar(name, slow[name], name not in (BARE, INCR)) for name in loads],
-    )
     how = (
         f"Medians of {limits.rounds} rounds of {limits.seconds:g} s in turn, over {CONNECTIONS} "
         f"connections and {VIDEOS} videos. Processor time is that of the node, without Redis."
     )
-    return Part("visits", rows, how, [("visits", picture), ("visits-p99", slowest)])
+    return Part("visits", rows, how)
