@@ -8,10 +8,9 @@ from functools import partial
 from statistics import median
 
 from benchmarks import Limits
-from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start
-from benchmarks.load import ratio, take_turns, wrk
-from benchmarks.page import Part
-from benchmarks.table import Goal, Row
+from benchmarks.contenders import Contender, ForgetfulRedis, check, node, take_turns, wrk
+from benchmarks.report import Goal, Part, Row, ratio
+from lab.cluster import start
 from lab.servers import Redis, Server, find
 
 CONNECTIONS = 32

@@ -8,13 +8,12 @@ import pytest
 
 from benchmarks import Limits
 from benchmarks.__main__ import SECTIONS
-from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start, videos
-from benchmarks.load import ratio, take_turns
+from benchmarks.contenders import Contender, ForgetfulRedis, check, node, take_turns, videos
 from benchmarks.million import Rate
 from benchmarks.million import measure as measure_million
-from benchmarks.page import PAGE, Part, write
-from benchmarks.table import Goal, Row, markdown
+from benchmarks.report import PAGE, Goal, Part, Row, markdown, ratio, write
 from lab.clients import Client
+from lab.cluster import start
 from lab.servers import Node
 
 STORES = ("SQLite", "Redis")
@@ -30,7 +29,7 @@ ROWS = {
         for name in ("bare Flask", *NODES)
         for form in ("array", "NDJSON")
     ],
-    "travel": [
+    "propagation": [
         f"from the answer to a page of another node, {transport}: {share} within"
         for transport in ("mesh", "RabbitMQ")
         for share in ("half", "99 %")
