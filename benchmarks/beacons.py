@@ -7,13 +7,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import Limits
-from benchmarks.contenders import DRAIN_TIME, check, metric, start
-from benchmarks.load import Load, Wrk, ratio, take_turns, wrk
-from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
-from benchmarks.table import Goal, Row
-from lab.clients import until
-from lab.servers import Nginx, Node, free_port
+from benchmarks.contenders import DRAIN_TIME, Load, Wrk, check, take_turns, wrk
+from benchmarks.report import Goal, Part, Row, ratio
+from lab.clients import metric, until
+from lab.cluster import Cluster
+from lab.servers import Nginx, Node
 
 VIDEOS = 1000
 CONNECTIONS = 64
@@ -74,30 +72,27 @@ def measure(limits: Limits) -> Part:
         f"beside are over {VISITORS} connections to one of them, which follows a third of "
         f"{median(beside):,.0f} beacons a second."
     )
-    picture = bars(
-        "Beacons", "a second", [Bar(name, rates[name], name == "logged") for name in rates]
-    )
-    return Part("beacons", rows, how, [("beacons", picture)])
+    return Part("beacons", rows, how)
 
 
 class _Site:
     """nginx and three nodes that follow its logs, if it has any; the stack stops them."""
 
     def __init__(self, folder: Path, stack: ExitStack, *, logging: bool) -> None:
-        ports = [free_port() for _ in range(3)]
-        kind = Nginx if logging else _Silent
-        self.nginx = kind(folder / "nginx", [f"127.0.0.1:{port}" for port in ports])
-        peers = {"PEERS": f"http://127.0.0.1:{ports[0]}", "DRAIN_TIME": DRAIN_TIME}
-        self.nodes = []
-        for number, port in enumerate(ports, 1):
-            settings = peers | {"VISIT_LOG": str(self.nginx.visit_log(number))}
-            self.nodes.append(Node(folder / f"counter{number}", f"counter{number}", port, settings))
-        start(stack, self.nodes)
-        start(stack, [self.nginx])
+        cluster = Cluster(
+            folder,
+            stack,
+            settings={"DRAIN_TIME": DRAIN_TIME},
+            nginx=Nginx if logging else _Silent,
+            follows=True,
+        )
+        self.nginx, self.nodes = cluster.nginx, cluster.nodes
 
     def load(self, seconds: float) -> Load:
         """Beacons, as many as nginx answers."""
-        load = wrk(self.nginx, "beacons.lua", VIDEOS, connections=CONNECTIONS, seconds=seconds)
+        load = wrk(
+            self.nginx, "gets.lua", "/hit/", VIDEOS, connections=CONNECTIONS, seconds=seconds
+        )
         assert not load.failures, f"{load.failures} beacons failed"
         return load
 
@@ -113,12 +108,13 @@ class _Site:
     def visits(self, seconds: float) -> Load:
         """Visits to one of the nodes."""
         node = self.nodes[0]
-        return wrk(node, "visits.lua", 100, connections=VISITORS, seconds=seconds)
+        return wrk(node, "gets.lua", "/video/", 100, connections=VISITORS, seconds=seconds)
 
     def visits_beside(self, seconds: float, rates: list[float]) -> Load:
-        """The same beside a steady load of beacons, whose rate is noted."""
+        """The same beside beacons at a fixed rate, whose rate is noted."""
+        arguments = ("/hit/", VIDEOS, PAUSE)
         with Wrk(
-            self.nginx, "beacons.lua", VIDEOS, PAUSE, connections=PAUSING, seconds=seconds + 1
+            self.nginx, "gets.lua", *arguments, connections=PAUSING, seconds=seconds + 1
         ) as beacons:
             time.sleep(0.5)
             load = self.visits(seconds)

@@ -1,19 +1,23 @@
-"""What is measured: nodes, and the servers that they are measured against."""
+"""What is measured: nodes, the servers that they are measured against, and `wrk`'s load on them."""
 
+import json
+import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from lab.clients import Client, until
-from lab.servers import Node, Redis, Server, get
+from lab.servers import ROOT, Node, Redis, Server, StartError, find, get
+
+Result = TypeVar("Result")
 
 DRAIN_TIME = "0.1"
 """Seconds; nobody has to be turned away here."""
 
 
 class Contender(Server):
-    """An app of this package, run as a node is: `benchmarks.bare` or `benchmarks.incr`."""
+    """One of `benchmarks.apps`, run as a node is."""
 
     def __init__(self, folder: Path, app: str, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(folder / app, app)
@@ -21,7 +25,7 @@ class Contender(Server):
         self.url = f"http://127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
-        app = f"benchmarks.{self.name}:create_app()"
+        app = f"benchmarks.apps:{self.name}()"
         return [sys.executable, "-m", "gunicorn", "--config", "benchmarks/server.py", app]
 
     def environment(self) -> dict[str, str]:
@@ -43,36 +47,14 @@ def node(folder: Path, name: str, **settings: str) -> Node:
     return Node(folder / name, name, settings={"DRAIN_TIME": DRAIN_TIME} | settings)
 
 
-def mesh(folder: Path, names: Iterable[str], **settings: str) -> list[Node]:
-    """Nodes that know each other."""
-    nodes = [node(folder, name, **settings) for name in names]
-    for one in nodes:
-        one.settings["PEERS"] = ",".join(other.url for other in nodes if other is not one)
-    return nodes
-
-
-def start(stack: ExitStack, servers: Iterable[Server]) -> None:
-    """Start servers side by side, nodes until they are ready; the stack stops them."""
-    servers = list(servers)
-
-    def stop() -> None:
-        for server in servers:
-            server.terminate()
-        for server in servers:
-            server.stop()
-
-    stack.callback(stop)
-    for server in servers:
-        server.launch()
-    for server in servers:
-        server.wait()
-        if isinstance(server, Node):
-            server.wait_ready()
-
-
 def videos(number: int) -> list[str]:
     """So many ids, of 11 characters as those of the large sites are."""
     return [f"video-{video:05d}" for video in range(number)]
+
+
+def paths(number: int) -> list[str]:
+    """Where they are visited."""
+    return [f"/video/{video}" for video in videos(number)]
 
 
 def counted(url: str, number: int) -> int:
@@ -94,33 +76,99 @@ def check(url: str, number: int, least: int, most: int) -> int:
     return shown
 
 
-def memory(server: Server) -> int:
-    """Bytes of its processes that are resident."""
-    return 1024 * sum(_status(process, "VmRSS:") for process in server.processes())
+class Load(NamedTuple):
+    """What one run of load came to. Times of answers are in milliseconds."""
+
+    rate: float
+    """Answers a second, of status 200 and the like."""
+    answers: int
+    failures: int
+    """Answers of other status, and connections that broke."""
+    p50: float
+    p99: float
+    longest: float
+    work: float
+    """Microseconds of processor time that the server took for an answer."""
 
 
-def metrics(url: str) -> dict[str, float]:
-    """The metrics of a node by name, each summed up over its labels."""
-    with Client(url) as client:
-        _, text = client.get("/metrics")
-    sums: dict[str, float] = {}
-    for line in text.decode().splitlines():
-        if not line.startswith("#"):
-            labelled, _, value = line.rpartition(" ")
-            name = labelled.partition("{")[0]
-            sums[name] = sums.get(name, 0.0) + float(value)
-    return sums
+def wrk(server: Server, script: str, *arguments: object, connections: int, seconds: float) -> Load:
+    """Load a server through keep-alive connections with a script of this folder.
+
+    `seconds` are rounded up to whole ones.
+    """
+    with Wrk(server, script, *arguments, connections=connections, seconds=seconds) as running:
+        return running.load()
 
 
-def metric(url: str, name: str) -> float:
-    """One of them."""
-    read = metrics(url)
-    assert name in read, f"{url}/metrics has no {name}"
-    return read[name]
+class Wrk:
+    """A running `wrk`, for load on several servers at once."""
+
+    def __init__(
+        self, server: Server, script: str, *arguments: object, connections: int, seconds: float
+    ) -> None:
+        """As the function of this name."""
+        self._server = server
+        self._used = server.processor_time()
+        self._seconds = max(1, round(seconds + 0.4))
+        self._process = subprocess.Popen(
+            [
+                find("wrk") or "wrk",
+                *("--threads", "1"),
+                *("--connections", str(connections)),
+                *("--duration", f"{self._seconds}s"),
+                *("--timeout", "10s"),
+                *("--script", f"benchmarks/{script}"),
+                f"http://127.0.0.1:{server.port}",
+                *("--", *map(str, arguments)),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def load(self) -> Load:
+        """Wait for its end and return what it came to. Raises `StartError` if there is nothing."""
+        output, _ = self._process.communicate(timeout=self._seconds + 30)
+        used = self._server.processor_time() - self._used
+        try:
+            told = json.loads(output.splitlines()[-1])
+        except (IndexError, ValueError):
+            raise StartError(f"wrk on {self._server.name}: {output}") from None
+        good = told["answers"] - told["refused"]
+        if not good:
+            raise StartError(f"wrk on {self._server.name}: no answer within {self._seconds} s")
+        return Load(
+            rate=good / told["microseconds"] * 1e6,
+            answers=good,
+            failures=told["refused"] + told["broken"],
+            p50=told["p50"] / 1000,
+            p99=told["p99"] / 1000,
+            longest=told["longest"] / 1000,
+            work=used * 1e6 / max(good, 1),
+        )
+
+    def __enter__(self) -> "Wrk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
 
 
-def _status(process: int, name: str) -> int:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1])
-    return 0
+def take_turns(
+    contenders: Mapping[str, Callable[[], Result]], rounds: int
+) -> dict[str, list[Result]]:
+    """Measure each contender once a round, in an order that moves on by one each round.
+
+    What else the machine does then falls on all of them alike.
+    """
+    results: dict[str, list[Result]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            results[name].append(contenders[name]())
+    return results

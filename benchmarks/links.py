@@ -1,6 +1,6 @@
 """How long a repair takes over slow links: `python -m benchmarks.links`.
 
-Three nodes at one broker, each over a line of its own that delays what it carries. One node is
+Three nodes at one broker, each through a proxy of its own that delays what it carries. One node is
 cut off while another counts many videos once each; the time runs from when it is connected again
 until it shows all of them. They are missed twice: first of a new run, of which it holds nothing
 yet, then of the same run, of which it holds as much already.
@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lab.clients import Client, counted, until
-from lab.proxy import Line
-from lab.servers import Node, RabbitMQ
+from lab.cluster import Cluster
+from lab.servers import Node
 from lab.terminal import say
 
 SETTINGS = {"SYNC_INTERVAL": "1", "DRAIN_TIME": "0", "DEV_MODE": "1"}
@@ -31,27 +31,13 @@ class Links:
     """Three nodes whose messages to each other take `delay` seconds."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        broker = stack.enter_context(RabbitMQ(folder / "rabbitmq"))
-        self._lines = [stack.enter_context(Line(broker.port)) for _ in range(3)]
-        self.nodes = [
-            Node(
-                folder / f"counter{number}",
-                f"counter{number}",
-                None,
-                SETTINGS | {"AMQP_URI": broker.uri.replace(f":{broker.port}/", f":{line.port}/")},
-            )
-            for number, line in enumerate(self._lines, 1)
-        ]
-        for node in self.nodes:
-            stack.callback(node.kill)
-            node.launch()
-        for node in self.nodes:
-            node.wait_ready()
+        cluster = Cluster(folder, stack, transport="rabbitmq", proxied=True, settings=SETTINGS)
+        self.nodes, self._proxies = cluster.nodes, cluster.proxies
 
     def delay(self, seconds: float) -> None:
         """From now on a message takes so long from one node to another."""
-        for line in self._lines:
-            line.delay = seconds / 2
+        for proxy in self._proxies:
+            proxy.delay = seconds / 2
 
     def new_run(self) -> None:
         """Restart the node that counts: nobody holds anything of its run then."""

@@ -2,7 +2,6 @@
 
 import argparse
 import base64
-import http.client
 import sys
 import tempfile
 import time
@@ -16,17 +15,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from benchmarks.child import Child
-from benchmarks.contenders import memory, mesh, metrics, node, start
-from benchmarks.load import processor_time
-from benchmarks.page import PAGE, Part, write
-from benchmarks.steady import Target, command
-from benchmarks.table import Goal, Row, text
-from lab.clients import counted, fetch, until
+from benchmarks.contenders import DRAIN_TIME, node, paths
+from benchmarks.report import PAGE, Goal, Part, Row, text, write
+from lab.clients import Apart, Client, OpenLoop, Target, counted, fetch, metrics, until
+from lab.cluster import Cluster, start
 from lab.servers import Node, Redis, get
 from lab.terminal import foreground, say
 
-NAMES = ("counter1", "counter2", "counter3")
 RECORDS = 1000
 """A request, while the nodes are filled."""
 LOST = 100
@@ -76,8 +71,8 @@ class Watched:
 
     def __init__(self, watched: Node) -> None:
         self.node = watched
-        target = Target("pauses", watched.port, BEAT, 1, path="/healthz", patient=True)
-        self._client = Child("benchmarks.steady", command(target))
+        target = Target("pauses", [watched.port], BEAT, 1, ["/healthz"], make_up=0)
+        self._client = Apart(OpenLoop, target)
         self._inside = 0.0
 
     def metrics(self) -> dict[str, float]:
@@ -89,16 +84,16 @@ class Watched:
     def pauses(self) -> Pauses:
         """The longest pauses since the last call."""
         self.metrics()
-        seen = self._client.ask("outcome")
+        seen = self._client.call("take")["pauses"].within(100)
         inside, self._inside = self._inside, 0.0
-        return Pauses(seen["targets"]["pauses"]["longest"], inside * 1000, seen["late"])
+        return Pauses(seen, inside * 1000, self._client.call("late"))
 
     def close(self) -> None:
         """Ask no more."""
         self._client.close()
 
 
-class Cluster:
+class Watch:
     """The nodes that run, each watched, and the longest pauses of each phase."""
 
     def __init__(self, nodes: Sequence[Node], pace: Rate) -> None:
@@ -138,9 +133,9 @@ class Cluster:
         """Wait until nobody has anything left to do but to be there."""
 
         def idle() -> bool:
-            before = {one.name: processor_time(one) for one in self.nodes}
+            before = {one.name: one.processor_time() for one in self.nodes}
             time.sleep(self.pace.seconds)
-            used = (processor_time(one) - before[one.name] for one in self.nodes)
+            used = (one.processor_time() - before[one.name] for one in self.nodes)
             return max(used) < _AT_REST * self.pace.seconds
 
         until(idle, _PATIENCE, "the nodes are at rest")
@@ -159,14 +154,14 @@ def measure(folder: Path, videos: int, pace: Rate, **settings: str) -> Part:
         empty = _empty(folder)
         # Or nothing would be folded while this runs.
         settings = {"FOLD_AFTER": "1"} | settings
-        nodes = mesh(folder, NAMES, DEV_MODE="1", ADMIN_TOKEN=_TOKEN, **settings)
-        start(stack, nodes)
-        cluster = Cluster(nodes, pace)
+        operated = {"DRAIN_TIME": DRAIN_TIME, "DEV_MODE": "1", "ADMIN_TOKEN": _TOKEN}
+        nodes = Cluster(folder, stack, settings=operated | settings).nodes
+        cluster = Watch(nodes, pace)
         stack.callback(cluster.close)
         with cluster.phase("the videos are posted to all nodes"):
             took = _fill(nodes, named)
         cluster.rest()
-        weight = max(memory(one) - empty for one in nodes) / videos
+        weight = max(one.memory() - empty for one in nodes) / videos
         rows.append(Row("resident above an empty node", weight, "bytes a video", Goal(most=250)))
         with cluster.phase("nothing happens"):
             rows.append(Row("sent by an idle node", _idle(cluster), "KiB a second", Goal(most=1)))
@@ -210,7 +205,7 @@ def _empty(folder: Path) -> int:
     with ExitStack() as stack:
         one = node(folder, "empty")
         start(stack, [one])
-        return memory(one)
+        return one.memory()
 
 
 def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
@@ -223,14 +218,12 @@ def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
 
 
 def _post(one: Node, named: Sequence[str]) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=60)
-    for first in range(0, len(named), RECORDS):
-        body = msgspec.json.encode([{"video": video} for video in named[first : first + RECORDS]])
-        connection.request("POST", "/visits", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = response.read()
-        assert response.status == 200, answer
-    connection.close()
+    headers = {"Content-Type": "application/json"}
+    with Client(one.url, 60) as client:
+        for first in range(0, len(named), RECORDS):
+            records = [{"video": video} for video in named[first : first + RECORDS]]
+            status, answer = client.ask("POST", "/visits", headers, msgspec.json.encode(records))
+            assert status == 200, answer
 
 
 def _know(nodes: Sequence[Node], visits: int) -> bool:
@@ -239,7 +232,7 @@ def _know(nodes: Sequence[Node], visits: int) -> bool:
     return all(sum(m["visits"] for m in shown["members"]) >= visits for shown in clusters)
 
 
-def _idle(cluster: Cluster) -> float:
+def _idle(cluster: Watch) -> float:
     """KiB a second that a node sends when there is nothing to tell."""
     # Several reports, which go out once a second.
     seconds, before = 2 * cluster.pace.seconds, cluster.sent()
@@ -247,12 +240,12 @@ def _idle(cluster: Cluster) -> float:
     return (cluster.sent() - before) / len(cluster.nodes) / seconds / 1024
 
 
-def _join(cluster: Cluster, newcomer: Node, store: str) -> list[Row]:
+def _join(cluster: Watch, newcomer: Node, store: str) -> list[Row]:
     """Start an empty node, while its peers are visited."""
-    targets = [Target(one.name, one.port, RATE, CONNECTIONS, videos=100) for one in cluster.nodes]
-    with Child("benchmarks.steady", command(*targets)) as visits:
+    targets = [Target(one.name, [one.port], RATE, CONNECTIONS, paths(100)) for one in cluster.nodes]
+    with Apart(OpenLoop, *targets) as visits:
         time.sleep(min(1.0, cluster.pace.seconds))
-        visits.ask("outcome")
+        visits.call("take")
         time.sleep(cluster.pace.seconds)
         usual = _slowest(visits)
         with cluster.phase(f"an empty node joins, {store}"):
@@ -275,14 +268,14 @@ def _join(cluster: Cluster, newcomer: Node, store: str) -> list[Row]:
     ]
 
 
-def _slowest(visits: Child) -> float:
+def _slowest(visits: Apart) -> float:
     """Milliseconds within which 99 % were answered by the node that took longest."""
-    targets = visits.ask("outcome")["targets"].values()
-    assert not any(target["failures"] for target in targets), targets
-    return float(max(target["p99"] for target in targets))
+    outcomes = visits.call("take").values()
+    assert not any(one.failures for one in outcomes), [one.statuses for one in outcomes]
+    return float(max(one.within(99) for one in outcomes))
 
 
-def _restart(cluster: Cluster, one: Node, store: str, video: str) -> list[Row]:
+def _restart(cluster: Watch, one: Node, store: str, video: str) -> list[Row]:
     """Stop a node and start it again."""
     cluster.leave(one)
     with cluster.phase(f"a node starts again, {store}"):
@@ -299,24 +292,21 @@ def _restart(cluster: Cluster, one: Node, store: str, video: str) -> list[Row]:
     ]
 
 
-def _remove(cluster: Cluster, one: Node, operated: Node) -> None:
+def _remove(cluster: Watch, one: Node, operated: Node) -> None:
     """Stop a node for good, so that nobody waits for it when folding."""
     cluster.leave(one)
     members = fetch(operated.url, "/cluster")["members"]
     gone = next(member["member"] for member in members if member["name"] == one.name)
 
     def removed() -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", operated.port, timeout=15)
-        headers = {"Authorization": f"Bearer {_TOKEN}"}
-        connection.request("DELETE", f"/cluster/{gone}", headers=headers)
-        status = connection.getresponse().status
-        connection.close()
-        return status == 200
+        with Client(operated.url) as client:
+            headers = {"Authorization": f"Bearer {_TOKEN}"}
+            return client.ask("DELETE", f"/cluster/{gone}", headers)[0] == 200
 
     until(removed, 30, f"{gone} is removed")
 
 
-def _repair(cluster: Cluster, named: Sequence[str]) -> list[Row]:
+def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
     """Let a node miss a delta of some videos, and see how it gets them."""
     _, writer, deaf = cluster.nodes
     lost = named[:: max(1, len(named) // LOST)][:LOST]
@@ -352,13 +342,11 @@ def _until_shown(one: Node, videos: Sequence[str], visits: int) -> None:
 
 
 def _ask(one: Node, path: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", one.port, timeout=15)
-    connection.request("POST", path)
-    assert connection.getresponse().status == 204, path
-    connection.close()
+    with Client(one.url) as client:
+        assert client.ask("POST", path)[0] == 204, path
 
 
-def _folded(cluster: Cluster) -> bool:
+def _folded(cluster: Watch) -> bool:
     time.sleep(0.5)
     return all(w.metrics()["counter_closed_runs"] == 0 for w in cluster.watched.values())
 

@@ -3,17 +3,13 @@
 import time
 from contextlib import ExitStack
 from statistics import median
-from typing import Any
 
 from benchmarks import Limits
-from benchmarks.child import Child
-from benchmarks.contenders import memory, node, start
-from benchmarks.load import Load, ratio, wrk
-from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
-from benchmarks.steady import Target, command
-from benchmarks.table import Goal, Row
-from lab.clients import Client, fetch
+from benchmarks.contenders import Load, node, wrk
+from benchmarks.report import Goal, Part, Row, ratio
+from lab.clients import Apart, Client, LivePages, OpenLoop, Target, fetch
+from lab.clients.live_pages import Reached
+from lab.cluster import start
 from lab.servers import Node
 
 WATCHED = "watched"
@@ -31,21 +27,21 @@ def measure(limits: Limits) -> Part:
         one = node(limits.folder / "pages", "counter1")
         start(stack, [one])
         alone = [_load(one, limits) for _ in range(limits.rounds)]
-        watchers = stack.enter_context(Child("benchmarks.watchers"))
+        watchers = stack.enter_context(Apart(LivePages, one.port))
         began = time.monotonic()
-        opened = watchers.ask(f"open {one.port} {WATCHED} {limits.pages}")
+        opened, refused = watchers.call("open", f"/live/{WATCHED}", limits.pages)
         took = time.monotonic() - began
-        assert opened["open"], f"no page could be opened: {opened}"
+        assert opened, f"no page could be opened: {refused} were refused"
         heard, still, changing, frames = [], [], [], []
         for _ in range(limits.rounds):
             heard.append(_change(one, watchers))
             still.append(_load(one, limits))
-            watchers.ask("frames")
+            watchers.call("messages")
             changing.append(_load_while_changing(one, limits))
-            frames.append(watchers.ask("frames")["frames"] / limits.seconds)
+            frames.append(watchers.call("messages") / limits.seconds)
             _settle(one, watchers)
-        weight = memory(one) / 2**20
-        left = watchers.ask("frames")["open"]
+        weight = one.memory() / 2**20
+        left = watchers.call("reach", 0).open
     rates = {
         "no pages": [load.rate for load in alone],
         "pages, no change": [load.rate for load in still],
@@ -55,35 +51,34 @@ def measure(limits: Limits) -> Part:
 
 
 def _load(one: Node, limits: Limits) -> Load:
-    return wrk(one, "visits.lua", VIDEOS, connections=CONNECTIONS, seconds=limits.seconds)
+    return wrk(one, "gets.lua", "/video/", VIDEOS, connections=CONNECTIONS, seconds=limits.seconds)
 
 
 def _load_while_changing(one: Node, limits: Limits) -> Load:
-    change = Target("changes", one.port, CHANGES, 1, path=f"/video/{WATCHED}")
-    with Child("benchmarks.steady", command(change)):
+    with Apart(OpenLoop, Target("changes", [one.port], CHANGES, 1, [f"/video/{WATCHED}"])):
         return _load(one, limits)
 
 
-def _change(one: Node, watchers: Child) -> float:
+def _change(one: Node, watchers: Apart) -> float:
     """Seconds from the answer to one visit until the last open page has shown it."""
     visits = _visits(one)
-    watchers.ask(f"expect {visits + 1}")
+    watchers.call("expect", visits + 1)
     with Client(one.url) as visitor:
         assert visitor.json(f"/video/{WATCHED}")["visits"] == visits + 1
     answered = time.monotonic()
     return _last(watchers) - answered
 
 
-def _settle(one: Node, watchers: Child) -> None:
+def _settle(one: Node, watchers: Apart) -> None:
     """Wait until every page has shown the newest number."""
-    watchers.ask(f"expect {_visits(one)}")
+    watchers.call("expect", _visits(one))
     _last(watchers)
 
 
-def _last(watchers: Child) -> float:
-    told: dict[str, Any] = watchers.ask(f"await {_PATIENCE}")
-    assert told["reached"] == told["open"], f"not every page has shown it: {told}"
-    return float(told["last"])
+def _last(watchers: Apart) -> float:
+    told: Reached = watchers.call("reach", _PATIENCE)
+    assert told.pages == told.open, f"not every page has shown it: {told}"
+    return told.last
 
 
 def _visits(one: Node) -> int:
@@ -113,7 +108,6 @@ def _part(
             *kept,
         ),
     ]
-    picture = bars("Visits", "a second", [Bar(name, run) for name, run in rates.items()])
     how = (
         f"{limits.pages:,} pages were asked for; it took {took:.1f} s to open {opened:,}, all of "
         f"one video. Medians of {limits.rounds} rounds, visits for {limits.seconds:g} s of each, "
@@ -121,4 +115,4 @@ def _part(
         f"changed, the pages got {frames:,.0f} numbers a second: one that is behind skips some. "
         "The pages offer permessage-deflate, as browsers do."
     )
-    return Part("pages", rows, how, [("pages", picture)])
+    return Part("pages", rows, how)

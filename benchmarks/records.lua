@@ -1,5 +1,6 @@
 -- POST /visits over and over. Arguments: json or ndjson, how many videos, how many records a
 -- request. The videos of a record are random, from a seed, so that all contenders get the same.
+dofile("benchmarks/outcome.lua")
 local BODIES = 32
 local requests, at = {}, 0
 
@@ -28,5 +29,3 @@ function request()
    at = (at + 1) % BODIES
    return requests[at]
 end
-
-dofile("benchmarks/outcome.lua")

@@ -8,11 +8,9 @@ from functools import partial
 from statistics import median
 
 from benchmarks import Limits
-from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start
-from benchmarks.load import ratio, take_turns, wrk
-from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
-from benchmarks.table import Goal, Row
+from benchmarks.contenders import Contender, ForgetfulRedis, check, node, take_turns, wrk
+from benchmarks.report import Goal, Part, Row, ratio
+from lab.cluster import start
 from lab.servers import Redis, Server, find
 
 CONNECTIONS = 32
@@ -83,14 +81,9 @@ def _part(rates: dict[str, list[float]], limits: Limits) -> Part:
         goal = next((goal for ack, goal in GOALS.items() if ack in name), None)
         against = (INCR, median(rates[INCR]), ratio(run, rates[INCR]))
         rows.append(Row(f"records, {name}", median(run), "a second", goal, *against))
-    picture = bars(
-        "Records",
-        "thousands a second",
-        [Bar(name, [rate / 1000 for rate in run], "ACK" in name) for name, run in rates.items()],
-    )
     how = (
         f"Medians of {limits.rounds} rounds of {limits.seconds:g} s in turn: {RECORDS:,} records a "
         f"request, of {VIDEOS:,} videos, over {CONNECTIONS} connections. Redis without a file, "
         f"asked {PIPELINE} at once by 50 connections."
     )
-    return Part("records", rows, how, [("records", picture)])
+    return Part("records", rows, how)

@@ -16,9 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.page import Part, write
-from benchmarks.plot import curves
-from benchmarks.table import Row as Line
+from benchmarks.report import Part, write
+from benchmarks.report import Row as Line
 from counter.crdt.ids import encode_id, mint_run
 from counter.crdt.tally import Tally
 from counter.protocol.messages import Body, Envelope, encode
@@ -195,18 +194,18 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=PAGE, help="where the results go")
     asked = parser.parse_args()
     grown = [measure(nodes, FEW_VIDEOS, asked.seconds) for nodes in asked.nodes]
-    write(asked.page, _part("nodes", grown, [row.nodes for row in grown]))
+    write(asked.page, _part("nodes", grown))
     filled = [measure(FEW_NODES, videos, asked.seconds) for videos in asked.videos]
-    write(asked.page, _part("videos", filled, [row.videos for row in filled]))
+    write(asked.page, _part("videos", filled))
     for row in grown + filled:
         say(" ".join(f"{name}={figure:,.6g}" for name, figure in row._asdict().items()))
     return 0
 
 
-def _part(name: str, rows: Sequence[Row], places: Sequence[int]) -> Part:
+def _part(name: str, rows: Sequence[Row]) -> Part:
     lines = []
-    for row, place in zip(rows, places, strict=True):
-        what = f"{place:,} {name}: "
+    for row in rows:
+        what = f"{getattr(row, name):,} {name}: "
         lines += [
             Line(what + "sent by a node", row.sent_bytes / 1000, "KB a second"),
             Line(what + "in so many messages", row.sent, "a second"),
@@ -216,20 +215,13 @@ def _part(name: str, rows: Sequence[Row], places: Sequence[int]) -> Part:
             Line(what + "one node more joins: sent by all", row.join_bytes / 1000, "KB"),
             Line(what + "the protocol's share of a processor", 100 * row.cpu, "%"),
         ]
-    shown = {
-        "received": [row.received_bytes for row in rows],
-        "sent": [row.sent_bytes for row in rows],
-        "sent when idle": [row.idle_bytes for row in rows],
-    }
-    title = f"Bytes a second of one node, by {name}"
-    picture = curves(title, f"{RATE:,} visits a second in all", places, shown)
     beside = f"{FEW_VIDEOS:,} videos" if name == "nodes" else f"{FEW_NODES} nodes"
     how = (
         f"{beside}, {RATE:,} visits a second in the whole cluster, spread evenly. In virtual time, "
         "so only the last figure of each depends on the machine. A broadcast counts once where it "
         "is sent."
     )
-    return Part(name, lines, how, [(f"scale-{name}", picture)])
+    return Part(name, lines, how)
 
 
 if __name__ == "__main__":

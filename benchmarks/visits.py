@@ -1,16 +1,26 @@
-"""Visits a second: `GET /video/<id>` at a node, at bare Flask, and at Flask with a Redis INCR."""
+"""Visits a second, against bare Flask and against an INCR; and what more nodes bring."""
 
+import os
 from contextlib import ExitStack
 from functools import partial
 from statistics import median
+from typing import NamedTuple
 
 from benchmarks import Limits
-from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start
-from benchmarks.load import Load, ratio, take_turns, wrk
-from benchmarks.page import Part
-from benchmarks.plot import Bar, bars
-from benchmarks.table import Goal, Row
-from lab.servers import Redis, Server
+from benchmarks.contenders import (
+    DRAIN_TIME,
+    Contender,
+    ForgetfulRedis,
+    Load,
+    Wrk,
+    check,
+    node,
+    take_turns,
+    wrk,
+)
+from benchmarks.report import Goal, Part, Row, ratio
+from lab.cluster import Cluster, start
+from lab.servers import Node, Redis, Server
 
 CONNECTIONS = 32
 VIDEOS = 100
@@ -41,7 +51,7 @@ def measure(limits: Limits) -> Part:
 
 
 def _run(server: Server, seconds: float) -> Load:
-    load = wrk(server, "visits.lua", VIDEOS, connections=CONNECTIONS, seconds=seconds)
+    load = wrk(server, "gets.lua", "/video/", VIDEOS, connections=CONNECTIONS, seconds=seconds)
     assert not load.failures, f"{server.name}: {load.failures} visits failed"
     return load
 
@@ -71,18 +81,68 @@ def _part(loads: dict[str, list[Load]], limits: Limits) -> Part:
         against = (BARE, median(work[BARE]), ratio(work[name], work[BARE]))
         cost = median(work[name])
         rows.append(Row(f"processor time a visit, {name}", cost, "µs", None, *against))
-    picture = bars(
-        "Visits",
-        f"a second, {CONNECTIONS} connections",
-        [Bar(name, rates[name], name not in (BARE, INCR)) for name in loads],
-    )
-    slowest = bars(
-        "99 % of visits answered within",
-        f"ms, {CONNECTIONS} connections",
-        [Bar(name, slow[name], name not in (BARE, INCR)) for name in loads],
-    )
     how = (
         f"Medians of {limits.rounds} rounds of {limits.seconds:g} s in turn, over {CONNECTIONS} "
         f"connections and {VIDEOS} videos. Processor time is that of the node, without Redis."
     )
-    return Part("visits", rows, how, [("visits", picture), ("visits-p99", slowest)])
+    return Part("visits", rows, how)
+
+
+class Sum(NamedTuple):
+    """Loads of several nodes at the same time."""
+
+    rate: float
+    answers: int
+    work: float
+
+
+def measure_nodes(limits: Limits) -> Part:
+    """One node without peers, and a full mesh of three, in turn."""
+    folder = limits.folder / "nodes"
+    alone = node(folder, "alone")
+    with ExitStack() as stack:
+        start(stack, [alone])
+        three = Cluster(folder, stack, settings={"DRAIN_TIME": DRAIN_TIME}).nodes
+        runs = {
+            "one": lambda: _load_all([alone], limits.seconds),
+            "three": lambda: _load_all(three, limits.seconds),
+        }
+        warm = take_turns(runs, int(limits.warm))
+        sums = take_turns(runs, limits.rounds)
+        for name, nodes in (("one", [alone]), ("three", three)):
+            loads = [*warm[name], *sums[name]]
+            answered = sum(load.answers for load in loads)
+            most = answered + CONNECTIONS * len(loads) * len(nodes)
+            for one in nodes:
+                check(one.url, VIDEOS, answered, most)
+    rates = {name: [load.rate for load in loads] for name, loads in sums.items()}
+    work = {name: [load.work for load in loads] for name, loads in sums.items()}
+    rows = []
+    for what, unit, figures in (
+        ("visits at three nodes", "a second", rates),
+        ("processor time a visit, all three nodes'", "µs", work),
+    ):
+        against = ("one alone", median(figures["one"]), ratio(figures["three"], figures["one"]))
+        rows.append(Row(what, median(figures["three"]), unit, None, *against))
+    how = (
+        f"Medians of {limits.rounds} rounds of {limits.seconds:g} s in turn, over {CONNECTIONS} "
+        f"connections to each node, ACK=stored, SQLite. All nodes and the load share "
+        f"{os.cpu_count()} processors, so the rate cannot become three times as large on fewer "
+        "than six; processor time a visit tells what the others' copies cost."
+    )
+    return Part("nodes", rows, how)
+
+
+def _load_all(nodes: list[Node], seconds: float) -> Sum:
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                Wrk(one, "gets.lua", "/video/", VIDEOS, connections=CONNECTIONS, seconds=seconds)
+            )
+            for one in nodes
+        ]
+        loads: list[Load] = [wrk.load() for wrk in running]
+    assert not any(load.failures for load in loads), loads
+    answers = sum(load.answers for load in loads)
+    work = sum(load.work * load.answers for load in loads) / answers
+    return Sum(sum(load.rate for load in loads), answers, work)

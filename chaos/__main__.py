@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from chaos.faults import CLUSTERS, Cluster
+from chaos.faults import CLUSTERS, FaultyCluster
 from lab.clients import Books, Posters, Posts, Traffic, fetch
 from lab.terminal import say
 
@@ -125,7 +125,7 @@ class Account:
         """Whether nothing was lost or doubled, and no node failed at anything else."""
         return self.lost == self.counted_again == self.unclean == self.complaints == 0
 
-    def add(self, cluster: Cluster) -> None:
+    def add(self, cluster: FaultyCluster) -> None:
         """Add the books of a cluster at rest."""
         self.keyed.repeated_at_rest += cluster.repeat_keyed(REPEATED)
         cluster.agree()
@@ -144,7 +144,7 @@ class Account:
             say("\n".join(complaints[:10]))
         self.in_turn += cluster.in_turn
 
-    def see_closed_runs(self, cluster: Cluster) -> None:
+    def see_closed_runs(self, cluster: FaultyCluster) -> None:
         """Remember the most runs that were ever waiting to be folded."""
         self.closed_runs = _most(self.closed_runs, cluster.closed_runs())
 
@@ -161,7 +161,7 @@ class Account:
             ("acknowledged", "acknowledged"),
             ("counted", "counted"),
             ("lost", "lost"),
-            ("doubled", "doubled"),
+            ("counted again", "counted_again"),
         ]
         visits = [
             (name, f"{getattr(self.exact, key):,}", f"{getattr(self.balanced, key):,}")
@@ -222,7 +222,7 @@ def run(seconds: float, seed: int, kinds: Sequence[str] = tuple(CLUSTERS)) -> Ac
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
             say(f"starting three nodes: {kind} with {', '.join(CLUSTERS[kind])} ...")
-            cluster = Cluster(Path(folder), kind, choose, stack, videos=VIDEOS)
+            cluster = FaultyCluster(Path(folder), kind, choose, stack, videos=VIDEOS)
             _disturb(cluster, seconds * SHARES[kind] / shares, choose, account)
             _fold(cluster, account)
             account.add(cluster)
@@ -241,7 +241,9 @@ def main() -> int:
     return 0 if account.right else 1
 
 
-def _disturb(cluster: Cluster, seconds: float, choose: random.Random, account: Account) -> None:
+def _disturb(
+    cluster: FaultyCluster, seconds: float, choose: random.Random, account: Account
+) -> None:
     start = time.monotonic()
     deadline = start + seconds
     faults = _faults(cluster, choose, account)
@@ -285,7 +287,7 @@ def _disturb(cluster: Cluster, seconds: float, choose: random.Random, account: A
 
 
 def _faults(
-    cluster: Cluster, choose: random.Random, account: Account
+    cluster: FaultyCluster, choose: random.Random, account: Account
 ) -> Iterator[tuple[str, Callable[[], str]]]:
     """Kills and other faults in turn; of the others, each once before any comes again."""
     others: list[str] = []
@@ -300,7 +302,7 @@ def _faults(
         yield kill, cluster.kill_faults[kill]
 
 
-def _check(cluster: Cluster) -> bool:
+def _check(cluster: FaultyCluster) -> bool:
     """Whether the books balance; say what is wrong at once, while the log still tells why."""
     shown, right = cluster.shown(), True
     for books in (cluster.exact, cluster.balanced):
@@ -319,7 +321,7 @@ def _check(cluster: Cluster) -> bool:
     return right
 
 
-def _fold(cluster: Cluster, account: Account) -> None:
+def _fold(cluster: FaultyCluster, account: Account) -> None:
     """Give the nodes time to fold ended runs, which must not change any number."""
     left = cluster.closed_runs()
     deadline = time.monotonic() + FOLDED

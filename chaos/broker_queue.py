@@ -24,15 +24,15 @@ _JUNK = bytes(2 * MAX_BYTES)
 _JUNK_AT_ONCE = 80
 
 
-def watch(broker: RabbitMQ) -> None:
+def report_drops(broker: RabbitMQ) -> None:
     """Have the broker say what it drops from the queues that nodes declare; outlives its kills."""
     pattern = r"^amq\.gen"  # names that the broker gave
     definition = f'{{"dead-letter-exchange": "{_DROPPED}"}}'
     broker.control("set_policy", "--apply-to", "queues", "dropped", pattern, definition)
 
 
-class Overflow:
-    """A connection to a broker that is watched; belongs to one thread."""
+class BrokerQueues:
+    """A connection to a broker that reports its drops; belongs to one thread."""
 
     def __init__(self, uri: str, seconds: float) -> None:
         """Each of its steps may take so many seconds; then it raises TimeoutError."""

@@ -11,12 +11,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from chaos import broker_queue as overflow
-from chaos.broker_queue import Overflow
+from chaos.broker_queue import BrokerQueues, report_drops
 from lab.clients import Books, Client, Posts, Traffic, counted, fetch, send, until
 from lab.clock import DAY, HOUR, Clock
-from lab.proxy import Line
-from lab.servers import Nginx, Node, RabbitMQ, Redis, free_port
+from lab.cluster import Cluster
+from lab.servers import Nginx, Node, Redis
 from lab.terminal import say
 
 CLUSTERS = {
@@ -43,7 +42,7 @@ _OVERFLOWED = 10
 """Messages between nodes that an overflowing queue must have lost."""
 
 
-class Cluster:
+class FaultyCluster(Cluster):
     """Three nodes on one transport, with nginx in front.
 
     Each of `faults` happens to it when called, ends with everything running again, and returns
@@ -82,36 +81,20 @@ class Cluster:
         self._videos = videos
         self._copies = 0
         self._left: list[Node] = []
-        self._clocks: dict[str, Clock] = {}
-        self._redis = stack.enter_context(Redis(folder / "redis"))
-        self._broker: RabbitMQ | None = None
-        self._lines: list[Line] = []
-        ports = [free_port() for _ in range(3)]
-        settings = dict(SETTINGS)
-        if transport == "rabbitmq":
-            self._broker = stack.enter_context(RabbitMQ(folder / "rabbitmq"))
-            overflow.watch(self._broker)
-            # Each node has a line of its own to it.
-            self._lines = [stack.enter_context(Line(self._broker.port)) for _ in ports]
-        else:
-            settings["PEERS"] = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-        self.nodes: list[Node] = []
-        for number, (port, store) in enumerate(zip(ports, CLUSTERS[transport], strict=True), 1):
-            own = dict(settings)
-            if store == "redis":
-                own["REDIS_URI"] = self._redis.uri
-            if self._broker is not None:
-                line = f":{self._lines[number - 1].port}/"
-                own["AMQP_URI"] = self._broker.uri.replace(f":{self._broker.port}/", line)
-            name = f"counter{number}"
-            clock = self._clocks[name] = Clock(folder / f"clock{number}")
-            node = Node(folder / name, name, port, own | clock.environment)
-            self.nodes.append(stack.enter_context(node))
-        backends = [f"127.0.0.1:{port}" for port in ports]
-        self.nginx = stack.enter_context(Nginx(folder / "nginx", backends))
-        self.urls = [node.url for node in self.nodes]
-        for node in self.nodes:
-            node.wait_ready()
+        names = [f"counter{number}" for number in range(1, 4)]
+        self._clocks = {name: Clock(folder / f"clock-{name}") for name in names}
+        super().__init__(
+            folder,
+            stack,
+            CLUSTERS[transport],
+            transport=transport,
+            proxied=True,
+            settings=SETTINGS,
+            own=[clock.environment for clock in self._clocks.values()],
+            nginx=Nginx,
+        )
+        if self.broker is not None:
+            report_drops(self.broker)
         self.kill_faults: dict[str, Callable[[], str]] = {
             "node killed": self._kill_one,
             "node killed, and again while it starts": self._kill_twice,
@@ -130,12 +113,12 @@ class Cluster:
             "Redis killed": self._kill_redis,
             "Redis emptied": self._empty_redis,
         }
-        if self._broker is not None:
+        if self.broker is not None:
             self.other_faults |= {
                 "broker killed": self._kill_broker,
                 "broker frozen": self._freeze_broker,
-                "connection to the broker cut": self._cut_line,
-                "connection to the broker held": self._hold_line,
+                "connection to the broker cut": self._cut_proxy,
+                "connection to the broker held": self._hold_proxy,
                 "node frozen until its queue overflows": self._overflow_queue,
             }
 
@@ -323,10 +306,15 @@ class Cluster:
 
     # -- Redis
 
+    @property
+    def _redis_server(self) -> Redis:
+        assert self.redis is not None  # in each of CLUSTERS there is a node that needs it
+        return self.redis
+
     def _kill_redis(self) -> str:
-        self._redis.kill()
+        self._redis_server.kill()
         self._last(2 * self._choose.random())
-        self._redis.start()
+        self._redis_server.start()
         return ""
 
     def _empty_redis(self) -> str:
@@ -346,46 +334,46 @@ class Cluster:
         return self._ask_redis(f"EXISTS {key}") == b":1\r\n"
 
     def _ask_redis(self, command: str) -> bytes:
-        with socket.create_connection(("127.0.0.1", self._redis.port), 2) as connection:
+        with socket.create_connection(("127.0.0.1", self._redis_server.port), 2) as connection:
             connection.sendall(command.encode() + b"\r\n")
             return connection.recv(16)
 
     # -- the broker
 
     def _kill_broker(self) -> str:
-        assert self._broker is not None
-        self._broker.kill()
+        assert self.broker is not None
+        self.broker.kill()
         self._last(0)
-        self._broker.start()
+        self.broker.start()
         return ""
 
     def _freeze_broker(self) -> str:
-        assert self._broker is not None
-        self._broker.pause()
+        assert self.broker is not None
+        self.broker.pause()
         self._last(1 + 5 * self._choose.random())
-        self._broker.resume()
+        self.broker.resume()
         return ""
 
-    def _cut_line(self) -> str:
-        number = self._choose.randrange(len(self._lines))
-        self._lines[number].cut()
+    def _cut_proxy(self) -> str:
+        number = self._choose.randrange(len(self.proxies))
+        self.proxies[number].cut()
         self._last(0.5 + 3 * self._choose.random())
-        self._lines[number].heal()
+        self.proxies[number].heal()
         return self.nodes[number].name
 
-    def _hold_line(self) -> str:
-        number = self._choose.randrange(len(self._lines))
-        self._lines[number].hold()
+    def _hold_proxy(self) -> str:
+        number = self._choose.randrange(len(self.proxies))
+        self.proxies[number].hold()
         self._last(1 + 4 * self._choose.random())
-        self._lines[number].heal()
+        self.proxies[number].heal()
         return self.nodes[number].name
 
     def _overflow_queue(self) -> str:
-        assert self._broker is not None
+        assert self.broker is not None
         # Of two nodes of one name nobody could tell whose queue it is.
         counted_again = {guest.name for guest in self.guests}
         node = self._choose.choice([node for node in self.nodes if node.name not in counted_again])
-        with Overflow(self._broker.uri, HEALED) as queues:
+        with BrokerQueues(self.broker.uri, HEALED) as queues:
             queue = queues.queue_of(node.name)
             node.pause()
             try:

@@ -1,4 +1,4 @@
-"""A line to a server that can be cut, held or slow: a TCP proxy on loopback."""
+"""A TCP proxy on loopback: the way to a server, which can be cut, held or slow."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ from typing import Self
 from lab.servers import free_port
 
 
-class Line:
+class Proxy:
     """Forwards connections on `port` to `target` on 127.0.0.1.
 
     `cut` closes all of them and lets nobody in; `hold` keeps them open and forwards nothing, as
@@ -28,7 +28,7 @@ class Line:
         self._flowing.set()
         self._is_cut = False
         self._listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, name=f"line {self.port}", daemon=True).start()
+        threading.Thread(target=self._accept, name=f"proxy {self.port}", daemon=True).start()
 
     def cut(self) -> None:
         """Close every connection, and every new one at once."""

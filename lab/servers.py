@@ -234,6 +234,21 @@ class Server:
         children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
         return [own, *map(int, children)]
 
+    def memory(self) -> int:
+        """Return the bytes of its processes that are resident."""
+        return os.sysconf("SC_PAGE_SIZE") * sum(
+            int(Path(f"/proc/{process}/statm").read_text().split()[1])
+            for process in self.processes()
+        )
+
+    def processor_time(self) -> float:
+        """Return the seconds of processor time that its processes have used."""
+        ticks = 0
+        for process in self.processes():
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def running(self) -> bool:
         """Say whether the process is there; it may be paused, or starting."""
         return self._process is not None and self._process.poll() is None

@@ -11,7 +11,8 @@ from collections import Counter
 from itertools import count, islice
 from multiprocessing import Pool
 
-from simulation.history import Outcome, generate, run, shorten
+from simulation.cluster import Outcome, run
+from simulation.history import generate, shorten
 
 
 def main() -> int:
@@ -62,7 +63,7 @@ def _again(seed: int, steps: int) -> int:
         print(f"seed {seed}: all promises kept in {outcome.repair_time:.1f} virtual seconds")
         return 0
     print(f"seed {seed}: {outcome.failure}\nshortening ...")
-    history = shorten(history)
+    history = shorten(history, lambda shorter: bool(run(shorter).failure))
     print(f"{history.nodes} nodes{', twins' if history.twins else ''}, {len(history.steps)} steps:")
     for step in history.steps:
         print(f"  {step}")

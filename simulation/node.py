@@ -1,14 +1,15 @@
-"""A node of a simulated cluster: a real `Replica` over a store that can fail, without threads."""
+"""A node of a simulated cluster: a real `Replica` on a disk that can fail, without threads."""
 
+import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+import simulation.frozen  # noqa: F401 - it knows how a fold that was begun is copied
 from counter.crdt.ids import folded_of, mint_run, mint_store, replica_of
 from counter.crdt.tally import Tally
-from counter.protocol.keys import Key, Keys, is_key
-from counter.protocol.members import decode_fact, is_note
+from counter.protocol.keys import Key, Keys
 from counter.protocol.messages import (
     Body,
     Envelope,
@@ -21,12 +22,12 @@ from counter.protocol.messages import (
 from counter.protocol.repairs import Repairs
 from counter.protocol.replica import Batch, Effects, Replica
 from counter.protocol.reports import Reports
-from counter.store.contract import NOTHING, Counts, Marks, StoreDownError
+from counter.store.contract import Marks, StoreDownError
 from counter.store.memory import MemoryStore
+from simulation.disk import Disk
 from simulation.network import Network
 from simulation.oracle import Oracle, Request
 from simulation.process import Process, Timing
-from simulation.snapshot import Memory, marks_of, may_be_copied
 
 SYNC_INTERVAL = 1.0
 JOIN_TIMEOUT = 5.0
@@ -40,92 +41,6 @@ _SKEW = 0.5
 _EPOCH = 1_700_000_000_000
 _ROWS_A_BATCH = 5
 """Few, so that what peers told takes several batches and a kill can come in between."""
-
-
-class Disk(MemoryStore):
-    """A memory store that outlives its node, and fails on demand, before or after it wrote."""
-
-    def __init__(self, oracle: Oracle) -> None:
-        super().__init__()
-        self.failure = ""
-        self.changes = 0
-        """How often its content has changed."""
-        self.requests: dict[str, Request] = {}
-        """The requests whose visits it has, by key."""
-        self.to_come: dict[str, Request] = {}
-        """Those of the write that is being tried."""
-        self._oracle = oracle
-
-    def write(
-        self,
-        counts: Counts,
-        *,
-        facts: Mapping[str, str] = NOTHING,
-        drop: Collection[str] = (),
-        heal: bool = False,
-    ) -> None:
-        """See `Store.write`."""
-        if self.failure == "before":
-            raise StoreDownError("the simulated disk fails")
-        super().write(counts, facts=facts, drop=drop, heal=heal)
-        self.changes += bool(counts or facts or drop)
-        self._oracle.written(counts)
-        self.requests |= self.to_come
-        for request in self.to_come.values():
-            request.written = True
-        if self.failure == "after":
-            raise StoreDownError("the simulated disk fails, and has written all the same")
-
-    def resume(self, marks: Marks) -> None:
-        """Go on with what a process took for right at some time."""
-        self._marks = marks
-
-    def copy(self) -> "Copy":
-        """What a copy of the store's files would hold."""
-        counts = {vector: dict(kept) for vector, kept in self.counts.items()}
-        requests = dict(self.requests)
-        seals = dict(self.seals), self.sealed
-        return Copy(counts, dict(self.facts), *seals, self.mark, self.store, self.name, requests)
-
-    def restore(self, copy: "Copy") -> None:
-        """Become what it was when `copy` was made, under whoever has it open."""
-        self.changes += 1
-        self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
-        self.facts, self.seals, self.sealed = dict(copy.facts), dict(copy.seals), copy.sealed
-        self.mark, self.store, self.name = copy.mark, copy.store, copy.name
-        self.requests = dict(copy.requests)
-
-    def numbered(self) -> Iterator[tuple[str, str, int]]:
-        """Each key in it, with the replica that took it, and its number."""
-        for name, text in self.facts.items():
-            if is_key(name):
-                replica, serial = name.partition(":")[2].split(" ")
-                yield text.split(" ")[2], replica, int(serial)
-
-    def tally(self, without: Collection[str] = ()) -> Tally:
-        """What a start would load, without these vectors."""
-        tally = Tally()
-        for member, fact in self.facts.items():
-            if not is_note(member) and (mark := decode_fact(fact)[2]):
-                tally.fold(member, mark)
-        for vector, counts in self.counts.items():
-            if vector not in without:
-                tally.merge(vector, counts)
-        return tally
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A copy of a disk; the empty one is a new disk."""
-
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
-    seals: dict[str, int] = field(default_factory=dict)
-    sealed: tuple[str | None, int] | None = None
-    mark: str | None = None
-    store: str | None = None
-    name: str | None = None
-    requests: dict[str, Request] = field(default_factory=dict)
 
 
 class SmallRepairs(Repairs):
@@ -164,6 +79,35 @@ class Rules:
     disk: type[Disk] = Disk
     process: type[Process] = Process
     mint: Callable[[int, str, int], str] = mint_run
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a running machine has in its memory. Its store is not in it."""
+
+    process: Process
+    marks: Marks
+    under_way: tuple[float, Batch] | None
+    pending: Mapping[str, Request]
+    in_flight: Mapping[str, Request]
+
+    def again(self) -> "Memory":
+        """Another one that is the same, on the same store; requests are what they are."""
+        store = self.process.store
+        known: dict[int, object] = {id(store): store}
+        known |= {id(one): one for one in (*self.pending.values(), *self.in_flight.values())}
+        return copy.deepcopy(self, known)
+
+
+def may_be_copied(process: Process) -> bool:
+    """Whether a process can be copied: not in the middle of a fold, which has a generator."""
+    fold = process.replica.folding.under_way
+    return fold is None or not fold.vector.total
+
+
+def marks_of(store: MemoryStore) -> Marks:
+    """The flush marks that the process on a store takes for right."""
+    return copy.deepcopy(store._marks)
 
 
 class Node:

@@ -12,9 +12,9 @@ that is the window, and how often it was met is counted.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from counter.crdt.ids import is_folded, member_of, run_of
 from counter.crdt.tally import Tally
@@ -22,9 +22,6 @@ from counter.protocol.keys import Written
 from counter.protocol.members import decode_fact
 from counter.protocol.messages import KeysPage
 from counter.protocol.replica import Replica
-
-if TYPE_CHECKING:
-    from simulation.node import Node
 
 Entry = tuple[str, str]
 """A member (or a replica) and a video."""
@@ -42,6 +39,37 @@ class Request:
     address: str
     at: float
     written: bool = False
+
+
+class Disk(Protocol):
+    """What the oracle looks at in a store."""
+
+    counts: dict[str, dict[str, int]]
+    facts: dict[str, str]
+    store: str | None
+    changes: int
+    """How often its content has changed."""
+    requests: dict[str, Request]
+    """The requests whose visits it has, by key."""
+
+    def numbered(self) -> Iterator[tuple[str, str, int]]:
+        """Each key in it, with the replica that took it, and its number."""
+
+    def tally(self, without: Collection[str] = ()) -> Tally:
+        """What a start would load, without these vectors."""
+
+
+class Node(Protocol):
+    """What the oracle looks at in a node; `replica` is None while it does not run."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def disk(self) -> Disk: ...
+    @property
+    def replica(self) -> Replica | None: ...
 
 
 class Oracle:
@@ -129,7 +157,7 @@ class Oracle:
         for entry in written.own:
             self._numbers[entry.replica, entry.serial] = requests[entry.key.text]
 
-    def saved(self, node: "Node") -> None:
+    def saved(self, node: Node) -> None:
         """A store has everything, as its node says: so it must have the keys of that node."""
         for key, request in self._known[node.address].items():
             if request.address == node.address and request.written:
@@ -148,31 +176,31 @@ class Oracle:
         if key not in known or known[key].at < request.at:
             known[key] = request
 
-    def before_a_loss(self, nodes: Iterable["Node"]) -> None:
+    def before_a_loss(self, nodes: Iterable[Node]) -> None:
         """Something is about to be destroyed."""
         self._before = union(_copies(nodes))
 
-    def after_a_loss(self, nodes: Iterable["Node"]) -> None:
+    def after_a_loss(self, nodes: Iterable[Node]) -> None:
         """Something was destroyed: what no memory and no store holds now is lost for good."""
         self._lower(union(_copies(nodes)), self._floor)
 
-    def tampered(self, node: "Node") -> None:
+    def tampered(self, node: Node) -> None:
         """Somebody changes the store of a node from outside."""
         self.forgive_falls()
         self._kept.pop(node.address, None)
         self._looked.pop(f"store of {node.address}", None)
         self._rolled_back.add(f"{node.name}~{node.disk.store}")
 
-    def damaged(self, node: "Node") -> None:
+    def damaged(self, node: Node) -> None:
         """A store was damaged: what it holds counts again once a start has put it right."""
         self.tampered(node)
         self._damaged.add(node.address)
 
-    def is_damaged(self, node: "Node") -> bool:
+    def is_damaged(self, node: Node) -> bool:
         """Whether its store was damaged, and no start has put it right yet."""
         return node.address in self._damaged
 
-    def reverted(self, node: "Node", nodes: Iterable["Node"]) -> None:
+    def reverted(self, node: Node, nodes: Iterable[Node]) -> None:
         """A machine was put back to a snapshot with its memory.
 
         From now on its run counts what others may have heard already. Of the two the larger count
@@ -197,7 +225,7 @@ class Oracle:
             if replica == node.replica.id:
                 self._acknowledged[replica, video] = held.get((replica, video), 0)
 
-    def parted(self, member: str, nodes: Iterable["Node"]) -> None:
+    def parted(self, member: str, nodes: Iterable[Node]) -> None:
         """Two processes on copies of one store are apart for longer than `FOLD_AFTER`.
 
         So the names of their runs may be forgotten: then the larger sum that somebody holds counts.
@@ -213,13 +241,13 @@ class Oracle:
         """From here on a node that is killed may show less when it is ready again."""
         self._falls_forgiven = True
 
-    def holds(self, vector: str, nodes: Iterable["Node"]) -> bool:
+    def holds(self, vector: str, nodes: Iterable[Node]) -> bool:
         """Whether a running node holds all of a vector, as far as any store or memory does."""
         total = max((tally.total(vector) for tally in _copies(nodes)), default=0)
         running = (node.replica.tally for node in nodes if node.replica is not None)
         return any(tally.total(vector) >= total for tally in running)
 
-    def unknown(self, nodes: list["Node"]) -> None:
+    def unknown(self, nodes: Sequence[Node]) -> None:
         """A word is waited for by who knows of it.
 
         A store that is rolled back to a time before it knew of a member takes that member's word
@@ -229,7 +257,7 @@ class Oracle:
             if any(other is not node and not _knows(other, node) for other in nodes):
                 self.without(node, nodes)
 
-    def without(self, node: "Node", nodes: list["Node"]) -> None:
+    def without(self, node: Node, nodes: Sequence[Node]) -> None:
         """A node's word is not waited for: its copies of what others have lost are given up.
 
         That is what only it holds of runs whose own store was rolled back.
@@ -245,7 +273,7 @@ class Oracle:
             missing = max(0, self._floor[entry] - self._before.get(entry, 0))
             self._floor[entry] = min(self._floor[entry], after.get(entry, 0) + missing)
 
-    def started(self, node: "Node", waits_until: float) -> None:
+    def started(self, node: Node, waits_until: float) -> None:
         """A node began anew: what it showed in an earlier life binds it when it is ready.
 
         Unless it gave up waiting for members, or its store did not know them all. It holds the
@@ -335,7 +363,7 @@ class Oracle:
                         f"of {of}, which a peer advertised"
                     )
 
-    def look_at_store(self, node: "Node") -> None:
+    def look_at_store(self, node: Node) -> None:
         """Look at a store: no count in it ever falls, unless somebody tampered with it."""
         place = f"store of {node.address}"
         if self._looked.get(place) == node.disk.changes or node.address in self._damaged:
@@ -363,7 +391,7 @@ class Oracle:
                 )
             shown[video] = number
 
-    def at_rest(self, nodes: Iterable["Node"], now: float) -> str:
+    def at_rest(self, nodes: Iterable[Node], now: float) -> str:
         """Say what keeps the cluster from being exact; "" when it is.
 
         Every node holds the same, at least the floor and at most what was tried; and so does
@@ -400,13 +428,13 @@ class Oracle:
                 return f"the store of {node.address} does not hold {missing}"
         return ""
 
-    def _stored(self, node: "Node") -> Iterator[Request]:
+    def _stored(self, node: Node) -> Iterator[Request]:
         """The requests whose visits, or keys, a node's store holds."""
         yield from node.disk.requests.values()
         for _, replica, serial in node.disk.numbered():
             yield self._numbers[replica, serial]
 
-    def small(self, nodes: Sequence["Node"]) -> str:
+    def small(self, nodes: Sequence[Node]) -> str:
         """Say where a member has more entries than one and those of its live runs."""
         processes = Counter(f"{node.name}~{node.disk.store}" for node in nodes)
         for node in nodes:
@@ -442,7 +470,7 @@ def _holds(tally: Tally, vector: str, total: int) -> bool:
     return run <= mark or (not is_folded(vector) and tally.total(vector) >= total)
 
 
-def _copies(nodes: Iterable["Node"]) -> Iterator[Tally]:
+def _copies(nodes: Iterable[Node]) -> Iterator[Tally]:
     for node in nodes:
         yield node.disk.tally()
         if node.replica is not None:
@@ -494,7 +522,7 @@ def union(copies: Iterable[Held]) -> dict[Entry, int]:
     return folded
 
 
-def _knows(node: "Node", other: "Node") -> bool:
+def _knows(node: Node, other: Node) -> bool:
     """Whether a node, running or not, knows that another is a member."""
     member = f"{other.name}~{other.disk.store}"
     if node.replica is not None:

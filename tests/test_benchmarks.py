@@ -1,6 +1,5 @@
 """The benchmarks measure what they say, in a run so short that its figures mean nothing."""
 
-import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,14 +8,12 @@ import pytest
 
 from benchmarks import Limits
 from benchmarks.__main__ import SECTIONS
-from benchmarks.contenders import Contender, ForgetfulRedis, check, node, start, videos
-from benchmarks.load import ratio, take_turns
+from benchmarks.contenders import Contender, ForgetfulRedis, check, node, take_turns, videos
 from benchmarks.million import Rate
 from benchmarks.million import measure as measure_million
-from benchmarks.page import PAGE, Part, write
-from benchmarks.plot import Bar, bars
-from benchmarks.table import Goal, Row, markdown
+from benchmarks.report import PAGE, Goal, Part, Row, markdown, ratio, write
 from lab.clients import Client
+from lab.cluster import start
 from lab.servers import Node
 
 STORES = ("SQLite", "Redis")
@@ -32,7 +29,7 @@ ROWS = {
         for name in ("bare Flask", *NODES)
         for form in ("array", "NDJSON")
     ],
-    "travel": [
+    "propagation": [
         f"from the answer to a page of another node, {transport}: {share} within"
         for transport in ("mesh", "RabbitMQ")
         for share in ("half", "99 %")
@@ -118,9 +115,6 @@ def test_every_section_fills_its_table_and_no_visit_is_lost_under_load(
     text = page.read_text()
     for part in parts.values():
         assert markdown(part.rows) in text
-        for name, _ in part.pictures:
-            ET.parse(page.parent / "images/benchmarks" / f"{name}.svg")
-            assert f"(images/benchmarks/{name}.svg)" in text
 
 
 def test_every_contender_counts_what_it_answers(tmp_path: Path) -> None:
@@ -147,7 +141,7 @@ def test_every_contender_counts_what_it_answers(tmp_path: Path) -> None:
 
 def test_a_part_of_the_page_is_replaced_and_the_rest_is_left(page: Path) -> None:
     before = page.read_text()
-    part = Part("visits", [Row("visits", 7, "a second")], "How.", [("a", bars("A", "s", []))])
+    part = Part("visits", [Row("visits", 7, "a second")], "How.")
     write(page, part)
     write(page, part)
     text = page.read_text()
@@ -192,11 +186,3 @@ def test_contenders_take_turns_and_are_compared_round_by_round() -> None:
     results = take_turns({"a": lambda: contender("a", a), "b": lambda: contender("b", b)}, 3)
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert ratio(results["a"], results["b"]) == 0.5
-
-
-def test_a_bar_is_as_long_as_its_median() -> None:
-    picture = bars("Visits & more", "a second", [Bar("node", [1, 2, 3]), Bar("other", [4], False)])
-    root = ET.fromstring(picture)
-    widths = [float(part.get("width", 0)) for part in root if part.get("fill", "")[0:2] == "#2"]
-    others = [float(part.get("width", 0)) for part in root if part.get("fill", "")[0:2] == "#b"]
-    assert widths[0] * 2 == pytest.approx(others[0], abs=0.2)

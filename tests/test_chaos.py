@@ -24,6 +24,7 @@ def test_the_books_tell_lost_and_doubled_visits(counted: int, lost: int, doubled
     assert account.balanced == expected
     assert (account.lost, account.counted_again) == (lost, doubled)
     assert account.right is (lost == doubled == 0)
+    assert "counted again" in account.table()
 
 
 def test_the_books_tell_the_window_from_other_requests_counted_twice() -> None:

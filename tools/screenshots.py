@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from lab.browser import chromium
 from lab.clients import Client
-from lab.servers import ROOT, Nginx, Node, find, free_port
+from lab.cluster import Cluster
+from lab.servers import ROOT, Nginx, Node, find
 from lab.terminal import say
 
 FOLDER = ROOT / "docs/pictures"
@@ -57,23 +58,12 @@ def main() -> None:
 
 def cluster(folder: Path, stack: ExitStack) -> tuple[list[Node], Nginx]:
     """Three nodes that have counted before, and nginx in front of them."""
-    ports = [free_port() for _ in SHARES]
-    peers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    settings = {"PEERS": peers, "DEV_MODE": "1", "DRAIN_TIME": "0.2"}
-    nodes = [
-        Node(folder / f"counter{number}", f"counter{number}", port, settings)
-        for number, port in enumerate(ports, 1)
-    ]
-    for node in nodes:
-        stack.callback(node.stop)
-        node.launch()
-    for node in nodes:
-        node.wait_ready()
-    for node, share in zip(nodes, SHARES, strict=True):
+    settings = {"DEV_MODE": "1", "DRAIN_TIME": "0.2"}
+    started = Cluster(folder, stack, settings=settings, nginx=Nginx)
+    for node, share in zip(started.nodes, SHARES, strict=True):
         for video, visits in VISITS.items():
             send(node, video, int(visits * share))
-    nginx = stack.enter_context(Nginx(folder / "nginx", [f"127.0.0.1:{port}" for port in ports]))
-    return nodes, nginx
+    return started.nodes, started.nginx
 
 
 def send(node: Node, video: str, visits: int) -> None:

@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 
+from lab.clients.open_loop import OpenLoop, Outcome, Target
 from lab.servers import get
 from lab.terminal import foreground, say, show
 from tools.run import BALANCER_PORT, NODE_PORTS
@@ -27,82 +28,39 @@ KINDS = (
     *("timelapse", "bloopers", "concert", "lecture", "karaoke", "speedrun", "remix", "podcast"),
     *("premiere", "highlights", "documentary", "compilation"),
 )
-# Short, so that Ctrl-C does not wait long for an answer that never comes.
 TIMEOUT = 3.0
+"""Seconds: short, so that Ctrl-C does not wait long for an answer that never comes."""
 
 
-class Traffic:
-    """Sends visits from several threads at a common pace and counts the answers."""
+class Progress:
+    """How visits were answered so far."""
 
-    def __init__(self, ports: Sequence[int], rate: float) -> None:
-        self.rate = rate
-        self.stop = threading.Event()
+    def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
-        self.latencies: deque[float] = deque(maxlen=1000)
-        self.began = time.monotonic()
-        self._ports = list(ports)
-        self._slots = itertools.count()
-        self._lock = threading.Lock()
-        named = [f"{subject}-{kind}" for kind in KINDS for subject in SUBJECTS]
-        self._videos = ["cats", *named][:VIDEOS]
-        self._weights = list(itertools.accumulate(1 / rank for rank in range(1, VIDEOS + 1)))
+        self._took: deque[float] = deque(maxlen=1000)
 
-    def send(self, first: int) -> None:
-        """Send visits until told to stop, beginning at the port with index `first`."""
-        turn = first
-        connection: http.client.HTTPConnection | None = None
-        while self._await_slot():
-            if connection is None:
-                port = self._ports[turn % len(self._ports)]
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
-                turn += 1
-            (video,) = random.choices(self._videos, cum_weights=self._weights)
-            answer, keep = self._visit(connection, video)
-            with self._lock:
-                self.answers[answer] += 1
-            if not keep:
-                connection.close()
-                connection = None
-        if connection is not None:
-            connection.close()
-
-    def _await_slot(self) -> bool:
-        with self._lock:
-            due = self.began + next(self._slots) / self.rate
-            late = time.monotonic() - due
-            if late > 1:
-                # What the cluster could not take is not made up for in a burst.
-                self.began += late
-        return not self.stop.wait(max(0.0, -late))
-
-    def _visit(self, connection: http.client.HTTPConnection, video: str) -> tuple[str, bool]:
-        sent_at = time.monotonic()
-        try:
-            connection.request("GET", f"/video/{video}", headers={"Accept": "application/json"})
-            response = connection.getresponse()
-            response.read()
-        except ConnectionRefusedError:
-            return "refused", False
-        except (OSError, http.client.HTTPException):
-            return "unanswered", False
-        if response.status == 503:
-            # On a single node's port the next visit goes to the next node.
-            return "refused", False
-        if response.status != 200:
-            return "unanswered", False
-        self.latencies.append(time.monotonic() - sent_at)
-        return "counted", not response.will_close
+    def add(self, outcome: Outcome) -> None:
+        """Add what came since the last time."""
+        for status, times in outcome.statuses.items():
+            self.answers[{200: "counted", 503: "refused"}.get(status, "unanswered")] += times
+        self._took += outcome.took
 
     def line(self, lately: float) -> str:
         """Return the progress: visits so far, rate lately, how they were answered."""
-        with self._lock:
-            answers = Counter(self.answers)
-            latencies = list(self.latencies)
-        p50 = f"{statistics.median(latencies) * 1000:.1f} ms" if latencies else "-"
+        p50 = f"{statistics.median(self._took):.1f} ms" if self._took else "-"
         return (
-            f"{answers.total():,} sent, {lately:.0f}/s, {answers['refused']:,} refused,"
-            f" {answers['unanswered']:,} unanswered, p50 {p50}"
+            f"{self.answers.total():,} sent, {lately:.0f}/s, {self.answers['refused']:,} refused,"
+            f" {self.answers['unanswered']:,} unanswered, p50 {p50}"
         )
+
+
+def zipf() -> Iterator[str]:
+    """Paths of videos, chosen at random, without end."""
+    named = [f"{subject}-{kind}" for kind in KINDS for subject in SUBJECTS]
+    weights = list(itertools.accumulate(1 / rank for rank in range(1, VIDEOS + 1)))
+    while True:
+        (video,) = random.choices(["cats", *named][:VIDEOS], cum_weights=weights)
+        yield f"/video/{video}"
 
 
 def main() -> int:
@@ -135,32 +93,29 @@ def _run(rate: float, seconds: float, stop: threading.Event) -> int:
     where = "nginx" if ports == [BALANCER_PORT] else "the nodes directly"
     until = f"for {seconds:g} s" if seconds else "until Ctrl-C"
     say(f"{rate:g} visits a second through {where} {until}; Ctrl-C stops")
-    traffic = Traffic(ports, rate)
     count = min(64, max(4, int(rate / 25)))
-    threads = [
-        threading.Thread(target=traffic.send, args=(index,), name=f"visitor {index}", daemon=True)
-        for index in range(count)
-    ]
-    for thread in threads:
-        thread.start()
-    began = time.monotonic()
-    before, before_at, left = 0, began, seconds or math.inf
+    # What the cluster could not take is not made up for in a burst.
+    target = Target("visits", ports, rate, count, zipf(), make_up=1, timeout=TIMEOUT)
+    progress = Progress()
     rewrite = sys.stdout.isatty()
-    # Into a file or pipe a line now and then is enough.
-    while not stop.wait(min(0.5 if rewrite else 5.0, left)):
-        now, sent = time.monotonic(), traffic.answers.total()
-        line = traffic.line((sent - before) / (now - before_at))
-        show(f"\r\x1b[K{line}" if rewrite else f"{line}\n")
-        before, before_at = sent, now
-        left = began + seconds - now if seconds else math.inf
-        if left <= 0:
-            break
-    traffic.stop.set()
-    took = time.monotonic() - began
-    for thread in threads:
-        thread.join(TIMEOUT + 1)
+    began = before_at = time.monotonic()
+    before, left = 0, seconds or math.inf
+    with OpenLoop(target) as visits:
+        # Into a file or pipe a line now and then is enough.
+        while not stop.wait(min(0.5 if rewrite else 5.0, left)):
+            progress.add(visits.take()["visits"])
+            now, sent = time.monotonic(), progress.answers.total()
+            line = progress.line((sent - before) / (now - before_at))
+            show(f"\r\x1b[K{line}" if rewrite else f"{line}\n")
+            before, before_at = sent, now
+            left = began + seconds - now if seconds else math.inf
+            if left <= 0:
+                break
+        took = time.monotonic() - began
+        visits.finish()
+        progress.add(visits.take()["visits"])
     show("\r\x1b[K" if rewrite else "")
-    say(f"done: {traffic.line(traffic.answers.total() / took)}, in {took:.1f} s")
+    say(f"done: {progress.line(progress.answers.total() / took)}, in {took:.1f} s")
     return 0
 
 

@@ -17,7 +17,7 @@ CARDS_BESIDE = 12
 
 
 class Clip(msgspec.Struct, frozen=True):
-    """A video that the site brings along; see tools/clips.py."""
+    """A video that comes with the site, in static/clips."""
 
     id: str
     title: str

@@ -1,9 +1,10 @@
-"""A contender: the node's answers out of bare Flask, which counts in a dict and tells nobody."""
+"""The contenders: what one would run instead of a node."""
 
 import os
 import time
 
 import msgspec
+import redis
 from flask import Flask, Response, request
 
 
@@ -14,8 +15,11 @@ class Record(msgspec.Struct):
     count: int
 
 
-def create_app() -> Flask:
-    """Make the application. Like a node it lets other threads go on once a request."""
+def bare() -> Flask:
+    """The node's answers out of bare Flask, which counts in a dict and tells nobody.
+
+    Like a node it lets other threads go on once a request.
+    """
     app = Flask(__name__)
     name = os.environ["NAME"]
     member = f"{name}~7q2m9f2ck3x8a"
@@ -46,6 +50,27 @@ def create_app() -> Flask:
     @app.get("/counts")
     def counts() -> Response:
         return answer({"counters": [counter(video) for video in request.args.getlist("video")]})
+
+    return app
+
+
+def incr() -> Flask:
+    """Flask with one INCR for each visit in the Redis of `REDIS_URI`, which all share."""
+    app = Flask(__name__)
+    store = redis.Redis.from_url(os.environ["REDIS_URI"])
+
+    @app.get("/video/<path:video>")
+    def visit(video: str) -> Response:
+        number = store.incr(video)
+        time.sleep(0)
+        return answer({"video": video, "visits": number})
+
+    @app.get("/counts")
+    def counts() -> Response:
+        videos = request.args.getlist("video")
+        numbers = [store.incrby(video, 0) for video in videos]
+        shown = zip(videos, numbers, strict=True)
+        return answer({"counters": [{"video": v, "visits": number} for v, number in shown]})
 
     return app
 

@@ -1,7 +1,16 @@
-"""The table of a page: what was measured, its goal beside it, and whether it is reached."""
+"""Results: tables with goals, for the terminal and for the page that each command rewrites."""
 
-from collections.abc import Iterable
+import os
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
 from typing import NamedTuple
+
+from lab.servers import ROOT
+
+PAGE = ROOT / "docs/benchmarks.md"
 
 
 class Goal(NamedTuple):
@@ -97,3 +106,35 @@ def text(rows: Iterable[Row]) -> str:
 def number(figure: float) -> str:
     """Three digits that mean something."""
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios of one round each."""
+    return median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+class Part(NamedTuple):
+    """The results of one section: its rows, and how they were measured."""
+
+    name: str
+    rows: list[Row]
+    how: str
+
+
+def write(page: Path, part: Part) -> None:
+    """Replace what stands between the markers of a part.
+
+    Raises LookupError if the page has no such markers.
+    """
+    begin, end = f"<!-- {part.name}: measured -->", f"<!-- {part.name}: end -->"
+    text = page.read_text()
+    between = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if len(between.findall(text)) != 1:
+        raise LookupError(f"{page.name} needs one line {begin!r}, and {end!r} below it")
+    lines = [begin, "", markdown(part.rows), ""]
+    lines += [f"{part.how} {_machine()}", "", end]
+    page.write_text(between.sub(lambda _: "\n".join(lines), text))
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} processors, Python {platform.python_version()}."

@@ -1,0 +1,124 @@
+"""The disk of a simulated node: a store that can fail, be copied, put back and damaged."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from counter.crdt.tally import Tally
+from counter.protocol.keys import is_key
+from counter.protocol.members import decode_fact, is_note
+from counter.store.contract import NOTHING, Counts, Marks, StoreDownError
+from counter.store.memory import MemoryStore
+from simulation.oracle import Oracle, Request
+
+DAMAGES = ("invalid video", "larger count", "smaller count", "lost row", "junk")
+"""What a bad disk does while nobody runs on it; the last one to a fact, the others to a vector."""
+
+
+class Disk(MemoryStore):
+    """A memory store that outlives its node, and fails on demand, before or after it wrote."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        super().__init__()
+        self.failure = ""
+        self.changes = 0
+        """How often its content has changed."""
+        self.requests: dict[str, Request] = {}
+        """The requests whose visits it has, by key."""
+        self.to_come: dict[str, Request] = {}
+        """Those of the write that is being tried."""
+        self._oracle = oracle
+
+    def write(
+        self,
+        counts: Counts,
+        *,
+        facts: Mapping[str, str] = NOTHING,
+        drop: Collection[str] = (),
+        heal: bool = False,
+    ) -> None:
+        """See `Store.write`."""
+        if self.failure == "before":
+            raise StoreDownError("the simulated disk fails")
+        super().write(counts, facts=facts, drop=drop, heal=heal)
+        self.changes += bool(counts or facts or drop)
+        self._oracle.written(counts)
+        self.requests |= self.to_come
+        for request in self.to_come.values():
+            request.written = True
+        if self.failure == "after":
+            raise StoreDownError("the simulated disk fails, and has written all the same")
+
+    def resume(self, marks: Marks) -> None:
+        """Go on with what a process took for right at some time."""
+        self._marks = marks
+
+    def copy(self) -> "Copy":
+        """What a copy of the store's files would hold."""
+        counts = {vector: dict(kept) for vector, kept in self.counts.items()}
+        requests = dict(self.requests)
+        seals = dict(self.seals), self.sealed
+        return Copy(counts, dict(self.facts), *seals, self.mark, self.store, self.name, requests)
+
+    def restore(self, copy: "Copy") -> None:
+        """Become what it was when `copy` was made, under whoever has it open."""
+        self.changes += 1
+        self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
+        self.facts, self.seals, self.sealed = dict(copy.facts), dict(copy.seals), copy.sealed
+        self.mark, self.store, self.name = copy.mark, copy.store, copy.name
+        self.requests = dict(copy.requests)
+
+    def spoil(self, kind: str, at: float) -> None:
+        """Do damage of a kind to something; `at`, from 0 to below 1, chooses what."""
+        self.changes += 1
+        names = (
+            sorted(self.facts) if kind == "junk" else sorted(filter(self.counts.get, self.counts))
+        )
+        if not names:
+            return
+        name = names[int(at * len(names))]
+        if kind == "junk":
+            self.facts[name] = "\x00junk " + self.facts[name][1:]
+            return
+        counts = self.counts[name]
+        video = sorted(counts)[int(at * 7919 % len(counts))]
+        match kind:
+            case "invalid video":
+                counts["not a video"] = counts[video]
+            case "larger count":
+                counts[video] += 1000
+            case "smaller count":
+                counts[video] = max(1, counts[video] - 1)
+            case "lost row":
+                del counts[video]
+
+    def numbered(self) -> Iterator[tuple[str, str, int]]:
+        """Each key in it, with the replica that took it, and its number."""
+        for name, text in self.facts.items():
+            if is_key(name):
+                replica, serial = name.partition(":")[2].split(" ")
+                yield text.split(" ")[2], replica, int(serial)
+
+    def tally(self, without: Collection[str] = ()) -> Tally:
+        """What a start would load, without these vectors."""
+        tally = Tally()
+        for member, fact in self.facts.items():
+            if not is_note(member) and (mark := decode_fact(fact)[2]):
+                tally.fold(member, mark)
+        for vector, counts in self.counts.items():
+            if vector not in without:
+                tally.merge(vector, counts)
+        return tally
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a disk; the empty one is a new disk."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    seals: dict[str, int] = field(default_factory=dict)
+    sealed: tuple[str | None, int] | None = None
+    mark: str | None = None
+    store: str | None = None
+    name: str | None = None
+    requests: dict[str, Request] = field(default_factory=dict)
