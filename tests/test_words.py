@@ -44,7 +44,6 @@ MODULES = {
     "static/sides.js": "side_by_side",
     "static/kept.js": "saved_counters",
     "static/moves.js": "routes",
-    "static/page.js": "dom",
     "static/front.js": "cards",
     "static/guide.js": "tour_panel",
     "static/picture.js": "placeholder",
