@@ -10,7 +10,9 @@ from msgspec import json
 
 from counter.crdt.ids import name_of
 from counter.crdt.limits import capped, visits_of
-from counter.node.node import Folding, LiveMemberError, Node, NotReadyError, UnknownMemberError
+from counter.node.gossip import LiveMemberError, NotReadyError, UnknownMemberError
+from counter.node.node import Node
+from counter.node.status import Folding
 from counter.protocol.joining import Lack
 from counter.protocol.messages import MAX_BYTES, Part
 from counter.web import dev
@@ -30,7 +32,7 @@ def install(app: Flask, node: Node) -> None:
 
     def found(video: str) -> Found:
         visits = visits_of(node.counter(video))
-        return Found(node.name, visits, node.state, node.cut, process)
+        return Found(node.name, visits, node.state, node.gossip.cut, process)
 
     others = Others(node.addresses, found, process)
 
@@ -86,7 +88,7 @@ def install(app: Flask, node: Node) -> None:
             check_origin()
             _check_token(token)
             try:
-                removed = node.remove(member)
+                removed = node.gossip.remove(member)
             except UnknownMemberError as error:
                 raise Problem(404, "No such member", str(error)) from None
             except LiveMemberError as error:
@@ -96,7 +98,7 @@ def install(app: Flask, node: Node) -> None:
             done = {"member": member, "removed": True, "already": not removed}
             return Response(json.encode(done) + b"\n", content_type="application/json")
 
-    if not node.config.amqp_uri:
+    if (transport := node.mesh) is not None:
 
         @app.post("/mesh")
         def mesh() -> Response:
@@ -106,16 +108,14 @@ def install(app: Flask, node: Node) -> None:
             too_large = Problem(413, "Too large", f"a message has at most {MAX_BYTES} bytes")
             if (request.content_length or 0) > MAX_BYTES:
                 raise too_large
-            if node.mesh is None:
-                raise Problem(503, "Not listening", "this node is starting")
-            reason = node.mesh.take(request.get_data(cache=False))
+            reason = transport.take(request.get_data(cache=False))
             if reason == "size":
                 raise too_large
             if reason in ("closed", "cut"):
                 raise Problem(503, "Not listening", "this node takes no messages now")
             if reason is not None:
                 raise Problem(403, "Dropped", f"the message was dropped: {reason}")
-            return Response(status=204, headers=node.mesh.headers)
+            return Response(status=204, headers=transport.headers)
 
     if node.config.dev_mode:
         dev.install(app, node, others)
@@ -124,26 +124,26 @@ def install(app: Flask, node: Node) -> None:
 def show(node: Node) -> dict[str, Any]:
     """The cluster as this node sees it, for the page and as JSON."""
     own = node.replica.member if node.replica else None
-    folding = node.folding()
-    members = node.members()
-    lacks = node.lacks()
-    # Afterwards: a member that is new meanwhile has a pace, too.
-    paces = node.paces()
-    ahead, differing = node.clock_differences(), node.clocks_differing()
+    folding = node.status.folding()
+    members = node.status.members()
+    lacks = node.status.lacks()
+    # Afterwards: a member that is new meanwhile has rates, too.
+    rates = node.status.rates()
+    ahead, differing = node.status.clock_differences(), node.status.clocks_differing()
     return {
         "node": node.name,
         "member": own,
         "state": node.state,
-        "complete": node.complete,
+        "complete": node.status.complete,
         "lacks": [lack._asdict() for lack in lacks[:_MAX_LACKS]],
         "store": {
-            "kind": node.store.kind if node.store else None,
-            "up": node.store_up,
-            "unflushed": capped(node.unflushed()),
+            "kind": node.store.kind,
+            "up": node.status.store_up,
+            "unflushed": capped(node.status.unflushed()),
         },
         "transport": {
-            "kind": node.transport.kind if node.transport else None,
-            "up": node.transport_up,
+            "kind": node.transport.kind,
+            "up": node.status.transport_up,
         },
         "folding": {
             "closed_runs": folding.closed,
@@ -159,7 +159,7 @@ def show(node: Node) -> dict[str, Any]:
         },
         "log": node.follower.reading()._asdict() if node.follower else None,
         "clock": {
-            "wrong": node.clock_wrong,
+            "wrong": node.status.clock_wrong,
             "differs": [
                 {"member": member, "name": name_of(member), "seconds": round(seconds, 1)}
                 for member, seconds in differing.items()
@@ -189,8 +189,8 @@ def show(node: Node) -> dict[str, Any]:
                 "runs": member.runs,
                 "store": _part(member.health.store if member.health else None),
                 "transport": _part(member.health.transport if member.health else None),
-                "visits_per_second": _rounded(paces[member.member].visits),
-                "messages_per_second": _rounded(paces[member.member].messages),
+                "visits_per_second": _rounded(rates[member.member].visits),
+                "messages_per_second": _rounded(rates[member.member].messages),
             }
             for member in members
         ],
@@ -216,7 +216,7 @@ def _video() -> str:
 
 def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
     """A warning for each member that is not heard for its clock, or that clocks differ."""
-    if node.clock_wrong:
+    if node.status.clock_wrong:
         yield (
             "This node's clock is wrong: it hears no other node, and others agree with each other. "
             "It counts on, but is not ready: set its clock right (NTP)."
@@ -227,7 +227,7 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
             f"The clock of {member} is {_time(abs(seconds))} {where} that of this node: neither "
             "hears the other, and both count on. Set the wrong one right (NTP); nothing is lost."
         )
-    if differing and not node.complete:
+    if differing and not node.status.complete:
         yield (
             f"{node.name} does not know what others have counted: until it hears one of them it "
             "refuses requests with an Idempotency-Key, and does not read its visit log."
@@ -236,9 +236,9 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
 
 def _damaged(node: Node) -> Iterator[str]:
     """A warning each time that the store was found damaged."""
-    for damage in node.damage():
+    for damage in node.status.damage():
         yield f"The store of this node was damaged: {damage}."
-    if suspected := node.suspected():
+    if suspected := node.status.suspected():
         yield (
             f"Counts of {len(suspected)} runs in the store of this node are in doubt, and not used "
             f"before all members were asked for them ({suspected[0]}): its numbers may be smaller "
@@ -248,7 +248,7 @@ def _damaged(node: Node) -> Iterator[str]:
 
 def _doubled(node: Node) -> Iterator[str]:
     """A warning for each name that two live nodes bear."""
-    for name, copies in sorted(node.duplicate_names().items()):
+    for name, copies in sorted(node.status.duplicate_names().items()):
         same = ", and run on copies of one store" if copies else ""
         yield (
             f"Two live nodes are called {name!r}{same}: counts stay exact, but give each node "

@@ -7,7 +7,8 @@ from urllib.parse import urlencode
 from flask import Flask, Response, request
 
 from counter.crdt.limits import FullError
-from counter.node.node import MaybeCountedError, Node, NotCountedError
+from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.node import Node
 from counter.web.problems import Problem, check_origin
 from counter.web.survey import Others, SilentError, UnknownNodeError
 from counter.web.videos import check, full
@@ -32,15 +33,15 @@ def install(app: Flask, node: Node, others: Others) -> None:
         app.add_url_rule(path, path, view, methods=["POST"])
 
     def cut() -> None:
-        node.cut = True
+        node.gossip.cut = True
 
     def heal() -> None:
-        node.cut = False
+        node.gossip.cut = False
 
     def burst() -> None:
         video, visits = _asked()
         try:
-            node.count_many({video: visits})
+            node.counting.count_many({video: visits})
         except FullError as error:
             raise full(error) from None
         except NotCountedError as error:

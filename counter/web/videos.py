@@ -9,7 +9,8 @@ from flask import Flask, Response, request
 from counter.crdt.ids import VIDEO
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
-from counter.node.node import MaybeCountedError, Node, NotCountedError
+from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.node import Node
 from counter.web import site
 from counter.web.problems import Problem, wants_page
 
@@ -109,7 +110,7 @@ def visit(node: Node, video: str) -> dict[str, int] | None:
     409 if it never can be.
     """
     try:
-        return node.visit(video)
+        return node.counting.visit(video)
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:

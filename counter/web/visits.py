@@ -13,7 +13,8 @@ from flask import Flask, Response, request
 from counter.crdt.ids import KEY
 from counter.crdt.limits import FullError
 from counter.crdt.tally import MAX_COUNT
-from counter.node.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
+from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
+from counter.node.node import Node
 from counter.protocol.pending import MAX_TOTAL
 from counter.web.problems import Problem
 from counter.web.videos import full
@@ -121,7 +122,7 @@ def fingerprint(kind: str, body: bytes) -> bytes:
 def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> bool:
     """Whether they were counted now, not before; a `Problem` if they were not."""
     try:
-        return node.count_many(counts, key or "", fingerprint)
+        return node.counting.count_many(counts, key or "", fingerprint)
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
