@@ -68,19 +68,10 @@ class Node:
         self.config = config
         self.live = Live(self._live_message, LIVE_PAGES)
         self.metrics = Metrics(self._gauges)
-        self.mesh: MeshTransport | None = None
+        self.transport = _new_transport(config)
+        self.mesh = self.transport if isinstance(self.transport, MeshTransport) else None
         """The transport, if the web server takes in its messages."""
-        self.transport: Transport
-        if config.amqp_uri:
-            self.transport = RabbitmqTransport(config.amqp_uri, config.message_ttl)
-        else:
-            self.mesh = MeshTransport(config.listen_host, config.listen_port, config.peers)
-            self.transport = self.mesh
-        self.store: Store
-        if config.redis_uri:
-            self.store = RedisStore(config.redis_uri, config.name or "")
-        else:
-            self.store = SqliteStore(config.data_dir, self._call_outside)
+        self.store = self._new_store()
         self._lock = Lock()
         self._stage = Stage()
         self._waits_cancelled = Event()
@@ -113,18 +104,27 @@ class Node:
             is_complete=self.gossip.is_complete,
         )
         self.status = Status(self._flusher, self.gossip, self._lock)
-        self.follower: Follower | None = None
+        self.follower = self._new_follower(warn)
         """None without a VISIT_LOG."""
-        if config.visit_log:
-            self.follower = Follower(
-                VisitLog(config.visit_log, self._call_outside),
-                self._flusher,
-                self._lock,
-                self.metrics,
-                ready=lambda: self.status.complete,
-                draining=self._stage.draining,
-                warn=warn,
-            )
+
+    def _new_store(self) -> Store:
+        config = self.config
+        if config.redis_uri:
+            return RedisStore(config.redis_uri, config.name or "")
+        return SqliteStore(config.data_dir, self._call_outside)
+
+    def _new_follower(self, warn: Warn) -> Follower | None:
+        if self.config.visit_log is None:
+            return None
+        return Follower(
+            VisitLog(self.config.visit_log, self._call_outside),
+            self._flusher,
+            self._lock,
+            self.metrics,
+            ready=lambda: self.status.complete,
+            draining=self._stage.draining,
+            warn=warn,
+        )
 
     def _new_flusher(self) -> Flusher:
         config = self.config
@@ -371,6 +371,12 @@ def _start_new_run(replica: Replica, *, reverted: bool = False) -> set[str]:
     grew = replica.start_new_run(run, time.monotonic(), reverted=reverted)
     log.warning("renewed replica=%s", replica.id)
     return grew
+
+
+def _new_transport(config: Config) -> Transport:
+    if config.amqp_uri:
+        return RabbitmqTransport(config.amqp_uri, config.message_ttl)
+    return MeshTransport(config.listen_host, config.listen_port, config.peers)
 
 
 def _mint_store() -> str:
