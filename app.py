@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask import Flask
 
-from counter.cli import cluster as cli
-from counter.cli import visits as imports
+from counter.cli import COMMANDS
 from counter.config import Config, ConfigError
-from counter.node.node import Node
-from counter.web import (
-    badge,
-    cluster,
-    files,
-    live,
-    problems,
-    sharing,
-    site,
-    visit,
-    visits,
-)
-from counter.web import videos as counters
+from counter.node import Node
+from counter.web import blueprints, files, problems, sharing, visit, visits
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -40,10 +28,10 @@ _PAGE = [
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """Make the application with a node that is not started: no store and no transport is opened.
+    """Make the application with a node that is not started: it opens no store and no transport.
 
-    The server starts `app.extensions["node"]` and stops it. Settings come from the environment
-    unless given; raises `ConfigError` for a bad one.
+    The server starts and stops `app.extensions["node"]`. Settings come from the environment
+    unless given. Raises `ConfigError` for a bad one.
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = visits.MAX_BYTES
@@ -51,15 +39,11 @@ def create_app(config: Config | None = None) -> Flask:
     app.extensions["node"] = node
     problems.install(app)
     sharing.install(app)
-    counters.install(app, node)
-    live.install(app, node)
-    badge.install(app, node)
-    site.install(app, node)
     files.install(app)
-    visits.install(app, node)
-    cluster.install(app, node)
-    app.cli.add_command(cli.cluster)
-    app.cli.add_command(imports.visits)
+    for pages in blueprints(node):
+        app.register_blueprint(pages)
+    for command in COMMANDS:
+        app.cli.add_command(command)
 
     # Flask's own way to add something around an application; its types know only the method.
     app.wsgi_app = _finish(app.wsgi_app, node)  # type: ignore[assignment,method-assign]
@@ -67,12 +51,12 @@ def create_app(config: Config | None = None) -> Flask:
 
 
 def _finish(application: "WSGIApplication", node: Node) -> "WSGIApplication":
-    """What all answers have in common; outside of Flask, whose hooks cost several times as much."""
+    """Add what all answers have in common, outside of Flask, whose hooks are far slower."""
     shortcut = visit.shortcut(node)
 
     def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        # simple-websocket takes permessage-deflate wherever it is offered, as browsers do. It
-        # costs 94 KB a page, for messages of a few hundred bytes.
+        # Browsers offer permessage-deflate, and simple-websocket always accepts it. It costs 94 KB
+        # a page, for messages of a few hundred bytes.
         environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
@@ -84,8 +68,8 @@ def _finish(application: "WSGIApplication", node: Node) -> "WSGIApplication":
                 headers += _PAGE
             return start_response(status, headers, *error)
 
-        # Once a request the other threads get their turn: gevent switches only where something
-        # waits, which a busy connection never does. Flush, lease and heartbeat would starve.
+        # Let the other threads run once a request: gevent switches only when something waits, which
+        # a busy connection never does. Flush, lease and heartbeat would starve.
         time.sleep(0)
         body = shortcut(environ, start)
         return application(environ, start) if body is None else body
@@ -99,5 +83,5 @@ def _settings() -> Config:
     except ConfigError as error:
         if click.get_current_context(silent=True) is None:
             raise
-        # A command of the operator's: one sentence for him, too, instead of a traceback.
+        # An operator's command: show one sentence instead of a traceback.
         raise click.ClickException(str(error)) from None

@@ -1,6 +1,6 @@
-"""How gunicorn runs a node: one worker process, for the counters live in it.
+"""How gunicorn runs a node: in one worker process, which holds the counters.
 
-The only place that knows gevent. `gunicorn` without arguments reads this file.
+Only this file knows gevent. `gunicorn` without arguments reads this file.
 """
 
 import ctypes
@@ -32,16 +32,16 @@ bind[0] += f":{_config.listen_port}"
 workers = 1
 worker_class = "gevent"
 worker_connections = WORKER_CONNECTIONS
-threads = 64  # of the gthread worker, for whoever chooses it
+threads = 64  # used only with the gthread worker
 keepalive = KEEP_ALIVE
-# /counts takes 1,000 ids of 128 characters. gunicorn cuts the setting off at this constant; the
-# only larger value that it offers is "unlimited".
+# /counts takes 1,000 ids of 128 characters. gunicorn limits the setting to this constant; the only
+# larger value that it offers is "unlimited".
 gunicorn.http.message.MAX_REQUEST_LINE = limit_request_line = 160 * 1024
 # Longer than the waits of a stop can add up to, shorter than compose's stop_grace_period.
 graceful_timeout = int(_config.drain_time) + 22
 timeout = 60
 loglevel = "warning" if _config.log_level == "info" else _config.log_level
-# Otherwise all nodes of a user would share one path for it.
+# Otherwise all nodes of a user would share one path for the socket.
 control_socket_disable = True
 
 # Each connection is a file; the usual soft limit of 1,024 would keep visitors out before
@@ -57,15 +57,16 @@ if 0 <= _hard < _needed:  # less than 0 is no limit
 if 0 <= _soft < _needed:
     resource.setrlimit(resource.RLIMIT_NOFILE, (_hard if 0 <= _hard < _needed else _needed, _hard))
 
-# glibc has a heap for each thread, and keeps what was freed in it: with a million videos a fifth of
-# the node's memory. One heap, which is trimmed. Other C libraries have no mallopt, nor that habit.
+# glibc has a heap for each thread and keeps freed memory in it: with a million videos, a fifth of
+# the node's memory. So use one heap, and trim it. Other C libraries have no mallopt and need none.
 _M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8
 with suppress(AttributeError):
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
     ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 1024 * 1024)
 
-# While gunicorn stops it asks the wall clock for how long it has waited. Set forward meanwhile, the
-# worker was killed while it handed over its last visits; set back, there was no end to the wait.
+# While gunicorn stops, it measures its wait by the wall clock. When that was set forward meanwhile,
+# the worker was killed while it handed over its last visits; when it was set back, gunicorn waited
+# without end.
 _steady = SimpleNamespace(**vars(time) | {"time": time.monotonic})
 gunicorn.arbiter.time = _steady
 
@@ -73,7 +74,7 @@ _refused = mmap.mmap(-1, 1)  # shared by arbiter and worker
 
 
 def post_worker_init(worker):
-    """Start the node; from now on SIGTERM drains it before gunicorn stops the worker."""
+    """Start the node. From now on SIGTERM drains it before gunicorn stops the worker."""
     if "gevent" in worker.cfg.worker_class_str:
         from gunicorn.workers import ggevent
 
@@ -99,7 +100,7 @@ def post_worker_init(worker):
 
 
 def worker_int(worker):
-    """SIGINT, also after SIGTERM: do not wait for anybody."""
+    """SIGINT, also after SIGTERM: cancel all waits."""
     worker.wsgi.extensions["node"].cancel_waits()
 
 
@@ -110,20 +111,20 @@ def worker_exit(_server, worker):
 
 
 def on_exit(_server):
-    """End with 2 if the node refused to go on, so that nobody takes it for a clean stop."""
+    """End with status 2 if the node could not go on, so that it does not look like a clean stop."""
     if _refused[0]:
         sys.exit(2)
 
 
 def _offload(worker):
-    """What runs a blocking call outside of gevent's loop; a plain call where there is none."""
+    """A function that runs a blocking call outside gevent's loop; a plain call without gevent."""
     if "gevent" not in worker.cfg.worker_class_str:
         return lambda function, *arguments: function(*arguments)
     import gevent
 
     def outcome(function, arguments):
-        # gevent prints an exception that leaves its pool; where that fails, for the log lies on
-        # the disk that is full, whoever waits for the call is never woken.
+        # gevent prints an exception that leaves its pool. If printing fails, because the log is on
+        # a full disk, the thread that waits for the call is never woken.
         try:
             return function(*arguments), None
         except Exception as error:

@@ -1,7 +1,7 @@
-"""Every setting: its name, default, unit, and what is wrong with a bad value.
+"""All settings: name, default, unit, and what is wrong with a bad value.
 
 Settings come from the environment. `Config.from_environ` checks all of them before anything is
-opened, and names the setting, its value and the remedy in one sentence.
+opened. Its errors name the setting, its value and the remedy in one sentence.
 """
 
 import ipaddress
@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 from counter.crdt.ids import LOG_FILE, NAME
 
 KEEP_ALIVE = 2
-"""Seconds that an idle HTTP connection is kept; the balancer must drop its own sooner."""
+"""Seconds that an idle HTTP connection is kept; the balancer must close its own sooner."""
 
 WORKER_CONNECTIONS = 11_000
 LIVE_PAGES = 10_000
-"""Live pages are capped below the server's connections, so that a visit always finds a place."""
+"""Most live pages: fewer than connections, so that visits always find a free connection."""
 
 
 class ConfigError(ValueError):
-    """A bad or contradictory setting; the sentence names it, its value and the remedy."""
+    """A bad or contradictory setting; the message names it, its value and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _uri_problem(value: str, schemes: tuple[str, ...]) -> str:
         return f"starts with {parts.scheme + '://'!r}" if parts.scheme else "has no scheme"
     if not parts.hostname or port == 0 or re.search(r"\s", parts.netloc):
         return "names no host and port"
-    # The libraries would take options from there, over those that the adapters rely on.
+    # The libraries would read options there, and override those that the adapters rely on.
     if parts.query or parts.fragment:
         return "has options behind its path (?...), which are not used"
     return ""

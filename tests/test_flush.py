@@ -3,84 +3,14 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-from counter.crdt.ids import encode_id, mint_run
-from counter.crdt.tally import Tally
-from counter.node.flusher import Flusher
-from counter.node.metrics import Gauges, Metrics
 from counter.protocol.messages import Delta, Envelope
-from counter.protocol.replica import Replica
 from counter.store.contract import Counts
 from counter.store.memory import MemoryStore
 from lab.clients import until
-
-STORE = "0" * 13
-
-
-def run_of(number: int) -> str:
-    """The vector of another member."""
-    return f"other~{encode_id(number, 13)}.{mint_run(0, '', 1)}"
-
-
-def _unread() -> Gauges:
-    raise AssertionError("nobody reads these metrics")
-
-
-class Kept:
-    """A replica that is kept in a store, by a thread of its own."""
-
-    def __init__(self, store: MemoryStore, gather: float) -> None:
-        self.lock = threading.Lock()
-        self.loaded = threading.Event()
-        self.flusher = Flusher(
-            store,
-            self.lock,
-            Metrics(_unread),
-            open_store=lambda: store.open("a test", lambda: STORE),
-            mint=lambda opened, _: Replica(
-                f"own~{opened.store}.{mint_run(1, '', 1)}",
-                Tally(),
-                0.0,
-                sync_interval=1.0,
-                join_timeout=5.0,
-                message_ttl=30.0,
-                fold_after=86_400.0,
-                has_peers=False,
-            ),
-            start_new_run=lambda _: set(),
-            loaded=self.loaded.set,
-            grew=lambda _: None,
-            keyed=lambda: None,
-            gather=gather,
-        )
-
-    @property
-    def replica(self) -> Replica:
-        assert self.flusher.replica is not None
-        return self.flusher.replica
-
-    def visit(self, video: str) -> None:
-        with self.lock:
-            self.replica.visit(video)
-        self.flusher.wake()
-
-
-@contextmanager
-def kept(store: MemoryStore, gather: float) -> Iterator[Kept]:
-    one, stopping = Kept(store, gather), threading.Event()
-    thread = threading.Thread(target=one.flusher.run, args=(stopping,), name="store")
-    thread.start()
-    try:
-        until(lambda: one.flusher.replica is not None, 5, "the store is open")
-        yield one
-    finally:
-        stopping.set()
-        one.flusher.wake()
-        thread.join(5)
-        assert not thread.is_alive()
+from tests.kept import kept, run_of
 
 
 class SlowStore(MemoryStore):

@@ -1000,7 +1000,6 @@ def test_an_app_that_is_not_served_opens_no_store_and_no_transport(tmp_path: Pat
     assert "/video/<path:video>" in done.stdout
     assert not (tmp_path / "data").exists()
     app = create_app(Config(data_dir=tmp_path / "data", name="counter1"))
-    assert app.extensions["node"].store is None
     assert not (tmp_path / "data").exists()
     # It refuses visits instead of losing them.
     client = app.test_client()

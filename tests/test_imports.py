@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.cli import formats
+from counter.cli import formats, packed
 from counter.cli import visits as imports
 from lab.clients import counted, until
 from lab.servers import Node
@@ -259,10 +259,10 @@ def test_such_a_file_is_counted_by_a_node(node: Node, tmp_path: Path, kind: str,
 
 def found_in(content: bytes, path: str | None = None) -> tuple[dict[str, int], formats.Found]:
     """What a file holds, as it is recognized."""
-    file = formats.unpacked(io.BufferedReader(io.BytesIO(content)))
+    file = packed.unpacked(io.BufferedReader(io.BytesIO(content)))
     shape = formats.recognize(file.read(formats.SAMPLE), path, whole=True)
-    file = formats.unpacked(io.BufferedReader(io.BytesIO(content)))
-    text = "".join(formats.pieces(file, shape.encoding, 1000))
+    file = packed.unpacked(io.BufferedReader(io.BytesIO(content)))
+    text = "".join(packed.pieces(file, shape.encoding, 1000))
     found = shape.find(text, True)
     return dict(found.visits), found
 
@@ -482,7 +482,7 @@ def test_pieces_are_whole_lines_and_together_the_text(
     parts: list[str], most: int, encoding: str
 ) -> None:
     text = "".join(parts)
-    found = list(formats.pieces(io.BytesIO(text.encode(encoding)), encoding, most))
+    found = list(packed.pieces(io.BytesIO(text.encode(encoding)), encoding, most))
     assert all(0 < len(piece) <= most for piece in found)
     joined = "".join(found)
     assert len(joined) == len(text)

@@ -14,7 +14,7 @@ import pytest
 
 from app import create_app
 from counter.config import Config
-from counter.web.survey import KEPT, MAX_VIDEOS, PATIENCE, BusyError, Found, Others
+from counter.web.survey import KEPT, MAX_VIDEOS, PATIENCE, BusyError, Found, Survey
 from lab.clients import until
 from lab.servers import Node, free_port
 from tests.test_http import ask, get, visits
@@ -75,8 +75,8 @@ def found(node: str, visits: int, process: str = "") -> bytes:
     return msgspec.json.encode(Found(node, visits, "ready", False, process or f"process-{node}"))
 
 
-def others(*addresses: str) -> Others:
-    return Others(lambda: list(addresses), lambda _video: OWN, OWN.process)
+def others(*addresses: str) -> Survey:
+    return Survey(lambda: list(addresses), lambda _video: OWN, OWN.process)
 
 
 def row(node: str, visits: int, *, own: bool = False) -> dict[str, Any]:

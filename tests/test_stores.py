@@ -868,13 +868,13 @@ def test_a_full_database_takes_nothing_and_works_again_when_there_is_room(tmp_pa
     counts = {f"video-{number}-{'x' * 60}": 1 for number in range(3_000)}
     with closing(sqlite_store(tmp_path)) as store:
         store.write({replica(1): {"cats": 1}})
-        assert store._db is not None
-        store._db.execute("PRAGMA max_page_count=8")
+        assert store._tables.db is not None
+        store._tables.db.execute("PRAGMA max_page_count=8")
         for _ in range(2):
             with pytest.raises(StoreDownError, match="full"):
                 store.write({replica(1): {"cats": 2}, replica(2): counts})
             assert loaded(store) == {replica(1): {"cats": 1}}
-        store._db.execute("PRAGMA max_page_count=1000000")
+        store._tables.db.execute("PRAGMA max_page_count=1000000")
         store.write({replica(1): {"cats": 2}, replica(2): counts})
         store.write({replica(1): {"cats": 3}})
     with closing(SqliteStore(tmp_path)) as store:

@@ -1,1 +1,13 @@
-"""The operator's commands."""
+"""The operator's commands, as Flask's own command groups: `flask cluster`, `flask visits`.
+
+The code may be changed without asking; commands, options and messages are what operators use. It
+speaks HTTP to a running node, and imports only `crdt` and `backoff`.
+"""
+
+from counter.cli.cluster import cluster as _cluster
+from counter.cli.visits import visits as _visits
+
+COMMANDS = (_cluster, _visits)
+"""All command groups."""
+
+__all__ = ["COMMANDS"]

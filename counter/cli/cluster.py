@@ -1,4 +1,4 @@
-"""The operator's commands, as `flask cluster ...`: they speak HTTP to a running node."""
+"""The operator's commands `flask cluster ...`, which speak HTTP to a running node."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import click
 
 
 def default_url() -> str:
-    """The node on this machine."""
+    """The address of the node on this machine."""
     return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
 
 
@@ -43,8 +43,8 @@ def status(url: str, as_json: bool) -> None:
     )
     folding = shown["folding"]
     waits_for = [
-        fold_blockers["member"] + (", an earlier life" if fold_blockers["earlier_life"] else "")
-        for fold_blockers in folding["waits_for"]
+        blocker["member"] + (", an earlier life" if blocker["earlier_life"] else "")
+        for blocker in folding["waits_for"]
     ]
     click.echo(
         f"ended runs to fold: {folding['closed_runs']}, folds done: {folding['folds']}"
@@ -61,7 +61,7 @@ def status(url: str, as_json: bool) -> None:
 
 
 def tables(members: list[dict[str, Any]]) -> Iterator[list[str]]:
-    """Every fact of every member, a line each; what does not fit into a line is a table more."""
+    """All facts of all members, one line each; columns that do not fit go into another table."""
     columns = [[head, *(cell(member) for member in members)] for head, cell in _COLUMNS]
     widths = [max(map(len, column)) for column in columns]
     shown = [0]
@@ -138,7 +138,7 @@ def _rate(key: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _told(key: str) -> Callable[[dict[str, Any]], str]:
-    """A store or a transport: what it is, and whether that is down."""
+    """A store or a transport: its kind, and whether it is down."""
 
     def cell(member: dict[str, Any]) -> str:
         part = member.get(key)
@@ -185,7 +185,7 @@ def _get(url: str) -> dict[str, Any]:
 
 
 def _delete(url: str, member: str, token: str) -> dict[str, Any]:
-    # In UTF-8, as the node reads its setting.
+    # In UTF-8, because the node reads its setting so.
     headers = {"Authorization": f"Bearer {token}".encode().decode("latin-1")}
     address = f"{_cluster(url)}/{quote(member, safe='~')}"
     return _ask(
@@ -202,7 +202,7 @@ def _ask(request: urllib.request.Request) -> dict[str, Any]:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - as above
             return _object(response)
     except urllib.error.HTTPError as error:
-        # It is the answer too, with its connection.
+        # The error is also the answer, and owns its connection.
         with error:
             if request.get_method() == "DELETE":
                 raise click.ClickException(_refusal(error)) from None
@@ -215,7 +215,7 @@ def _ask(request: urllib.request.Request) -> dict[str, Any]:
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:
-    """Why a node, or what stands in its place, does not remove a member."""
+    """Why a node, or what answers in its place, does not remove a member."""
     node = error.headers.get("X-Served-By") or "what answers there"
     try:
         problem = _object(error)
@@ -230,7 +230,7 @@ def _refusal(error: urllib.error.HTTPError) -> str:
 
 
 def _object(response: IO[bytes]) -> dict[str, Any]:
-    """The JSON object that an answer holds; raises ValueError if it is none."""
+    """The JSON object in an answer; raises ValueError if there is none."""
     answer = json.load(response)
     if not isinstance(answer, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - what is wrong is the text

@@ -1,53 +1,39 @@
-"""What a file of visits looks like: how it is packed and encoded, and what its lines are.
+"""What the lines of a file of visits are.
 
-All of it is told by what is in the file, never by its name. What is not recognized is refused
-with a sentence that says what it looks like. So is what could be counted wrongly: a visit that was
-counted cannot be taken back.
+The format is told by the content, never by the name. A file that is not recognized is refused with
+a sentence that says what it looks like. So is a file that could be counted wrongly, because a visit
+that was counted cannot be taken back.
 """
 
-import bz2
-import codecs
-import gzip
-import io
-import lzma
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple, cast
 from urllib.parse import unquote
 
+from counter.cli.packed import BYTES, UnreadableError, encoding_of, whole_lines
 from counter.crdt.ids import VIDEO
 
 READ = (
     "lines of ids, a visit log, CSV with the columns 'video,count', nginx's combined log with "
     "--path '/video/{video}', in UTF-8 or UTF-16, plain or packed with gzip, bzip2 or xz"
 )
-"""Everything that is read, for sentences."""
+"""Everything that can be read, for messages."""
 SAMPLE = 1024 * 1024
-"""Bytes by which a file is recognized."""
-UNPACKING = (OSError, EOFError, lzma.LZMAError, zlib.error)
-"""What is raised where a file cannot be read or unpacked."""
+"""How many bytes of a file are read to recognize its format."""
 HERE = "{video}"
-"""Where a path has the video's id."""
+"""Marks the place of the video's id in a path."""
 
 _IDS, _CSV, _ACCESS = "lines of ids", "CSV", "an access log"
 _LEAST = 10
-"""A file is recognized by one line in so many: in prose, too, some lines are a single word. It is
-counted if not more than one line in so many is none of the format."""
-_MAX_PACKED = 8
-"""How often a file may be packed. There are files that hold themselves."""
+"""A file has a format if one line in ten has it: in prose, too, some lines are a single word. It is
+counted if at most one line in ten does not have the format."""
 _COUNTS = "count counts visit visits view views hit hits total totals viewcount pageviews"
 _VIDEOS = "video videos videoid videoids id ids path paths url urls slug slugs name names"
 _COLUMNS = dict.fromkeys(_VIDEOS.split(), "video") | dict.fromkeys(_COUNTS.split(), "count")
-"""The words by which a header calls the column of videos, and that of their visits."""
+"""Words in a header that name the column of videos or that of visits."""
 _SUMS = ("total", "totals", "sum")
-_PACKED: tuple[tuple[bytes, Callable[[IO[bytes]], object]], ...] = (
-    (rb"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file, mode="rb")),
-    (rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", bz2.BZ2File),
-    (rb"\xfd7zXZ\0", lzma.LZMAFile),
-)
 _OTHERS = (
     (rb"\x28\xb5\x2f\xfd", "a file packed with zstd"),
     (rb"\x04\x22\x4d\x18", "a file packed with lz4"),
@@ -60,21 +46,11 @@ _OTHERS = (
     (rb"%PDF-", "a PDF"),
     (rb"SQLite format 3\0", "a SQLite database"),
 )
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_BYTES = "latin-1"
-"""A character for each byte: enough where all that counts is ASCII, and the fastest."""
-_BYTE_ORDER_MARKS = ("\ufeff", codecs.BOM_UTF8.decode(_BYTES))
-_ENDS = ("\n", "\r")
 _is_video = re.compile(VIDEO).fullmatch
-# How often a blank may be repeated is bounded, or a line of millions of them would take for ever.
+# Repetitions of blanks are bounded; otherwise a line of millions of them would take for ever.
 _blank = re.compile(r"^[^\S\n]*$", re.MULTILINE).findall
 _plain = re.compile(rf'^[ \t]{{0,9}}"?({VIDEO}+)"?[ \t]{{0,9}}$', re.MULTILINE).findall
-# Also where the line before was cut short, and this one is glued to it: see visit_log.py.
+# Also matches a line that is glued to one that was cut short: see visit_log.py.
 _logged = re.compile(
     rf"[0-9]{{10}}\.[0-9]{{3}} [0-9]{{1,20}}\.[0-9]{{1,20}} ({VIDEO})[ \t]{{0,9}}$", re.MULTILINE
 ).findall
@@ -91,10 +67,6 @@ _requests = re.compile(
     re.MULTILINE,
 ).findall
 _is_seen = re.compile(r"20(?!6)[0-9]|304").fullmatch
-
-
-class UnreadableError(Exception):
-    """What a file looks like that is not read, or not safely."""
 
 
 class Found(NamedTuple):
@@ -116,83 +88,21 @@ class Shape(NamedTuple):
     encoding: str
     lines: str
     find: Callable[[str, bool], Found]
-    """Finds the visits in whole lines; the flag is for those with which the file begins."""
+    """Finds the visits in whole lines; the flag says that the file begins with these lines."""
     has_header: bool = False
 
 
-# -- packed, and encoded
-
-
-def unpacked(file: IO[bytes]) -> IO[bytes]:
-    """What is in a file, from its beginning, also if it was packed more than once."""
-    file.seek(0)
-    for _ in range(_MAX_PACKED + 1):
-        head = cast(io.BufferedReader, file).peek(64)
-        for magic, unpack in _PACKED:
-            if re.match(magic, head):
-                file = cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, unpack(file))))
-                break
-        else:
-            return file
-    raise UnreadableError(f"a file packed more than {_MAX_PACKED} times")
-
-
-def pieces(file: IO[bytes], encoding: str, most: int) -> Iterator[str]:
-    """The text of a file in whole lines, up to so many characters at once.
-
-    Where a piece begins depends on the text alone. A longer line is cut, and its rest begins with
-    a character that no visit has: a long block of zeros, where a machine lost power, is no id.
-    """
-    decode = codecs.getincrementaldecoder(encoding)("replace").decode
-    rest, more, inside = "", True, False
-    while more or rest:
-        while more and len(rest) < most:
-            read = file.read(most - len(rest))
-            more = bool(read)
-            rest += decode(read, final=not more)
-        piece = rest[:most]
-        if more or len(piece) < len(rest):
-            piece = piece[: max(piece.rfind("\n"), piece.rfind("\r")) + 1] or piece
-        rest = rest[len(piece) :]
-        if piece:
-            yield "\0" + piece[1:] if inside and not piece.startswith(_ENDS) else piece
-        inside = not piece.endswith(_ENDS)
-
-
-def _lines(text: str) -> str:
-    """With line feeds at the ends of lines, as no file has them that comes from elsewhere."""
-    for mark in _BYTE_ORDER_MARKS:
-        if mark in text:
-            text = text.replace(mark, "")
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-def _encoding(sample: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if sample.startswith(mark):
-            return encoding
-    # Without a mark: every other byte of Latin letters in UTF-16 is zero.
-    half = len(sample) // 2
-    first, second = sample[0::2].count(0), sample[1::2].count(0)
-    if second > 0.8 * half and first < 0.1 * half:
-        return "utf-16-le"
-    return "utf-16-be" if first > 0.8 * half and second < 0.1 * half else _BYTES
-
-
-# -- lines
-
-
 def recognize(sample: bytes, path: str | None, header: bool | None = None, *, whole: bool) -> Shape:
-    """How to read a file that begins so; `whole` says that this is all of it.
+    """How to read a file that begins with `sample`; `whole` says that this is all of it.
 
-    A `path` says which requests of an access log are visits, `header` whether the first line has
-    the names of columns, where that is known. Raises `UnreadableError`.
+    `path` says which requests of an access log are visits. `header` says whether the first line
+    has the names of columns, if that is known. Raises `UnreadableError`.
     """
     for magic, what in _OTHERS:
         if re.match(magic, sample):
             raise UnreadableError(what)
-    encoding = _encoding(sample)
-    text = _lines(sample.decode(encoding, "replace"))
+    encoding = encoding_of(sample)
+    text = whole_lines(sample.decode(encoding, "replace"))
     if not whole:
         text = text[: text.rfind("\n") + 1] or text
     found = {
@@ -201,7 +111,7 @@ def recognize(sample: bytes, path: str | None, header: bool | None = None, *, wh
         _ACCESS: len(_requests(text)),
     }
     lines = max(found, key=lambda name: found[name])
-    # Of indented JSON some lines are a quoted word.
+    # In indented JSON, some lines are a quoted word.
     is_json = lines != _ACCESS and text.lstrip().startswith(("{", "["))
     if is_json or found[lines] == 0 or found[lines] * _LEAST < _count_lines(text):
         raise UnreadableError(_looks_like(text))
@@ -224,17 +134,17 @@ def recognize(sample: bytes, path: str | None, header: bool | None = None, *, wh
 
 
 def checked(found: Iterator[str], shape: Shape) -> None:
-    """Look at all of a file, in pieces, before anything of it is counted.
+    """Check all of a file, in pieces, before anything of it is counted.
 
-    Raises `UnreadableError` where too much of it is junk, or anything of CSV is, and where columns
-    may be the other way round: what is counted cannot be taken back.
+    Raises `UnreadableError` if too much of it is junk (in CSV: anything), or if the columns may be
+    in the other order.
     """
     lines = junk = before = total = 0
     first, at_start, all_numbers, returned = "", True, True, False
     sums: Counter[str] = Counter()
     for piece in found:
-        text, part = _lines(piece), shape.find(piece, at_start)
-        # The end of a line may lie between two pieces.
+        text, part = whole_lines(piece), shape.find(piece, at_start)
+        # A CR and its LF may be in two pieces.
         before -= returned and piece.startswith("\n")
         if part.junk and not first:
             first = _first_junk(text, shape, before, at_start)
@@ -274,7 +184,7 @@ def checked(found: Iterator[str], shape: Shape) -> None:
 
 
 def _first_junk(text: str, shape: Shape, before: int, at_start: bool) -> str:
-    """Which line is the first that is junk, and what is in it."""
+    """The number and the beginning of the first line that is junk."""
     for number, line in enumerate(text.split("\n"), before + 1):
         if line.strip():
             if shape.find(line, at_start).junk:
@@ -284,7 +194,7 @@ def _first_junk(text: str, shape: Shape, before: int, at_start: bool) -> str:
 
 
 def _column(name: str) -> str:
-    """Which column a header calls so: "video", "count", or "" if that is not known."""
+    """The column that a header names so: "video", "count", or "" if that is unknown."""
     words = re.split(r"[\s_.-]+", name[:200].strip().strip('"').strip().lower())
     columns = {_COLUMNS.get(word, "") for word in words}
     return columns.pop() if len(columns) == 1 else ""
@@ -304,7 +214,7 @@ def _has_header(first: str, header: bool | None) -> bool:
 
 
 def _csv(encoding: str, first: str, header: bool | None) -> Shape:
-    """CSV that begins with this line: its columns go by their names, if it has any."""
+    """CSV that begins with this line: a header decides the order of the columns."""
     names = _header(first)
     columns = [_column(name) for name in names.groups()] if names else []
     if header is None and _rows(first) and columns and columns[0]:
@@ -325,10 +235,10 @@ def _csv(encoding: str, first: str, header: bool | None) -> Shape:
 
 
 def _below(find: Callable[[str, bool], Found]) -> Callable[[str, bool], Found]:
-    """Finds the visits below the header."""
+    """A function that finds the visits below the header."""
 
     def find_below(text: str, at_start: bool) -> Found:
-        return find(_first_line.sub("", _lines(text), count=1) if at_start else text, at_start)
+        return find(_first_line.sub("", whole_lines(text), count=1) if at_start else text, at_start)
 
     return find_below
 
@@ -338,18 +248,18 @@ def _ids(text: str) -> list[str]:
 
 
 def _find_ids(text: str, _at_start: bool) -> Found:
-    text = _lines(text)
+    text = whole_lines(text)
     found = _ids(text)
     return Found(Counter(found), junk=_count_lines(text) - len(found))
 
 
 def _find_rows(text: str, _at_start: bool) -> Found:
-    text = _lines(text)
+    text = whole_lines(text)
     return _added(_rows(text), _count_lines(text))
 
 
 def _find_turned_rows(text: str, _at_start: bool) -> Found:
-    text = _lines(text)
+    text = whole_lines(text)
     return _added([(video, count) for count, video in _turned_rows(text)], _count_lines(text))
 
 
@@ -368,7 +278,7 @@ def _find_requests(path: str) -> Callable[[str, bool], Found]:
     ).fullmatch
 
     def find(text: str, _at_start: bool) -> Found:
-        text = _lines(text)
+        text = whole_lines(text)
         found = _requests(text)
         visits: Counter[str] = Counter()
         first = last = ""
@@ -385,19 +295,19 @@ def _find_requests(path: str) -> Callable[[str, bool], Found]:
 
 
 def _count_lines(text: str) -> int:
-    """How many lines are not blank."""
+    """The number of lines that are not blank."""
     return text.count("\n") + 1 - len(_blank(text))
 
 
 def _shown(line: str) -> str:
-    """The beginning of a line, for sentences."""
-    with suppress(ValueError):  # which it is where it is not UTF-8
-        line = line.encode(_BYTES).decode()
+    """The beginning of a line, for messages."""
+    with suppress(ValueError):  # it stays as it is if it is not UTF-8
+        line = line.encode(BYTES).decode()
     return repr(line[:60])
 
 
 def _looks_like(text: str) -> str:
-    """What a text is that holds no visits."""
+    """What a text without visits looks like."""
     start = text.strip()[:200]
     line, _, rest = start.partition("\n")
     if not start:

@@ -1,7 +1,7 @@
-"""`flask visits import`: counts what an old log says, through a running node.
+"""`flask visits import`: counts the visits of an old log, through a running node.
 
-A log that a node follows is not to be imported: this is for what was written before, or elsewhere.
-Every request has a key, made of all that is in the file and of the place in it: so an import that
+Do not import a log that a node follows: this is for logs written before, or elsewhere. Every
+request has a key, made from the whole content of the file and the place in it. So an import that
 was cut short can be repeated while nodes remember keys, and no two files are taken for one.
 """
 
@@ -23,31 +23,20 @@ import click
 
 from counter.backoff import backoff
 from counter.cli.cluster import default_url
-from counter.cli.formats import (
-    HERE,
-    READ,
-    SAMPLE,
-    UNPACKING,
-    Found,
-    Shape,
-    UnreadableError,
-    checked,
-    pieces,
-    recognize,
-    unpacked,
-)
+from counter.cli.formats import HERE, READ, SAMPLE, Found, Shape, checked, recognize
+from counter.cli.packed import UNPACKING, UnreadableError, pieces, unpacked
 
 CHUNK = 4 * 1024 * 1024
-"""Characters that are counted at once; where chunks begin must not depend on anything else."""
+"""Characters counted at once. The beginnings of chunks must depend on nothing else."""
 _RECORDS = 5_000
-"""Records a request, for which a node's limit of bytes suffices, whatever their ids."""
+"""Records in a request. With the longest ids these are within a node's limit of bytes."""
 _PATIENCE = 60.0
-"""Seconds for which a request that fails is sent again."""
+"""Seconds during which a failed request is repeated."""
 _TIMEOUT = 30.0
 
 
 class Chunk(NamedTuple):
-    """What is in some lines; where they begin in the text, and the next ones do."""
+    """What was found in some lines; where these begin in the text, and where the next begin."""
 
     found: Found
     start: int
@@ -55,7 +44,7 @@ class Chunk(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file and its state before it was read, how it is read, and what tells it from others."""
+    """A file, its state before it was read, how to read it, and a mark of its content."""
 
     file: IO[bytes]
     status: os.stat_result
@@ -77,7 +66,7 @@ class _Hashed:
 
 
 class FullVideoError(Exception):
-    """A node refuses the visits of one video, and so will every other, for ever."""
+    """The video is full: no node will ever count these visits."""
 
     def __init__(self, video: str, detail: str) -> None:
         super().__init__(detail)
@@ -92,22 +81,22 @@ def visits() -> None:
 @visits.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
-@click.option("--from", "start", default=0, show_default=True, help="Where to go on")
+@click.option("--from", "start", default=0, show_default=True, help="Position at which to go on")
 @click.option("--path", help=f"Which requests of an access log are visits, as '/video/{HERE}'")
 @click.option(
     "--header/--no-header",
     default=None,
-    help="Whether the first line is no visit, but the names of columns; told by itself, unless "
+    help="Whether the first line has the names of columns instead of a visit; detected, unless "
     "that is in doubt",
 )
 def import_file(file: Path, url: str, start: int, path: str | None, header: bool | None) -> None:
     """Count every visit in FILE.
 
     FILE has an id in each line, or is a visit log, CSV of video and count, or nginx's access log,
-    of which --path chooses what was visited. It may be packed with gzip, bzip2 or xz. It is read
-    to its end before anything is counted, and refused where that could be wrong.
+    in which --path selects the visits. It may be packed with gzip, bzip2 or xz. It is read to its
+    end before anything is counted, and refused if it could be counted wrongly.
 
-    Not for a log that a node follows, which counts it itself.
+    Do not import a log that a node follows: the node counts it itself.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
@@ -128,19 +117,19 @@ def _is_path(path: str) -> bool:
 
 
 def _opened(file: Path) -> IO[bytes]:
-    """A file that can be read twice: of a pipe a copy."""
+    """Open a file so that it can be read twice: a pipe is copied."""
     opened = file.open("rb")
     if opened.seekable():
         return opened
     with opened:
-        copy = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asks for it closes it
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
         shutil.copyfileobj(opened, copy)
         copy.flush()
         return copy
 
 
 def _source(file: IO[bytes], name: str, path: str | None, header: bool | None) -> Source:
-    """Read a file once, to see whether it can be counted, and what tells it from others."""
+    """Read a file once, to check it and to compute its mark."""
     status = os.fstat(file.fileno())
     content = blake2b(digest_size=16)
     try:
@@ -157,13 +146,13 @@ def _source(file: IO[bytes], name: str, path: str | None, header: bool | None) -
             f"{name} cannot be read to its end ({error}), and nothing was counted; what is read: "
             f"{READ}"
         ) from None
-    # What is asked for under a key depends on these as well.
+    # The content of a request depends on these as well.
     content.update(f"\n{shape.lines} {path} {CHUNK} {_RECORDS}".encode())
     return Source(file, status, shape, content.hexdigest())
 
 
 class _Import:
-    """One file being counted: how far it is, and what became of its visits."""
+    """The import of one file: how far it is, and what became of its visits."""
 
     def __init__(
         self, connection: http.client.HTTPConnection, source: Source, name: str, start: int
@@ -177,7 +166,7 @@ class _Import:
         self._first = self._last = ""
 
     def run(self) -> None:
-        """Count everything, and say what that was; raises ClickException if anything failed."""
+        """Count everything and print what that was; raises ClickException if anything failed."""
         file, before = self._source.file, self._source.status
         try:
             with click.progressbar(length=before.st_size, label=self._name) as bar:
@@ -216,7 +205,7 @@ class _Import:
         self._first, self._last = self._first or found.first, found.last or self._last
 
     def _send(self, key: str, records: dict[str, int]) -> None:
-        """Have some records counted, but for videos that can have no more visits."""
+        """Have some records counted, except those of videos that are full."""
         refused = 0
         while records:
             try:
@@ -253,7 +242,7 @@ class _Import:
 
 
 def _chunks(source: Source, start: int) -> Iterator[Chunk]:
-    """Whole lines, beginning where each chunk has always begun."""
+    """The chunks from `start` on; their boundaries are always the same."""
     at = 0
     for text in pieces(unpacked(source.file), source.shape.encoding, CHUNK):
         end = at + len(text)
@@ -278,9 +267,10 @@ def _send(
     counts: dict[str, int],
     clock: Callable[[], float] = time.monotonic,
 ) -> bool:
-    """Have it counted; say whether it was not before this.
+    """Have visits counted; return whether they were counted now, not before this import.
 
-    What fails is sent again under its key, and raises at last. Raises `FullVideoError`.
+    A failed request is repeated under its key for `_PATIENCE` seconds, then this raises
+    ClickException. Raises `FullVideoError`.
     """
     records = [{"video": video, "count": count} for video, count in counts.items()]
     body = json.dumps(records, separators=(",", ":")).encode()
@@ -297,7 +287,7 @@ def _send(
             again, reason = True, f"no answer from {connection.host}:{connection.port} ({error})"
         else:
             if response.status == 200:
-                # To a second try it may be the first one of this import that was counted.
+                # On a repeat, the first try of this import may be what was counted.
                 return tries > 1 or answer.get("repeated") is not True
             reason = f"status {response.status}: {answer.get('detail', response.reason)}"
             if response.status in (409, 422) and answer.get("video") in counts:

@@ -1,8 +1,8 @@
 """Group commit: while one batch is being written, the next one gathers.
 
-One thread owns the store. It opens and loads it, then writes what the replica has for it, batch
-after batch; it also renews the hold on the store, writes again what failed, and rewrites
-everything where the store has lost something.
+One thread owns the store. It opens and loads the store, then writes batch after batch of what the
+replica has for it. It also renews the lease of the store, writes again what failed, and rewrites
+everything when the store has lost something.
 """
 
 import logging
@@ -14,7 +14,7 @@ from threading import Event, Lock
 from counter.backoff import backoff
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
-from counter.protocol.replica import Replica
+from counter.protocol.replica import Batch, Replica
 from counter.store.contract import (
     Known,
     Opened,
@@ -30,24 +30,25 @@ from counter.store.seals import Damage
 log = logging.getLogger("counter")
 
 RENEWAL = 1.0
-"""Seconds between two writes, at most."""
+"""Longest time in seconds between two writes."""
 _ROWS_A_BATCH = 4_000
-"""Of what others have counted: some 5 ms of the loop."""
+"""Rows of what others have counted in one batch: some 5 ms of the loop."""
 
 
 class Flush:
-    """One batch on its way to the store, for the visits that wait for it."""
+    """One batch on its way to the store, for the visits that wait for it. Thread-safe."""
 
     __slots__ = ("_ended", "_gate", "_ok")
 
     def __init__(self) -> None:
         self._ok = self._ended = False
-        # One lock that each who waits passes on to the next: an event makes one for each of them.
+        # One lock, which each waiting thread passes on to the next. An event would make a lock for
+        # each of them.
         self._gate = Lock()
         self._gate.acquire()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it has ended; say whether the store holds the batch."""
+        """Wait at most so long until it has ended; return whether the store holds the batch."""
         if not self._ended:
             if not self._gate.acquire(timeout=seconds):
                 return False
@@ -56,11 +57,11 @@ class Flush:
 
     @property
     def ended(self) -> bool:
-        """Whether nobody has to wait for it any more."""
+        """Whether nobody needs to wait for it any more."""
         return self._ended
 
     def end(self, *, ok: bool) -> None:
-        """Let everyone who waits go on; `ok` says whether the store holds the batch. Once."""
+        """Release all waiting threads; `ok` says whether the store holds the batch. Once."""
         self._ok = ok
         self._ended = True
         self._gate.release()
@@ -69,11 +70,12 @@ class Flush:
 class Flusher:
     """Keeps a replica's counts in a store.
 
-    `open_store` leases the store, `mint` makes the replica for what was opened, `start_new_run`
-    gives it a new run where others have ended its own, `loaded` is called when the replica has
-    everything that the store held, `grew` with the videos that were committed, and `keyed` when
-    keys were stored, before anybody who waits for them is told. `lock` guards the replica; it is
-    never held while the store works.
+    `open_store` leases the store, `mint` makes the replica of the opened store, and
+    `start_new_run` gives the replica a new run if others have ended its own. `loaded` is called
+    when the replica has everything that the store held, `grew` with the videos that were
+    committed, and `keyed` when keys were stored, before those who wait for them are released.
+    `gather` is the shortest time in seconds between two writes of visits. `lock` guards the
+    replica; it is never held while the store works.
     """
 
     def __init__(
@@ -91,25 +93,25 @@ class Flusher:
         gather: float = 0.0,
     ) -> None:
         self.replica: Replica | None = None
-        """None until the store knows of it: no visit can be counted before."""
+        """None until the store knows of the run: no visit can be counted before."""
         self.error: str | None = "the store is being opened"
         self.gathering = Flush()
         """Ends with the batch that the next visit goes into. Read it under the lock."""
         self.writing = Flush()
         """Ends with the batch that is being written, if any. Read it under the lock."""
         self.tried = Event()
-        """Set once the store was opened, or once that is known to have failed."""
+        """Set once the store was opened, or once opening it has failed."""
         self.damage: list[str] = []
-        """What was found damaged in the store, a sentence each time."""
+        """What was found damaged in the store, one sentence each time."""
         self.positions_lost = False
-        """Whether the store may have known how far a visit log was read, and does not any more."""
+        """Whether the store may have lost how far a visit log was read."""
         self._loading: Loading | None = None
         self._store = store
         self._lock = lock
         self._metrics = metrics
         self._open_store = open_store
         self._mint = mint
-        self._renew = start_new_run
+        self._start_new_run = start_new_run
         self._loaded = loaded
         self._grew = grew
         self._gather = gather
@@ -118,25 +120,25 @@ class Flusher:
         self._visits = self._news = False
         self._to_load = True
         self._is_behind = False
-        """Whether the store knows more than the memory, which is to be joined first."""
+        """Whether the store knows more than the memory, which must be joined before a write."""
 
     def wake(self) -> None:
-        """There are visits to write, or it is to stop."""
+        """Wake the thread: there are visits to write, or it is to stop."""
         if not self._visits:
             self._visits = True
             self._work.set()
 
     def wake_for_news(self) -> None:
-        """There is something to write that nobody waits for, as what others have counted."""
+        """Wake the thread for what no visitor waits for, such as what others have counted."""
         if not self._news:
             self._news = True
             self._work.set()
 
     def run(self, stopping: Event) -> None:
-        """Keep the counts until `stopping`, then let go of the store.
+        """Keep the counts until `stopping`, then close the store.
 
-        Raises `StoreTakenError` or `StoreRefusedError` when it cannot go on: then nothing is
-        acknowledged any more.
+        Raises `StoreTakenError` or `StoreRefusedError` when it cannot go on; nothing is
+        acknowledged from then on.
         """
         try:
             replica = self._open(stopping)
@@ -190,7 +192,7 @@ class Flusher:
                     news = self._write(replica, rows)
                     self._news = self._news or news
                     if rows:
-                        # Nobody waits for them: half the time is left to who shares the machine.
+                        # Nobody waits for these, so half of the time is left to others.
                         wrote = time.monotonic()
                         news_at = wrote + (wrote - now)
                 if self._to_load:
@@ -213,22 +215,22 @@ class Flusher:
                 renew_at = 0.0
                 stopping.wait(backoff(tries))
         if replica.unflushed():
-            # Nobody waits any more, but these visits were acknowledged if ACK is memory.
+            # Nobody waits any more, but with ACK=memory these visits were acknowledged.
             with suppress(StoreDownError):
                 self._write(replica, 0)
 
     def _known(self) -> Known:
-        """What the store knows, but for names and texts that can mean nothing."""
+        """What the store knows, without invalid names and texts."""
         known, _, strange = sift(self._store.known())
         self._store.damage.add(Damage(facts=strange))
         return known
 
     def _load(self, replica: Replica, loading: Loading) -> bool:
-        """Load one more piece; False at the end."""
+        """Load one more piece; return False at the end."""
         try:
             loaded = loading.step()
         except StopIteration:
-            self._tell(replica, loading)
+            self._mend(replica, loading)
             with self._lock:
                 grew = replica.all_loaded()
             self._grew(grew)
@@ -237,10 +239,10 @@ class Flusher:
             self._take(replica, loaded)
         return True
 
-    # What the replica is told of damage is all in the next two.
+    # The next two methods are all that the replica hears of damage.
 
     def _take(self, replica: Replica, loaded: Loaded) -> None:
-        """Give a piece to the replica; one that is "wrong" is asked of the peers before."""
+        """Give a piece to the replica. The peers are asked about a "wrong" one before it counts."""
         with self._lock:
             if loaded.verdict == "wrong":
                 replica.suspect(loaded.vector, loaded.counts)
@@ -248,8 +250,8 @@ class Flusher:
             grew = replica.loaded(loaded.vector, loaded.counts)
         self._grew(grew)
 
-    def _tell(self, replica: Replica, loading: Loading) -> None:
-        """Everything was read: put the store right, and say what was wrong with it."""
+    def _mend(self, replica: Replica, loading: Loading) -> None:
+        """Everything was read: repair the store, and report what was wrong with it."""
         rows = loading.set_aside()
         found = self._store.damage
         lost = found.lost or any(name.startswith("log:") for name in found.facts)
@@ -263,7 +265,7 @@ class Flusher:
             log.error("store.damaged rows=%d %s", rows, damage)
 
     def _write(self, replica: Replica, rows: int) -> bool:
-        """Write all visits and some rows of news, maybe nothing; say whether there is more news."""
+        """Write all visits and some rows of news, maybe nothing; return whether more news waits."""
         flushes: list[Flush] = []
         heal = False
         grew: set[str] = set()
@@ -273,50 +275,71 @@ class Flusher:
                 heal = True
             with self._lock:
                 if replica.needs_new_run:
-                    grew |= self._renew(replica)
+                    grew |= self._start_new_run(replica)
                 batch = replica.batch(rows)
                 flushes.append(self.gathering)
                 self.writing, self.gathering = self.gathering, Flush()
             try:
                 try:
-                    kept = batch.kept()
-                    if self._loading is not None:
-                        self._loading.change((*batch.counts, *batch.drop))
-                    self._store.write(batch.counts, facts=kept, drop=batch.drop, heal=heal)
+                    self._write_batch(batch, heal=heal)
                     break
                 except StoreForgotError as error:
-                    ahead = isinstance(error, StoreAheadError)
-                    if ahead:
-                        log.warning("store.ahead %s", error)
-                    else:
-                        log.warning("store.forgot %s", error)
-                    self._metrics.heals.inc()
+                    self._note_loss(error)
                     known = self._known()
-                    self._is_behind = ahead
-                with self._lock:
-                    replica.not_stored(batch)
-                    replica.forgotten(*known)
-                    if ahead:
-                        # These visits may be given up for those that the store knows.
-                        flushes.append(self.gathering)
-                        self.gathering = Flush()
-                if ahead:
-                    for flush in flushes:
-                        flush.end(ok=False)
-                    flushes = []
-                # What is in its place now may know of visits that nobody else does.
+                    self._is_behind = isinstance(error, StoreAheadError)
+                self._put_back(replica, batch, known, flushes)
+                # The store that is there now may know of visits that nobody else does.
                 heal = self._to_load = True
             except (StoreDownError, StoreTakenError, StoreRefusedError) as error:
-                self._metrics.flush_failures.inc()
-                with self._lock:
-                    replica.not_stored(batch)
-                    # Known from here on, so that no visit joins a batch that cannot be written.
-                    self.error = str(error)
-                    flushes.append(self.gathering)
-                    self.gathering = Flush()
-                for flush in flushes:
-                    flush.end(ok=False)
+                self._give_up(replica, batch, str(error), flushes)
                 raise
+        return self._commit(replica, batch, flushes, grew)
+
+    def _write_batch(self, batch: Batch, *, heal: bool) -> None:
+        kept = batch.kept()
+        if self._loading is not None:
+            self._loading.change((*batch.counts, *batch.drop))
+        self._store.write(batch.counts, facts=kept, drop=batch.drop, heal=heal)
+
+    def _note_loss(self, error: StoreForgotError) -> None:
+        if isinstance(error, StoreAheadError):
+            log.warning("store.ahead %s", error)
+        else:
+            log.warning("store.forgot %s", error)
+        self._metrics.heals.inc()
+
+    def _put_back(self, replica: Replica, batch: Batch, known: Known, flushes: list[Flush]) -> None:
+        """The store has lost something, and this batch was not written: make it pending again.
+
+        If the store is ahead, its visits may replace those of the batch: then nothing of the batch
+        is acknowledged.
+        """
+        ahead = self._is_behind
+        with self._lock:
+            replica.not_stored(batch)
+            replica.forgotten(*known)
+            if ahead:
+                flushes.append(self.gathering)
+                self.gathering = Flush()
+        if ahead:
+            for flush in flushes:
+                flush.end(ok=False)
+            flushes.clear()
+
+    def _give_up(self, replica: Replica, batch: Batch, error: str, flushes: list[Flush]) -> None:
+        """The batch may not be stored: make it pending again, and tell those who wait."""
+        self._metrics.flush_failures.inc()
+        with self._lock:
+            replica.not_stored(batch)
+            # Set under the lock, so that no visit joins a batch that cannot be written.
+            self.error = error
+            flushes.append(self.gathering)
+            self.gathering = Flush()
+        for flush in flushes:
+            flush.end(ok=False)
+
+    def _commit(self, replica: Replica, batch: Batch, flushes: list[Flush], grew: set[str]) -> bool:
+        """The store holds the batch: show it and tell those who wait; return whether news waits."""
         with self._lock:
             grew |= replica.stored(batch)
             was_down, self.error = self.error, None
@@ -333,13 +356,13 @@ class Flusher:
         return news
 
     def _catch_up(self, replica: Replica) -> set[str]:
-        """Join what the store knows beyond the memory, as a new run: return what grew.
+        """Join what the store knows beyond the memory, as a new run; return the videos that grew.
 
-        Raises `StoreDownError`; then it is still to be done.
+        Raises `StoreDownError`; then it must be called again.
         """
         grew: set[str] = set()
         with self._lock:
-            grew |= self._renew(replica, reverted=True)
+            grew |= self._start_new_run(replica, reverted=True)
         loading = Loading(self._store, replica.tally, self._lock)
         while self._load(replica, loading):
             pass

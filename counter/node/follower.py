@@ -1,11 +1,10 @@
-"""Follows a visit log: every whole line of it is counted once, whatever stops in between.
+"""Follows a visit log: every whole line is counted once, whatever stops in between.
 
-The position up to which it was read is stored in the same atomic step as the visits read up to
-there, so that after a crash the store holds both or neither. While one piece waits for the store
-nothing more is read.
+The position in the log is stored in the same atomic step as the visits read up to it, so after a
+crash the store holds both or neither. While one piece waits for the store nothing more is read.
 
-A video that can have no more visits holds up no other: what does not fit into its number is
-refused, and everything else in the piece counts.
+A full video does not delay others: visits that it has no room for are refused, and everything else
+in the piece counts.
 """
 
 import logging
@@ -23,14 +22,14 @@ from counter.protocol.replica import Replica
 log = logging.getLogger("counter")
 
 POLL = 0.05
-"""Seconds after which a log that was read to its end is looked at again."""
+"""Seconds until a log that was read to its end is checked again."""
 
 
 class Reading(NamedTuple):
-    """How it goes: the log, and its bytes that are not read yet.
+    """The progress: the path of the log, and how many of its bytes are unread.
 
-    Then its lines so far: those counted, those that are no visits, and those refused because a
-    video can have no more visits.
+    Then its lines in this process: those counted, those that are no visits, and those refused
+    because a video is full.
     """
 
     path: str
@@ -41,12 +40,12 @@ class Reading(NamedTuple):
 
 
 class Follower:
-    """Counts what a log says, from when the node is `ready` until it is `draining`.
+    """Counts the visits of a log, from when the node is `ready` until it is `draining`.
 
-    Not before, because peers may know of more that was read than a store that was lost.
+    It does not begin earlier, because peers may know more of what was read than a new store does.
 
     `lock` guards the replica, as for the `Flusher`, which must have been started. `warn` logs an
-    event and what there is to say of it, but not the same event all the time.
+    event with details, but not the same event all the time.
     """
 
     def __init__(
@@ -67,10 +66,10 @@ class Follower:
         self._ready = ready
         self._draining = draining
         self._lines = self._junk = self._refused = 0
-        self._warn_seldom = warn
+        self._warn_node = warn
 
     def reading(self) -> Reading:
-        """How it goes. May be called by any thread."""
+        """The progress so far. Any thread may call it."""
         return Reading(
             str(self._log.path), self._log.unread(), self._lines, self._junk, self._refused
         )
@@ -90,7 +89,7 @@ class Follower:
                     self._draining.wait(POLL)
 
     def _step(self) -> bool:
-        """Count one piece of the oldest file that has any; say whether there was one."""
+        """Count one piece of the oldest file with unread visits; return whether there was one."""
         files = self._log.look()
         with self._lock:
             read = self._has_read(files)
@@ -102,7 +101,7 @@ class Follower:
                 if not file.current and is_older(file.began, read):
                     self._log.skip(file)
                     continue
-                # It is the newest now, whatever its clock says, or its position might be dropped.
+                # It counts as the newest, whatever its times say, or its position might be dropped.
                 position = Position(max(file.began, *(other.began for other in read.values())))
             piece = self._log.read(file, position)
             if piece is None:
@@ -125,10 +124,10 @@ class Follower:
         return False
 
     def _begin(self, files: list[File]) -> bool:
-        """Begin with a log that nobody has read: behind what was rotated before.
+        """Begin with a log that nobody has read: after the files that were rotated before.
 
-        That may have been counted by other means. And behind everything, where it may have been
-        read before a damaged store lost how far: what was counted once must not be again.
+        Those may have been counted by other means. If a damaged store may have lost the position,
+        begin after everything, because nothing may be counted twice.
         """
         if self._flusher.positions_lost and files:
             last = files[-1]
@@ -152,12 +151,12 @@ class Follower:
         return replica.has_read(self._log.path.name, [file.id for file in files])
 
     def _take(self, piece: Piece, files: list[File], before: Positions, read: Positions) -> bool:
-        """Count a piece, and return when the store holds it.
+        """Count a piece; return True when the store holds it.
 
-        False if it is not counted: because the node stops, or this run can count no more.
+        False if it is not counted, because the node stops or this run can count no more.
 
-        `read` is the position after it, `before` all that were known when it was read: if a peer
-        has told of others since, it is not counted, but looked for again.
+        `read` is the position after the piece. `before` are the positions known when it was read:
+        if a peer has reported others since, the piece is not counted, and the log is read again.
         """
         flusher = self._flusher
         while flusher.error and not self._draining.is_set():
@@ -175,7 +174,7 @@ class Follower:
                 full = str(error)
             flush = flusher.gathering
         if full:
-            # Another run can count it, so it stays in the log.
+            # Another run can count it, so it stays unread in the log.
             self._warn("log.waits", full)
             return False
         flusher.wake()
@@ -193,14 +192,14 @@ class Follower:
             if self._draining.is_set():
                 return False
             if flush.ended:
-                # It failed, and is written again with what is gathering now.
+                # The write failed, and is repeated with what is gathering now.
                 self._draining.wait(POLL)
                 with self._lock:
                     flush = flusher.gathering
         return True
 
     def _count(self, replica: Replica, visits: Mapping[str, int], read: Positions) -> int:
-        """Count what there is room for, and say how many visits that was; under the lock.
+        """Count the visits that there is room for; return how many; under the lock.
 
         Raises OverflowError if this run can count no more.
         """
@@ -214,4 +213,4 @@ class Follower:
                 visits = {video: count for video, count in rest.items() if count}
 
     def _warn(self, event: str, detail: str) -> None:
-        self._warn_seldom(event, f"file={self._log.path.name} {detail}")
+        self._warn_node(event, f"file={self._log.path.name} {detail}")

@@ -1,8 +1,8 @@
-"""The newest counter of a video, to every page that watches it.
+"""Gives every live page the newest counters of the videos that it watches.
 
-A page never queues: it keeps the version it last sent, sleeps until its video has a newer one,
-and then sends the newest, so a slow page skips versions. One thread sets the pace for all: it
-rests for as long as sending took, so that however many pages there are, half of the time is left.
+Messages never queue: a page remembers the version it last sent, sleeps until its video has a newer
+one, and sends the newest, so a slow page skips versions. One thread sets the pace for all pages. It
+rests for as long as sending took, so half of the time is left, however many pages there are.
 """
 
 import time
@@ -11,21 +11,21 @@ from threading import Event, Lock
 from typing import Protocol
 
 PACE = 0.1
-"""Seconds between two messages about one video, at least."""
+"""Shortest time in seconds between two messages about one video."""
 _ROUND = 1.0
-"""Seconds that a round of sending is waited for, at most."""
+"""Longest time in seconds to wait for a round of sending."""
 _WOKEN_AT_ONCE = 50
 
 
 class Wake(Protocol):
-    """What wakes the handler of a page; an `Event` will do."""
+    """Wakes the handler of a page, as an `Event` does."""
 
     def set(self) -> object:
         """There is something to send."""
 
 
 class Page:
-    """What one live page watches, and what wakes its handler."""
+    """The videos that one live page watches, and what wakes its handler."""
 
     __slots__ = ("due", "videos", "wake")
 
@@ -33,24 +33,24 @@ class Page:
         self.videos = dict.fromkeys(videos, 0)
         self.wake = wake
         self.due = 0
-        """The round in which it was woken, if it has neither sent nor skipped anything since."""
+        """The round in which it was woken; 0 once it has sent or skipped something since."""
 
 
 class Live:
-    """Holds the pages, and the newest message of each video that one of them watches.
+    """Holds the live pages, and the newest message of each video that one of them watches.
 
-    `read(video)` gives the message with the video's newest counter, or None while the node has
-    nothing to show yet. `clock` gives seconds.
+    `read(video)` returns the message with the video's newest counter, or None while the node has
+    nothing to show yet. `clock` returns seconds. Any thread may call any method.
     """
 
     def __init__(
         self,
         read: Callable[[str], str | None],
-        most_pages: int,
+        max_pages: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
-        self._most_pages = most_pages
+        self._max_pages = max_pages
         self._clock = clock
         self._watchers: dict[str, set[Page]] = {}
         self._messages: dict[str, tuple[int, str]] = {}
@@ -58,7 +58,7 @@ class Live:
         self._pages = 0
         self._round = 0
         self._due = 0
-        """How many pages of this round are due."""
+        """How many pages of this round have not answered."""
         self._none_due = Event()
         self._version = 0
         self._lock = Lock()
@@ -72,14 +72,14 @@ class Live:
 
     @property
     def closing(self) -> bool:
-        """Whether every page is to be closed, for the node stops."""
+        """Whether every page is to be closed because the node stops."""
         return self._closing.is_set()
 
     def open(self, videos: Iterable[str], wake: Wake) -> Page | None:
-        """Add a page, woken when there is something to send; None when there are too many."""
+        """Add a page, woken when there is something to send; None if there are too many."""
         page = Page(videos, wake)
         with self._lock:
-            if self._pages >= self._most_pages or self.closing:
+            if self._pages >= self._max_pages or self.closing:
                 return None
             self._pages += 1
             for video in page.videos:
@@ -102,7 +102,7 @@ class Live:
                     self._messages.pop(video, None)
 
     def messages(self, page: Page) -> list[str]:
-        """The newest message of each video that the page has not sent yet. Marks them as sent."""
+        """The newest messages that the page has not sent yet. Marks them as sent."""
         self.skip(page)
         newest = []
         for video, sent in page.videos.items():
@@ -113,7 +113,7 @@ class Live:
         return newest
 
     def skip(self, page: Page) -> None:
-        """The page sends nothing now, though it was woken."""
+        """Note that the page sends nothing now although it was woken."""
         if page.due:
             with self._lock:
                 self._due -= page.due == self._round
@@ -122,7 +122,7 @@ class Live:
                     self._none_due.set()
 
     def grew(self, videos: Iterable[str]) -> None:
-        """Note that these videos have news. Cheap, also for videos that nobody watches."""
+        """Note that these videos grew. Cheap for videos that nobody watches."""
         with self._lock:
             watched = self._watchers.keys() & videos
             self._changed |= watched
@@ -130,13 +130,13 @@ class Live:
             self._news.set()
 
     def wake_all(self) -> None:
-        """Read every watched video anew."""
+        """Read every watched video again."""
         with self._lock:
             videos = list(self._watchers)
         self.grew(videos)
 
     def run(self) -> None:
-        """Set the pace until `stop`: at each beat, read what changed and wake who watches it."""
+        """Until `stop`, read the videos that grew and wake their pages, at a steady pace."""
         while self._news.wait() and not self.closing:
             self._news.clear()
             began = self._clock()
@@ -148,11 +148,11 @@ class Live:
                 if message is not None:
                     woken |= dict.fromkeys(self._show(video, message))
             sent = self._send(list(woken))
-            # Who did not keep up with a whole round is nobody's concern but its own.
+            # A page that did not keep up in a whole round delays nobody else.
             self._closing.wait(max(PACE, self._clock() - began) if sent else PACE)
 
     def _show(self, video: str, message: str) -> list[Page]:
-        """Keep the newest message; return who watches, if it is news."""
+        """Keep the newest message; return the pages that watch the video, if it is new."""
         with self._lock:
             watchers = list(self._watchers.get(video, ()))
             if not watchers or message == self._messages.get(video, (0, ""))[1]:
@@ -162,10 +162,9 @@ class Live:
             return watchers
 
     def _send(self, pages: list[Page]) -> bool:
-        """Wake the pages, some at a time and others' requests in between; wait until all have sent.
+        """Wake the pages, a few at a time, with turns for requests; return whether all have sent.
 
-        At most for a `_ROUND`, and not for a page that is due since an earlier one; say whether
-        they have.
+        Waits at most a `_ROUND`, and not for pages that are late since an earlier round.
         """
         with self._lock:
             self._round += 1
@@ -177,7 +176,7 @@ class Live:
         for first in range(0, len(pages), _WOKEN_AT_ONCE):
             for page in pages[first : first + _WOKEN_AT_ONCE]:
                 page.wake.set()
-            time.sleep(0)  # the others' turn
+            time.sleep(0)  # lets other threads run
         return not self._due or self._none_due.wait(_ROUND)
 
     def stop(self) -> None:

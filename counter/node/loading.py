@@ -1,7 +1,7 @@
-"""Loads what a store holds, and passes on a vector only when its sum was compared.
+"""Loads what a store holds, and passes on a vector only after its sum was checked.
 
-A vector is read piece by piece into one beside the tally, over the same index of videos, so that
-reading it takes no more room than keeping it does. It is compared when it is whole.
+A vector is read piece by piece into a vector beside the tally, over the same index of videos, so
+reading it takes no more memory than keeping it. Its sum is checked when it is whole.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,11 +29,11 @@ _NOT_KEPT = (
     "them"
 )
 _NAMES = 200_000
-"""Among how many videos one is looked for whose row is missing: a quarter of a second."""
+"""In how many videos the one of a missing row is searched for: a quarter of a second."""
 
 
 class Loaded(NamedTuple):
-    """A piece of a vector, and what is known of the whole of it; see `Finding`."""
+    """A piece of a vector, and the verdict on the whole vector; see `Finding`."""
 
     vector: str
     counts: dict[str, int]
@@ -41,7 +41,7 @@ class Loaded(NamedTuple):
 
 
 def sift(known: Known) -> tuple[Known, list[str], list[str]]:
-    """What a store knows that has a valid name and text; the names of other vectors and facts."""
+    """What a store knows that is valid; then the names of invalid vectors, and of invalid facts."""
     facts = {name: text for name, text in known.facts.items() if is_fact(name, text)}
     vectors = [vector for vector in known.vectors if is_vector(vector)]
     strange = [vector for vector in known.vectors if not is_vector(vector)]
@@ -59,19 +59,19 @@ class Loading:
         self._vectors = known.vectors
         self._audit = Audit(known.vectors, sift(known)[0].facts, store.damage.doubtful)
         self.findings: list[Finding] = []
-        """Of every vector that is not as it was written."""
+        """About every vector that is not as it was written."""
         self._pieces = self._load()
 
     def step(self) -> Loaded | None:
-        """Read some more; return a piece that may be used. Raises StopIteration at the end."""
+        """Read some more; return a piece if one is ready. Raises StopIteration at the end."""
         return next(self._pieces)
 
     def change(self, vectors: Iterable[str]) -> None:
-        """The store is given other counts of these meanwhile."""
+        """Note that counts of these vectors are written meanwhile."""
         self._audit.change(vectors)
 
     def missing(self) -> list[str]:
-        """Vectors of which nothing was found but the sum."""
+        """Vectors of which only the sum was found."""
         mended = {finding.vector for finding in self.findings if finding.verdict == "mended"}
         return [vector for vector in self._audit.missing() if vector not in mended]
 
@@ -83,7 +83,7 @@ class Loading:
                 seen.add(of)
                 vector, staged, sound = of, self._tally.empty(), True
             sound = sound and are_sound(piece)
-            # What is not is read again, row by row.
+            # An unsound vector is read again, row by row.
             if sound:
                 with self._lock:
                     staged.merge(piece)
@@ -118,13 +118,13 @@ class Loading:
             yield Loaded(finding.vector, piece, finding.verdict)
 
     def _names(self) -> list[str]:
-        """Videos that a row may have been of."""
+        """Videos that a missing row may be of."""
         with self._lock:
             every = (video for _, vector in self._tally.vectors() for video in vector)
             return list(dict.fromkeys(islice(every, _NAMES)))
 
     def mend(self) -> str:
-        """Put the store right, if it is not; say what was done, "" for nothing."""
+        """Repair the store if it is damaged; return what was done, "" for nothing."""
         damage, missing = self._store.damage, self.missing()
         if not (damage or self.findings or missing):
             return ""
@@ -150,7 +150,7 @@ class Loading:
         return f"{'; '.join(said)}. {where}"
 
     def set_aside(self) -> int:
-        """How many rows of the store are not used as they were found. Before `mend`."""
+        """How many rows of the store are not used as they were found. Call it before `mend`."""
         damage = self._store.damage
         rows = sum(len(one.bad) + (one.found != one.vector) for one in self.findings)
         strange = sum(not is_vector(one.vector) for one in self.findings)

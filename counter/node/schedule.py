@@ -1,10 +1,10 @@
-"""When jobs run: at a steady pace by a monotonic clock, whatever the wall clock is set to.
+"""Runs jobs at regular intervals of a monotonic clock, whatever the wall clock is set to.
 
-APScheduler 3 sleeps until a time of the wall clock. When that is set back its jobs stay silent for
-as long as the step; when it is set forward it lists every run that was missed, one by one. It asks
-for the time in one way only, `datetime.now(timezone)`, and Python leaves it to the time zone what
-that is. So it gets a time zone that reads a monotonic clock, and a trigger that skips what was
-missed. Nothing of APScheduler is replaced.
+APScheduler 3 sleeps until a time of the wall clock. When that clock is set back, its jobs do not
+run for as long as the step; when it is set forward, it lists every missed run one by one. It asks
+for the time in one way only, `datetime.now(timezone)`, and Python lets the time zone decide what
+that is. So it gets a time zone that reads a monotonic clock, and a trigger that skips missed runs.
+Nothing of APScheduler is replaced.
 """
 
 import logging
@@ -17,14 +17,14 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 _ZERO = datetime(2000, 1, 1)
-"""What is said to be the time when the clock is 0. Any would do: only differences matter."""
+"""The time when the clock is 0. Any time would do, because only differences matter."""
 
 
 class Monotonic(tzinfo):
-    """A time zone whose time is what a monotonic clock says, in seconds from an arbitrary zero.
+    """A time zone whose time is that of a monotonic clock, in seconds from an arbitrary zero.
 
-    Only `datetime.now` may be asked for a time in it: that of a timestamp or of another time zone
-    would be now as well.
+    Only `datetime.now` may be used with it. A timestamp, or a time of another time zone, would be
+    converted to the present time as well.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -35,7 +35,7 @@ class Monotonic(tzinfo):
         return _ZERO.replace(tzinfo=self) + timedelta(seconds=self._clock())
 
     def utcoffset(self, _: datetime | None) -> timedelta:
-        """Zero, so that times in this zone are compared and subtracted as they are."""
+        """Zero, so that times in this zone are compared and subtracted unchanged."""
         return timedelta(0)
 
     def dst(self, _: datetime | None) -> timedelta:
@@ -48,13 +48,13 @@ class Monotonic(tzinfo):
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
-    """Fires every so many seconds. Runs that were missed are skipped, however many there are."""
+    """Fires at an interval in seconds. Missed runs are skipped, however many there are."""
 
     def __init__(self, seconds: float) -> None:
         self._interval = timedelta(seconds=seconds)
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
-        """The first time after `now` that is a whole number of intervals after the last one."""
+        """The first time after `now` that is a whole number of intervals after the last run."""
         if previous is None:
             return now + self._interval
         missed = max(now - previous, timedelta(0)) // self._interval
@@ -62,10 +62,10 @@ class Every(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
 
 
 class Schedule:
-    """Runs jobs at their pace, each in one thread at a time, from `start` to `stop`."""
+    """Runs each job at its interval, in one thread at a time, from `start` to `stop`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        # A run that is late is made up for by the next one, which is not worth a warning each.
+        # The next run makes up for a late one, so late runs are not worth a warning.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler = BackgroundScheduler(
             # Two threads, so that a long job does not hold up a quick one.
@@ -75,13 +75,13 @@ class Schedule:
         )
 
     def every(self, seconds: float, job: Callable[[], None]) -> None:
-        """Run this every so many seconds; first after as many."""
+        """Run this at an interval in seconds, first after one interval. Call it before `start`."""
         self._scheduler.add_job(job, Every(seconds))
 
     def start(self) -> None:
-        """Begin."""
+        """Start running jobs."""
         self._scheduler.start()
 
     def stop(self) -> None:
-        """End, and wait for jobs that run."""
+        """End, and wait for running jobs."""
         self._scheduler.shutdown()

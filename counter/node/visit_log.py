@@ -1,11 +1,11 @@
 """The visit log that nginx writes: its files, and the visits in their lines.
 
-A line is `time connection.request video` (`log_format visit` in balancer/nginx.conf). A file goes
-by its first whole line, which no other file has: so it is the same one under another name, and
-another one after it was truncated and written anew.
+A line is `time connection.request video` (`log_format visit` in balancer/nginx.conf). A file is
+identified by its first whole line, which no other file has. So it is the same file under another
+name, and another file after it was truncated and written anew.
 
-Calls may come from one thread at a time, but for `unread`. They read small pieces of a file that
-was just written; where there is much to be read, `offload` keeps the disk from blocking the loop.
+Calls may come from one thread at a time, except for `unread`. They read small pieces of a file that
+was just written. If there is much to read, `offload` keeps the disk from blocking the loop.
 """
 
 import os
@@ -24,26 +24,26 @@ from counter.store.contract import Offload, run_here
 _TIME, _NUMBER, _VIDEO = r"[0-9]{10}\.[0-9]{3}", r"[0-9]+\.[0-9]+", r"[A-Za-z0-9._~-]{1,128}"
 _first_line = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).search
 _timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).finditer
-# Not from the beginning of a line on: where nginx left half a line, because it died or the disk
-# was full, the next one is glued to it, and nothing but a whole line ends like this.
+# Not anchored at the beginning of a line: if nginx left half a line, because it died or the disk
+# was full, the next one is glued to it. Only a whole line ends like this.
 _videos = re.compile(rf"{_TIME} {_NUMBER} ({_VIDEO})\n").findall
 
 _HEAD = 512
 _MAX_JUNK = 1024 * 1024
-"""Bytes before the first whole line of a file, at most; otherwise it is no visit log."""
+"""Most bytes before the first whole line of a visit log."""
 _TAIL = 512
-"""More bytes than a whole line has."""
+"""Bytes; more than a whole line has."""
 _SLICE = 128 * 1024
-"""Bytes that are counted without a pause: some 4,000 lines, 1 ms."""
+"""Bytes that are counted without a pause: some 4,000 lines, or 1 ms."""
 _PIECE = 4 * 1024 * 1024
 _VIDEOS = 4_000
-"""A piece ends with the slice in which it comes to so many videos: each is a row to be written,
-and to be shown, which nothing interrupts."""
+"""A piece ends with the slice in which it reaches so many videos. Each video is a row to write and
+to show, which is not interrupted."""
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip", ".tmp", ".swp")
 
 
 class File(NamedTuple):
-    """A file of the log: its id, the time (ms) in its first line, and whether nginx writes it."""
+    """A file of the log. `began` is the time in its first line in ms; nginx writes to `current`."""
 
     path: Path
     inode: int
@@ -54,9 +54,9 @@ class File(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What was read: visits by video, lines that are visits, lines that are none, where it ends.
+    """What was read: visits by video, lines with visits, other lines, and the position after it.
 
-    `shrunk` says that the file had become shorter since the position that was asked for.
+    `shrunk` says that the file is shorter than the position that was asked for.
     """
 
     visits: Mapping[str, int]
@@ -67,9 +67,9 @@ class Piece(NamedTuple):
 
 
 class VisitLog:
-    """A log at `path`, and what it was rotated to: files beside it, named like it with a suffix.
+    """The log at `path` and its rotated files, which lie beside it with a suffix to its name.
 
-    Compressed ones are not read. All methods raise OSError where a file cannot be.
+    Compressed files are not read. All methods raise OSError if a file cannot be read.
     """
 
     def __init__(self, path: Path, offload: Offload = run_here) -> None:
@@ -80,7 +80,7 @@ class VisitLog:
         self._offsets: dict[int, int] = {}
 
     def look(self) -> list[File]:
-        """Every file that is known by its head, oldest first; one that is being written last."""
+        """All files that have a whole line, oldest first; the one being written is last."""
         files: dict[str, File] = {}
         found = set()
         for path, status in self._found():
@@ -94,7 +94,7 @@ class VisitLog:
                 self._heads[inode] = stamp, head
             name, began = self._heads[inode][1]
             file = File(path, inode, status.st_size, name, began, path == self.path)
-            # A copy of a file, whole or in part, is that file.
+            # A copy of a file, whole or in part, counts as that file.
             same = files.get(name)
             if same is None or (file.size, file.current) > (same.size, same.current):
                 files[name] = file
@@ -104,10 +104,10 @@ class VisitLog:
         return sorted(files.values(), key=lambda file: (file.current, file.began))
 
     def read(self, file: File, position: Position) -> Piece | None:
-        """The next visits of a file; None while there is nothing more that is whole.
+        """The next visits of a file after a position; None while there is no further whole line.
 
-        A file that became shorter than its position is not read twice: it goes on behind the
-        last line that was read, by the time in it.
+        A file that became shorter than the position is not read twice: reading goes on after the
+        last line that was read, found by its time.
         """
         stamp = self._heads.get(file.inode, (None,))[0]
         if stamp is None or self._done.get(file.inode) == stamp:
@@ -115,7 +115,7 @@ class VisitLog:
         with open(file.path, "rb", buffering=0) as opened:
             descriptor = opened.fileno()
             if os.fstat(descriptor).st_ino != file.inode:
-                return None  # it was rotated since
+                return None  # it was rotated meanwhile
             if file.size < position.offset or not self._fits(descriptor, position):
                 return self._shrunk(descriptor, position)
             piece = self._count(descriptor, file.size, position)
@@ -126,7 +126,7 @@ class VisitLog:
         return piece
 
     def end(self, file: File) -> Position:
-        """The position behind all that a file has now."""
+        """The position after the last whole line of a file."""
         with open(file.path, "rb", buffering=0) as opened:
             start = max(0, file.size - _TAIL)
             lines = os.pread(opened.fileno(), file.size - start, start)
@@ -134,17 +134,17 @@ class VisitLog:
         return Position(file.began, 0, start + end, _latest(lines[:end], file.began))
 
     def skip(self, file: File) -> None:
-        """Take a file for read, until it changes."""
+        """Treat a file as read until it changes."""
         if file.inode in self._heads:
             self._done[file.inode] = self._heads[file.inode][0]
             self._offsets[file.inode] = file.size
 
     def give_back(self, file: File, position: Position) -> None:
-        """What was read from this position on was not counted: it is unread still."""
+        """Note that what was read from this position on was not counted, so it is still unread."""
         self._offsets[file.inode] = position.offset
 
     def unread(self) -> int:
-        """Bytes that are not read yet, of all files; without half a line at the end of one."""
+        """Unread bytes of all files. Any thread may call it."""
         try:
             return sum(
                 max(0, status.st_size - self._offsets.get(status.st_ino, 0))
@@ -172,7 +172,7 @@ class VisitLog:
         return found
 
     def _head(self, path: Path, inode: int) -> tuple[str, int] | None:
-        """What a file goes by, and its time; None while it has no whole line."""
+        """A file's id and the time in its first line; None while it has no whole line."""
         try:
             with open(path, "rb", buffering=0) as opened:
                 if os.fstat(opened.fileno()).st_ino != inode:
@@ -186,7 +186,7 @@ class VisitLog:
 
     @staticmethod
     def _fits(descriptor: int, position: Position) -> bool:
-        """Whether a position is where it was left: behind a line, and not a later one."""
+        """Whether a position is after a line that is not later than the last one read."""
         start = max(0, position.offset - _TAIL)
         before = os.pread(descriptor, position.offset - start, start)
         return not before or (before.endswith(b"\n") and _latest(before, 0) <= position.last)
@@ -206,9 +206,9 @@ class VisitLog:
             if not end:
                 if len(whole) < _SLICE:
                     break
-                # A line so long is junk, but a whole one may be glued to it.
+                # So long a line is junk, but a whole one may be glued to it.
                 at += len(whole) - _TAIL
-                time.sleep(0)  # the others' turn
+                time.sleep(0)  # lets other threads run
                 continue
             here = 0
             while here < end and len(visits) < _VIDEOS:
@@ -221,7 +221,7 @@ class VisitLog:
                 last = whole[max(0, to - _TAIL) : to]
                 here = to
                 if here < len(whole):
-                    time.sleep(0)  # the others' turn
+                    time.sleep(0)  # lets other threads run
             offset = at = at + here
             if offset >= size:
                 break
@@ -231,7 +231,7 @@ class VisitLog:
         return Piece(visits, lines, junk, after)
 
     def _shrunk(self, descriptor: int, position: Position) -> Piece:
-        """The position in a file that became shorter: before the first line later than the last."""
+        """The position in a file that became shorter: before the first line with a later time."""
         at = behind = 0
         while whole := self._offload(os.pread, descriptor, _SLICE, at):
             until = len(whole)
@@ -246,13 +246,13 @@ class VisitLog:
             at = behind if end else at + until
             if not end and until < _SLICE:
                 break  # half a line
-            time.sleep(0)  # the others' turn
+            time.sleep(0)  # lets other threads run
         after = Position(position.began, position.cut + 1, behind, position.last)
         return Piece({}, 0, 0, after, shrunk=True)
 
 
 def _latest(lines: bytes, last: int) -> int:
-    """The latest time in these lines, or `last`."""
+    """The latest time in these lines, or `last` if that is later."""
     return max([last, *(_ms(line[1]) for line in _timed_lines(lines))])
 
 

@@ -1,16 +1,16 @@
 """Where a tally outlives its process: the contract of every store.
 
-A store belongs to one process at a time. It keeps vectors of counts, never lowers a count, and
-keeps a few facts beside them, which mean nothing to it. It remembers the *flush mark* of the last
-write: a write that finds another mark means that the store lost something since (it was emptied,
-restored to an older state, or used by another process).
+A store is leased to one process at a time. It keeps vectors of counts and never lowers a count.
+Beside them it keeps a few facts, which mean nothing to it. It remembers the *flush mark* of the
+last write: a write that finds another mark shows that the store lost something since (it was
+emptied, restored to an older state, or used by another process).
 
-What is read of it may be damaged: by the disk, by whoever wrote to it. What it keeps beside counts
-is sealed (see `seals.py`), and for what cannot be told of counts here there are sums in its facts
-(see `counter/checks.py`). Damage is never an error to be tried again: what can be read is read, and
-`damage` says what is not as it was written.
+What is read may be damaged, by the disk or by another program. The facts are sealed (see
+`seals.py`). Sums in them reveal damage of counts that the store cannot see (see
+`counter/protocol/checks.py`). Damage is never an error to be tried again: what can be read is read,
+and `damage` names what is not as it was written.
 
-Calls may block and come from one thread at a time; the node decides which.
+Calls may block, and come from one thread at a time; the node decides which.
 """
 
 import secrets
@@ -29,20 +29,20 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 """No facts."""
 
 Offload = Callable[..., Any]
-"""`offload(function, *arguments)` returns `function(*arguments)`, without stopping the loop."""
+"""`offload(function, *arguments)` returns `function(*arguments)` without blocking the loop."""
 
 
 def run_here(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The `Offload` where nothing has to be kept from blocking: a plain call."""
+    """The `Offload` for programs without a loop: a plain call."""
     return function(*arguments)
 
 
 PATIENCE = 4.0
-"""Seconds that `open` waits for a killed process' hold on the store to run out."""
+"""Seconds that `open` waits for the lease of a killed process to run out."""
 
 
 class StoreDownError(Exception):
-    """The store cannot be reached or written now. What was to be written may be in it or not."""
+    """The store cannot be reached or written now. What was being written may be in it or not."""
 
 
 class StoreForgotError(Exception):
@@ -50,14 +50,14 @@ class StoreForgotError(Exception):
 
 
 class StoreAheadError(StoreForgotError):
-    """The flush mark is a later one than the last one written: the memory went back, not the store.
+    """The flush mark is later than the last one written: the memory went back, not the store.
 
-    As that of a machine does that is put back to a snapshot. Nothing was written.
+    This happens when a machine is put back to a snapshot of its memory. Nothing was written.
     """
 
 
 class StoreTakenError(Exception):
-    """Another process holds the store; the sentence says who."""
+    """Another process has leased the store; the sentence says which."""
 
 
 class StoreRefusedError(Exception):
@@ -65,61 +65,61 @@ class StoreRefusedError(Exception):
 
 
 class Opened(NamedTuple):
-    """What an opened store is: its id, and the name kept in it."""
+    """An opened store: its id, and the name of the node kept in it."""
 
     store: str
     name: str | None
 
 
 class Known(NamedTuple):
-    """What a store knows beside counts: which vectors it has, and the facts kept in it."""
+    """What a store knows beside counts: the names of its vectors, and its facts."""
 
     vectors: list[str]
     facts: dict[str, str]
 
 
 class Store(Protocol):
-    """Keeps the counts of replicas."""
+    """Keeps the counts of replicas. Not thread-safe."""
 
     kind: str
     damage: Damage
-    """What was found since `open`, which begins with none."""
+    """The damage found since `open`, which resets it."""
 
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
-        """Take hold of the store, which `mint` names if it is new.
+        """Lease the store to `holder`; `mint` gives an id to a new store.
 
-        Waits up to `PATIENCE` for another's hold to run out, then raises `StoreTakenError`.
-        Raises `StoreDownError` where trying again may help, `StoreRefusedError` where not.
+        Waits up to `PATIENCE` for the lease of another to run out, then raises `StoreTakenError`.
+        Raises `StoreDownError` if trying again may help, `StoreRefusedError` if not.
         """
 
     def begin(self, replica: str, facts: Mapping[str, str]) -> None:
-        """Start the life of a replica: its name and these facts are kept.
+        """Start the life of a replica: store its name and these facts.
 
-        Its mark is on every write from now on. Facts that were found damaged are put right before,
-        and kept beside as they were found.
+        From now on every write has its mark. Facts found damaged are repaired first, and set aside
+        as they were found.
         """
 
     def known(self) -> Known:
-        """What it knows now, as far as it is as it was written.
+        """What it knows now, without what is damaged.
 
-        Raises `StoreDownError`, or `StoreRefusedError` for what cannot be read at all.
+        Raises `StoreDownError`, or `StoreRefusedError` if it cannot be read at all.
         """
 
     def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
-        """All counts, in pieces of bounded size. Writes may happen in between.
+        """Yield all counts, in pieces of bounded size. Writes may happen in between.
 
-        With a `vector` only its own, and by another way, which finds also what was not found in
-        order. Rows that are not a text and an integer are left out; `damage` names them. Raises
-        as `known` does.
+        With a `vector` it yields only the counts of that vector, and reads them in another way,
+        which also finds rows that are out of order. Rows that are not a text and an integer are
+        left out; `damage` names them. Raises as `known` does.
         """
 
     def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
-        """Put right what was found damaged; return where the store as it was is kept, "" if not.
+        """Repair what was found damaged; return where the damaged store is kept, "" if it is not.
 
-        `rows` are the true counts of single rows, 0 for those that have no place in the store;
-        those in `damage.rows` go as well, if they are not among them. `renamed` says which vectors
-        were written under which other name, "" for those that have no place either. All of it is
-        one atomic step; only a few copies of damaged stores are kept. Raises as `write` does.
+        `rows` are the true counts of single rows, 0 for those to be removed; those in
+        `damage.rows` are removed as well unless they are among them. `renamed` maps the name of a
+        vector as found to its true name, or to "" if it is to be removed. All of this is one
+        atomic step. Only a few copies of damaged stores are kept. Raises as `write` does.
         """
 
     def write(
@@ -132,31 +132,30 @@ class Store(Protocol):
     ) -> None:
         """Forget the vectors in `drop`, then write counts, facts and the next flush mark.
 
-        All of it in one atomic step, which also renews the hold on the store. A count already
-        stored never goes down; a fact replaces the one kept under its name, and an empty one
-        removes it. Durable when it
-        returns, as far as the store is; the room of dropped vectors may be freed later, so that
-        a large one holds up nobody. With `heal` the mark that the last `StoreForgotError` found
-        is right, too. Raises `StoreDownError`, `StoreForgotError` or `StoreAheadError`,
+        All of this is one atomic step, which also renews the lease. A stored count never goes
+        down. A fact replaces the one under its name, and an empty one removes it. When it returns,
+        the write is as durable as the store. The space of dropped vectors may be freed later, so
+        that a large one delays nobody. With `heal`, the mark that the last `StoreForgotError` found
+        is accepted, too. Raises `StoreDownError`, `StoreForgotError` or `StoreAheadError`,
         `StoreTakenError` if another process took the store, or `StoreRefusedError` if it can no
-        more be written.
+        longer be written.
         """
 
     def close(self) -> None:
-        """Let go of the store. Idempotent; never raises."""
+        """End the lease and close the store. Idempotent; never raises."""
 
 
 class Marks:
-    """The flush marks, `replica:number.nonce`, that a store may rightly hold.
+    """The flush marks `replica:number.nonce` that are accepted in a store.
 
-    These are the last one written and those tried since: a write whose outcome is unknown may
-    have replaced the mark or not. Both are right, because what it held is written again. The
-    first write of a run takes the store as it finds it. The nonce tells a write from that of the
-    same number before a machine was put back to a snapshot with its memory.
+    These are the last one written and those tried since: a write whose outcome is unknown may or
+    may not have replaced the mark. Both are right, because what it wrote is written again. The
+    first write of a run accepts any mark. The nonce tells a write from one of the same number that
+    was made before the machine was put back to a snapshot of its memory.
     """
 
     most = 100
-    """So many are remembered: with an older one the store is rewritten, which does no harm."""
+    """How many are remembered. At an older one the store is rewritten, which does no harm."""
 
     def __init__(self, replica: str) -> None:
         self.replica = replica
@@ -166,7 +165,7 @@ class Marks:
         """Whether any was."""
         self.tried = 0
         self.found: str | None = None
-        """The last mark that was not right."""
+        """The last mark that was not accepted."""
 
     def next(self) -> str:
         """The mark for the next write, in doubt until `done`."""
@@ -176,7 +175,7 @@ class Marks:
         return mark
 
     def nonce(self) -> str:
-        """Eight characters that no other write has, also none of a machine that was put back."""
+        """Eight characters that no other write has, not even on a machine that was put back."""
         return f"{(secrets.randbits(32) ^ time.time_ns()) & 0xFFFFFFFF:08x}"
 
     def done(self) -> None:
@@ -187,19 +186,19 @@ class Marks:
         self.written = True
 
     def accepts(self, mark: str | None, *, heal: bool) -> bool:
-        """Whether a store that holds `mark` has lost nothing, or nothing since that was found."""
+        """Whether a store with this mark lost nothing; with `heal`, nothing since the last loss."""
         return not self.written or mark in self.right or (heal and mark == self.found)
 
     def forgot(self, place: str, mark: str | None) -> "StoreForgotError":
-        """The error for a store at `place` that holds another mark."""
+        """The error for a store at `place` that has another mark."""
         self.found = mark
         error = StoreAheadError if self._is_later(mark or "") else StoreForgotError
         return error(f"{place} holds the flush mark {mark!r}")
 
     def _is_later(self, mark: str) -> bool:
-        """Whether a mark is not of an earlier write of this run, or of a later run of this member.
+        """Whether a mark is of a later write of this run, or of a later run of this member.
 
-        One of this run with a number in doubt is of another past of this process.
+        A mark of this run with a number in doubt is from another past of this process.
         """
         replica, _, tried = mark.rpartition(":")
         number = tried.partition(".")[0]

@@ -1,4 +1,4 @@
-"""A store that lasts as long as the object: the yardstick of the contract, and for tests."""
+"""A store that lasts as long as the object: the reference for the contract, and for tests."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
@@ -19,7 +19,7 @@ class MemoryStore:
         self.sealed: tuple[str | None, int] | None = None
         """The flush mark, and the sum of the seals when it was written."""
         self.kept: dict[str, dict[str, int]] = {}
-        """What was put right, as it was found."""
+        """What was repaired, as it was found."""
         self.damage = Damage()
         self.store: str | None = None
         self.name: str | None = None
@@ -29,7 +29,7 @@ class MemoryStore:
         self._marks = Marks("")
 
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
-        """See `Store.open`; another's hold never runs out, so it does not wait."""
+        """See `Store.open`; leases never run out here, so it does not wait."""
         if self.holder not in (None, holder):
             raise StoreTakenError(f"the memory store is held by {self.holder}")
         self.holder = self._own_holder = holder
@@ -63,7 +63,7 @@ class MemoryStore:
                 yield name, right
 
     def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
-        """See `Store.mend`; it keeps the vectors that it changes."""
+        """See `Store.mend`; it keeps copies of the vectors that it changes."""
         self._put_facts_right()
         for found, vector in renamed.items():
             counts = self.counts.pop(found)
@@ -113,7 +113,7 @@ class MemoryStore:
         self._marks.done()
 
     def _sum(self) -> int | None:
-        """The sum that the seals should have; None if what is here was put in the store's place."""
+        """The sum that the seals should have; None if the content was replaced by another."""
         return self.sealed[1] if self.sealed is not None and self.sealed[0] == self.mark else None
 
     def _seal(self) -> None:

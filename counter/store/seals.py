@@ -1,9 +1,9 @@
-"""How a store tells that what it kept beside counts is not what was written: seals.
+"""Seals: how a store notices that its facts are not what was written.
 
-Each fact has a *seal*, 48 bits of a hash of its name and text. The sum of all seals tells that one
-is missing. The *sealed row* is a copy, with a seal of its own, of what is kept of the store itself:
-its id, its name, the flush mark, the format, and that sum. All of it is replaced in the same atomic
-step as what it stands for. A single bit that was changed is found, and put right.
+Each fact has a *seal*, 48 bits of a hash of its name and text. The sum of all seals reveals that a
+fact is missing. The *sealed row* is a copy, with a seal of its own, of what the store keeps about
+itself: its id, its name, the flush mark, the format, and that sum. Seals are replaced in the same
+atomic step as what they seal. A single changed bit is found and repaired.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,40 +12,40 @@ from hashlib import sha1
 from typing import NamedTuple
 
 DIGITS = 12
-"""A seal in hexadecimal digits."""
+"""Hexadecimal digits of a seal."""
 SEALS = 16**DIGITS
-"""Sums of seals are taken modulo this: what Redis' Lua still adds exactly."""
+"""Sums of seals are taken modulo this, so that Redis' Lua adds them exactly."""
 SEALED = "sealed"
 """The name of the sealed row."""
 _ROW = ("id", "name", "mark", "version")
 _LONGEST = 4096
-"""Bytes of a fact up to which a changed bit in it is looked for."""
+"""Largest fact in bytes in which a changed bit is searched for."""
 
 
 def to_bytes(text: str) -> bytes:
-    """What was read with `to_text`, as it was read."""
+    """The bytes from which `to_text` made this text."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def to_text(raw: bytes) -> str:
-    """Bytes as text, also such as are not UTF-8; nothing is lost."""
+    """Bytes as text. Bytes that are not UTF-8 are kept, so nothing is lost."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def shown(text: str) -> str:
-    """A name as a log line may hold it, whatever is in it."""
+    """A name in a form that is safe in a log line."""
     return to_bytes(text)[:200].decode("ascii", "backslashreplace")
 
 
 def seal_of(name: str, text: str) -> int:
     """The seal of a fact."""
-    # Against accidents; whoever can write to a store can write seals as well.
+    # This is against accidents: anyone who can write to a store can write seals, too.
     digest = sha1(to_bytes(f"{name}\0{text}"), usedforsecurity=False).digest()
     return int.from_bytes(digest[: DIGITS // 2])
 
 
 class Row(NamedTuple):
-    """What is kept of the store itself, and the sum of the seals of its facts."""
+    """What a store keeps about itself, and the sum of the seals of its facts."""
 
     id: str
     name: str
@@ -54,16 +54,16 @@ class Row(NamedTuple):
     seals: int
 
     def sealed(self) -> str:
-        """The sealed row that stands for this."""
+        """The text of the sealed row."""
         text = "\n".join((self.id, self.name, self.mark, self.version, f"{self.seals:0{DIGITS}x}"))
         return f"{seal_of(SEALED, text):0{DIGITS}x}{text}"
 
 
 def read_row(kept: Mapping[str, str]) -> tuple[dict[str, str], int | None, list[str]]:
-    """What is right of what is kept of a store, the sum of seals, and the names of what is not.
+    """The right values of what a store keeps about itself, the sum of seals, and what is wrong.
 
-    A store of a version without seals has no sealed row; its sum is None, and nothing is wrong.
-    So is the sum of a row that cannot be told from what it was.
+    What is wrong is a list of names. A store of a version without seals has no sealed row: its sum
+    is None, and nothing is wrong. The sum is None as well if the sealed row cannot be repaired.
     """
     plain = {name: kept[name] for name in _ROW if name in kept}
     sealed = kept.get(SEALED)
@@ -74,7 +74,7 @@ def read_row(kept: Mapping[str, str]) -> tuple[dict[str, str], int | None, list[
         values = dict(zip(_ROW, parts, strict=False))
         wrong = [name for name in _ROW if kept.get(name) != values[name]]
         return values, int(parts[-1], 16), wrong
-    # The copy itself is damaged. What it stands for is whole if it fits the rest of it.
+    # The copy itself is damaged. The original is whole if it fits the seal.
     whole = "\n".join((*(plain.get(name, "") for name in _ROW), parts[-1]))
     if _is_seal(SEALED, whole, sealed[:DIGITS]):
         return plain, int(parts[-1], 16), [SEALED]
@@ -101,25 +101,25 @@ class Fact(NamedTuple):
 
 @dataclass(slots=True)
 class Damage:
-    """What is not as it was written, of what was read of a store since it was opened."""
+    """What was read from a store since it was opened, and is not as it was written."""
 
     store: list[str] = field(default_factory=list)
-    """What of the store itself: its id, name, mark, format, the sealed row, or its log."""
+    """Parts of the store itself: its id, name, mark, format, the sealed row, or its log."""
     facts: list[str] = field(default_factory=list)
     """Names of facts that are left out."""
     mended: list[str] = field(default_factory=list)
-    """Names of facts of which a changed bit was put right."""
+    """Names of facts in which a changed bit was repaired."""
     lost: bool = False
-    """Whether facts are missing, under names that nobody knows."""
+    """Whether facts with unknown names are missing."""
     rows: dict[str, list[str]] = field(default_factory=dict)
-    """Ids of rows by vector that are not an id and a count."""
+    """By vector, the ids of rows that are not an id and a count."""
 
     def __bool__(self) -> bool:
-        """Whether anything is."""
+        """Whether there is any damage."""
         return bool(self.store or self.facts or self.mended or self.lost or self.rows)
 
     def add(self, more: "Damage") -> None:
-        """Note what else was found."""
+        """Add what else was found."""
         self.store = sorted({*self.store, *more.store})
         self.facts = sorted({*self.facts, *more.facts})
         self.mended = sorted({*self.mended, *more.mended})
@@ -134,9 +134,9 @@ class Damage:
 
 
 def read_facts(facts: Iterator[Fact], seals: int | None, damage: Damage) -> dict[str, str]:
-    """The facts that are as they were written; `damage` gets the names of the others.
+    """The facts that are as they were written; the names of the others are added to `damage`.
 
-    `seals` is the sum that they should have, None where there is none, in a store without seals.
+    `seals` is the sum that their seals should have, or None in a store without seals.
     """
     right: dict[str, str] = {}
     sum_, sealed, doubtful = 0, seals is not None or bool(damage.store), []
@@ -160,7 +160,7 @@ def read_facts(facts: Iterator[Fact], seals: int | None, damage: Damage) -> dict
 
 
 def mend(fact: Fact) -> Fact | None:
-    """The fact as it was, if a single bit of it was changed: of its name, its text or its seal."""
+    """The fact as it was written, if a single bit of name, text or seal changed; otherwise None."""
     name, text, seal = fact
     if seal is None:
         return None

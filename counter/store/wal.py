@@ -1,8 +1,8 @@
-"""What SQLite does not tell: whether it left commits in its write-ahead log unread.
+"""Finds out whether SQLite left commits in its write-ahead log unread, which it does not report.
 
-SQLite reads the log up to the first frame whose checksum is wrong, which after a crash is the one
-that was being written. In a damaged log it may be any, and what was committed after it is lost
-without a word. (Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log)
+SQLite reads the log up to the first frame with a wrong checksum, which after a crash is the one
+that was being written. In a damaged log it may be any frame, and all commits after it are silently
+lost. (Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log)
 """
 
 from pathlib import Path
@@ -11,14 +11,14 @@ from struct import Struct
 _HEADER = Struct(">8I")
 _FRAME = Struct(">6I")
 _WORDS = 6
-"""Of the header, which its checksum is over."""
+"""Words of the header that its checksum covers."""
 UNREADABLE = -1
 
 
 def commits(path: Path) -> int:
-    """The number of the last frame that ends a commit, whether its checksum is right or not.
+    """The number of the last frame that ends a commit, even if its checksum is wrong.
 
-    0 without a log, `UNREADABLE` if its header is damaged.
+    0 without a log, `UNREADABLE` if the header is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -41,7 +41,7 @@ def commits(path: Path) -> int:
 
 
 def _is_whole(header: bytes, magic: int) -> bool:
-    """Whether the header of a log is as it was written."""
+    """Whether the checksum of the header is right."""
     if magic not in (0x377F0682, 0x377F0683):
         return False
     words = Struct(("<", ">")[magic & 1] + f"{_WORDS}I").unpack(header[: 4 * _WORDS])

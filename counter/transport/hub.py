@@ -1,4 +1,4 @@
-"""The in-process transport: a hub whose network its owner decides."""
+"""The in-process transport: a hub, whose owner decides what gets through."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Link = Callable[[str, str], bool]
 
 
 class Hub:
-    """A network within one process. `link` decides about each message; by default all pass."""
+    """A network within one process. `link` decides on each message; by default all pass."""
 
     def __init__(self, link: Link = lambda _source, _destination: True) -> None:
         self.link = link

@@ -1,9 +1,9 @@
 """The full mesh: every node posts to every other over HTTP keep-alive. No broker needed.
 
-A node posts to the addresses it was configured with and to those it was made to `send` to, which
-come out of verified messages: so one configured address is enough to find everybody. Every answer
-names the process that gave it, so that a node reached under two addresses gets one broadcast,
-and the node's own address none.
+A node posts to its configured addresses and to those it was told to `send` to. The latter come
+from verified messages, so one configured address is enough to find all nodes. Every answer names
+the process that gave it, so a node with two addresses gets a broadcast once, and the node itself
+gets none.
 """
 
 import http.client
@@ -25,19 +25,19 @@ log = logging.getLogger("counter.transport")
 _ID_HEADER = "X-Mesh-Id"
 _TIMEOUT = 2.0
 _LAST_WORDS = 0.5
-"""Seconds that a stop leaves for what still waits to be posted."""
+"""Seconds that `stop` leaves for messages that still wait."""
 _FORGET = 60.0
 """Seconds after which a learned address that does not answer is forgotten."""
 _WAITING = 256
-"""Messages that wait for one peer; more push out the oldest. Later ones make up for them."""
+"""Messages that wait for one peer. The oldest is dropped for one more; later ones replace it."""
 
 
 class MeshTransport:
-    """Posts messages to `/mesh` of the peers; the node's web server hands in what arrives there."""
+    """Posts messages to `/mesh` of the peers; the web server hands in what arrives at its own."""
 
     kind = "mesh"
     path = "/mesh"
-    """Where the node's web server takes messages in."""
+    """Where the web server takes in messages."""
 
     def __init__(self, host: str, port: int, peers: Iterable[str]) -> None:
         self.id = secrets.token_hex(8)
@@ -52,12 +52,12 @@ class MeshTransport:
 
     @property
     def address(self) -> str:
-        """See `Transport.address`. On all interfaces, known once a peer has been reached."""
+        """See `Transport.address`. On all interfaces it is known once a peer is reached."""
         return _url(self._host, self._port) if self._host else ""
 
     @property
     def up(self) -> bool:
-        """See `Transport.up`: some peer answers, or there is none."""
+        """See `Transport.up`: a peer answers, or there are no peers."""
         if self._receive is None or self._stopped:
             return False
         peers = self._peers()
@@ -81,7 +81,7 @@ class MeshTransport:
             self._outbox(address).put(message)
 
     def take(self, message: bytes) -> str | None:
-        """Hand in a message that was posted to this node; says why it was dropped, if it was."""
+        """Take in a message posted to this node; return why it was dropped, None if it was not."""
         if self._receive is None or self._stopped:
             return "closed"
         return self._receive(message)
@@ -92,7 +92,7 @@ class MeshTransport:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What an answer to a message must carry: the id of this process."""
+        """Headers of an answer to a message: the id of this process."""
         return {_ID_HEADER: self.id}
 
     def stop(self) -> None:
@@ -111,14 +111,14 @@ class MeshTransport:
             outbox.join(deadline + _TIMEOUT)
 
     def reached(self, outbox: "Outbox", local_host: str) -> None:
-        """Note that a peer answered after silence, on a connection from `local_host`."""
+        """A peer answered after silence; the local end of the connection is `local_host`."""
         if not self._host:
             self._host = local_host
         if outbox.peer_id != self.id:
             self._connected()
 
     def lost(self, outbox: "Outbox") -> bool:
-        """Forget a learned address that has not answered for long; say whether it was."""
+        """Forget an address that was silent for long; return False if it is a configured one."""
         if outbox.address in self._configured:
             return False
         with self._lock:
@@ -134,7 +134,7 @@ class MeshTransport:
             return outbox
 
     def _peers(self) -> list["Outbox"]:
-        """One outbox for each other process; those not reached yet count as different ones."""
+        """One outbox for each other process; an address never reached counts as a process."""
         with self._lock:
             outboxes = list(self._outboxes.values())
         peers = {outbox.peer_id or outbox.address: outbox for outbox in reversed(outboxes)}
@@ -143,7 +143,7 @@ class MeshTransport:
 
 
 class Outbox:
-    """What waits to go to one address, and the thread that posts it."""
+    """The messages that wait for one address, and the thread that posts them."""
 
     def __init__(self, mesh: MeshTransport, address: str) -> None:
         self.address = address
@@ -162,12 +162,12 @@ class Outbox:
         self._thread.start()
 
     def put(self, message: bytes) -> None:
-        """Add a message; the oldest goes when there are too many."""
+        """Add a message; the oldest is dropped if there are too many."""
         self._waiting.append(message)
         self._news.set()
 
     def stop(self) -> None:
-        """Ask the thread to end once it has posted what waits, if it can do so now."""
+        """Ask the thread to post what waits, if it can, and end."""
         self._stopping.set()
         self._news.set()
 
@@ -203,7 +203,7 @@ class Outbox:
         self._disconnect()
 
     def _wait(self) -> bool:
-        """Wait for a message; False when there is none and none will come."""
+        """Wait for a message; return False if none will come."""
         while not self._waiting:
             if self._stopping.is_set():
                 return False
@@ -213,14 +213,14 @@ class Outbox:
         return True
 
     def _post(self, message: bytes) -> None:
-        """Post, on the kept connection if it is still good, else on a new one."""
+        """Post on the open connection, or on a new one if that fails."""
         if self._connection is not None:
             try:
                 return self._exchange(self._connection, message)
             except (OSError, http.client.HTTPException):
                 if self._cut:
                     raise
-                # The peer may have closed an idle connection; a message may come twice.
+                # The peer may have closed an idle connection. A message may arrive twice.
                 self._connection.close()
         parts = urlsplit(self.address)
         self._connection = http.client.HTTPConnection(
@@ -244,7 +244,7 @@ class Outbox:
 
     def _disconnect(self) -> None:
         self.up = False
-        # Whoever was here may be reached elsewhere, or be another process when it is back.
+        # The peer may move to another address, or come back as another process.
         self.peer_id = ""
         connection, self._connection = self._connection, None
         if connection is not None:

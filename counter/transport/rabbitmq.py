@@ -1,8 +1,8 @@
-"""The RabbitMQ transport: a fanout exchange for everybody, a queue of its own for each process.
+"""The RabbitMQ transport: one fanout exchange for all, and one queue for each process.
 
 One thread owns the connection in both directions, because a pika connection belongs to the thread
-that made it. Others leave their messages in a bounded queue and wake it; only the wake-up goes
-through pika's own queue, which has no bound.
+that made it. Other threads leave messages in a bounded queue and wake it; only the wake-up goes
+through pika's own queue, which is unbounded.
 """
 
 import logging
@@ -25,11 +25,11 @@ EXCHANGE = "counter"
 _QUEUE_BYTES = 16 * 1024 * 1024
 _PREFETCH = 50
 _WAITING = 256
-"""Messages that wait to go out; more push out the oldest. Later ones make up for them."""
+"""Messages that wait to go out. The oldest is dropped for one more; later ones replace it."""
 
 
 class RabbitmqTransport:
-    """Talks to a RabbitMQ broker (3.10 or newer) at an AMQP URI."""
+    """Connects to a RabbitMQ broker (3.10 or newer) at an AMQP URI."""
 
     kind = "rabbitmq"
 
@@ -50,7 +50,7 @@ class RabbitmqTransport:
 
     @property
     def address(self) -> str:
-        """See `Transport.address`: the name of this process' queue."""
+        """See `Transport.address`: the name of the queue of this process."""
         return self._queue
 
     @property
@@ -60,7 +60,7 @@ class RabbitmqTransport:
 
     def start(self, receive: Receive, connected: Callable[[], None]) -> None:
         """See `Transport.start`."""
-        # It logs every failed try ten times over; `_run` says it once.
+        # pika logs every failed try ten times; `_run` logs it once.
         logging.getLogger("pika").setLevel(logging.CRITICAL)
         self._thread = Thread(
             target=self._run, args=(receive, connected), name="rabbitmq", daemon=True
@@ -72,7 +72,7 @@ class RabbitmqTransport:
         self.send("", message)
 
     def send(self, address: str, message: bytes) -> None:
-        """See `Transport.send`; the empty address is everybody's."""
+        """See `Transport.send`; the empty address means all nodes."""
         if self.up:
             self._waiting.append((address, message))
             self._wake()

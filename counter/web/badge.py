@@ -1,9 +1,9 @@
-"""A video's number as a picture, for pages that can show nothing else: a README, say."""
+"""A video's number as a picture, for pages that can show nothing else, such as a README."""
 
 from typing import NamedTuple
 from unicodedata import east_asian_width
 
-from flask import Flask, Response, make_response, render_template, request
+from flask import Blueprint, Response, make_response, render_template, request
 
 from counter.crdt.limits import visits_of
 from counter.node.node import Node
@@ -11,15 +11,15 @@ from counter.web.problems import RETRY_AFTER, Problem
 from counter.web.videos import check
 
 MAX_AGE = 10
-"""Seconds for which whoever passes the picture on may keep it."""
+"""Seconds for which caches may keep the picture."""
 LONGEST_LABEL = 32
 _LABEL = "visits"
 _COMING = "…"
 _PADDING = 6
 _HEIGHT = 20
 
-# How wide Verdana draws at 11 px, in tenths of a pixel. A reader may have another font: his
-# browser stretches the text to the length that is found here.
+# Widths of letters in Verdana at 11 px, in tenths of a pixel. With another font, the browser
+# stretches the text to the length that is computed here.
 _WIDTHS = {
     letter: width
     for width, letters in {
@@ -39,7 +39,7 @@ _WIDE, _OTHER = 110, 80
 
 
 class Side(NamedTuple):
-    """One half of a badge: its text, and where that goes, in pixels."""
+    """One half of a badge: its text, its left edge and its width in pixels."""
 
     text: str
     left: int
@@ -51,15 +51,16 @@ class Side(NamedTuple):
         return self.width - 2 * _PADDING
 
 
-def install(app: Flask, node: Node) -> None:
-    """Add the endpoint."""
+def blueprint(node: Node) -> Blueprint:
+    """`/badge/<video>.svg`."""
+    pages = Blueprint("badge", __name__)
 
-    @app.get("/badge/<path:video>.svg")
+    @pages.get("/badge/<path:video>.svg")
     def badge(video: str) -> Response:
         check(video)
         label = _label()
         if node.joining and request.args.get("stale") != "1":
-            # Browsers show the picture, whatever the status is; nginx asks the next node.
+            # Browsers show the picture, whatever the status; nginx asks the next node.
             return _picture(label, _COMING, _COMING, 503)
         visits = visits_of(node.counter(video))
         response = _picture(label, shortened(visits), str(visits))
@@ -68,6 +69,8 @@ def install(app: Flask, node: Node) -> None:
         response.add_etag()
         response.make_conditional(request)
         return response
+
+    return pages
 
 
 def shortened(visits: int) -> str:
@@ -81,7 +84,7 @@ def shortened(visits: int) -> str:
 
 
 def width(text: str) -> int:
-    """About how many pixels a text takes."""
+    """The width of a text in pixels, estimated."""
     tenths = 0
     for letter in text:
         usual = _WIDE if east_asian_width(letter) in "WF" else _OTHER
@@ -91,7 +94,7 @@ def width(text: str) -> int:
 
 def _label() -> str:
     label = request.args.get("label", _LABEL)
-    # What cannot be printed has no place in XML either.
+    # Unprintable characters are not allowed in XML either.
     if not 1 <= len(label) <= LONGEST_LABEL or not label.isprintable():
         raise Problem(
             400,

@@ -1,23 +1,25 @@
-"""What only a demonstration needs, with `DEV_MODE`: nodes that are cut off and healed, bursts."""
+"""For demonstrations, with `DEV_MODE`: cut nodes off and heal them, send bursts of visits."""
 
 import re
 from collections.abc import Callable
 from urllib.parse import urlencode
 
-from flask import Flask, Response, request
+from flask import Blueprint, Response, request
 
 from counter.crdt.limits import FullError
-from counter.node.node import MaybeCountedError, Node, NotCountedError
+from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.node import Node
 from counter.web.problems import Problem, check_origin
-from counter.web.survey import Others, SilentError, UnknownNodeError
+from counter.web.survey import SilentError, Survey, UnknownNodeError
 from counter.web.videos import check, full
 
 MAX_VISITS = 1000
 _VISITS = "50"
 
 
-def install(app: Flask, node: Node, others: Others) -> None:
-    """Add the endpoints: each acts on this node, or on the one that `?node=` names."""
+def blueprint(node: Node, survey: Survey) -> Blueprint:
+    """Endpoints below `/dev`: each acts on this node, or on the one that `?node=` names."""
+    pages = Blueprint("dev", __name__)
 
     def add(path: str, act: Callable[[], None]) -> None:
         def view() -> Response:
@@ -26,21 +28,21 @@ def install(app: Flask, node: Node, others: Others) -> None:
             if named in ("", node.name):
                 act()
             else:
-                _pass_on(others, named, path)
+                _pass_on(survey, named, path)
             return Response(status=204)
 
-        app.add_url_rule(path, path, view, methods=["POST"])
+        pages.add_url_rule(path, path.rpartition("/")[2], view, methods=["POST"])
 
     def cut() -> None:
-        node.cut = True
+        node.gossip.cut = True
 
     def heal() -> None:
-        node.cut = False
+        node.gossip.cut = False
 
     def burst() -> None:
         video, visits = _asked()
         try:
-            node.count_many({video: visits})
+            node.counting.count_many({video: visits})
         except FullError as error:
             raise full(error) from None
         except NotCountedError as error:
@@ -51,10 +53,11 @@ def install(app: Flask, node: Node, others: Others) -> None:
     add("/dev/cut", cut)
     add("/dev/heal", heal)
     add("/dev/burst", burst)
+    return pages
 
 
 def _asked() -> tuple[str, int]:
-    """The video, and how often it is to be visited."""
+    """The video, and how many visits it is to get."""
     video = request.args.get("video")
     if video is None:
         raise Problem(400, "No video", "name the one that is visited: ?video=cats")
@@ -69,14 +72,14 @@ def _asked() -> tuple[str, int]:
     return video, int(visits)
 
 
-def _pass_on(others: Others, named: str, path: str) -> None:
-    """Have another node do it. It is not told whom: it would pass it on if it were another."""
+def _pass_on(survey: Survey, named: str, path: str) -> None:
+    """Let another node do it. The request names no node, so that the other never passes it on."""
     query = ""
     if path == "/dev/burst":
         video, visits = _asked()
         query = "?" + urlencode({"video": video, "visits": visits})
     try:
-        status, detail = others.order(named, path + query)
+        status, detail = survey.order(named, path + query)
     except UnknownNodeError as error:
         raise Problem(404, "No such node", str(error)) from None
     except SilentError as error:

@@ -1,4 +1,4 @@
-"""The files of the pages: text goes out compressed, clips stay in the browser for a day."""
+"""The static files: text is sent compressed, and browsers keep clips for a day."""
 
 import gzip
 from functools import lru_cache
@@ -7,13 +7,13 @@ from pathlib import Path
 from flask import Flask, Response, request
 
 CLIP_AGE = 86_400
-"""Seconds; clips and posters hardly ever change, and a page without a network still shows them."""
+"""Seconds. Clips and posters hardly ever change, and a page shows them without a network."""
 
 _TEXT = (".css", ".js", ".json", ".svg")
 
 
 def install(app: Flask) -> None:
-    """Answer `/static/` in Flask's way, and smaller."""
+    """Serve `/static/` as Flask does, but compressed."""
     folder = Path(app.static_folder or "")
 
     def static(filename: str) -> Response:
@@ -24,13 +24,13 @@ def install(app: Flask) -> None:
         if not filename.endswith(_TEXT):
             return response
         response.vary.add("Accept-Encoding")
-        # Not a part of a file, nor the word that nothing has changed.
+        # Neither parts of files nor answers that nothing changed.
         if response.status_code == 200 and request.accept_encodings["gzip"]:
             file = folder / filename
             response.direct_passthrough = False
             response.set_data(_compressed(file, file.stat().st_mtime_ns))
             response.content_encoding = "gzip"
-            # Other bytes than the file's, though they mean the same.
+            # The bytes differ from the file's, although they mean the same.
             response.set_etag(response.get_etag()[0] or "", weak=True)
         return response
 

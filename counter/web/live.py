@@ -10,7 +10,8 @@ from socket import IPPROTO_TCP, TCP_INFO, socket
 from threading import Lock
 
 import simple_websocket.ws
-from flask import Flask, Response, request
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 from wsproto.frame_protocol import FrameProtocol
@@ -27,7 +28,7 @@ PING_INTERVAL = 25
 
 _UNSENT_LIMIT = 8192
 _CATCH_UP = 1.0
-"""Seconds until a page that did not keep up is looked at again."""
+"""Seconds until the connection of a page that did not keep up is checked again."""
 _SIOCOUTQNSD = 0x894B
 _ESTABLISHED = 1
 _GOING_AWAY = 1001
@@ -37,27 +38,37 @@ _HEARTBEAT = b":\n\n"
 """A comment, which pages do not see."""
 
 
-def install(app: Flask, node: Node) -> None:
-    """Add the endpoints of live numbers."""
-    # It asks the wall clock when the next ping is due, and has no setting for that: after a clock
-    # was set back by hours it pings nobody for hours, and proxies drop silent connections.
+def blueprint(node: Node) -> Blueprint:
+    """`/live`, for WebSockets and for Server-Sent Events."""
+    # simple-websocket asks the wall clock when the next ping is due, and has no setting for that:
+    # after the clock was set back by hours it would ping nobody for hours, and proxies drop silent
+    # connections.
     simple_websocket.ws.time = time.monotonic
-    sock = Sock(app)
+    pages = Blueprint("live", __name__)
+    sock = Sock()
 
-    @app.errorhandler(RemoteProtocolError)
+    @pages.record_once
+    def configure(state: BlueprintSetupState) -> None:
+        state.app.config["SOCK_SERVER_OPTIONS"] = {
+            "ping_interval": PING_INTERVAL,
+            "max_message_size": 4096,
+            "event_class": Signal,
+        }
+
+    @pages.app_errorhandler(RemoteProtocolError)
     def bad_handshake(error: RemoteProtocolError) -> Response:
         return answer(Problem(400, "Bad handshake", f"this is no WebSocket handshake: {error}"))
 
-    @sock.route("/live/<path:video>")
+    @sock.route("/live/<path:video>", bp=pages)
     def live_one(socket: Server, video: str) -> None:
         _live(node, socket, [video])
 
-    @sock.route("/live")
+    @sock.route("/live", bp=pages)
     def live_many(socket: Server) -> None:
         _live(node, socket, request.args.getlist("video"))
 
-    @app.get("/live")
-    @app.get("/live/<path:video>")
+    @pages.get("/live")
+    @pages.get("/live/<path:video>")
     def live_events(video: str | None = None) -> Response:
         if _EVENTS not in request.headers.get("Accept", ""):
             raise Problem(
@@ -69,15 +80,11 @@ def install(app: Flask, node: Node) -> None:
         videos = request.args.getlist("video") if video is None else [video]
         return _events(node, check_all(videos, MAX_LIVE))
 
-    app.config["SOCK_SERVER_OPTIONS"] = {
-        "ping_interval": PING_INTERVAL,
-        "max_message_size": 4096,
-        "event_class": Signal,
-    }
+    return pages
 
 
 class Signal:
-    """An event that one thread waits for. Those of `threading` make a lock for each wait."""
+    """An event for one waiting thread. Those of `threading` would make a lock for each wait."""
 
     __slots__ = ("_gate", "_set")
 
@@ -87,20 +94,20 @@ class Signal:
         self._set = False
 
     def set(self) -> None:
-        """Wake who waits, or will."""
+        """Wake the thread that waits or will wait. Any thread may call it."""
         if not self._set:
             self._set = True
             with suppress(RuntimeError):  # another has set it at the same time
                 self._gate.release()
 
     def clear(self) -> None:
-        """Wait anew. Only for the thread that waits."""
+        """Reset it. Only the waiting thread may call it."""
         if self._set:
             self._gate.acquire()
             self._set = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most `timeout` seconds; say whether it is."""
+        """Wait until it is set, at most `timeout` seconds; return whether it is."""
         if self._gate.acquire(timeout=-1 if timeout is None else timeout):
             self._gate.release()
         return self._set
@@ -111,7 +118,7 @@ def _live(node: Node, socket: Server, videos: list[str]) -> None:
     try:
         videos = check_all(videos, MAX_LIVE)
     except Problem as problem:
-        # The handshake is over, so that the reason can only travel with the closing.
+        # The handshake is over, so only the close frame can carry the reason.
         socket.close(1008, f"{problem.title}: {problem.detail}"[:120])
         return
     page = node.live.open(videos, socket.event)
@@ -136,7 +143,7 @@ def _live(node: Node, socket: Server, videos: list[str]) -> None:
 
 
 def _events(node: Node, videos: list[str]) -> Response:
-    """The same as Server-Sent Events, for pages behind something that lets no WebSocket through."""
+    """The same as Server-Sent Events, for pages behind a proxy that refuses WebSockets."""
     if request.method == "HEAD":
         return Response(content_type=_EVENTS)
     wake = Signal()
@@ -147,7 +154,7 @@ def _events(node: Node, videos: list[str]) -> Response:
     connection = environ.get("gunicorn.socket") or environ["werkzeug.socket"]
     response = Response(events(node.live, page, wake, connection), content_type=_EVENTS)
     response.headers["X-Accel-Buffering"] = "no"
-    # Also where the answer is never begun, which ends no generator.
+    # This also runs if the answer is never begun; the end of a generator would not.
     response.call_on_close(lambda: node.live.close(page))
     return response
 
@@ -156,7 +163,7 @@ def events(
     live: Live, page: Page, wake: "Signal", connection: socket, silence: float = PING_INTERVAL
 ) -> Iterator[bytes]:
     """The body of an answer in events: a heartbeat at once and after each `silence` seconds."""
-    yield _HEARTBEAT  # the page hears that it is connected, though there may be no number yet
+    yield _HEARTBEAT  # tells the page that it is connected; there may be no number yet
     for messages in news(live, page, wake, connection, lambda: _is_open(connection), silence):
         yield b"".join(b"data: %s\n\n" % message.encode() for message in messages) or _HEARTBEAT
 
@@ -169,9 +176,9 @@ def news(
     is_open: Callable[[], bool],
     silence: float = PING_INTERVAL,
 ) -> Iterator[list[str]]:
-    """What to send to a page, whenever there is something; nothing after each `silence` seconds.
+    """Yield the messages for a page whenever there are any, and an empty list after each `silence`.
 
-    Ends when the page is gone or the node stops.
+    `silence` is in seconds. Ends when the page is gone or the node stops.
     """
     behind = False
     while True:
@@ -179,8 +186,8 @@ def news(
         wake.clear()
         if live.closing or not is_open():
             return
-        # A page that does not keep up skips versions: nothing waits for it here, and a send
-        # that fits into the socket's buffer neither blocks nor is cut short.
+        # A page that does not keep up skips versions, so nothing queues here. A send that fits into
+        # the socket's buffer neither blocks nor is cut short.
         behind = _unsent(connection) > _UNSENT_LIMIT
         if behind:
             live.skip(page)
@@ -192,7 +199,7 @@ def news(
 
 @lru_cache(maxsize=1024)
 def _frame(message: str) -> bytes:
-    """A text message as a server sends it: encoded once for all pages."""
+    """A text message as a WebSocket frame, encoded once for all pages."""
     return bytes(FrameProtocol(client=False, extensions=[]).send_data(message, fin=True))
 
 

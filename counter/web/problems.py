@@ -18,7 +18,7 @@ RETRY_AFTER = "1"
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """An answer other than the one that was asked for; `more` is told to programs only."""
+    """An error answer: status, title, detail, and `more` fields, which only programs get."""
 
     def __init__(
         self, status: int, title: str, detail: str, more: Mapping[str, int | str] | None = None
@@ -28,18 +28,18 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
 
 
 def wants_page(environ: "WSGIEnvironment | None" = None) -> bool:
-    """Whether the client is a browser that asks for a page; of the current request by default."""
+    """Whether the client is a browser that asks for a page. Default: the current request."""
     return "text/html" in (environ or request.environ).get("HTTP_ACCEPT", "")
 
 
 def check_origin() -> None:
-    """Raise a `Problem` if a browser sends this for a page of another site."""
+    """Raise a `Problem` if a page of another site makes this request."""
     if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         raise Problem(403, "Another site", "only a page of this node may ask for that")
 
 
 def answer(problem: Problem) -> Response:
-    """The answer for a problem: a page for a browser."""
+    """The answer for a problem: a page for a browser, JSON for a program."""
     if not wants_page():
         return as_json(problem)
     page = render_template(
@@ -49,7 +49,7 @@ def answer(problem: Problem) -> Response:
 
 
 def as_json(problem: Problem) -> Response:
-    """The answer for a problem, for programs."""
+    """The answer for a problem as JSON."""
     content: dict[str, int | str] = {
         "title": problem.title,
         "status": problem.status,
@@ -75,7 +75,7 @@ def _finished(response: Response, problem: Problem) -> Response:
 
 
 def install(app: Flask) -> None:
-    """Answer every error of the app in one form."""
+    """Answer every error of the app in this form."""
 
     @app.errorhandler(Problem)
     def problem(error: Problem) -> Response:

@@ -1,4 +1,4 @@
-"""What pages of other sites may read: numbers, which are public, and what shows them."""
+"""Which answers pages of other sites may read (CORS): public numbers and the code to show them."""
 
 from flask import Flask, Response, request
 
@@ -6,9 +6,9 @@ SHARED = ("/badge/", "/count/", "/counts", "/hit/", "/live", "/static/", "/top")
 
 
 def install(app: Flask) -> None:
-    """Say so to browsers (CORS), also where the answer is a problem.
+    """Add the CORS headers, to problems as well.
 
-    WebSockets need no such word: a browser opens them to any site.
+    WebSockets need none: browsers open them to any site.
     """
 
     @app.after_request

@@ -1,11 +1,12 @@
-"""The pages that people watch: the front of the site and a video, both in one document."""
+"""The pages for people: the front of the site and a video, both in one document."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, current_app, make_response, render_template
+from flask import Blueprint, Response, current_app, make_response, render_template
+from flask.blueprints import BlueprintSetupState
 
 from counter.crdt.limits import visits_of
 from counter.node.node import Node
@@ -13,7 +14,7 @@ from counter.node.node import Node
 CARDS = 50
 """How many of the most visited videos the front page shows, beside those with a clip."""
 CARDS_BESIDE = 12
-"""How many of them the page of a video knows of."""
+"""How many of them the page of a video has."""
 
 
 class Clip(msgspec.Struct, frozen=True):
@@ -25,15 +26,21 @@ class Clip(msgspec.Struct, frozen=True):
     seconds: int
 
 
-def install(app: Flask, node: Node) -> None:
-    """Add the front page, and read which clips there are."""
-    catalogue = Path(app.static_folder or "") / "clips/clips.json"
-    clips = msgspec.json.decode(catalogue.read_bytes(), type=list[Clip])
-    app.extensions["clips"] = {clip.id: clip for clip in clips}
+def blueprint(node: Node) -> Blueprint:
+    """The front page. Reads which clips there are when it is registered."""
+    pages = Blueprint("site", __name__)
 
-    @app.get("/")
+    @pages.record_once
+    def read_clips(state: BlueprintSetupState) -> None:
+        catalogue = Path(state.app.static_folder or "") / "clips/clips.json"
+        clips = msgspec.json.decode(catalogue.read_bytes(), type=list[Clip])
+        state.app.extensions["clips"] = {clip.id: clip for clip in clips}
+
+    @pages.get("/")
     def front() -> Response:
         return _page(node, CARDS)
+
+    return pages
 
 
 def video_page(node: Node, counter: dict[str, Any]) -> Response:
@@ -41,27 +48,27 @@ def video_page(node: Node, counter: dict[str, Any]) -> Response:
     return _page(node, CARDS_BESIDE, counter)
 
 
-def _page(node: Node, most: int, counter: dict[str, Any] | None = None) -> Response:
+def _page(node: Node, limit: int, counter: dict[str, Any] | None = None) -> Response:
     clips: dict[str, Clip] = current_app.extensions["clips"]
     page = render_template(
         "site.html",
         node=node.name,
         joining=node.joining,
         clips=clips,
-        cards=_cards(node, clips, most),
+        cards=_cards(node, clips, limit),
         counter=counter,
     )
     return make_response(page)
 
 
-def _cards(node: Node, clips: Iterable[str], most: int) -> Sequence[tuple[str, int | None]]:
+def _cards(node: Node, clips: Iterable[str], limit: int) -> Sequence[tuple[str, int | None]]:
     """The most visited videos and all with a clip, with their visits; most visits first.
 
-    While the node is joining, visits are not known.
+    While the node is joining, the visits are unknown: None.
     """
     if node.joining:
         return [(video, None) for video in clips]
-    videos = dict.fromkeys([*node.top(most), *clips])
+    videos = dict.fromkeys([*node.top(limit), *clips])
     visited = [(video, visits_of(node.counter(video))) for video in videos]
-    # Among equals the order of the catalogue holds.
+    # The sort is stable: equals stay in the order of the catalogue.
     return sorted(visited, key=lambda card: -card[1])

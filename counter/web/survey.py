@@ -1,7 +1,7 @@
-"""The other nodes, asked over HTTP for what people are shown beside each other.
+"""Asks the other nodes over HTTP, for what the page shows side by side.
 
-Nothing that counts depends on this: nodes hear of each other's visits by messages. A node that is
-cut off from those still answers here, so that one sees it drift apart.
+No count depends on this: nodes learn of each other's visits by messages. A node that is cut off
+from those still answers here, so that one sees the numbers drift apart.
 """
 
 import socket
@@ -23,17 +23,17 @@ from counter.protocol.messages import State, Total
 PATIENCE = 0.5
 """Seconds that an answer may take."""
 KEPT = 0.5
-"""Seconds for which what was found is shown to whoever asks as well."""
+"""Seconds for which an answer is given to others who ask the same."""
 MAX_VIDEOS = 20
-"""Videos that are asked for, or kept, at a time."""
+"""Largest number of videos that are asked for, or kept, at a time."""
 MAX_NODES = 100
 _MAX_BYTES = 4096
 _ORDER_PATIENCE = 5.0
-"""Seconds that a node may take to do what it is told."""
+"""Seconds that a node may take to obey an order."""
 
 
 class Found(msgspec.Struct):
-    """What a node says of itself and of one video; `process` tells two of one name apart."""
+    """What a node answers about itself and one video; `process` tells two of one name apart."""
 
     node: Annotated[str, Limit(pattern=rf"^({NAME})?\Z")]
     visits: Total
@@ -43,11 +43,11 @@ class Found(msgspec.Struct):
 
 
 class BusyError(Exception):
-    """Too many different videos are asked for at this moment."""
+    """Too many different videos are being asked for."""
 
 
 class UnknownNodeError(Exception):
-    """No node of this name has answered; the names are those that have."""
+    """No node of this name has answered; the message lists those that have."""
 
 
 class SilentError(Exception):
@@ -59,14 +59,14 @@ class SilentError(Exception):
 
 
 class _Known(NamedTuple):
-    """Who answered last at an address."""
+    """The node that answered last at an address."""
 
     node: str
     process: str
 
 
 class _Round:
-    """One question to everybody, for all who ask it at that time."""
+    """One question to all nodes, shared by all who ask it at that time."""
 
     def __init__(self) -> None:
         self.done = Event()
@@ -74,11 +74,11 @@ class _Round:
         self.ended: float | None = None
 
     def over(self, now: float) -> bool:
-        """Whether it is to be asked anew."""
+        """Whether its answer is too old."""
         return self.ended is not None and now - self.ended > KEPT
 
 
-class Others:
+class Survey:
     """Asks the nodes at `addresses()` and the one here, `own`. Any thread may call any method."""
 
     def __init__(
@@ -93,9 +93,9 @@ class Others:
         self._under_way: Counter[str] = Counter()
 
     def counts(self, video: str) -> list[dict[str, Any]]:
-        """What each node shows of a video, by name; what was just found is not asked again.
+        """What each node shows of a video, ordered by name; a recent answer is used again.
 
-        Raises `BusyError` where that would be too much.
+        Raises `BusyError` if too many other videos are being asked for.
         """
         now = time.monotonic()
         with self._lock:
@@ -116,7 +116,7 @@ class Others:
         return turn.nodes
 
     def order(self, node: str, path: str) -> tuple[int, str]:
-        """POST to the node of this name; return the status and what it says of it.
+        """POST to the node of this name; return the status and the detail of its answer.
 
         Raises `UnknownNodeError` or `SilentError`.
         """
@@ -147,7 +147,7 @@ class Others:
             )
 
     def _present(self) -> list[str]:
-        """The addresses of the others, as far as they are known to be others."""
+        """The addresses that are not known to be those of this node."""
         addresses = list(dict.fromkeys(self._addresses()))
         with self._lock:
             for address in self._known.keys() - set(addresses):
@@ -156,7 +156,7 @@ class Others:
         return [address for address in addresses if address not in own][:MAX_NODES]
 
     def _ask_all(self, video: str) -> list[dict[str, Any]]:
-        """What each node shows of a video, by name."""
+        """What each node shows of a video, ordered by name."""
         deadline = time.monotonic() + PATIENCE
         asked = [self._start(address, video) for address in self._present()]
         rows = {self._process: _row(self._own(video), own=True)}
@@ -183,7 +183,7 @@ class Others:
     def _start(self, address: str, video: str) -> "_Asked":
         asked = _Asked(address, "GET", f"/cluster/count?video={video}", PATIENCE)
         with self._lock:
-            # Whoever looks up a name may take longer than the deadline.
+            # Looking up a host name may take longer than the deadline.
             crowded = self._under_way[address] >= MAX_VIDEOS
             if not crowded:
                 self._under_way[address] += 1
@@ -223,7 +223,7 @@ class _Asked:
         return f"no answer within {self._patience:g} s" if self.late else self._failure
 
     def run(self) -> None:
-        """Send it, and read the answer."""
+        """Send it and read the answer."""
         try:
             parts = urlsplit(self.address)
             connection = HTTPConnection(
@@ -244,7 +244,7 @@ class _Asked:
             self._done.set()
 
     def wait(self, deadline: float) -> None:
-        """Wait for the answer until a time of the monotonic clock, and give up then."""
+        """Wait for the answer until a time of the monotonic clock, then give up."""
         if self.late or self._done.wait(max(0.0, deadline - time.monotonic())):
             return
         self.late = True
@@ -254,7 +254,7 @@ class _Asked:
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
     def found(self) -> Found | None:
-        """What it says of a video; None and a `problem` if nothing that one can use."""
+        """What it says of a video; None, and a `problem`, if that is not usable."""
         if self.problem:
             return None
         try:

@@ -1,15 +1,16 @@
-"""Endpoints about counters: visits, counts, the most visited videos."""
+"""Endpoints about videos: a visit, a count, many counts, the most visited."""
 
 import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Blueprint, Response, request
 
 from counter.crdt.ids import VIDEO
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
-from counter.node.node import MaybeCountedError, Node, NotCountedError
+from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.node import Node
 from counter.web import site
 from counter.web.problems import Problem, wants_page
 
@@ -18,39 +19,21 @@ if TYPE_CHECKING:
 
 MAX_COUNTS = 1000
 FULL = 409
-"""The status of a visit that no node can count, because the video can have no more."""
+"""The status of a visit that no node can count, because the video is full."""
 
 is_video = re.compile(VIDEO).fullmatch
 
 
-def install(app: Flask, node: Node) -> None:
-    """Add the endpoints about counters."""
+def blueprint(node: Node) -> Blueprint:
+    """`/video`, `/hit`, `/count`, `/counts` and `/top`."""
+    pages = Blueprint("videos", __name__)
 
-    @app.get("/video/<path:video>")
+    @pages.get("/video/<path:video>")
     def video_page(video: str) -> Response:
         check(video)
-        status = 200
-        counter: dict[str, int] | None = None
-        if request.method == "GET" and not is_prefetch(request.environ):
-            try:
-                counter = visit(node, video)
-            except Problem as problem:
-                if problem.status != FULL or not wants_page():
-                    raise
-                # There is nothing wrong with the page, but that it counts no more.
-                status, counter = FULL, node.counter(video)
-        elif not node.joining:
-            counter = node.counter(video)
-        if not wants_page():
-            return _json(shown(node, video, counter))
-        if counter is not None:
-            # A page never shows less than before, so it is given nothing a crash could take back.
-            counter = node.counter(video)
-        page = site.video_page(node, shown(node, video, counter))
-        page.status_code = status
-        return page
+        return _visit_page(node, video)
 
-    @app.route("/hit/<path:video>", methods=["GET", "POST"])
+    @pages.route("/hit/<path:video>", methods=["GET", "POST"])
     def hit(video: str) -> Response:
         check(video)
         if request.method != "HEAD" and not is_prefetch(request.environ):
@@ -59,27 +42,59 @@ def install(app: Flask, node: Node) -> None:
         del response.headers["Content-Type"]
         return response
 
-    @app.get("/count/<path:video>")
+    @pages.get("/count/<path:video>")
     def count(video: str) -> Response:
         check(video)
         _check_joined(node)
         return _json(node.show(video, node.counter(video)))
 
-    @app.get("/counts")
+    @pages.get("/counts")
     def counts() -> Response:
         videos = check_all(request.args.getlist("video"), MAX_COUNTS)
         _check_joined(node)
         return _json({"counters": [node.show(video, node.counter(video)) for video in videos]})
 
-    @app.get("/top")
+    @pages.get("/top")
     def top() -> Response:
-        limit = request.args.get("limit", "10")
-        if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= Tally.TOP:
-            raise Problem(
-                400, "Bad limit", f"limit={limit!r} is not a whole number from 1 to {Tally.TOP}"
-            )
+        limit = _limit()
         _check_joined(node)
-        return _json({"counters": most_visited(node, int(limit))})
+        return _json({"counters": most_visited(node, limit)})
+
+    return pages
+
+
+def _visit_page(node: Node, video: str) -> Response:
+    """Count a visit, unless it is only a look; answer with the page or the counter."""
+    status = 200
+    counter: dict[str, int] | None = None
+    if request.method == "GET" and not is_prefetch(request.environ):
+        try:
+            counter = visit(node, video)
+        except Problem as problem:
+            if problem.status != FULL or not wants_page():
+                raise
+            # The page is fine; only the visit could not be counted.
+            status, counter = FULL, node.counter(video)
+    elif not node.joining:
+        counter = node.counter(video)
+    if not wants_page():
+        return _json(shown(node, video, counter))
+    if counter is not None:
+        # A page never shows less than before, so it gets nothing that a crash could take back.
+        counter = node.counter(video)
+    page = site.video_page(node, shown(node, video, counter))
+    page.status_code = status
+    return page
+
+
+def _limit() -> int:
+    """How many videos are asked for."""
+    limit = request.args.get("limit", "10")
+    if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= Tally.TOP:
+        raise Problem(
+            400, "Bad limit", f"limit={limit!r} is not a whole number from 1 to {Tally.TOP}"
+        )
+    return int(limit)
 
 
 def check(video: str) -> None:
@@ -92,24 +107,25 @@ def check(video: str) -> None:
         )
 
 
-def check_all(videos: list[str], most: int) -> list[str]:
+def check_all(videos: list[str], limit: int) -> list[str]:
     """The ids without repetitions; raise a `Problem` for none, too many, or a wrong one."""
     if not videos:
         raise Problem(400, "No video", "name at least one: ?video=cats&video=dogs")
-    if len(videos) > most:
-        raise Problem(400, "Too many videos", f"{len(videos)} videos are more than {most}")
+    if len(videos) > limit:
+        raise Problem(400, "Too many videos", f"{len(videos)} videos are more than {limit}")
     for video in videos:
         check(video)
     return list(dict.fromkeys(videos))
 
 
 def visit(node: Node, video: str) -> dict[str, int] | None:
-    """Count a visit; 503 if it was certainly not counted, 504 if that is not known.
+    """Count a visit; return the counter, or None while the node is joining.
 
-    409 if it never can be.
+    Raises a `Problem`: 503 if it was certainly not counted, 504 if that is not known, 409 if no
+    node can ever count it.
     """
     try:
-        return node.visit(video)
+        return node.counting.visit(video)
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
@@ -134,14 +150,14 @@ def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:
 
 
 def shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, Any]:
-    """A counter as it is answered; None while the node is joining."""
+    """A counter in the form of an answer; the counter is None while the node is joining."""
     if counter is None:
         return {"video": video, "visits": None, "node": node.name, "joining": True, "counts": {}}
     return node.show(video, counter)
 
 
 def is_prefetch(environ: "WSGIEnvironment") -> bool:
-    """Whether nobody has seen the page yet: a browser that fetches it in advance says so."""
+    """Whether a browser fetches the page in advance, so that nobody has seen it yet."""
     named = environ.get
     purpose = named("HTTP_SEC_PURPOSE") or named("HTTP_PURPOSE") or named("HTTP_X_MOZ") or ""
     return "prefetch" in purpose or "prerender" in purpose

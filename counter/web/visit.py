@@ -1,7 +1,7 @@
-"""A visit as programs make it, answered before Flask is asked: most requests are nothing else.
+"""A visit by a program, answered before Flask is asked, because most requests are such visits.
 
-What this does not answer (pages, prefetches, what is no video's id) is Flask's, as usual. Half of
-the time of such a small answer would be the way to Flask's view and back.
+All other requests (pages, prefetches, invalid ids) go to Flask as usual. For so small an answer,
+the way through Flask would take half of the time.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _PATH = "/video/"
 
 
 def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[bytes] | None]":
-    """The WSGI application that counts and answers `GET /video/<id>`; None for all the rest."""
+    """A WSGI application that counts and answers `GET /video/<id>`; returns None for the rest."""
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes] | None:
         path: str = environ["PATH_INFO"]

@@ -1,4 +1,4 @@
-"""The endpoint that counts many visits at once, and a repeat of them not again."""
+"""The endpoint that counts many visits at once, and a repeated request only once."""
 
 import json
 import re
@@ -8,12 +8,13 @@ from string import ascii_letters, digits
 from typing import Annotated, Any, NoReturn
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Blueprint, Response, request
 
 from counter.crdt.ids import KEY
 from counter.crdt.limits import FullError
 from counter.crdt.tally import MAX_COUNT
-from counter.node.node import KeyTakenError, MaybeCountedError, Node, NotCountedError
+from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
+from counter.node.node import Node
 from counter.protocol.pending import MAX_TOTAL
 from counter.web.problems import Problem
 from counter.web.videos import full
@@ -21,20 +22,20 @@ from counter.web.videos import full
 MAX_RECORDS = 10_000
 MAX_BYTES = 1024 * 1024
 REPLAYED = "Idempotency-Replayed"
-"""The header of an answer to a repeat, which was counted before."""
+"""The header of an answer to a repeat of a request that was counted before."""
 
 _EXAMPLE = '{"video": "cats", "count": 2}'
 _LONGEST = 128
 _OF_IDS = f"{ascii_letters}{digits}._~-".encode()
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BOM = b"\xef\xbb\xbf"
-"""What Windows' programs write before UTF-8."""
+"""What programs on Windows write before UTF-8."""
 _MAX_DIGITS = 1000
 _is_key = re.compile(KEY).fullmatch
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """Visits of one video. Whether its id is one is checked for all records together."""
+    """Visits of one video. The ids are checked later, for all records together."""
 
     video: str
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] = 1
@@ -46,13 +47,14 @@ DECODE: Mapping[str, Decode] = {
     "application/json": msgspec.json.Decoder(list[Record]).decode,
     "application/x-ndjson": _record.decode_lines,
 }
-"""How the records are read out of a body of each type."""
+"""How the records are read from a body of each type."""
 
 
-def install(app: Flask, node: Node) -> None:
-    """Add the endpoint."""
+def blueprint(node: Node) -> Blueprint:
+    """`POST /visits`."""
+    pages = Blueprint("visits", __name__)
 
-    @app.post("/visits")
+    @pages.post("/visits")
     def visits() -> Response:
         kind = request.mimetype
         if kind not in DECODE or request.headers.get("Content-Encoding", "identity") != "identity":
@@ -66,7 +68,7 @@ def install(app: Flask, node: Node) -> None:
             raise Problem(
                 400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
             )
-        # One more, for a body of unknown length is cut off there without a word.
+        # One more byte, because a body of unknown length is silently cut off there.
         request.max_content_length = MAX_BYTES + 1
         body = request.get_data(cache=False)
         if len(body) > MAX_BYTES:
@@ -80,6 +82,8 @@ def install(app: Flask, node: Node) -> None:
         if not is_new:
             response.headers[REPLAYED] = "true"
         return response
+
+    return pages
 
 
 def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
@@ -114,14 +118,14 @@ def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
 
 
 def fingerprint(kind: str, body: bytes) -> bytes:
-    """16 bytes that tell a request from others."""
+    """16 bytes that tell a request from other requests."""
     return blake2b(b"%s\n%s" % (kind.encode(), body), digest_size=16).digest()
 
 
 def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> bool:
-    """Whether they were counted now, not before; a `Problem` if they were not."""
+    """Whether they were counted now, not before; raises a `Problem` if neither."""
     try:
-        return node.count_many(counts, key or "", fingerprint)
+        return node.counting.count_many(counts, key or "", fingerprint)
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
@@ -148,9 +152,9 @@ def _are_ids(counts: dict[str, int]) -> bool:
 
 
 def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
-    """Raise the `Problem` that names the first bad record, and what is wrong with it.
+    """Raise the `Problem` that names the first bad record and what is wrong with it.
 
-    It is looked for slowly, one record after the other.
+    The search is slow: it reads one record after the other.
     """
     index = 0
     counts: dict[str, int] = {}
@@ -178,7 +182,7 @@ def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
 
 
 def _beyond(index: int, record: Record, visits: int) -> Problem:
-    """The problem with more visits than any number can tell, in one record or in those so far."""
+    """The problem with more visits than a count can hold, in one record or in all so far."""
     return Problem(
         422,
         "Beyond the limit",
@@ -225,7 +229,7 @@ def _each(kind: str, text: str) -> Iterator[Record]:
 
 
 def _record_of(value: Any, text: str) -> Record:
-    """A record, whatever its count is; raises for all else that is wrong with it."""
+    """A record, however large its count; raises for everything else that is wrong with it."""
     count = value.get("count") if isinstance(value, dict) else None
     if type(count) is int and count > MAX_COUNT:
         record = msgspec.convert({**value, "count": MAX_COUNT}, Record)

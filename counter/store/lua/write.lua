@@ -1,0 +1,72 @@
+-- One flush: checks lease and flush mark, then writes everything in one atomic step.
+-- KEYS: lease, store, vectors, facts, then one hash for each vector: those to be dropped first.
+-- ARGV: holder, lease in ms, id, name, mark,
+--       the marks that are right, each between two ends of lines ('*': any),
+--       with "=" before it another mark that is right, or '',
+--       how many vectors are dropped, and their ids,
+--       how many facts follow, and these as name, fact, ...
+--       then for each vector its id, and its counts as a JSON object.
+-- Returns 'written', or 'taken' and the other holder, or 'forgot' and the mark that was found.
+-- UNLINK frees the memory of a large hash in another thread.
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return {'taken', holder} end
+local stands = redis.call('HMGET', KEYS[2], 'mark', 'sealed')
+local sealed = stands[2]
+if ARGV[6] ~= '*' then
+    local mark = stands[1] or ''
+    local right = string.find(ARGV[6], '\n' .. mark .. '\n', 1, true)
+    if not right and ARGV[7] ~= '=' .. mark then return {'forgot', mark} end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local seals = sealed and tonumber(string.sub(sealed, -12), 16)
+if not seals then
+    seals = 0
+    for _, fact in ipairs(redis.call('HVALS', KEYS[4])) do
+        seals = (seals + (tonumber(string.sub(fact, 1, 12), 16) or 0)) % 281474976710656
+    end
+end
+local dropped = tonumber(ARGV[8])
+local at = 9
+for k = 5, 4 + dropped do
+    redis.call('UNLINK', KEYS[k])
+    redis.call('SREM', KEYS[3], ARGV[at])
+    at = at + 1
+end
+local facts = tonumber(ARGV[at])
+at = at + 1
+for _ = 1, facts do
+    local name, text = ARGV[at], ARGV[at + 1]
+    local before = redis.call('HGET', KEYS[4], name)
+    if before then seals = seals - (tonumber(string.sub(before, 1, 12), 16) or 0) end
+    if text == '' then
+        redis.call('HDEL', KEYS[4], name)
+    else
+        local digits = seal(name, text)
+        seals = seals + tonumber(digits, 16)
+        redis.call('HSET', KEYS[4], name, digits .. text)
+    end
+    seals = seals % 281474976710656
+    at = at + 2
+end
+put_row(KEYS[2], ARGV[3], ARGV[4], ARGV[5], seals)
+for k = 5 + dropped, #KEYS do
+    redis.call('SADD', KEYS[3], ARGV[at])
+    local counts = cjson.decode(ARGV[at + 1])
+    at = at + 2
+    local videos = {}
+    for video in pairs(counts) do videos[#videos + 1] = video end
+    for first = 1, #videos, 500 do
+        local last = math.min(first + 499, #videos)
+        local stored = redis.call('HMGET', KEYS[k], unpack(videos, first, last))
+        local larger = {}
+        for i = first, last do
+            local count, before = counts[videos[i]], tonumber(stored[i - first + 1] or nil)
+            if not before or count > before then
+                larger[#larger + 1] = videos[i]
+                larger[#larger + 1] = string.format('%.0f', count)
+            end
+        end
+        if #larger > 0 then redis.call('HSET', KEYS[k], unpack(larger)) end
+    end
+end
+return {'written'}

@@ -1,0 +1,311 @@
+"""The tables of an SQLite store: one method for each statement, and the formats of before."""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import json
+
+from counter.store.contract import Counts, StoreRefusedError
+from counter.store.seals import (
+    SEALED,
+    SEALS,
+    Damage,
+    Fact,
+    Row,
+    read_row,
+    seal_of,
+    to_bytes,
+    to_text,
+)
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS store (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS facts (
+        name TEXT PRIMARY KEY, fact TEXT NOT NULL, seal INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS vectors (number INTEGER PRIMARY KEY, vector TEXT UNIQUE NOT NULL);
+    CREATE TABLE IF NOT EXISTS counts (
+        vector INTEGER NOT NULL, video TEXT NOT NULL, count INTEGER NOT NULL,
+        PRIMARY KEY (vector, video)
+    ) WITHOUT ROWID;
+"""
+_FROM_1_TO_2 = """
+    BEGIN IMMEDIATE;
+    ALTER TABLE replicas RENAME TO vectors;
+    ALTER TABLE vectors RENAME COLUMN replica TO vector;
+    ALTER TABLE counts RENAME COLUMN replica TO vector;
+    UPDATE store SET value = '2' WHERE key = 'version';
+    COMMIT;
+"""
+_MENDED = """
+    CREATE TABLE mended (
+        vector INTEGER NOT NULL, video TEXT NOT NULL, count INTEGER NOT NULL,
+        PRIMARY KEY (vector, video)
+    ) WITHOUT ROWID
+"""
+# Rows go in and out as one JSON object: while SQLite takes it apart, other threads have the
+# interpreter. With one row at a time they would take turns thousands of times.
+_UPSERT = """
+    INSERT INTO counts SELECT ?, key, value FROM json_each(?) WHERE true
+    ON CONFLICT DO UPDATE SET count = excluded.count WHERE excluded.count > count
+"""
+_READ = """
+    SELECT CAST(json_group_object(video, count) AS BLOB) FROM (
+        SELECT video, count FROM counts WHERE vector = ? AND video > ? ORDER BY video LIMIT ?
+    )
+"""
+_SCAN = "SELECT CAST(video AS BLOB), typeof(video), count FROM counts WHERE +vector = ?"
+"""Every row in turn: the plus keeps SQLite from looking for it where it should be."""
+_STANDS = """
+    SELECT (SELECT value FROM store WHERE key = 'mark'),
+        (SELECT value FROM store WHERE key = 'sealed')
+"""
+_VERSION = "3"
+ROWS_A_PIECE = 4_000
+_ROWS_FREED = 2_000
+"""How many rows of dropped vectors are deleted with one write, at most."""
+_pieces = json.Decoder(dict[str, int])
+_DROPPED = "dropped "
+"""How the name of a dropped vector begins while some of its rows are still to be deleted."""
+
+
+class Tables:
+    """An open database. Calls come from one thread at a time, and may raise `sqlite3.Error`."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect, and read what is in the log."""
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.db.text_factory = to_text
+        self._path = path
+        self._to_free = True
+        self._written = "", 0
+        """The sealed row that was last written, and the sum of seals in it."""
+
+    def prepare(self) -> None:
+        """Bring the tables into the present format; raise `StoreRefusedError` for a later one."""
+        self.db.execute("PRAGMA synchronous=FULL")
+        if list(self.query("SELECT 1 FROM sqlite_master WHERE name = 'store'")):
+            version = self.row()[0].get("version", _VERSION)
+            if version not in ("1", "2", _VERSION):
+                raise StoreRefusedError(
+                    f"{self._path} was written by another version of this program "
+                    f"(format {version}, this one knows {_VERSION}); run that version on it"
+                )
+        if list(self.query("SELECT 1 FROM sqlite_master WHERE name = 'replicas'")):
+            self.db.executescript(_FROM_1_TO_2)
+        self.db.executescript(_SCHEMA)
+        if not list(self.query("SELECT 1 FROM pragma_table_info('facts') WHERE name = 'seal'")):
+            self._seal()
+
+    def _seal(self) -> None:
+        """Add the seals, which format 2 did not have."""
+        with self.db:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.execute("ALTER TABLE facts ADD COLUMN seal INTEGER")
+            kept, _, _ = self.row()
+            facts = {fact.name: fact.text for fact in self.facts(Damage())}
+            self.put_facts(facts)
+            self.put_row(kept, kept.get("mark", ""), sum(seal_of(*fact) for fact in facts.items()))
+
+    def query(self, sql: str, arguments: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        return self.db.execute(sql, arguments)
+
+    # -- the store itself
+
+    def row(self) -> tuple[dict[str, str], int | None, list[str]]:
+        """What is kept of the store itself; see `read_row`."""
+        rows = self.query("SELECT key, value FROM store")
+        return read_row({key: value for key, value in rows if type(key) is type(value) is str})
+
+    def put_row(
+        self, kept: Mapping[str, str], mark: str, seals: int, *, whole: bool = False
+    ) -> None:
+        """Write the store's row and its sealed copy; with `whole`, only the mark has changed."""
+        row = Row(kept.get("id", ""), kept.get("name", ""), mark, _VERSION, seals % SEALS)
+        sealed = row.sealed()
+        self.db.execute("REPLACE INTO store VALUES ('mark', ?), (?, ?)", (mark, SEALED, sealed))
+        if not whole:
+            same = (("id", row.id), ("name", row.name), ("version", row.version))
+            self.db.executemany("REPLACE INTO store VALUES (?, ?)", same)
+        self._written = sealed, row.seals
+
+    def stands(self) -> tuple[str | None, str | None]:
+        """The flush mark and the sealed row."""
+        mark, sealed = next(self.query(_STANDS))
+        return mark, sealed
+
+    def seals(self, sealed: str | None) -> tuple[bool, int]:
+        """The sum of the seals, given the sealed row; and whether that was last written here."""
+        if sealed == self._written[0]:
+            return True, self._written[1]
+        _, seals, _ = self.row()
+        if seals is None:
+            # It is another file than before, or it was emptied.
+            seals = sum(fact.seal or 0 for fact in self.facts(Damage()))
+        return False, seals
+
+    # -- facts
+
+    def facts(self, damage: Damage) -> Iterator[Fact]:
+        """All facts as they are; `damage` gets the names of those of another type than text."""
+        for name, text, seal in self.query("SELECT name, fact, seal FROM facts"):
+            number = seal if isinstance(seal, int) else None
+            if type(name) is str and type(text) is str:
+                yield Fact(name, text, number)
+            elif isinstance(name, str | bytes) and isinstance(text, str | bytes):
+                # The same bytes, but not kept as text: it would not be found under its name.
+                name, text = (to_text(x) if isinstance(x, bytes) else x for x in (name, text))
+                damage.mended.append(name)
+                yield Fact(name, text, number)
+            else:
+                yield Fact(str(name), str(text), None)
+
+    def replace_facts(self, facts: Mapping[str, str]) -> int:
+        """Replace these facts, remove the empty ones; return how much the sum of seals grows."""
+        grows, gone = 0, []
+        for name, fact in facts.items():
+            for (seal,) in self.query("SELECT seal FROM facts WHERE name = ?", (name,)):
+                grows -= seal if isinstance(seal, int) else 0
+            if fact:
+                seal = seal_of(name, fact)
+                self.db.execute("REPLACE INTO facts VALUES (?, ?, ?)", (name, fact, seal))
+                grows += seal
+            else:
+                gone.append((name,))
+        if gone:
+            self.db.executemany("DELETE FROM facts WHERE name = ?", gone)
+        return grows
+
+    def put_facts(self, facts: Mapping[str, str]) -> int:
+        """Write facts whose names may be damaged; return the sum of their seals."""
+        rows = [
+            (to_bytes(name), to_bytes(fact), seal_of(name, fact)) for name, fact in facts.items()
+        ]
+        self.db.executemany("REPLACE INTO facts VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)", rows)
+        return sum(row[2] for row in rows)
+
+    # -- vectors and counts
+
+    def vectors(self) -> list[tuple[int, str]]:
+        """The number and the name of each vector that is not dropped."""
+        rows = self.query("SELECT number, CAST(vector AS TEXT) FROM vectors ORDER BY number")
+        return [(number, name or "") for number, name in rows if not _is_dropped(name or "")]
+
+    def vectors_exist(self) -> bool:
+        """Whether there is any vector, also a dropped one."""
+        return bool(list(self.query("SELECT 1 FROM vectors LIMIT 1")))
+
+    def upsert(self, vector: str, changed: Mapping[str, int]) -> None:
+        """Raise counts `{video: count}` of a vector to these; none goes down."""
+        number = "SELECT number FROM vectors WHERE vector = ?"
+        row = self.query(number, (vector,)).fetchone()
+        if row is None:
+            self.query("INSERT INTO vectors (vector) VALUES (?)", (vector,))
+            row = self.query(number, (vector,)).fetchone()
+        self.query(_UPSERT, (*row, json.encode(changed).decode()))
+
+    def piece(self, number: int, after: str) -> dict[str, int] | None:
+        """The next rows of a vector, in order; None if they are not all an id and a count."""
+        try:
+            row = next(self.query(_READ, (number, after, ROWS_A_PIECE)))
+            return _pieces.decode(row[0])
+        except (msgspec.DecodeError, UnicodeError):
+            return None
+        except sqlite3.OperationalError as error:
+            if "JSON" in str(error):
+                return None
+            raise
+
+    def scan(self, number: int) -> tuple[dict[str, int], list[str]]:
+        """Every row of a vector, wherever it is; and the ids of rows that are no id and count."""
+        bad: list[str] = []
+        found: dict[str, int] = {}
+        for raw, kind, count in self.query(_SCAN, (number,)):
+            video = to_text(raw or b"")
+            if kind != "text" or type(count) is not int or not raw.isascii():
+                bad.append(video)
+            else:
+                found[video] = max(count, found.get(video, 0))
+        return found, bad
+
+    def drop(self, vectors: Collection[str]) -> None:
+        """Forget vectors; their rows are deleted later, by `free`."""
+        if vectors:
+            self._to_free = True
+            self.db.executemany(
+                "UPDATE vectors SET vector = ? || number WHERE vector = ?",
+                ((_DROPPED, vector) for vector in vectors),
+            )
+
+    def free(self) -> None:
+        """Delete some rows of a vector that was dropped."""
+        if not self._to_free:
+            return
+        row = next(
+            self.query(
+                "SELECT number FROM vectors WHERE vector > ? AND vector < ?",
+                (_DROPPED, _DROPPED + "~"),
+            ),
+            None,
+        )
+        if row is None:
+            self._to_free = False
+            return
+        deleted = self.query(
+            "DELETE FROM counts WHERE vector = ?1 AND video IN "
+            "(SELECT video FROM counts WHERE vector = ?1 LIMIT ?2)",
+            (row[0], _ROWS_FREED),
+        ).rowcount
+        if deleted < _ROWS_FREED:
+            self.query("DELETE FROM vectors WHERE number = ?", row)
+
+    # -- what was damaged
+
+    def put_counts_right(
+        self, rows: Counts, renamed: Mapping[str, str], gone: Mapping[str, Collection[str]]
+    ) -> None:
+        """Write every row that is an id and a count into a table of its own, where it is in order.
+
+        `rows` and `renamed` are those of `Store.mend`, `gone` ids of rows that go as well.
+        """
+        for found, vector in renamed.items():
+            self._rename(found, vector)
+        numbers: dict[str, list[int]] = {}
+        for number, vector in self.vectors():
+            numbers.setdefault(vector, []).append(number)
+        self.query(_MENDED)
+        self.query(
+            "INSERT INTO mended SELECT vector, video, count FROM counts WHERE typeof(vector) = "
+            "'integer' AND typeof(video) = 'text' AND typeof(count) = 'integer' AND count > 0 "
+            "AND +vector IN (SELECT number FROM vectors) "
+            "ON CONFLICT DO UPDATE SET count = max(count, excluded.count)"
+        )
+        self.query("DROP TABLE counts")
+        self.query("ALTER TABLE mended RENAME TO counts")
+        other = ((v, [video for video in of if not video.isascii()]) for v, of in gone.items())
+        for vector, videos in [*other, *((vector, list(true)) for vector, true in rows.items())]:
+            where = [
+                (number, to_bytes(video)) for number in numbers.get(vector, ()) for video in videos
+            ]
+            self.db.executemany(
+                "DELETE FROM counts WHERE vector = ? AND video = CAST(? AS TEXT)", where
+            )
+        for vector, true in rows.items():
+            if counts := {video: count for video, count in true.items() if count}:
+                self.upsert(vector, counts)
+
+    def _rename(self, found: str, vector: str) -> None:
+        self._to_free = True
+        # Another vector of that name may be there by now: it has all that this one had.
+        self.query(
+            "UPDATE OR IGNORE vectors SET vector = CASE ?1 WHEN '' THEN ?3 || number ELSE ?1 END "
+            "WHERE vector = CAST(?2 AS TEXT)",
+            (vector, to_bytes(found), _DROPPED),
+        )
+
+
+def _is_dropped(name: str) -> bool:
+    return name.startswith(_DROPPED)
