@@ -13,9 +13,11 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import encode_id
-from counter.crdt.tally import MAX_COUNT, Tally
-from counter.crdt.vector import Vector, Videos
+from counter.crdt.tally import Tally
+from counter.crdt.vector import Vector
+from counter.crdt.videos import Videos
 from counter.node.flusher import Flusher
 from counter.node.loading import Loading, sift
 from counter.node.metrics import Metrics

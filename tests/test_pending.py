@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import encode_id
-from counter.crdt.tally import MAX_COUNT, Tally
+from counter.crdt.tally import Tally
 from counter.protocol.pending import MAX_TOTAL, Pending
 
 MEMBER = f"a~{encode_id(1, 13)}"

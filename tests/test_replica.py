@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import encode_id, mint_run, mint_store, run_of
-from counter.crdt.tally import MAX_COUNT
-from counter.crdt.vector import Videos
+from counter.crdt.videos import Videos
 from counter.protocol.messages import (
     Body,
     Delta,

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from counter.config import LIVE_PAGES, Config
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import member_of, mint_run, mint_store, name_of, run_of
 from counter.crdt.limits import FullError, shown_counts, visits_of
-from counter.crdt.tally import MAX_COUNT, Tally
+from counter.crdt.tally import Tally
 from counter.node.flusher import Flush, Flusher
 from counter.node.follower import Follower
 from counter.node.live import Live

@@ -13,8 +13,9 @@ Pure: no I/O, no clock.
 from collections.abc import Iterator
 from itertools import islice
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import day_of, folded_of, member_of, replica_of, run_of
-from counter.crdt.tally import MAX_COUNT, Tally
+from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
 from counter.protocol.members import Members
 from counter.protocol.messages import MemberReport

@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, name_of, replica_of, run_of
-from counter.crdt.tally import MAX_COUNT, MAX_PACKED, Tally
-from counter.crdt.vector import Refused, VideoSet
+from counter.crdt.tally import MAX_PACKED, Tally
+from counter.crdt.vector import Refused
+from counter.crdt.videos import VideoSet
 from counter.protocol.checks import SUM, Sum, decode_sum, encode_sum, sum_name
 from counter.protocol.folding import Fold, Folding
 from counter.protocol.joining import Joining, Lack
