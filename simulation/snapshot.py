@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import simulation.frozen  # noqa: F401 - it knows how a fold that was begun is copied
-from counter.protocol.replica import Batch
+from counter.protocol.backlog import Batch
 from counter.store.contract import Marks
 from counter.store.memory import MemoryStore
 from simulation.oracle import Request

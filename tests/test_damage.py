@@ -726,8 +726,7 @@ def test_a_key_that_becomes_one_of_another_type_ends_the_node(
         client.rpush(key, "a list")
         with flusher._lock:
             replica.visit("cats")
-            replica.members.learn(OTHER, run(50))
-            replica._unsaved_facts.add(OTHER)
+            replica.roster.learn(OTHER, run(50))
         flusher.wake()
         flusher.wake_for_news()
         until(lambda: ended, 10, "it gives up")

@@ -157,8 +157,8 @@ class Flusher:
                 opened = self._open_store()
                 known = self._known()
                 replica = self._mint(opened, known)
-                replica.opened(*known)
-                self._store.begin(replica.id, replica.own_fact())
+                replica.recovery.opened(*known)
+                self._store.begin(replica.id, replica.recovery.own_fact())
             except StoreDownError as error:
                 tries += 1
                 self._fail(str(error))
@@ -212,7 +212,7 @@ class Flusher:
                 self._visits = self._news = True
                 renew_at = 0.0
                 stopping.wait(backoff(tries))
-        if replica.unflushed():
+        if replica.pending.unflushed():
             # Nobody waits any more, but these visits were acknowledged if ACK is memory.
             with suppress(StoreDownError):
                 self._write(replica, 0)
@@ -230,7 +230,7 @@ class Flusher:
         except StopIteration:
             self._tell(replica, loading)
             with self._lock:
-                grew = replica.all_loaded()
+                grew = replica.recovery.all_loaded()
             self._grew(grew)
             return False
         if loaded is not None:
@@ -243,9 +243,9 @@ class Flusher:
         """Give a piece to the replica; one that is "wrong" is asked of the peers before."""
         with self._lock:
             if loaded.verdict == "wrong":
-                replica.suspect(loaded.vector, loaded.counts)
+                replica.recovery.suspect(loaded.vector, loaded.counts)
                 return
-            grew = replica.loaded(loaded.vector, loaded.counts)
+            grew = replica.recovery.loaded(loaded.vector, loaded.counts)
         self._grew(grew)
 
     def _tell(self, replica: Replica, loading: Loading) -> None:
@@ -256,7 +256,7 @@ class Flusher:
         self.positions_lost = self.positions_lost or lost
         with self._lock:
             for vector in loading.missing():
-                replica.suspect(vector, {})
+                replica.recovery.suspect(vector, {})
         if damage := loading.mend():
             self._metrics.set_aside.inc(rows)
             self.damage = [*self.damage[-4:], damage]
@@ -295,7 +295,7 @@ class Flusher:
                     self._is_behind = ahead
                 with self._lock:
                     replica.not_stored(batch)
-                    replica.forgotten(*known)
+                    replica.recovery.forgotten(*known)
                     if ahead:
                         # These visits may be given up for those that the store knows.
                         flushes.append(self.gathering)

@@ -29,8 +29,9 @@ from counter.node.schedule import Schedule
 from counter.node.visit_log import VisitLog
 from counter.protocol import messages
 from counter.protocol.clocks import Clocks
+from counter.protocol.effects import Effects
 from counter.protocol.joining import Lack
-from counter.protocol.keys import Key
+from counter.protocol.key_log import Key
 from counter.protocol.members import decode_fact, is_note
 from counter.protocol.messages import (
     Body,
@@ -41,7 +42,8 @@ from counter.protocol.messages import (
     ReportRequest,
     State,
 )
-from counter.protocol.replica import Effects, Member, Replica
+from counter.protocol.replica import Replica
+from counter.protocol.roster import Member
 from counter.store.contract import (
     Known,
     Offload,
@@ -323,7 +325,7 @@ class Node:
                 return []
             now = time.monotonic()
             self._look(self.replica, now)
-            return self.replica.roster(now)
+            return self.replica.roster.members(now)
 
     def paces(self) -> dict[str, Rate]:
         """How fast each member counts and speaks, over the last seconds and as seen here."""
@@ -370,7 +372,7 @@ class Node:
             if self.replica is None:
                 return Folding()
             now = time.monotonic()
-            roster = {member.member: member for member in self.replica.roster(now)}
+            roster = {member.member: member for member in self.replica.roster.members(now)}
             closed = sum(member.closed for member in roster.values())
             live = {name_of(member) for member in roster if roster[member].live}
             waits_for = []
@@ -378,7 +380,7 @@ class Node:
                 heard = roster[member].heard
                 silent = now - self._listens_since if heard is None else heard
                 waits_for.append(FoldBlocker(member, heard, silent, name_of(member) in live))
-            return Folding(closed, self.replica.folds, waits_for)
+            return Folding(closed, self.replica.folding.folds, waits_for)
 
     def remove(self, member: str) -> bool:
         """Take a member for gone for good and tell the others; False if it is removed already.
@@ -432,7 +434,7 @@ class Node:
     def unflushed(self) -> int:
         """How many visits the store does not hold yet."""
         with self._lock:
-            return self.replica.unflushed() if self.replica else 0
+            return self.replica.pending.unflushed() if self.replica else 0
 
     @property
     def complete(self) -> bool:
@@ -444,17 +446,17 @@ class Node:
     def lacks(self) -> list[Lack]:
         """What peers hold and this node does not, while it has not caught up with them."""
         with self._lock:
-            return self.replica.lacks(time.monotonic()) if self.replica else []
+            return self.replica.joining.lacks(time.monotonic()) if self.replica else []
 
     def duplicate_names(self) -> dict[str, bool]:
         """Names that two live nodes bear, and whether these run on copies of one store."""
         with self._lock:
-            return self.replica.duplicate_names(time.monotonic()) if self.replica else {}
+            return self.replica.roster.duplicate_names(time.monotonic()) if self.replica else {}
 
     def suspected(self) -> list[str]:
         """The vectors of its store that are not used, because they are in doubt."""
         with self._lock:
-            return self.replica.suspected() if self.replica else []
+            return self.replica.recovery.suspected() if self.replica else []
 
     def damage(self) -> list[str]:
         """What this process has found damaged in its store, a sentence each time."""
@@ -632,7 +634,7 @@ class Node:
     def _holders(self) -> str:
         """Whether its last visits are held elsewhere, for whoever thinks of deleting the store."""
         with self._lock:
-            if self.replica is None or self.replica.alone(time.monotonic()):
+            if self.replica is None or not self.replica.peers.staying(time.monotonic()):
                 return "alone"
             return "yes" if self.replica.held(time.monotonic()) else "no"
 
@@ -748,7 +750,7 @@ class Node:
             self._warn("clock.set", f"seconds={step:+.1f}")
             if self.replica is not None:
                 # It ends a run whose date is wrong by more than a message may live.
-                self.replica.clock_stepped(zero)
+                self.replica.succession.clock_stepped(zero)
         self._sync()
 
     def _warn_of_clocks(self) -> None:

@@ -127,6 +127,8 @@ class Folding:
         fold_after: float,
     ) -> None:
         self.own = own
+        self.folds = 0
+        """How many folds the store holds since this process began."""
         self.under_way: Fold | None = None
         """The one fold that is being written to the store; its parts rest meanwhile."""
         self.followed: dict[str, str] = {}

@@ -92,7 +92,7 @@ class Pending:
             or self._tally.count(own, video)
         )
 
-    def __len__(self) -> int:
+    def unflushed(self) -> int:
         """How many visits the store does not hold yet."""
         total = 0
         for run in self._pending.keys() | self._in_flight.keys():
