@@ -20,8 +20,9 @@ from benchmarks.report import Part, write
 from benchmarks.report import Row as Line
 from counter.crdt.ids import encode_id, mint_run
 from counter.crdt.tally import Tally
+from counter.protocol.effects import Effects
 from counter.protocol.messages import Body, Envelope, encode
-from counter.protocol.replica import Effects, Replica
+from counter.protocol.replica import Replica
 from lab.servers import ROOT
 from lab.terminal import say
 
@@ -86,11 +87,11 @@ class Cluster:
         )
         # All nodes hold what one member has counted: as much state as they have in earnest.
         vector = f"counter0~{encode_id(1, 13)}.{mint_run(1_600_000_000_000, '', 1)}"
-        replica.opened([vector], {})
+        replica.recovery.opened([vector], {})
         names = iter(_names(videos))
         while piece := dict.fromkeys(islice(names, 5000), 1):
-            replica.loaded(vector, piece)
-        replica.all_loaded()
+            replica.recovery.loaded(vector, piece)
+        replica.recovery.all_loaded()
         self.places[f"http://10.0.{number // 256}.{number % 256}:1234"] = Place(replica)
 
     def seconds(self, number: float, rate: int, videos: int) -> None:

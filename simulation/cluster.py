@@ -303,7 +303,9 @@ class Cluster:
             self.look(page, self.nodes[0])
         self.kinds["repeat known"] += self.oracle.repeats
         self.kinds["counted again"] += self.oracle.counted_again
-        self.kinds["folded"] += sum(node.replica.folds for node in self.nodes if node.replica)
+        self.kinds["folded"] += sum(
+            node.replica.folding.folds for node in self.nodes if node.replica
+        )
         return took
 
     def restart_copies(self) -> None:
@@ -324,7 +326,7 @@ class Cluster:
                 first.remove_member(member, self.now)
         for node in self.nodes:
             assert node.replica is not None
-            for entry in node.replica.roster(self.now):
+            for entry in node.replica.roster.members(self.now):
                 if entry.closed:
                     return f"{node.address} has not folded {entry}"
         return self.oracle.small(self.nodes)

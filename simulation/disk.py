@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from counter.crdt.tally import Tally
-from counter.protocol.keys import is_key
+from counter.protocol.key_log import is_key
 from counter.protocol.members import decode_fact, is_note
 from counter.store.contract import NOTHING, Counts, Marks, StoreDownError
 from counter.store.memory import MemoryStore

@@ -44,7 +44,7 @@ IRRELEVANT = frozenset(
         "salt",
         "hashes",
         # Made of what else is here, or the same for ever.
-        "_leaders",
+        "_top_videos",
         "_unpacked",
         "_epoch",
         "seals",

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import simulation.frozen  # noqa: F401 - it knows how a fold that was begun is copied
 from counter.crdt.ids import folded_of, mint_run, mint_store, replica_of
 from counter.crdt.tally import Tally
-from counter.protocol.keys import Key, Keys
+from counter.protocol.backlog import Batch
+from counter.protocol.effects import Effects
+from counter.protocol.key_log import Key
+from counter.protocol.keys import Keys
 from counter.protocol.messages import (
     Body,
     Envelope,
@@ -20,7 +23,7 @@ from counter.protocol.messages import (
     encode,
 )
 from counter.protocol.repairs import Repairs
-from counter.protocol.replica import Batch, Effects, Replica
+from counter.protocol.replica import Replica
 from counter.protocol.reports import Reports
 from counter.store.contract import Marks, StoreDownError
 from counter.store.memory import MemoryStore
@@ -199,7 +202,7 @@ class Node:
         """Set the wall clock wrong by so much, or right; a node notices that."""
         self.clock = seconds
         if self.replica is not None:
-            self.replica.clock_stepped(self._epoch)
+            self.replica.succession.clock_stepped(self._epoch)
 
     def snapshot(self) -> Memory | None:
         """The machine with its memory, as it is now; None if it does not run."""

@@ -405,7 +405,7 @@ class Oracle:
             replica = node.replica
             if replica is None or replica.state != "ready":
                 return f"{node.address} is not ready"
-            if replica.unflushed():
+            if replica.pending.unflushed():
                 return f"{node.address} has visits that its store does not hold"
             holds = _content(replica.tally)
             for entry in self._floor.keys() | holds.keys():
@@ -419,7 +419,7 @@ class Oracle:
                 return f"{node.address} holds something else than the others"
             first = holds
             # What was damaged is kept, and not shown before every member that may know was heard.
-            in_doubt = replica.suspected()
+            in_doubt = replica.recovery.suspected()
             if _content(node.disk.tally(without=in_doubt)) != holds:
                 return f"the store of {node.address} does not hold what its node shows"
             if missing := {key for key in keys if not replica.keys.find(key, now)}:

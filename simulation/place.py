@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from counter.crdt.ids import is_folded, member_of, mint_run, mint_store, run_of
+from counter.protocol.effects import Effects
 from counter.protocol.members import decode_fact, is_note
 from counter.protocol.messages import Body, Envelope, decode, encode
-from counter.protocol.replica import Effects
 from counter.store.contract import NOTHING, Counts, Marks
 from counter.store.memory import MemoryStore
 from simulation.node import Rules

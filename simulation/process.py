@@ -11,8 +11,9 @@ from typing import Protocol
 from counter.crdt.ids import replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.node.loading import Loaded, Loading, sift
+from counter.protocol.backlog import Batch
 from counter.protocol.members import decode_fact, is_note
-from counter.protocol.replica import Batch, Replica
+from counter.protocol.replica import Replica
 from counter.store.contract import StoreAheadError, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
 
@@ -84,8 +85,8 @@ class Process:
                 has_peers=True,
                 epoch=epoch,
             )
-            replica.opened(*known)
-            store.begin(replica.id, replica.own_fact())
+            replica.recovery.opened(*known)
+            store.begin(replica.id, replica.recovery.own_fact())
         except StoreDownError:
             store.close()
             raise
@@ -119,7 +120,7 @@ class Process:
         except StoreForgotError as error:
             self._is_behind = isinstance(error, StoreAheadError)
             replica.not_stored(batch)
-            replica.forgotten(*sift(self.store.known())[0])
+            replica.recovery.forgotten(*sift(self.store.known())[0])
             self._heals = self._to_load = True
             return False
         except StoreDownError:
@@ -140,13 +141,13 @@ class Process:
         loading = Loading(self.store, replica.tally, Lock())
         for loaded in _pieces(loading):
             if loaded.verdict == "wrong":
-                replica.suspect(loaded.vector, loaded.counts)
+                replica.recovery.suspect(loaded.vector, loaded.counts)
             else:
-                replica.loaded(loaded.vector, loaded.counts)
+                replica.recovery.loaded(loaded.vector, loaded.counts)
         for vector in loading.missing():
-            replica.suspect(vector, {})
+            replica.recovery.suspect(vector, {})
         loading.mend()
-        replica.all_loaded()
+        replica.recovery.all_loaded()
 
 
 def _pieces(loading: Loading) -> Iterator[Loaded]:

@@ -10,12 +10,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from counter.protocol.announced import Announced
+from counter.protocol.backlog import Batch
 from counter.protocol.folding import Folding
 from counter.protocol.messages import Larger, MemberReport, RepairRequest
 from counter.protocol.peers import Peer
-from counter.protocol.replica import Batch
 from counter.protocol.reverts import Reverts
 from counter.protocol.runs import Runs
+from counter.protocol.succession import Succession
 from simulation.node import Rules, SmallPages
 from simulation.process import Process
 
@@ -72,16 +73,19 @@ class ClosedWords(Announced):
         return report and replace(report, runs={})
 
 
-class FoldsBeyondALiveRun(SmallPages):
-    """And goes on to count in it, as if nothing were folded above it."""
+class UnawareSuccession(Succession):
+    """Goes on to count in a run, as if nothing were folded above it."""
 
-    folding_class = FoldingBeyondALiveRun
-
-    def _rescue(self) -> None:
+    def rescue(self) -> None:
         pass
 
-    def _waits_below_mark(self) -> list[str]:
+    def waits_below_mark(self) -> list[str]:
         return []
+
+
+class FoldsBeyondALiveRun(SmallPages):
+    folding_class = FoldingBeyondALiveRun
+    succession_class = UnawareSuccession
 
 
 class HastyForgetting(Folding):

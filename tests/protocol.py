@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from counter.crdt.ids import encode_id, mint_run
 from counter.crdt.tally import Tally
-from counter.protocol.keys import Key
+from counter.protocol.effects import Effects
+from counter.protocol.key_log import Key
 from counter.protocol.members import encode_fact
 from counter.protocol.messages import MAX_BYTES, Body, Envelope, RepairRequest, encode
-from counter.protocol.replica import Effects, Replica
+from counter.protocol.replica import Replica
 
 TTL = 4.0
 """`MESSAGE_TTL` of every replica, in seconds."""
@@ -53,8 +54,8 @@ class Network:
             fold_after=self.fold_after,
             has_peers=has_peers,
         )
-        replica.opened([], notes or {})
-        replica.all_loaded()
+        replica.recovery.opened([], notes or {})
+        replica.recovery.all_loaded()
         self.nodes[name] = replica
         return replica
 
@@ -145,10 +146,10 @@ class Network:
         new = self.node(name, run=run)
         facts = {member: encode_fact(old.members.latest(member), "", "") for member in old.members}
         held = [(vector, videos) for vector, videos in old.tally.vectors() if vector != unstored]
-        new.opened([vector for vector, _ in held], facts)
+        new.recovery.opened([vector for vector, _ in held], facts)
         for vector, videos in held:
-            new.loaded(vector, {video: old.tally.count(vector, video) for video in videos})
-        new.all_loaded()
+            new.recovery.loaded(vector, {video: old.tally.count(vector, video) for video in videos})
+        new.recovery.all_loaded()
         return new
 
     def asks(self) -> list[tuple[str, str]]:

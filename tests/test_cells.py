@@ -26,7 +26,7 @@ def holds(network: Network, name: str, member: str, count: int) -> None:
         assert tally.visits(cell) == count
     assert tally.top(100) == ["cats"]
     assert tally.members() == {member: 1}
-    roster = {each.member: each for each in network.nodes[name].roster(network.now)}
+    roster = {each.member: each for each in network.nodes[name].roster.members(network.now)}
     assert roster[member].visits == 1
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.limits import FullError
-from counter.crdt.tally import MAX_COUNT
 from counter.node import counting
 from counter.node.counting import Counting, KeyTakenError, MaybeCountedError, NotCountedError
 from counter.node.stage import Stage

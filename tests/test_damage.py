@@ -13,9 +13,11 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import encode_id
-from counter.crdt.tally import MAX_COUNT, Tally
-from counter.crdt.vector import Vector, Videos
+from counter.crdt.tally import Tally
+from counter.crdt.vector import Vector
+from counter.crdt.videos import Videos
 from counter.node.flusher import Flusher
 from counter.node.loading import Loading, sift
 from counter.node.metrics import Metrics
@@ -724,8 +726,7 @@ def test_a_key_that_becomes_one_of_another_type_ends_the_node(
         client.rpush(key, "a list")
         with flusher._lock:
             replica.visit("cats")
-            replica.members.learn(OTHER, run(50))
-            replica._unsaved_facts.add(OTHER)
+            replica.roster.learn(OTHER, run(50))
         flusher.wake()
         flusher.wake_for_news()
         until(lambda: ended, 10, "it gives up")

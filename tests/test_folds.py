@@ -41,7 +41,7 @@ def test_a_run_that_ended_is_folded_when_everybody_has_said_the_same_for_long(
     for node in (a, b, c):
         assert entries(node, a.member) == [folded_of(a.member, run_of(run)), a.id]
         assert node.counter("cats") == {a.member: 4}
-        assert not any(member.closed for member in node.roster(network.now))
+        assert not any(member.closed for member in node.roster.members(network.now))
 
 
 def test_many_ended_runs_are_folded_at_once(network: Network) -> None:
@@ -64,13 +64,17 @@ def test_a_member_that_is_silent_delays_folding_until_it_is_removed(network: Net
     network.live(40)
     assert len(entries(a, a.member)) == 1
     assert list(a.folding.fold_blockers(network.now)) == [c.member]
-    assert [member.closed for member in a.roster(network.now)] == [1, 0, 0]
+    assert [member.closed for member in a.roster.members(network.now)] == [1, 0, 0]
     network.do("a", a.remove(c.member, network.now))
     network.live(int(2 * TTL) + 4)
     for node in (a, b):
         assert list(node.folding.fold_blockers(network.now)) == []
         assert entries(node, a.member)[0].startswith(f"{a.member}@")
-        assert [member.removed for member in node.roster(network.now)] == [False, False, True]
+        assert [member.removed for member in node.roster.members(network.now)] == [
+            False,
+            False,
+            True,
+        ]
         assert node.counter("cats") == {a.member: 3}
 
 
@@ -125,7 +129,7 @@ def test_one_removed_while_only_split_off_goes_on_as_a_new_run_and_is_exact(
     network.visit(c, "cats")
     network.live(5)
     for node in (a, b, c):
-        assert not any(member.removed for member in node.roster(network.now))
+        assert not any(member.removed for member in node.roster.members(network.now))
         assert node.counter("cats") == {a.member: 3, c.member: 4}
     network.live(int(3 * TTL) + 4)
     for node in (a, b, c):
@@ -138,7 +142,7 @@ def test_a_visit_that_the_store_may_hold_is_not_moved_to_the_next_run(network: N
     c.visit("cats")
     c.not_stored(c.batch(10))  # and the store has it all the same
     network.do("a", a.remove(c.member, network.now))
-    assert c.ended_by_others
+    assert c.succession.ended_by_others
     assert not c.needs_new_run, "the same visit would be in the store twice, under two runs"
     c.stored(c.batch(10))
     assert c.needs_new_run
@@ -264,7 +268,7 @@ def test_what_closes_at_once_is_put_to_rest_bit_by_bit() -> None:
     for number in range(1, 7):
         network.visit(a, *(f"video-{video}" for video in range(8_000)))
         a = network.restart("a", number)
-    a.all_loaded()
+    a.recovery.all_loaded()
     resting = []
     for _ in range(4):
         network.live(1)
@@ -301,8 +305,8 @@ def test_a_node_with_peers_to_hear_folds_nothing_before_it_has_heard_one(network
 def test_a_node_without_peers_folds_alone(network: Network) -> None:
     first = network.node("a", has_peers=False)
     again = network.node("a", has_peers=False, run=1000)
-    again.opened([first.id], first.own_fact())
-    again.loaded(first.id, {"cats": 1})
+    again.recovery.opened([first.id], first.recovery.own_fact())
+    again.recovery.loaded(first.id, {"cats": 1})
     network.live(int(2 * TTL) + 2)
     assert entries(again, again.member) == [folded_of(again.member, run_of(first.id))]
     assert again.counter("cats") == {again.member: 1}
@@ -313,9 +317,9 @@ def test_what_a_store_has_left_of_folded_vectors_is_dropped(network: Network) ->
     runs = [mint_run(number, "", number) for number in range(1, 5)]
     left = [replica_of(a.member, run) for run in runs] + [folded_of(a.member, runs[0])]
     folded = folded_of(a.member, runs[2])
-    a.opened([*left, folded], {a.member: encode_fact(runs[3], "", runs[2])})
+    a.recovery.opened([*left, folded], {a.member: encode_fact(runs[3], "", runs[2])})
     for vector in (*left, folded):
-        a.loaded(vector, {"cats": 1})
+        a.recovery.loaded(vector, {"cats": 1})
     assert entries(a, a.member) == [folded, left[3]]
     assert sorted(a.batch(10).drop) == sorted([*left[:3], left[4]])
 
@@ -326,7 +330,7 @@ def test_what_a_fold_cut_short_has_left_is_dropped_before_it_is_done_again(
     a, _, _ = three(network)
     (run,) = entries(a, a.member)
     left = folded_of(a.member, run_of(run))
-    a.opened([run, left], {})
+    a.recovery.opened([run, left], {})
     network.seconds(int(3 * TTL) + 4)
     batch = a.batch(1000)
     assert batch.folds
@@ -344,7 +348,7 @@ def test_what_a_fold_cut_short_has_left_is_dropped_before_it_is_done_again(
 def test_a_store_that_was_emptied_is_given_marks_and_all(network: Network) -> None:
     a, _, _ = three(network)
     network.live(int(3 * TTL) + 4)
-    a.forgotten([], {})
+    a.recovery.forgotten([], {})
     kept: dict[str, dict[str, int]] = {}
     facts: dict[str, str] = {}
     while a.unsaved():
@@ -354,9 +358,9 @@ def test_a_store_that_was_emptied_is_given_marks_and_all(network: Network) -> No
         facts |= batch.facts
         a.stored(batch)
     again = network.node("again")
-    again.opened(list(kept), facts)
+    again.recovery.opened(list(kept), facts)
     for vector, counts in kept.items():
-        again.loaded(vector, counts)
+        again.recovery.loaded(vector, counts)
     assert again.counter("cats") == {a.member: 3}
     assert entries(again, a.member) == entries(a, a.member) == list(kept)
     assert set(again.members) == {*a.members, again.member}
@@ -368,11 +372,11 @@ def test_older_vectors_in_a_store_stay_until_it_has_the_newer_ones(network: Netw
     (run,) = entries(a, a.member)
     network.visit(a, *(f"v{number}" for number in range(20)))
     network.live(int(3 * TTL) + 4)
-    a.forgotten([run], {})
+    a.recovery.forgotten([run], {})
     assert a.batch(0).drop == [], "not before it was read"
     a.stored(a.batch(4))
-    assert a.loaded(run, {"cats": 2, "dogs": 1}) == set()
-    assert a.all_loaded() == {"dogs"}, "it may know of visits that nobody else does"
+    assert a.recovery.loaded(run, {"cats": 2, "dogs": 1}) == set()
+    assert a.recovery.all_loaded() == {"dogs"}, "it may know of visits that nobody else does"
     while a.unsaved():
         batch = a.batch(4)
         a.stored(batch)
@@ -390,7 +394,7 @@ def test_what_waits_to_be_written_of_a_part_is_not_written_behind_the_fold(
     a, b, _ = three(network)
     (run,) = entries(b, a.member)
     network.seconds(int(3 * TTL) + 4)
-    b._note_unsaved(run, ["cats"])
+    b.backlog.add(run, ["cats"])
     batch = b.batch(1000)
     assert batch.folds
     assert run in batch.drop

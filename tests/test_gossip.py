@@ -108,10 +108,10 @@ def test_ready_is_announced_once() -> None:
 
 def test_a_leaving_node_is_not_waited_for_any_more() -> None:
     with talking(Hub(), "a", "b") as [a, b]:
-        until(lambda: not a.replica.alone(time.monotonic()), 5, "a hears b")
+        until(lambda: bool(a.replica.peers.staying(time.monotonic())), 5, "a hears b")
         b.stage.draining.set()
         b.gossip.leave()
-        until(lambda: a.replica.alone(time.monotonic()), 5, "a hears that b leaves")
+        until(lambda: not a.replica.peers.staying(time.monotonic()), 5, "a hears that b leaves")
 
 
 def test_only_a_member_that_is_known_and_silent_can_be_removed() -> None:
@@ -123,7 +123,7 @@ def test_only_a_member_that_is_known_and_silent_can_be_removed() -> None:
         with pytest.raises(LiveMemberError, match="was heard"):
             a.gossip.remove(b.replica.member)
         b.gossip.leave()
-        until(lambda: a.replica.alone(time.monotonic()), 5, "a hears that b leaves")
+        until(lambda: not a.replica.peers.staying(time.monotonic()), 5, "a hears that b leaves")
         assert a.gossip.remove(b.replica.member) is True
         assert a.gossip.remove(b.replica.member) is False
         a.stage.draining.set()

@@ -62,7 +62,7 @@ def test_a_node_joins_for_as_long_as_something_comes(network: Network) -> None:
     network.seconds(1)
     assert state(b) == "ready"
     assert b.complete
-    assert b.lacks(network.now) == []
+    assert b.joining.lacks(network.now) == []
 
 
 def test_a_node_tells_what_its_store_holds_from_its_first_word_on(network: Network) -> None:
@@ -73,7 +73,7 @@ def test_a_node_tells_what_its_store_holds_from_its_first_word_on(network: Netwo
     envelope = Envelope(b.id, "b", 0, Report("joining", {}, {}, None, {}, said=0))
     network.do("a", a.receive(envelope, network.now))
     assert not b.complete
-    assert {lack.what for lack in b.lacks(network.now)} == {"closed runs of day 0"}
+    assert {lack.what for lack in b.joining.lacks(network.now)} == {"closed runs of day 0"}
     network.lose = lambda *_: False
     network.seconds(1)
     assert b.complete
@@ -91,13 +91,13 @@ def test_without_progress_a_node_is_ready_and_says_what_it_lacks(network: Networ
     assert state(b) == "ready"
     assert not b.complete, "it does not know what was counted"
     run = a.tally.of(a.member)[0]
-    assert {(lack.member, lack.what, lack.told_by) for lack in b.lacks(network.now)} == {
+    assert {(lack.member, lack.what, lack.told_by) for lack in b.joining.lacks(network.now)} == {
         (a.member, run, a.id)
     }
     network.lose = lambda *_: False
     network.seconds(2)
     assert b.complete
-    assert b.lacks(network.now) == []
+    assert b.joining.lacks(network.now) == []
     assert b.counter("cats") == {a.member: 1}
 
 
@@ -172,7 +172,7 @@ def test_a_delta_that_overtakes_a_report_has_told_the_larger_total(network: Netw
     for report in late:
         network.deliver("a", "b", report)
     assert not b.complete
-    assert a.id in {lack.what for lack in b.lacks(network.now)}
+    assert a.id in {lack.what for lack in b.joining.lacks(network.now)}
     network.lose = lambda *_: False
     network.seconds(2)
     assert b.complete
@@ -189,14 +189,16 @@ def test_a_ring_in_which_each_hears_one_other_is_ready_after_a_while(network: Ne
     assert [state(node) for node in nodes] == ["ready"] * 3
     for node, heard in zip(nodes, "bca", strict=True):
         assert not node.complete
-        assert {lack.member for lack in node.lacks(network.now)} == {network.nodes[heard].member}
+        assert {lack.member for lack in node.joining.lacks(network.now)} == {
+            network.nodes[heard].member
+        }
     network.seconds(20)
     assert not any(node.complete for node in nodes)
     network.lose = lambda *_: False
     network.seconds(3)
     for node in nodes:
         assert node.complete
-        assert node.lacks(network.now) == []
+        assert node.joining.lacks(network.now) == []
         assert all(node.tally.visits(f"only-{name}") == 1 for name in "abc")
 
 
@@ -210,7 +212,7 @@ def test_a_node_that_hears_and_is_not_heard_is_ready_after_a_while(network: Netw
     network.seconds(3)
     assert state(b) == "ready"
     assert not b.complete
-    assert {lack.told_by for lack in b.lacks(network.now)} == {a.id}
+    assert {lack.told_by for lack in b.joining.lacks(network.now)} == {a.id}
     network.visit(b, "cats")
     network.lose = lambda *_: False
     network.seconds(3)
@@ -227,7 +229,7 @@ def test_a_node_that_has_been_complete_stays_so(network: Network) -> None:
     network.seconds(20)
     assert a.complete
     assert state(a) == "ready"
-    assert a.lacks(network.now) == []
+    assert a.joining.lacks(network.now) == []
 
 
 def test_a_leaving_node_does_not_become_ready_again(network: Network) -> None:
@@ -248,7 +250,7 @@ def test_a_run_that_is_closed_at_a_peer_is_named_before_a_node_is_complete(
     b = network.node("b")
     network.lose = lambda source, _target, body: source == "a" and not isinstance(body, Report)
     network.seconds(4)
-    assert {lack.what for lack in b.lacks(network.now)} == {"closed runs of day 0"}
+    assert {lack.what for lack in b.joining.lacks(network.now)} == {"closed runs of day 0"}
     network.lose = lambda *_: False
     network.seconds(1)
     assert b.complete
@@ -306,7 +308,7 @@ def test_what_others_count_meanwhile_is_no_progress(network: Network) -> None:
         network.visit(network.nodes["c"], "cats")
         network.live(1)
     assert state(joining) == "ready"
-    assert {lack.what for lack in joining.lacks(network.now)} == {"reports"}
+    assert {lack.what for lack in joining.joining.lacks(network.now)} == {"reports"}
 
 
 def test_names_whose_day_changes_between_two_pages_are_asked_for_again(network: Network) -> None:
@@ -315,7 +317,7 @@ def test_names_whose_day_changes_between_two_pages_are_asked_for_again(network: 
     gone = "x~" + "7" * 13
     runs = [f"{gone}.{encode_id(number, 23)}" for number in range(1, 8)]
     for run in runs[:5]:
-        a.loaded(run, {"cats": 1})
+        a.recovery.loaded(run, {"cats": 1})
         a.members.learn(gone, run_of(run))
     network.seconds(2)
     for run in runs[5:]:

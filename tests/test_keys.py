@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.crdt.ids import encode_id
-from counter.protocol.keys import Entry, Found, Key, Keys
+from counter.protocol.key_log import Entry, Key
+from counter.protocol.keys import Found, Keys
 from counter.protocol.messages import (
     MAX_BYTES,
     Body,
@@ -28,7 +29,7 @@ OTHER_PRINT = b"fedcba9876543210"
 
 
 class SmallKeys(Keys):
-    most = 4
+    limit = 4
     page_bytes = 100
 
 
@@ -140,7 +141,7 @@ def test_of_too_many_keys_the_oldest_is_forgotten_whoever_took_it() -> None:
     ]
     take(a, "a4", now=4.0)
     assert a.find("a1", 4.0) is None
-    assert len(a) == SmallKeys.most
+    assert len(a) == SmallKeys.limit
     assert {name for name, text in a.batch(10).notes.items() if not text} == {f"key:{A} 1"}
     a.merge(page, peer(), 4.0)
     assert a.find("b1", 4.0) is None, "what was forgotten does not come back"
@@ -491,7 +492,7 @@ def test_a_killed_node_knows_its_keys_again_and_tells_those_that_it_had_only_sto
     a.stored(a.batch(100))
     del network.nodes["a"]
     again = network.node("a", run=1, notes=batch.kept())
-    again.loaded(a.id, batch.counts[a.id])
+    again.recovery.loaded(a.id, batch.counts[a.id])
     assert network.post("a", "stored") == "committed"
     assert b.keys.find("stored", network.now) is None
     network.seconds(1)
@@ -513,11 +514,11 @@ def test_a_node_that_joins_is_ready_when_it_knows_the_keys_of_its_peers(network:
     network.seconds(4)
     assert state(c) == "ready", "for what does not depend on what was counted"
     assert not c.complete
-    assert {lack.what for lack in c.lacks(network.now)} == {"keys"}
+    assert {lack.what for lack in c.joining.lacks(network.now)} == {"keys"}
     network.lose = lambda *_: False
     network.seconds(3)
     assert c.complete
-    assert c.lacks(network.now) == []
+    assert c.joining.lacks(network.now) == []
     assert len(c.keys) == 9
 
 

@@ -64,7 +64,7 @@ def test_before_anything_was_rotated_nothing_is_older() -> None:
 
 def read(replica: Replica, offset: int, *videos: str) -> None:
     """A node reads so far in its log, and stores it."""
-    replica.read("visits.log", dict.fromkeys(videos, 1), {FILES[1]: Position(1, 0, offset, 0)})
+    replica.logs.read("visits.log", dict.fromkeys(videos, 1), {FILES[1]: Position(1, 0, offset, 0)})
     replica.stored(replica.batch(1000))
 
 
@@ -76,7 +76,7 @@ def offset(replica: Replica, log: str = LOG) -> int:
 def kept(replica: Replica, log: str = LOG) -> str:
     """What its store holds of a log, once everything is flushed."""
     replica.stored(replica.batch(1000))
-    return replica.notes.get(f"log:{log}", "")
+    return replica.backlog.notes.get(f"log:{log}", "")
 
 
 def test_a_position_travels_with_its_counts_and_is_kept_by_everybody() -> None:
@@ -116,12 +116,12 @@ def test_a_lost_store_learns_how_far_it_had_read_before_it_is_ready() -> None:
     network.second()
     # Another store, and so another member, under the same name.
     again = Network.node(network, "a", run=5_000)
-    assert again.has_read("visits.log", [FILES[1]]) == {}
+    assert again.logs.has_read("visits.log", [FILES[1]]) == {}
     network.do("a", again.sync(network.now))
     network.second()
     assert again.state == "ready"
-    assert again.has_read("visits.log", [FILES[1]])[FILES[1]].offset == 100
-    assert again.has_read("visits.log", []), "also when its file is gone"
+    assert again.logs.has_read("visits.log", [FILES[1]])[FILES[1]].offset == 100
+    assert again.logs.has_read("visits.log", []), "also when its file is gone"
     read(again, 150, "cats")
     assert sum(again.tally.counter("cats").values()) == 2
 
@@ -132,8 +132,8 @@ def test_whoever_follows_the_log_next_goes_on_from_there() -> None:
     network.seconds(2)
     read(a, 100, "cats")
     network.second()
-    assert b.has_read("other.log", [FILES[1]])[FILES[1]].offset == 100
-    assert b.has_read("other.log", [FILES[2]]) == {}
+    assert b.logs.has_read("other.log", [FILES[1]])[FILES[1]].offset == 100
+    assert b.logs.has_read("other.log", [FILES[2]]) == {}
 
 
 def test_reports_repeat_nothing_of_nodes_that_are_heard() -> None:
@@ -171,15 +171,15 @@ def test_a_rolled_back_store_has_read_as_far_as_the_others_have_heard() -> None:
     network.seconds(2)
     read(a, 100, "cats")
     network.second()
-    notes, counts = dict(a.notes), dict(a.tally.vector(a.id).items())
+    notes, counts = dict(a.backlog.notes), dict(a.tally.vector(a.id).items())
     read(a, 200, "cats")
     network.second()
     again = Network.node(network, "a", run=9_000)
-    again.opened([a.id], notes)
-    again.loaded(a.id, counts)
-    assert again.has_read("visits.log", [FILES[1]])[FILES[1]].offset == 100
+    again.recovery.opened([a.id], notes)
+    again.recovery.loaded(a.id, counts)
+    assert again.logs.has_read("visits.log", [FILES[1]])[FILES[1]].offset == 100
     network.do("a", again.sync(network.now))
     network.seconds(2)
     assert again.state == "ready"
-    assert again.has_read("visits.log", [FILES[1]])[FILES[1]].offset == 200
+    assert again.logs.has_read("visits.log", [FILES[1]])[FILES[1]].offset == 200
     assert sum(again.tally.counter("cats").values()) == 2

@@ -156,7 +156,7 @@ def test_many_closed_runs_are_named_in_pages(network: Network) -> None:
     for number in range(1, 40):
         network.visit(a, "cats")
         a = network.restart("a", number)
-    a.all_loaded()
+    a.recovery.all_loaded()
     a.reports.runs_a_page = 7
     network.seconds(3)
     b = network.node("b")

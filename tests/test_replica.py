@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import encode_id, mint_run, mint_store, run_of
-from counter.crdt.tally import MAX_COUNT
-from counter.crdt.vector import Videos
+from counter.crdt.videos import Videos
+from counter.protocol.effects import Effects
 from counter.protocol.messages import (
     Body,
     Delta,
@@ -20,7 +21,7 @@ from counter.protocol.messages import (
     ReportRequest,
 )
 from counter.protocol.previous import PreviousAnnounced
-from counter.protocol.replica import Effects, Replica
+from counter.protocol.replica import Replica
 from tests.protocol import Network
 
 
@@ -51,10 +52,10 @@ def test_a_visit_shows_only_once_the_store_holds_it(network: Network) -> None:
     batch = a.batch(10)
     assert a.counter("cats") == {}
     assert a.publish() == []
-    assert a.unflushed() == 1
+    assert a.pending.unflushed() == 1
     assert a.stored(batch) == {"cats"}
     assert a.counter("cats") == {a.member: 1}
-    assert a.unflushed() == 0
+    assert a.pending.unflushed() == 0
     assert a.publish() == [(a.id, Delta({"cats": 1}, 1))]
     assert a.publish() == []
 
@@ -74,17 +75,17 @@ def test_a_note_is_kept_with_its_visits_and_written_again_with_them(network: Net
     a.count_many({"cats": 1}, {"log:x": "1", "log:y": "1"})
     first = a.batch(10)
     a.count_many({"cats": 1}, {"log:x": "2"})
-    assert a.notes == {}
+    assert a.backlog.notes == {}
     a.not_stored(first)
     second = a.batch(10)
     assert second.notes == {"log:x": "2", "log:y": "1"}
     a.stored(second)
-    assert a.notes == {"log:x": "2", "log:y": "1"}
+    assert a.backlog.notes == {"log:x": "2", "log:y": "1"}
     a.count_many({}, {"log:y": ""})
     assert a.unsaved()
     a.stored(a.batch(10))
-    assert a.notes == {"log:x": "2"}
-    a.forgotten([], {"log:x": "1", "log:z": "3"})
+    assert a.backlog.notes == {"log:x": "2"}
+    a.recovery.forgotten([], {"log:x": "1", "log:z": "3"})
     assert a.batch(10).notes == {"log:x": "2", "log:z": "3"}
 
 
@@ -121,7 +122,7 @@ def test_a_store_that_forgot_is_given_everything_again_in_bounded_batches(networ
     network.seconds(2)
     a.stored(a.batch(1000))
     assert not a.unsaved()
-    a.forgotten([], {})
+    a.recovery.forgotten([], {})
     kept: dict[str, dict[str, int]] = {}
     while a.unsaved():
         batch = a.batch(7)
@@ -274,7 +275,7 @@ def test_what_a_killed_node_had_only_stored_is_told_as_soon_as_it_is_back(networ
     network.visit(a, "cats")
     del network.nodes["a"]
     again = network.node("a", run=1)
-    again.loaded(a.id, dict(a.tally.vector(a.id).items()))
+    again.recovery.loaded(a.id, dict(a.tally.vector(a.id).items()))
     network.seconds(1)
     assert b.counter("cats") == {a.member: 1}, "nobody waits for the silence of a run that ended"
 
@@ -381,7 +382,9 @@ def test_nodes_learn_of_each_other_from_reports(network: Network) -> None:
     network.lose = only_direct
     network.seconds(3)
     assert told == {("b", "c"), ("c", "b")}
-    assert {member.member for member in network.nodes["b"].roster(network.now)} >= {a.member}
+    assert {member.member for member in network.nodes["b"].roster.members(network.now)} >= {
+        a.member
+    }
 
 
 def test_a_leaving_node_waits_for_a_live_peer_to_hold_its_visits(network: Network) -> None:
@@ -418,11 +421,11 @@ def test_a_leaving_node_waits_for_nobody_when_nobody_stays(network: Network) -> 
 def test_members_are_those_heard_and_those_with_counts(network: Network) -> None:
     a, b = network.node("a"), network.node("b")
     old = "old~0000000000001.00000000000000000000001"
-    a.opened([old], {})
-    a.loaded(old, {"cats": 4})
+    a.recovery.opened([old], {})
+    a.recovery.loaded(old, {"cats": 4})
     network.visit(b, "cats")
     network.seconds(2)
-    members = {member.member: member for member in a.roster(network.now)}
+    members = {member.member: member for member in a.roster.members(network.now)}
     assert set(members) == {a.member, b.member, "old~0000000000001"}
     assert members[b.member].live
     assert members[b.member].behind == 0
@@ -430,7 +433,7 @@ def test_members_are_those_heard_and_those_with_counts(network: Network) -> None
     assert members["old~0000000000001"].visits == 4
     del network.nodes["b"]
     network.seconds(4)
-    assert not {member.member: member for member in a.roster(network.now)}[b.member].live
+    assert not {member.member: member for member in a.roster.members(network.now)}[b.member].live
 
 
 def condition(*, store: bool = True) -> Health:
@@ -438,7 +441,7 @@ def condition(*, store: bool = True) -> Health:
 
 
 def shown(viewer: Replica, network: Network, member: str) -> Health | None:
-    return {each.member: each for each in viewer.roster(network.now)}[member].health
+    return {each.member: each for each in viewer.roster.members(network.now)}[member].health
 
 
 def told(network: Network, replica: Replica) -> int:
@@ -611,4 +614,4 @@ def test_a_report_tells_of_some_growing_vectors_at_a_time_and_in_turn_of_all(
         assert max(len(report.members) for report in reports(network, "n0")) <= 21
     # Nobody missed anything, nor waits for more than a few seconds to know that others have it.
     assert not network.asks()
-    assert max(member.behind or 0 for member in nodes[0].roster(network.now)) <= 8
+    assert max(member.behind or 0 for member in nodes[0].roster.members(network.now)) <= 8

@@ -15,6 +15,9 @@ from msgspec.structs import replace
 from counter.crdt.ids import is_folded, mint_run, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Refused, Vector
+from counter.protocol.anti_entropy import AntiEntropy
+from counter.protocol.backlog import Batch
+from counter.protocol.effects import Effects
 from counter.protocol.folding import Fold, Folding
 from counter.protocol.joining import Joining
 from counter.protocol.keys import Written
@@ -30,7 +33,8 @@ from counter.protocol.messages import (
     ReportRequest,
 )
 from counter.protocol.peers import Peer
-from counter.protocol.replica import Batch, Effects
+from counter.protocol.recovery import Recovery
+from counter.protocol.succession import Succession
 from counter.store.contract import Counts
 from simulation.cluster import run
 from simulation.disk import Disk
@@ -128,12 +132,16 @@ class StopsARepairAfterItsFirstPage(SmallPages):
     repairs_class = OnePageRepairs
 
 
-class TakesWhatItHeardForAllThatWasSaid(SmallPages):
-    def _heard_report(
+class CredulousAntiEntropy(AntiEntropy):
+    def heard_report(
         self, sender: str, report: Report, peer: Peer, *more: Any, **named: Any
     ) -> None:
-        super()._heard_report(sender, replace(report, said=None), peer, *more, **named)
+        super().heard_report(sender, replace(report, said=None), peer, *more, **named)
         peer.confirmed = peer.heard
+
+
+class TakesWhatItHeardForAllThatWasSaid(SmallPages):
+    anti_entropy_class = CredulousAntiEntropy
 
 
 class NeverAsksForWordsItMissed(SmallPages):
@@ -148,7 +156,7 @@ class NeverAsksForWordsItMissed(SmallPages):
 class IsReadyTooEarly(SmallPages):
     def _become_ready(self, now: float) -> set[str]:
         joins = self.state == "joining"
-        if joins and (self.peers.live(now) or now - self._started >= JOIN_TIMEOUT):
+        if joins and (self.peers.live(now) or now - self.roster.started >= JOIN_TIMEOUT):
             self.joining.state, self.joining.complete = "ready", True
         return set()
 
@@ -164,14 +172,22 @@ class IsReadyBeforeItHasHeardThoseItKnows(SmallPages):
     joining_class = DeafJoining
 
 
-class DoesNotLoadItsStore(SmallPages):
+class EmptyRecovery(Recovery):
     def loaded(self, vector: str, counts: Mapping[str, int]) -> set[str]:
         return set()
 
 
-class DoesNotRewriteAStoreThatForgot(SmallPages):
+class DoesNotLoadItsStore(SmallPages):
+    recovery_class = EmptyRecovery
+
+
+class CarelessRecovery(Recovery):
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
-        self._loading = True
+        self._backlog.loading = True
+
+
+class DoesNotRewriteAStoreThatForgot(SmallPages):
+    recovery_class = CarelessRecovery
 
 
 class HastyFolding(Folding):
@@ -258,29 +274,37 @@ class CountsWhatIsFoldedAlready(Tally):
         return not is_folded(vector) or super().current(vector)
 
 
-class GoesOnInAFoldedRun(SmallPages):
+class DeafSuccession(Succession):
     @property
     def ended_by_others(self) -> bool:
         return False
 
-    def _waits_below_mark(self) -> list[str]:
+    def waits_below_mark(self) -> list[str]:
         return []
 
 
-class MovesVisitsThatTheStoreMayHold(SmallPages):
+class GoesOnInAFoldedRun(SmallPages):
+    succession_class = DeafSuccession
+
+
+class HastySuccession(Succession):
     """Goes on as a new run at once, and has that count what the store may hold of the old one.
 
     Only to go on would be no fault: then the old run's visits are written again as its own.
     """
 
     @property
-    def needs_new_run(self) -> bool:
-        return self.ended_by_others or super().needs_new_run
+    def is_due(self) -> bool:
+        return self.ended_by_others or super().is_due
 
-    def _rescue(self) -> None:
-        for vector in self._waits_below_mark():
-            if vector != self.id:
-                self.pending.move(vector)
+    def rescue(self) -> None:
+        for vector in self.waits_below_mark():
+            if vector != self.own:
+                self._pending.move(vector)
+
+
+class MovesVisitsThatTheStoreMayHold(SmallPages):
+    succession_class = HastySuccession
 
 
 class KeysNotStored(SmallKeys):
@@ -321,11 +345,11 @@ class ForgetsAKeyWhoseMessageIsLost(SmallPages):
 class HastyKeys(SmallKeys):
     def batch(self, limit: int) -> Written:
         written = super().batch(limit)
-        run = self._run(self.own, 0.0)
+        run = self._log.run(self.own, 0.0)
         behind = {**written.behind, self.own: run.reached}
         for entry in written.own:
             run.reached = run.saved = entry.serial
-            self._put(run, entry)
+            self._log.put(run, entry)
         self._in_flight = {}
         return written._replace(behind=behind)
 
@@ -349,7 +373,7 @@ class FreesTheKeyOfAFailedBatch(SmallPages):
 
 class GaplessKeys(SmallKeys):
     def merge(self, taken: KeysPage, peer: Peer, now: float) -> KeysRequest | None:
-        reached = self._run(taken.replica, now).reached
+        reached = self._log.run(taken.replica, now).reached
         return super().merge(replace(taken, after=min(taken.after, reached)), peer, now)
 
 

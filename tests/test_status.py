@@ -9,7 +9,7 @@ from counter.node.rates import MemberRates
 from counter.node.stage import Stage
 from counter.node.status import Folding
 from counter.node.warn import Warn
-from counter.protocol.keys import Key
+from counter.protocol.key_log import Key
 from counter.transport.hub import Hub
 from lab.clients import until
 from tests.kept import Talking, talking

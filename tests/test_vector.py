@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counter.crdt.vector import BUCKETS, PRIME, Refused, Vector, Videos, VideoSet
+from counter.crdt.vector import Refused, Vector
+from counter.crdt.videos import BUCKETS, PRIME, Videos, VideoSet
 
 
 class SoonMany(Vector):

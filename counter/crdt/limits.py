@@ -10,7 +10,7 @@ Pure: no I/O, no clock.
 
 from collections.abc import Mapping
 
-from counter.crdt.tally import MAX_COUNT
+from counter.crdt.gcounter import MAX_COUNT, value
 
 
 class FullError(OverflowError):
@@ -48,7 +48,7 @@ def capped(number: int) -> int:
 
 def visits_of(counter: Mapping[str, int]) -> int:
     """The visits of a video as they are shown: the sum of its counter, up to the limit."""
-    return capped(sum(counter.values()))
+    return value(counter)
 
 
 def shown_counts(counter: Mapping[str, int]) -> dict[str, int]:

@@ -12,45 +12,15 @@ Pure: no I/O, no clock, no lock. Whoever shares a `Tally` between threads guards
 from array import array
 from bisect import insort
 from collections.abc import Iterator, Mapping
-from heapq import nsmallest
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
-from counter.crdt.vector import Column, Refused, Segment, Vector, Videos, VideoSet
-
-MAX_COUNT = 2**53 - 1
-"""The largest count: what JavaScript and Redis' Lua still hold exactly."""
-
+from counter.crdt.top import TopVideos
+from counter.crdt.vector import Column, Refused, Segment, Vector
+from counter.crdt.videos import Videos, VideoSet
 
 MAX_PACKED = 20_000
 """Of so many counts a vector may be packed: some 10 ms."""
-
-
-class TopVideos:
-    """The most visited videos, exact up to `size` of them, at a constant cost a visit.
-
-    Visits never fall, so a video that is not kept here can only come in by growing: it is enough
-    to look at what grew. Among videos with equal visits at the very end, any may be kept.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._visits: dict[str, int] = {}
-        self._bar = 0
-
-    def grew(self, video: str, visits: int) -> None:
-        """Note that `video` now has `visits`."""
-        if visits > self._bar or video in self._visits:
-            self._visits[video] = visits
-            if len(self._visits) > 2 * self._size:
-                self._visits = dict(self._first(self._size))
-                self._bar = min(self._visits.values())
-
-    def top(self, limit: int) -> list[str]:
-        """The `limit` most visited videos, most visits first, then by id."""
-        return [video for video, _ in self._first(min(limit, self._size))]
-
-    def _first(self, limit: int) -> list[tuple[str, int]]:
-        return nsmallest(limit, self._visits.items(), key=lambda item: (-item[1], item[0]))
 
 
 class Tally:

@@ -8,7 +8,7 @@ from counter.crdt.limits import FullError
 from counter.node.flusher import Flush, Flusher
 from counter.node.metrics import Metrics
 from counter.node.stage import Stage
-from counter.protocol.keys import Key
+from counter.protocol.key_log import Key
 from counter.protocol.replica import Replica
 
 _ANSWER_TIME = 10.0

@@ -14,7 +14,8 @@ from threading import Event, Lock
 from counter.backoff import backoff
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
-from counter.protocol.replica import Batch, Replica
+from counter.protocol.backlog import Batch
+from counter.protocol.replica import Replica
 from counter.store.contract import (
     Known,
     Opened,
@@ -159,8 +160,8 @@ class Flusher:
                 opened = self._open_store()
                 known = self._known()
                 replica = self._mint(opened, known)
-                replica.opened(*known)
-                self._store.begin(replica.id, replica.own_fact())
+                replica.recovery.opened(*known)
+                self._store.begin(replica.id, replica.recovery.own_fact())
             except StoreDownError as error:
                 tries += 1
                 self._fail(str(error))
@@ -214,7 +215,7 @@ class Flusher:
                 self._visits = self._news = True
                 renew_at = 0.0
                 stopping.wait(backoff(tries))
-        if replica.unflushed():
+        if replica.pending.unflushed():
             # Nobody waits any more, but with ACK=memory these visits were acknowledged.
             with suppress(StoreDownError):
                 self._write(replica, 0)
@@ -232,7 +233,7 @@ class Flusher:
         except StopIteration:
             self._mend(replica, loading)
             with self._lock:
-                grew = replica.all_loaded()
+                grew = replica.recovery.all_loaded()
             self._grew(grew)
             return False
         if loaded is not None:
@@ -245,9 +246,9 @@ class Flusher:
         """Give a piece to the replica. The peers are asked about a "wrong" one before it counts."""
         with self._lock:
             if loaded.verdict == "wrong":
-                replica.suspect(loaded.vector, loaded.counts)
+                replica.recovery.suspect(loaded.vector, loaded.counts)
                 return
-            grew = replica.loaded(loaded.vector, loaded.counts)
+            grew = replica.recovery.loaded(loaded.vector, loaded.counts)
         self._grew(grew)
 
     def _mend(self, replica: Replica, loading: Loading) -> None:
@@ -258,7 +259,7 @@ class Flusher:
         self.positions_lost = self.positions_lost or lost
         with self._lock:
             for vector in loading.missing():
-                replica.suspect(vector, {})
+                replica.recovery.suspect(vector, {})
         if damage := loading.mend():
             self._metrics.set_aside.inc(rows)
             self.damage = [*self.damage[-4:], damage]
@@ -317,7 +318,7 @@ class Flusher:
         ahead = self._is_behind
         with self._lock:
             replica.not_stored(batch)
-            replica.forgotten(*known)
+            replica.recovery.forgotten(*known)
             if ahead:
                 flushes.append(self.gathering)
                 self.gathering = Flush()

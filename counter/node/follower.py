@@ -148,7 +148,7 @@ class Follower:
     def _has_read(self, files: list[File]) -> Positions:
         replica = self._flusher.replica
         assert replica is not None  # the node is ready
-        return replica.has_read(self._log.path.name, [file.id for file in files])
+        return replica.logs.has_read(self._log.path.name, [file.id for file in files])
 
     def _take(self, piece: Piece, files: list[File], before: Positions, read: Positions) -> bool:
         """Count a piece; return True when the store holds it.
@@ -205,7 +205,7 @@ class Follower:
         """
         while True:
             try:
-                replica.read(self._log.path.name, visits, read)
+                replica.logs.read(self._log.path.name, visits, read)
                 return sum(visits.values())
             except FullError as error:
                 self._warn("log.full", str(error))

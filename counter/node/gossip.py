@@ -18,6 +18,7 @@ from counter.node.stage import Stage
 from counter.node.warn import Warn
 from counter.protocol import messages
 from counter.protocol.clocks import Clocks
+from counter.protocol.effects import Effects
 from counter.protocol.messages import (
     Body,
     Envelope,
@@ -26,7 +27,7 @@ from counter.protocol.messages import (
     RepairPage,
     ReportRequest,
 )
-from counter.protocol.replica import Effects, Replica
+from counter.protocol.replica import Replica
 from counter.store.contract import Store
 from counter.transport.contract import Transport
 
@@ -293,7 +294,7 @@ class Gossip:
             self._zero = zero
             self._warn("clock.set", f"seconds={step:+.1f}")
             # This ends a run whose date is wrong by more than a message may live.
-            replica.clock_stepped(zero)
+            replica.succession.clock_stepped(zero)
         self.sync()
 
     def _warn_of_clocks(self) -> None:

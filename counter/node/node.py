@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from counter.config import LIVE_PAGES, Config
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import mint_run, mint_store, run_of
 from counter.crdt.limits import shown_counts, visits_of
-from counter.crdt.tally import MAX_COUNT, Tally
+from counter.crdt.tally import Tally
 from counter.node.counting import Counting
 from counter.node.flusher import Flusher
 from counter.node.follower import Follower
@@ -287,7 +288,7 @@ class Node:
         """Whether others hold the last visits, for those who think of deleting the store."""
         with self._lock:
             replica, now = self.replica, time.monotonic()
-            if replica is None or replica.alone(now):
+            if replica is None or not replica.peers.staying(now):
                 return "alone"
             return "yes" if replica.held(now) else "no"
 

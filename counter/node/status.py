@@ -10,7 +10,7 @@ from counter.node.flusher import Flusher
 from counter.node.gossip import Gossip
 from counter.node.rates import Rate
 from counter.protocol.joining import Lack
-from counter.protocol.replica import Member
+from counter.protocol.roster import Member
 
 
 class FoldBlocker(NamedTuple):
@@ -74,7 +74,7 @@ class Status:
         """How many visits the store does not hold yet."""
         with self._lock:
             replica = self._flusher.replica
-            return replica.unflushed() if replica else 0
+            return replica.pending.unflushed() if replica else 0
 
     def members(self) -> list[Member]:
         """Every member as this node sees it."""
@@ -84,7 +84,7 @@ class Status:
                 return []
             now = time.monotonic()
             self._gossip.look(replica, now)
-            return replica.roster(now)
+            return replica.roster.members(now)
 
     def rates(self) -> dict[str, Rate]:
         """How fast each member counts and sends, over the last seconds and as seen here."""
@@ -102,7 +102,7 @@ class Status:
             if replica is None:
                 return Folding()
             now = time.monotonic()
-            roster = {member.member: member for member in replica.roster(now)}
+            roster = {member.member: member for member in replica.roster.members(now)}
             closed = sum(member.closed for member in roster.values())
             live = {name_of(member) for member in roster if roster[member].live}
             waits_for = []
@@ -110,19 +110,19 @@ class Status:
                 heard = roster[member].heard
                 silent = now - self._gossip.listens_since if heard is None else heard
                 waits_for.append(FoldBlocker(member, heard, silent, name_of(member) in live))
-            return Folding(closed, replica.folds, waits_for)
+            return Folding(closed, replica.folding.folds, waits_for)
 
     def lacks(self) -> list[Lack]:
         """What peers hold and this node does not, while it has not caught up with them."""
         with self._lock:
             replica = self._flusher.replica
-            return replica.lacks(time.monotonic()) if replica else []
+            return replica.joining.lacks(time.monotonic()) if replica else []
 
     def duplicate_names(self) -> dict[str, bool]:
         """Names that two live nodes have, and whether these run on copies of one store."""
         with self._lock:
             replica = self._flusher.replica
-            return replica.duplicate_names(time.monotonic()) if replica else {}
+            return replica.roster.duplicate_names(time.monotonic()) if replica else {}
 
     def clocks_differing(self) -> dict[str, float]:
         """Members not heard because of their clocks, and by how many seconds these are ahead.
@@ -141,7 +141,7 @@ class Status:
         """The vectors of its store that are not used, because they are in doubt."""
         with self._lock:
             replica = self._flusher.replica
-            return replica.suspected() if replica else []
+            return replica.recovery.suspected() if replica else []
 
     def damage(self) -> list[str]:
         """The damage that this process has found in its store, one sentence each time."""

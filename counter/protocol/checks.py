@@ -19,9 +19,9 @@ from itertools import chain
 from struct import Struct
 from typing import Literal, NamedTuple
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
-from counter.crdt.tally import MAX_COUNT
-from counter.crdt.vector import PRIME
+from counter.crdt.videos import PRIME
 
 SUM = "sum:"
 """How the name of a fact begins that is the sum of a vector."""

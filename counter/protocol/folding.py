@@ -13,8 +13,9 @@ Pure: no I/O, no clock.
 from collections.abc import Iterator
 from itertools import islice
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import day_of, folded_of, member_of, replica_of, run_of
-from counter.crdt.tally import MAX_COUNT, Tally
+from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
 from counter.protocol.members import Members
 from counter.protocol.messages import MemberReport
@@ -126,6 +127,8 @@ class Folding:
         fold_after: float,
     ) -> None:
         self.own = own
+        self.folds = 0
+        """How many folds the store holds since this process began."""
         self.under_way: Fold | None = None
         """The one fold that is being written to the store; its parts rest meanwhile."""
         self.followed: dict[str, str] = {}

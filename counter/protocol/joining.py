@@ -9,10 +9,11 @@ depend on the past, and says what it lacks.
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from counter.crdt.ids import member_of
+from counter.crdt.ids import member_of, run_of
+from counter.crdt.tally import Tally
 from counter.protocol.keys import Keys
 from counter.protocol.members import Members
 from counter.protocol.messages import State
@@ -29,10 +30,12 @@ class Lack(NamedTuple):
 
 
 class Joining:
-    """How far a node has got that began to join at `now`; `timeout` is in seconds."""
+    """How far the replica `own` has got that began to join at `now`; `timeout` is in seconds."""
 
     def __init__(
         self,
+        own: str,
+        tally: Tally,
         members: Members,
         peers: Peers,
         runs: Runs,
@@ -45,17 +48,27 @@ class Joining:
         self.state: State = "joining"
         self.complete = False
         """Whether it has held everything that its peers told it: it knows what was counted."""
+        self.own = own
+        self._tally = tally
         self._members = members
         self._peers = peers
         self._runs = runs
         self._keys = keys
         self._timeout = timeout
-        self._has_peers = has_peers
+        self.has_peers = has_peers
         self._progress = now
         self._listens_until = now + timeout
         self._expected: set[str] = set()
         self._targets: dict[str, int] = {}
         """How much of each vector, or of keys, there was when that was first told."""
+
+    def holds(self, vector: str, total: int) -> bool:
+        """Whether it holds so much of a vector; what is folded here counts as held."""
+        if vector == self.own:
+            return True
+        if self._tally.current(vector):
+            return self._tally.total(vector) >= total
+        return run_of(vector) <= self._tally.mark(member_of(vector))
 
     def expect(self, members: Iterable[str]) -> None:
         """Note the other members that its store knows: they may be heard soon."""
@@ -79,15 +92,15 @@ class Joining:
         """Something has come that was missing."""
         self._progress = now
 
-    def look(self, holds: Callable[[str, int], bool], now: float) -> bool:
+    def look(self, now: float) -> bool:
         """See whether it is ready, or complete; say whether it has become complete just now."""
         if self.complete or self.state == "leaving":
             return False
         waited = now - self._progress >= self._timeout
-        alone = self._has_peers and not self._peers.live(now)
+        alone = self.has_peers and not self._peers.live(now)
         if not waited and (alone or self._listens(now)):
             return False
-        if next(self.lacks(holds, now), None) is None:
+        if next(self._lacks(now), None) is None:
             self.complete = True
             self._targets = {}
             self.state = "ready"
@@ -102,14 +115,18 @@ class Joining:
             for member in self._expected
         )
 
-    def lacks(self, holds: Callable[[str, int], bool], now: float) -> Iterator[Lack]:
-        """What live peers hold and this node does not; `holds(vector, total)` says what it does."""
+    def lacks(self, now: float) -> list[Lack]:
+        """What live peers hold and this node does not, as long as it is not complete."""
+        return [] if self.complete else list(self._lacks(now))
+
+    def _lacks(self, now: float) -> Iterator[Lack]:
         for replica, peer in self._peers.live(now).items():
             if peer.confirmed is None:
                 yield Lack(member_of(replica), "reports", replica)
-            lacked = [vector for vector, copy in peer.copies() if not holds(vector, copy.total)]
+            lacked = [v for v, copy in peer.copies() if not self.holds(v, copy.total)]
             # A delta may have told a larger total than a report that was sent before it.
-            if peer.told is not None and not holds(replica, peer.told) and replica not in lacked:
+            told = peer.told
+            if told is not None and not self.holds(replica, told) and replica not in lacked:
                 lacked.append(replica)
             for vector in lacked:
                 yield Lack(member_of(vector), vector, replica)

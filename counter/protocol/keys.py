@@ -11,43 +11,17 @@ clock of another node is needed: a message says how old a key is, not when it wa
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from bisect import bisect_right, insort
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from counter.crdt.ids import member_of, run_of
+from counter.crdt.ids import run_of
+from counter.protocol.key_log import Entry, Key, KeyLog, RunLog
 from counter.protocol.messages import PAGE_BYTES, KeysPage, KeysRequest
 from counter.protocol.peers import Peer, Peers
 
-_NOTE = "key:"
-_SAME_TIME = 0.1
-"""Seconds by which the ages of one key may differ that was told twice: they travel in ms."""
-_EXPIRED = 10_000
-"""How many keys of a run are forgotten at once: bounds the time that it takes to some 50 ms."""
 _ENTRY_BYTES = 36
 """What an entry takes in a message, beside the key itself."""
-
-
-def is_key(note: str) -> bool:
-    """Whether a note of this name is that of a key."""
-    return note.startswith(_NOTE)
-
-
-class Key(NamedTuple):
-    """A key, what tells its request from others, and when it was taken."""
-
-    text: str
-    fingerprint: bytes
-    taken: float
-
-
-class Entry(NamedTuple):
-    """A key as the replica that took it has numbered it."""
-
-    replica: str
-    serial: int
-    key: Key
 
 
 class Found(NamedTuple):
@@ -73,46 +47,6 @@ class Written(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Run:
-    """The keys of one replica, as far as they are held here.
-
-    They are held up to `reached` without a gap, perhaps some beyond it, and none up to `gone`;
-    in the store are those up to `saved`.
-    """
-
-    heard: float
-    reached: int = 0
-    saved: int = 0
-    gone: int = 0
-    serials: list[int] = field(default_factory=list)
-    entries: dict[int, Entry] = field(default_factory=dict)
-
-    def put(self, entry: Entry) -> None:
-        """Add an entry that is not there yet."""
-        insort(self.serials, entry.serial)
-        self.entries[entry.serial] = entry
-
-    def oldest(self) -> Entry | None:
-        """The first one that is held."""
-        return self.entries[self.serials[0]] if self.serials else None
-
-    def drop(self) -> Entry:
-        """Forget the first one."""
-        self.gone = self.serials.pop(0)
-        return self.entries.pop(self.gone)
-
-    def between(self, after: int, last: int) -> Iterator[Entry]:
-        """Those after one serial and up to another, in order."""
-        first = bisect_right(self.serials, after)
-        for at in range(first, bisect_right(self.serials, last, first)):
-            yield self.entries[self.serials[at]]
-
-    def unsaved(self) -> bool:
-        """Whether the store lacks one that is held."""
-        return self.saved < self.reached and any(self.between(self.saved, self.reached))
-
-
-@dataclass(slots=True)
 class _Asked:
     """Whom keys of a replica were asked of, when it last answered, and how far it holds them."""
 
@@ -124,13 +58,12 @@ class _Asked:
 class Keys:
     """The keys that are known to a replica: its own, and everybody's that it was told.
 
-    `own` is the replica's id. The store dates keys by its own age (see `opened`); `epoch`, the Unix
-    time of the clock's zero in seconds, is for those that the version before has written.
+    `own` is the replica's id; for `epoch` see `KeyLog`.
     """
 
     life = 600.0
     """Seconds for which a repeat is known for one."""
-    most = 100_000
+    limit = 100_000
     """How many keys are held; beyond that the oldest is forgotten."""
     page_bytes = PAGE_BYTES
 
@@ -144,22 +77,13 @@ class Keys:
         now: float,
     ) -> None:
         self.own = own
-        self.counted_again = 0
-        """How many keys were found that two replicas have counted, neither knowing of the other."""
-        self.last_counted_again = ""
-        """What is to be said of the latest of them."""
+        self._log = KeyLog(self.life, self.limit, epoch, now)
+        """The keys that the store holds, or will hold without being waited for."""
         self._peers = peers
         self._sync_interval = sync_interval
-        self._epoch = epoch
-        self._zero = 0.0
         self._message_ttl = message_ttl
-        self._now = now
         self._pending: dict[str, Key] = {}
         self._in_flight: dict[str, Key] = {}
-        self._held: dict[str, Entry] = {}
-        self._runs: dict[str, _Run] = {}
-        self._size = 0
-        self._gone: set[str] = set()
         self._published = 0
         self._asked: dict[str, _Asked] = {}
         self._addresses: dict[tuple[str, str], float] = {}
@@ -167,15 +91,24 @@ class Keys:
 
     def __len__(self) -> int:
         """How many keys are held."""
-        return len(self._held)
+        return len(self._log)
+
+    @property
+    def counted_again(self) -> int:
+        """How many keys were found that two replicas have counted, neither knowing of the other."""
+        return self._log.counted_again
+
+    @property
+    def last_counted_again(self) -> str:
+        """What is to be said of the latest of them."""
+        return self._log.last_counted_again
 
     # -- requests and the store
 
     def find(self, key: str, now: float) -> Found | None:
         """A request that has this key, if one was counted within the `life` of a key."""
-        held = self._held.get(key)
-        if held is not None and now - held.key.taken < self.life:
-            return Found(held.key.fingerprint, "committed")
+        if (held := self._log.find(key, now)) is not None:
+            return Found(held.fingerprint, "committed")
         if (pending := self._pending.get(key)) is not None:
             return Found(pending.fingerprint, "pending")
         if (written := self._in_flight.get(key)) is not None:
@@ -192,14 +125,14 @@ class Keys:
         One batch at a time: it ends with `stored` or `not_stored`.
         """
         self._in_flight, self._pending = self._pending, {}
-        reached = self._runs[self.own].reached if self.own in self._runs else 0
+        reached = self._log.runs[self.own].reached if self.own in self._log.runs else 0
         own = [
             Entry(self.own, serial, key)
             for serial, key in enumerate(self._in_flight.values(), reached + 1)
         ]
         written: list[Entry] = []
         behind: dict[str, int] = {}
-        for replica, run in self._runs.items():
+        for replica, run in self._log.runs.items():
             if run.saved >= run.reached:
                 continue
             behind[replica] = run.saved
@@ -214,52 +147,41 @@ class Keys:
                 written.append(entry)
                 limit -= 1
             run.saved = last
-        gone = {self._gone.pop() for _ in range(min(max(limit, 0), len(self._gone)))}
+        gone = {self._log.gone.pop() for _ in range(min(max(limit, 0), len(self._log.gone)))}
         notes = dict.fromkeys(gone, "")
-        notes |= {_name(entry): self._text(entry) for entry in written + own}
+        notes |= {entry.note: self._log.text(entry) for entry in written + own}
         return Written(own, notes, behind, gone)
 
     def stored(self, written: Written) -> None:
         """The store holds this: its keys are told from now on."""
         self._in_flight = {}
         for entry in written.own:
-            run = self._run(self.own, entry.key.taken)
+            run = self._log.run(self.own, entry.key.taken)
             run.reached = run.saved = entry.serial
-            self._put(run, entry)
+            self._log.put(run, entry)
 
     def not_stored(self, written: Written) -> None:
         """The store may or may not hold this: it is to be written again."""
         self._pending = self._in_flight | self._pending
         self._in_flight = {}
         for replica, saved in written.behind.items():
-            if (run := self._runs.get(replica)) is not None:
+            if (run := self._log.runs.get(replica)) is not None:
                 run.saved = min(run.saved, saved)
-        self._gone |= written.gone
+        self._log.gone |= written.gone
 
     def opened(self, notes: Mapping[str, str], zero: float = 0.0) -> None:
-        """Take in what the store holds. It has no gaps: each run's keys are written in order.
-
-        `zero` is the age of the store at the clock's zero: its keys are dated by that, which no
-        wall clock moves.
-        """
-        self._zero = zero
-        entries = [entry for name, text in notes.items() if (entry := self._entry(name, text))]
-        for entry in sorted(entries, key=lambda entry: entry.key.taken):
-            if entry.replica != self.own:
-                run = self._run(entry.replica, entry.key.taken)
-                self._receive(run, entry)
-                run.reached = max(run.reached, entry.serial)
-                run.saved = max(run.saved, entry.serial)
+        """Take in what the store holds; `zero` is its age at the clock's zero, in seconds."""
+        self._log.opened(self.own, notes, zero)
 
     def forgotten(self) -> None:
         """The store lost something: everything is to be written again."""
-        for run in self._runs.values():
+        for run in self._log.runs.values():
             run.saved = 0
 
     def unsaved(self) -> bool:
         """Whether there is anything to be written."""
-        unsaved = any(run.unsaved() for run in self._runs.values())
-        return unsaved or bool(self._pending or self._gone)
+        unsaved = any(run.unsaved() for run in self._log.runs.values())
+        return unsaved or bool(self._pending or self._log.gone)
 
     def start_new_run(self, own: str, *, reverted: bool = False) -> None:
         """The replica goes on as another run, which takes over the keys that are not written.
@@ -267,39 +189,24 @@ class Keys:
         If it was `reverted` to an earlier state, others may hold other keys under the numbers that
         it has given since: it numbers all of its own anew, and asks for those of the run before.
         """
-        if reverted and (run := self._runs.pop(self.own, None)) is not None:
-            while run.serials:
-                entry = run.drop()
-                self._size -= 1
-                self._gone.add(_name(entry))
-                if self._held.get(entry.key.text) is entry:
-                    del self._held[entry.key.text]
-                    self._pending.setdefault(entry.key.text, entry.key)
+        if reverted:
+            for key in self._log.remove(self.own):
+                self._pending.setdefault(key.text, key)
         self.own, self._published = own, 0
 
     def forget(self, now: float) -> None:
         """Forget the keys that are older than their life, and runs that have none."""
-        self._now = now
         for asked, at in list(self._addresses.items()):
             if now - at > self._message_ttl:
                 del self._addresses[asked]
-        for replica, run in list(self._runs.items()):
-            # Some at a time, for many may expire while a node is frozen: `find` goes by age.
-            for _ in range(_EXPIRED):
-                entry = run.oldest()
-                if entry is None or now - entry.key.taken < self.life:
-                    break
-                self._drop(run)
-            # Others may still name it for a while, who were told later.
-            if not run.serials and replica != self.own and now - run.heard >= self.life:
-                del self._runs[replica]
-                self._asked.pop(replica, None)
+        for replica in self._log.forget(self.own, now):
+            self._asked.pop(replica, None)
 
     # -- the others
 
     def publish(self, now: float) -> list[KeysPage]:
         """The keys of this replica that were stored since the last call."""
-        run = self._runs.get(self.own)
+        run = self._log.runs.get(self.own)
         if run is None or self._published == run.reached:
             return []
         before = run.oldest()
@@ -318,7 +225,7 @@ class Keys:
         Of the latest runs, if there are more. Of its own it reports what it has published: more
         would look like a loss.
         """
-        held = {replica: run.reached for replica, run in self._runs.items() if run.serials}
+        held = {replica: run.reached for replica, run in self._log.runs.items() if run.serials}
         if self.own in held:
             held[self.own] = self._published
         latest = sorted(held, key=run_of, reverse=True)[:most] if len(held) > most else held
@@ -329,7 +236,7 @@ class Keys:
         for replica, serial in reported.items():
             if replica == self.own:
                 continue
-            run = self._run(replica, now)
+            run = self._log.run(replica, now)
             run.heard = now
             if serial > run.reached and (ask := self._ask(replica, run, serial, peer, now)):
                 yield ask
@@ -343,13 +250,13 @@ class Keys:
         """Take in keys that `peer` tells; ask for those before them, or for the next page."""
         if taken.replica == self.own:
             return None
-        run = self._run(taken.replica, now)
+        run = self._log.run(taken.replica, now)
         run.heard = now
         for serial, text, fingerprint, age in taken.keys:
             if taken.after < serial <= taken.last:
                 key = Key(text, fingerprint, now - age / 1000)
                 if now - key.taken < self.life:
-                    self._receive(run, Entry(taken.replica, serial, key))
+                    self._log.receive(run, Entry(taken.replica, serial, key))
         if taken.after > run.reached:
             return self._ask(taken.replica, run, taken.last, peer, now)
         progress = taken.last > run.reached
@@ -366,25 +273,26 @@ class Keys:
 
     def answer(self, ask: KeysRequest, now: float) -> KeysPage | None:
         """The page that is asked for; None if no more is held here."""
-        run = self._runs.get(ask.replica)
+        run = self._log.runs.get(ask.replica)
         if run is None or run.reached <= ask.after:
             return None
         return self._page(ask.replica, ask.after, now)
 
     def holds(self, peer: Peer) -> bool:
         """Whether it holds all keys that `peer` has reported to hold."""
+        runs = self._log.runs
         return all(
-            replica == self.own or (replica in self._runs and self._runs[replica].reached >= serial)
+            replica == self.own or (replica in runs and runs[replica].reached >= serial)
             for replica, serial in peer.keys.items()
         )
 
     def held(self, peer: Peer) -> bool:
         """Whether `peer` has reported to hold all keys of this replica."""
-        run = self._runs.get(self.own)
+        run = self._log.runs.get(self.own)
         return run is None or not run.serials or peer.keys.get(self.own, 0) >= run.reached
 
     def _ask(
-        self, replica: str, run: _Run, wanted: int, peer: Peer, now: float
+        self, replica: str, run: RunLog, wanted: int, peer: Peer, now: float
     ) -> KeysRequest | None:
         asked = self._asked.get(replica)
         waited = now - asked.at if asked else 0.0
@@ -406,7 +314,7 @@ class Keys:
 
     def _page(self, replica: str, after: int, now: float) -> KeysPage:
         """As many keys after a serial as fit into one message."""
-        run = self._runs[replica]
+        run = self._log.runs[replica]
         page = KeysPage(replica, after, [], run.reached)
         size = 0
         for entry in run.between(after, run.reached):
@@ -418,76 +326,3 @@ class Keys:
             age = max(0, round((now - taken) * 1000))
             page.keys.append((entry.serial, text, fingerprint, age))
         return page
-
-    # -- what is held
-
-    def _run(self, replica: str, now: float) -> _Run:
-        run = self._runs.get(replica)
-        if run is None:
-            run = self._runs[replica] = _Run(now)
-        return run
-
-    def _receive(self, run: _Run, entry: Entry) -> None:
-        if entry.serial > run.gone and entry.serial not in run.entries:
-            self._put(run, entry)
-
-    def _put(self, run: _Run, entry: Entry) -> None:
-        text = entry.key.text
-        known = self._held.get(text)
-        if known is None or known.key.taken <= entry.key.taken:
-            self._held[text] = entry
-        together = known and abs(known.key.taken - entry.key.taken) < self.life
-        if known and together and not _is_same(known, entry):
-            self.counted_again += 1
-            self.last_counted_again = f"key={text} replicas={known.replica},{entry.replica}"
-        run.put(entry)
-        self._size += 1
-        while self._size > self.most:
-            oldest = [
-                (first.key.taken, r) for r, one in self._runs.items() if (first := one.oldest())
-            ]
-            self._drop(self._runs[min(oldest)[1]])
-
-    def _drop(self, run: _Run) -> None:
-        entry = run.drop()
-        self._size -= 1
-        if self._held.get(entry.key.text) is entry:
-            del self._held[entry.key.text]
-        self._gone.add(_name(entry))
-
-    # -- as the store keeps it
-
-    def _text(self, entry: Entry) -> str:
-        age = round((entry.key.taken + self._zero) * 1000)
-        return f"a{age} {entry.key.fingerprint.hex()} {entry.key.text}"
-
-    def _entry(self, name: str, text: str) -> Entry | None:
-        """An entry out of a note; None for what is not one."""
-        if not is_key(name):
-            return None
-        try:
-            replica, serial = name[len(_NOTE) :].split(" ")
-            dated, fingerprint, key = text.split(" ")
-            if dated.startswith("a"):
-                taken = int(dated[1:]) / 1000 - self._zero
-            else:
-                # The version before dated keys by the wall clock.
-                taken = int(dated) / 1000 - self._epoch
-            # What was dated wrongly must not be kept for as long.
-            taken = min(taken, self._now)
-            return Entry(replica, int(serial), Key(key, bytes.fromhex(fingerprint), taken))
-        except ValueError:
-            return None
-
-
-def _is_same(one: Entry, other: Entry) -> bool:
-    """Whether two entries are of one request: also where a member has numbered it anew."""
-    if member_of(one.replica) != member_of(other.replica):
-        return False
-    apart = abs(one.key.taken - other.key.taken)
-    return one.replica == other.replica or apart < _SAME_TIME
-
-
-def _name(entry: Entry) -> str:
-    """Not by the key alone: two replicas may have counted under it."""
-    return f"{_NOTE}{entry.replica} {entry.serial}"

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, convert, msgpack, structs
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
-from counter.crdt.tally import MAX_COUNT
-from counter.crdt.vector import BUCKETS
+from counter.crdt.videos import BUCKETS
 from counter.protocol.positions import KEPT, START, Position
 
 VERSION = 3

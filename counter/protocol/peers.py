@@ -31,7 +31,7 @@ class Peer:
     is_previous: bool | None = None
     """Whether it is of the version before; None while that is not known."""
     announced: Announced = field(default_factory=Announced)
-    words: PreviousAnnounced = field(default_factory=PreviousAnnounced)
+    previous: PreviousAnnounced = field(default_factory=PreviousAnnounced)
     """What it has announced, if it is of the version before."""
     told: int | None = None
     """The largest total that it has told of its own vector."""
@@ -52,7 +52,7 @@ class Peer:
     @property
     def said(self) -> Announced | PreviousAnnounced:
         """All that it has said."""
-        return self.words if self.is_previous else self.announced
+        return self.previous if self.is_previous else self.announced
 
     def copies(self) -> Iterator[tuple[str, Copy]]:
         """Every copy of a vector that it has told by name."""
@@ -105,6 +105,7 @@ class Peers:
         self.messages: dict[str, int] = {}
         """How many came from each member, in all its runs."""
         self._peers: dict[str, Peer] = {}
+        self._introduced: dict[str, float] = {}
 
     def __contains__(self, replica: str) -> bool:
         return replica in self._peers
@@ -132,8 +133,19 @@ class Peers:
         self.messages[member] = self.messages.get(member, 0) + 1
         return peer, returned
 
+    def introduce(self, replica: str, now: float) -> bool:
+        """Whether it is time to make oneself known to a replica: once in a while only."""
+        told = self._introduced.get(replica)
+        if told is not None and now - told <= self.silence:
+            return False
+        self._introduced[replica] = now
+        return True
+
     def forget(self, now: float) -> None:
-        """Forget who has been silent for long and has a successor."""
+        """Forget who has been silent for long and has a successor, and old introductions."""
+        for replica, told in list(self._introduced.items()):
+            if now - told > self.silence:
+                del self._introduced[replica]
         for replica, peer in list(self._peers.items()):
             if now - peer.heard > self._memory and self.succeeded(replica):
                 del self._peers[replica]

@@ -8,8 +8,9 @@ Pure: no I/O, no clock.
 
 from collections.abc import Mapping
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.limits import check_room
-from counter.crdt.tally import MAX_COUNT, Tally
+from counter.crdt.tally import Tally
 
 _FEW = 100
 """Fewer videos than this are looked at one by one for whether they are full."""
@@ -91,7 +92,7 @@ class Pending:
             or self._tally.count(own, video)
         )
 
-    def __len__(self) -> int:
+    def unflushed(self) -> int:
         """How many visits the store does not hold yet."""
         total = 0
         for run in self._pending.keys() | self._in_flight.keys():

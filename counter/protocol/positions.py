@@ -11,7 +11,6 @@ lost learns from them how far they have heard of it.
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Collection, Iterator
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta as Limit
@@ -69,28 +68,3 @@ def decode_positions(text: str) -> Positions:
         if len(numbers) == len(Position._fields) and all(map(str.isdecimal, numbers)):
             positions[file] = Position(*map(int, numbers))
     return positions
-
-
-class Logs:
-    """The positions in every log that is followed, by `NAME/file`: who follows it, and its name."""
-
-    def __init__(self) -> None:
-        self._positions: dict[str, Positions] = {}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._positions)
-
-    def join(self, log: str, positions: Positions) -> bool:
-        """Take in how far a log was read; say whether anything of it was news."""
-        before = self._positions.get(log, {})
-        self._positions[log] = joined = join(before, positions)
-        return joined != before
-
-    def of(self, log: str) -> Positions:
-        """How far a log was read."""
-        return self._positions.get(log, {})
-
-    def holding(self, files: Collection[str]) -> Positions:
-        """How far the log was read that has any of these files, by whoever followed it."""
-        same = [known for known in self._positions.values() if not known.keys().isdisjoint(files)]
-        return join(*same)

@@ -16,6 +16,7 @@ from counter.crdt.ids import folded_of, member_of, name_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
 from counter.protocol.keys import Keys
+from counter.protocol.logs import Logs
 from counter.protocol.members import Members
 from counter.protocol.messages import (
     DatedCopy,
@@ -28,7 +29,7 @@ from counter.protocol.messages import (
     State,
 )
 from counter.protocol.peers import Peers
-from counter.protocol.positions import Logs, Positions
+from counter.protocol.positions import Positions
 from counter.protocol.previous import PreviousAnnounced, standing
 from counter.protocol.runs import Runs
 

@@ -11,12 +11,12 @@ that it had no time to hear of.
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from counter.crdt.ids import day_of, is_folded, member_of, run_of
-from counter.crdt.tally import Tally
+from counter.crdt.tally import MAX_PACKED, Tally
 from counter.protocol.members import Members
 from counter.protocol.peers import Peers
 
@@ -114,6 +114,16 @@ class Runs:
             for vector in self._tally.of(member):
                 if not is_folded(vector):
                     self._close_or_open(vector, self._looked)
+
+    def rest(self, unsaved: Container[str]) -> None:
+        """Put closed runs to rest in memory, but for these, some at a time: it may take long."""
+        left = MAX_PACKED
+        for member in self._members:
+            for vector in self.closed(member):
+                if vector not in unsaved and not self._tally.rests(vector):
+                    left -= self._tally.rest(vector)
+                    if left <= 0:
+                        return
 
     def _is_of_use(self, vector: str) -> bool:
         """Whether anything is to be known of a run: it counts, or may still do so."""

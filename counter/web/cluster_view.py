@@ -10,7 +10,7 @@ from counter.node.rates import Rate
 from counter.node.status import Folding
 from counter.protocol.joining import Lack
 from counter.protocol.messages import Part
-from counter.protocol.replica import Member
+from counter.protocol.roster import Member
 
 _MAX_LACKS = 100
 """How much of what a node lacks is shown."""

@@ -10,9 +10,9 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from flask import Blueprint, Response, request
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import KEY
 from counter.crdt.limits import FullError
-from counter.crdt.tally import MAX_COUNT
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
 from counter.node.node import Node
 from counter.protocol.pending import MAX_TOTAL

@@ -1,0 +1,34 @@
+"""Ranks the most visited videos at a constant cost a visit.
+
+Pure: no I/O, no clock, no lock.
+"""
+
+from heapq import nsmallest
+
+
+class TopVideos:
+    """The most visited videos, exact up to `size` of them, at a constant cost a visit.
+
+    Visits never fall, so a video that is not kept here can only come in by growing: it is enough
+    to look at what grew. Among videos with equal visits at the very end, any may be kept.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._visits: dict[str, int] = {}
+        self._bar = 0
+
+    def grew(self, video: str, visits: int) -> None:
+        """Note that `video` now has `visits`."""
+        if visits > self._bar or video in self._visits:
+            self._visits[video] = visits
+            if len(self._visits) > 2 * self._size:
+                self._visits = dict(self._first(self._size))
+                self._bar = min(self._visits.values())
+
+    def top(self, limit: int) -> list[str]:
+        """The `limit` most visited videos, most visits first, then by id."""
+        return [video for video, _ in self._first(min(limit, self._size))]
+
+    def _first(self, limit: int) -> list[tuple[str, int]]:
+        return nsmallest(limit, self._visits.items(), key=lambda item: (-item[1], item[0]))

@@ -1,0 +1,198 @@
+"""Anti-entropy: nodes tell each other what they hold, and ask for what they lack of it.
+
+A report says what its sender holds of each member (see `announced.py`). Whoever hears it compares:
+open runs by their totals, closed ones by a digest a day. Where a digest is another, it asks for
+the names of that day's runs, and then for the counts of those that it lacks (see `repairs.py`).
+
+Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
+"""
+
+from counter.crdt.ids import replica_of
+from counter.crdt.tally import Tally
+from counter.protocol.backlog import Backlog
+from counter.protocol.effects import Effects
+from counter.protocol.folding import Folding
+from counter.protocol.joining import Joining
+from counter.protocol.keys import Keys
+from counter.protocol.messages import (
+    MemberReport,
+    PreviousMemberReport,
+    Report,
+    ReportRequest,
+    RunsPage,
+    RunsRequest,
+)
+from counter.protocol.peers import Peer, Peers
+from counter.protocol.repairs import Repairs
+from counter.protocol.reports import Reports
+from counter.protocol.reverts import Reverts
+from counter.protocol.roster import Roster
+from counter.protocol.runs import Runs
+
+
+class AntiEntropy:
+    """What this node tells of all that it holds, and what it does with the reports of others."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        peers: Peers,
+        roster: Roster,
+        runs: Runs,
+        keys: Keys,
+        folding: Folding,
+        joining: Joining,
+        reports: Reports,
+        repairs: Repairs,
+        reverts: Reverts,
+        backlog: Backlog,
+        sync_interval: float,
+        message_ttl: float,
+    ) -> None:
+        self._tally = tally
+        self._peers = peers
+        self._roster = roster
+        self._runs = runs
+        self._keys = keys
+        self._folding = folding
+        self._joining = joining
+        self._reports = reports
+        self._repairs = repairs
+        self._reverts = reverts
+        self._backlog = backlog
+        self._sync_interval = sync_interval
+        self._message_ttl = message_ttl
+        self._asked_names: dict[tuple[str, str, int], float] = {}
+        """When an address was last asked for the names of a member's day."""
+
+    # -- telling
+
+    def report(self, now: float) -> Effects:
+        """Tell all what is news, or only that there are none."""
+        return Effects(broadcast=[*self._reports.news(self._joining.state, now)])
+
+    def tell_all(self, address: str, now: float, effects: Effects) -> None:
+        """Tell one node all that there is to say, and the others what is news in it."""
+        if address:
+            news, everything = self._reports.everything(self._joining.state, now)
+            effects.broadcast.extend(news)
+            effects.send.extend((address, part) for part in everything)
+
+    def introduce(self, replica: str, address: str, now: float, effects: Effects) -> None:
+        """Make oneself known to a node that was not heard, or not lately."""
+        if self._peers.introduce(replica, now):
+            self.tell_all(address, now, effects)
+
+    # -- hearing
+
+    def heard_report(
+        self,
+        sender: str,
+        report: Report,
+        peer: Peer,
+        now: float,
+        effects: Effects,
+        *,
+        refused: bool,
+    ) -> None:
+        """Take a report in; with `refused`, some entries of it could not be read here."""
+        peer.state = report.state
+        peer.health = report.health or peer.health
+        if peer.is_previous:
+            for member, previous in report.members.items():
+                self._heard_previous(member, previous, peer)
+        for member, state in report.states.items():
+            self._heard_member(sender, member, state, peer, now, effects)
+        for log, positions in report.logs.items():
+            peer.said.say_read(log, positions)
+            peer.unread = True
+        checksum = report.checksum if peer.is_previous else report.said
+        if checksum is not None and peer.missed(
+            checksum, now, self._sync_interval, refused=refused
+        ):
+            effects.ask(peer, ReportRequest())
+        # A peer that says the very same holds nothing that is missing here.
+        if peer.said.checksum != self._reports.said.checksum:
+            self._compare(peer, now, effects)
+        if report.keys is not None:
+            peer.keys = report.keys
+            for replica, serial in report.keys.items():
+                self._joining.told(replica + " keys", serial)
+            for ask in self._keys.compare(report.keys, peer, now):
+                effects.ask(peer, ask)
+        for replica, address in report.peers.items():
+            if replica != self._reports.own and replica not in self._peers:
+                self.introduce(replica, address, now, effects)
+        if report.state == "leaving":
+            self.tell_all(peer.address, now, effects)
+
+    def _heard_previous(self, member: str, report: PreviousMemberReport, peer: Peer) -> None:
+        """A node of the version before tells what it knows of a member."""
+        latest = max(report.latest, report.mark, *report.runs)
+        self._roster.learn(member, latest, report.removed)
+        peer.previous.say(member, report)
+        if report.mark > self._folding.mark(member):
+            self._backlog.follow(member, report.mark)
+
+    def _heard_member(
+        self,
+        sender: str,
+        member: str,
+        report: MemberReport,
+        peer: Peer,
+        now: float,
+        effects: Effects,
+    ) -> None:
+        """A node tells what it knows of a member."""
+        latest = max(report.latest, report.mark, *report.runs)
+        self._roster.learn(member, latest, report.removed)
+        peer.announced.say(member, report)
+        self._folding.heard(member, report)
+        if report.mark > self._folding.mark(member):
+            self._backlog.follow(member, report.mark)
+        for run, (total, _, date) in report.runs.items():
+            vector = replica_of(member, run)
+            self._runs.learn_date(vector, date)
+            self._joining.told(vector, total)
+            if vector == sender:
+                peer.told = max(total, peer.told or 0)
+                if total < self._tally.total(sender):
+                    effects.ask(peer, self._reverts.tell(sender, peer, now))
+
+    def heard_names(self, page: RunsPage, peer: Peer, now: float, effects: Effects) -> None:
+        """Take in the names of a day's closed runs, if they were asked for."""
+        asked = peer.address, page.member, page.day
+        if asked not in self._asked_names:
+            return
+        follows = peer.announced.name(page)
+        self._roster.learn(page.member, max(page.runs, default=""))
+        for run, (total, _, date) in page.runs.items():
+            vector = replica_of(page.member, run)
+            if follows and self._joining.told(vector, total):
+                self._joining.progress(now)
+            self._runs.learn_date(vector, date)
+        if page.next and follows:
+            self._asked_names[asked] = now
+            effects.ask(peer, RunsRequest(page.member, page.day, page.next))
+        else:
+            self._compare(peer, now, effects)
+
+    def _compare(self, peer: Peer, now: float, effects: Effects) -> None:
+        """Ask for what a peer holds and this node does not."""
+        for vector, copy in peer.copies():
+            if vector == self._reports.own:
+                effects.ask(peer, self._reverts.claimed(copy.total, peer, now))
+            else:
+                effects.ask(peer, self._repairs.compare(vector, copy.total, peer, now))
+                effects.ask(peer, self._repairs.compare_content(vector, copy, peer, now))
+        for member, day in self._joining.unnamed(peer):
+            at = self._asked_names.get((peer.address, member, day))
+            if peer.address and (at is None or now - at >= self._sync_interval):
+                self._asked_names[peer.address, member, day] = now
+                effects.ask(peer, RunsRequest(member, day, ""))
+
+    def forget(self, now: float) -> None:
+        """Forget what was asked so long ago that no answer can come any more."""
+        for asked, at in list(self._asked_names.items()):
+            if now - at > self._message_ttl:
+                del self._asked_names[asked]

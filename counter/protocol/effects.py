@@ -1,0 +1,20 @@
+"""Effects: what a step of the protocol wants done. The protocol itself does no I/O."""
+
+from dataclasses import dataclass, field
+
+from counter.protocol.messages import Body
+from counter.protocol.peers import Peer
+
+
+@dataclass(slots=True)
+class Effects:
+    """Messages for all, messages for one address each, and the videos that grew."""
+
+    broadcast: list[Body] = field(default_factory=list)
+    send: list[tuple[str, Body]] = field(default_factory=list)
+    grew: set[str] = field(default_factory=set)
+
+    def ask(self, peer: Peer, body: Body | None) -> None:
+        """Send this to one peer, unless it is None or the peer's address is not known."""
+        if body is not None and peer.address:
+            self.send.append((peer.address, body))
