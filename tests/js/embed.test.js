@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Numbers, grouped, scan } from "../../static/embed.js";
+import { Numbers, scan } from "../../static/embed.js";
 
 /**
  * A page with spans, and the node behind it, both in the hands of the test.
@@ -162,17 +162,6 @@ test("a hundred videos are live, and the others are read", async () => {
   assert.equal(new URL(on.watched[0] ?? "").searchParams.size, 100);
   assert.equal(on.asked.length, 1);
   assert.deepEqual(new URL(on.asked[0] ?? "").searchParams.getAll("video"), ids("video-", 130).slice(100));
-});
-
-test("no group of videos makes an address that a server refuses, and none is left out", () => {
-  for (const videos of [ids("a", 250), ids("v".repeat(120), 90), ["one"], []]) {
-    const groups = grouped(videos);
-    assert.deepEqual(groups.flat(), videos);
-    for (const group of groups) {
-      assert.ok(group.length > 0 && group.length <= 100);
-      assert.ok(`/counts?${group.map((video) => `video=${video}`).join("&")}`.length < 4000);
-    }
-  }
 });
 
 test("without a page the module does nothing", () => {

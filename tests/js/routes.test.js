@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { addressOf, complaint, isPlain, viewAt } from "../../static/routes.js";
+import { addressOf, complaint, grouped, isPlain, viewAt } from "../../static/routes.js";
 
 const PLACE = { origin: "http://node:1234" };
 const CLICK = { button: 0, metaKey: false, ctrlKey: false, shiftKey: false, altKey: false, defaultPrevented: false };
@@ -41,4 +41,17 @@ test("a wrong id is refused with what is wrong about it", () => {
   assert.match(complaint("w".repeat(129)), /up to 128 characters; this one has 129/);
   assert.match(complaint("a b<c>"), /cannot hold spaces or “<” or “>”/);
   assert.match(complaint(".."), /folders/);
+});
+
+test("no group of videos makes an address that a server refuses, and none is left out", () => {
+  /** @type {(video: string, length: number) => string[]} */
+  const many = (video, length) => Array.from({ length }, (_, number) => `${video}${number}`);
+  for (const videos of [many("a", 250), many("v".repeat(120), 90), ["one"], []]) {
+    const groups = grouped(videos);
+    assert.deepEqual(groups.flat(), videos);
+    for (const group of groups) {
+      assert.ok(group.length > 0 && group.length <= 100);
+      assert.ok(`/counts?${group.map((video) => `video=${video}`).join("&")}`.length < 4000);
+    }
+  }
 });
