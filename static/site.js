@@ -4,7 +4,7 @@
 /** @import {View} from "./routes.js" */
 
 import { Cards } from "./cards.js";
-import { Counter, MAX_COUNT } from "./counter.js";
+import { Counter } from "./counter.js";
 import { ask, attempt, element, showConnection, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
 import { Outbox } from "./outbox.js";
@@ -61,7 +61,7 @@ function knownOf(video) {
 function visitsOf(video) {
   const its = knownOf(video);
   const uncounted = outbox.uncounted(video);
-  const visits = Math.max(Math.min(its.counter.visits + uncounted, MAX_COUNT), its.least ?? 0, saved.floor(video));
+  const visits = Math.max(Math.min(its.counter.visits + uncounted, Number.MAX_SAFE_INTEGER), its.least ?? 0, saved.floor(video));
   // Once a visit is sent, nobody can say whether a node's number includes it. So this number stays the least.
   if (uncounted) its.least = visits;
   return visits || its.least;
