@@ -2,7 +2,7 @@ FROM python:3.11-slim-bookworm
 
 WORKDIR /app
 
-# A layer of its own: it is made anew only when the requirements change.
+# A layer of its own, rebuilt only when the requirements change.
 COPY requirements.txt .
 RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
 

@@ -1,19 +1,19 @@
 // @ts-check
 
-import { arrange, make, write, written } from "./dom.js";
+import { arrange, isStill, make, write, written } from "./dom.js";
 import { placeholder } from "./placeholder.js";
 import { addressOf } from "./routes.js";
 
 const SLIDE = 500;
 
-/** The cards of the videos that the page knows. Those with a clip stay; others come and go with the order. */
+/** The cards of videos. Cards with a clip stay; the others come and go as the list changes. */
 export class Cards {
   /** @type {HTMLElement} */
   #list;
   /** @type {Map<string, HTMLElement>} */
   #cards = new Map();
 
-  /** @param {HTMLElement} list with the cards that came with the page */
+  /** @param {HTMLElement} list holds the cards that the server rendered */
   constructor(list) {
     this.#list = list;
     for (const card of /** @type {Iterable<HTMLElement>} */ (list.children)) {
@@ -22,18 +22,18 @@ export class Cards {
       const poster = card.querySelector(".poster");
       if (poster && !poster.firstElementChild) poster.append(placeholder(video));
       const number = card.querySelector("b");
-      if (number) write(number, written(this.visitsOf(video) ?? 0));
-      if (this.visitsOf(video) === null && number) write(number, "…");
+      const visits = this.visitsOf(video);
+      if (number) write(number, visits === null ? "…" : written(visits));
     }
   }
 
-  /** The videos in the order that they are shown. */
+  /** The videos in the order of their cards. */
   get videos() {
     return [...this.#cards.keys()];
   }
 
   /**
-   * What people are told of a video that comes with a clip; null for any other.
+   * The title and description of a video with a clip; null for any other video.
    * @param {string} video
    */
   clip(video) {
@@ -43,7 +43,7 @@ export class Cards {
   }
 
   /**
-   * The number on a card; null if none is known.
+   * The number on a card; null if the card has none.
    * @param {string} video
    */
   visitsOf(video) {
@@ -65,7 +65,7 @@ export class Cards {
   }
 
   /**
-   * Leave out the card of the video that the page shows at large.
+   * Hide the card of the video that the page is showing, and no other.
    * @param {string | null} video
    */
   leaveOut(video) {
@@ -73,8 +73,8 @@ export class Cards {
   }
 
   /**
-   * Have cards for these videos and those with clips, most visits first. With care: not while somebody points at them
-   * or has the focus there, and so that the eye can follow.
+   * Show cards for these videos and for those with clips, most visits first. If careful, cards do not move while the
+   * pointer or the focus is on them, and otherwise slide, so that the eye can follow.
    * @param {Iterable<string>} videos
    * @param {(video: string) => number | null} visitsOf
    * @param {boolean} careful
@@ -85,14 +85,14 @@ export class Cards {
     const staying = [...this.#cards].filter(([video, card]) => listed.has(video) || card.dataset.about !== undefined);
     const known = new Map(staying);
     for (const video of listed) known.set(video, known.get(video) ?? newCard(video));
-    // Among equals nothing moves: this sort is stable.
+    // The sort is stable, so cards with equal numbers stay in place.
     const ranked = [...known].sort(([left], [right]) => (visitsOf(right) ?? -1) - (visitsOf(left) ?? -1));
     this.#cards = new Map(ranked);
     for (const video of this.#cards.keys()) {
       const visits = visitsOf(video);
       if (visits !== null) this.show(video, visits);
     }
-    const before = careful && !matchMedia("(prefers-reduced-motion: reduce)").matches ? this.#places() : null;
+    const before = careful && !isStill() ? this.#places() : null;
     arrange(this.#list, [...this.#cards.values()]);
     if (before) this.#slide(before);
   }
@@ -105,7 +105,7 @@ export class Cards {
     return new Map([...this.#list.children].map((card) => [card, card.getBoundingClientRect()]));
   }
 
-  /** @param {Map<Element, DOMRect>} before where each card was */
+  /** @param {Map<Element, DOMRect>} before the earlier place of each card */
   #slide(before) {
     for (const card of this.#list.children) {
       const from = before.get(card);

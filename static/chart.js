@@ -1,18 +1,16 @@
 // @ts-check
 
-/** A node's number at one moment; null if it had no answer. @typedef {{at: number, visits: number | null}} Point */
+/** A node's number at one moment; null if it did not answer. @typedef {{at: number, visits: number | null}} Point */
 
-import { written } from "./dom.js";
-
-const SVG = "http://www.w3.org/2000/svg";
+import { shape, written } from "./dom.js";
 
 /** How far back the chart looks, in ms. */
 export const SPAN = 180_000;
-// A line is not drawn over a time of which nothing is known.
+// A line breaks where nothing was heard for longer than this, ms.
 const GAP = 6000;
-// What another node has shown for so long, a node that hears it shows too.
+// Connected nodes show each other's numbers within this time, ms.
 const GRACE = 3000;
-// So many lines have a colour and dashes of their own, see console.css.
+// The number of line styles in console.css: each has its own colour and dashes.
 const SLOTS = 6;
 
 const LABEL = 18;
@@ -29,7 +27,7 @@ export class History {
   #points = new Map();
 
   /**
-   * Take in what the nodes show now.
+   * Record what the nodes show now.
    * @param {{node: string, visits: number | null}[]} nodes
    * @param {number} at ms
    */
@@ -37,7 +35,7 @@ export class History {
     for (const { node, visits } of nodes) {
       const points = this.#points.get(node) ?? [];
       points.push({ at, visits });
-      // One that is too old still says where the line comes in.
+      // One point before the span stays: the line enters the chart there.
       while ((points[1]?.at ?? at) <= at - SPAN) points.shift();
       this.#points.set(node, points);
     }
@@ -46,13 +44,13 @@ export class History {
     }
   }
 
-  /** The nodes there are lines of, by name. */
+  /** The names of the nodes that have lines, sorted. */
   get nodes() {
     return [...this.#points.keys()].sort();
   }
 
   /**
-   * A node's line in pieces: it breaks where the node had no answer, or nobody asked.
+   * A node's line in pieces: it breaks where the node did not answer or was not asked.
    * @param {string} node
    * @returns {{at: number, visits: number}[][]}
    */
@@ -73,8 +71,8 @@ export class History {
   }
 
   /**
-   * How many visits each node shows less than the most; null if it has no answer now. It is 0 for a node that shows
-   * what any other showed a while ago: while nodes hear each other, however many visits come in.
+   * How many visits each node is behind the largest number; null if it does not answer now. It is 0 for a node that shows
+   * at least what any other node showed 3 s ago. So it is 0 while nodes hear each other, however fast visits come in.
    * @returns {Map<string, number | null>}
    */
   missing() {
@@ -97,8 +95,8 @@ export class History {
 }
 
 /**
- * Round whole numbers for an axis, a few of them; the first is not above `low`, the last not below `high`. Lines that
- * hardly move are drawn as such.
+ * A few round whole numbers for an axis. The first is at most `low`, the last at least `high`. A small range is widened,
+ * so that lines that hardly move look flat.
  * @param {number} low
  * @param {number} high
  * @param {number} most
@@ -114,7 +112,7 @@ export function ticks(low, high, most = 5) {
 }
 
 /**
- * A line of steps as the `d` of an SVG path: a number holds until another is heard.
+ * A stepped line as the `d` of an SVG path: a number holds until the next one is heard.
  * @param {{at: number, visits: number}[]} piece
  * @param {(at: number) => number} x
  * @param {(visits: number) => number} y
@@ -129,12 +127,12 @@ export function steps(piece, x, y) {
     if (place && next !== height) drawn += `V${round(next)}`;
     height = next;
   });
-  // A single point is seen by its round ends.
+  // The round line ends make a single point visible.
   return piece.length === 1 ? `${drawn}h0` : drawn;
 }
 
 /**
- * Move places apart until they are `gap` from each other, each as near to where it was as the others let it.
+ * Move places apart until they are at least `gap` from each other. Each stays as close to its place as the others allow.
  * @param {number[]} places
  * @param {number} gap
  * @param {number} low
@@ -168,7 +166,7 @@ export function apart(places, gap, low, high) {
 }
 
 /**
- * Nodes with names that tell them apart, also where two bear the same.
+ * The nodes, with a number after a name that another node has too.
  * @template {{node: string}} Named
  * @param {Named[]} nodes
  * @returns {Named[]}
@@ -183,10 +181,10 @@ export function apartByName(nodes) {
   });
 }
 
-/** Draws a history: a line a node, with its name at the end. */
+/** Draws a history: one line for each node, with the name at its end. */
 export class Chart {
   #drawing;
-  /** @type {Map<string, number>} which colour and dashes a node's line has */
+  /** @type {Map<string, number>} the line style of each node */
   #slots = new Map();
 
   /** @param {Element} drawing an SVG */
@@ -195,7 +193,7 @@ export class Chart {
   }
 
   /**
-   * Which of the styles of lines a node has; the same as long as the page is open.
+   * The line style of a node. It stays the same while the page is open.
    * @param {string} node
    */
   slot(node) {
@@ -282,16 +280,4 @@ export class Chart {
 /** @param {number} value */
 function round(value) {
   return Math.round(value * 10) / 10;
-}
-
-/**
- * @param {string} tag
- * @param {Record<string, string | number>} attributes
- * @param {string} text
- */
-function shape(tag, attributes, text = "") {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  made.textContent = text;
-  return made;
 }

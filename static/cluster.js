@@ -1,7 +1,5 @@
 // @ts-check
 
-/** @import {Reading} from "./side_by_side.js" */
-
 import { arrange, ask, element, make, whileSeen, write, written } from "./dom.js";
 import { SideBySide } from "./side_by_side.js";
 import { TourPanel } from "./tour_panel.js";
@@ -13,13 +11,14 @@ import { TourPanel } from "./tour_panel.js";
 
 const REFRESH = 1500;
 const ASK_NODES = 1000;
-// Through a balancer each answer may come from another node, and its view would make the page flicker.
+// Behind a balancer each answer may come from another node, and the page would flicker between their views. So it asks up
+// to four times for the node that it shows.
 const TRIES = 4;
 
 const body = /** @type {HTMLElement} */ (element("members").querySelector("tbody"));
-const paced = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const rates = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
-/** @type {Set<string>} the names of nodes that are cut off, as they say themselves */
+/** @type {Set<string>} the names of nodes that say they are cut off */
 let cut = new Set();
 
 /** @param {Cluster} cluster */
@@ -53,31 +52,15 @@ function show(cluster) {
   );
 }
 
-/** @param {Member} member */
+/**
+ * A row for another member. `fill` overwrites everything else in it.
+ * @param {Member} member
+ */
 function newRow({ member, name }) {
-  const row = make("tr", "", { "data-member": member });
-  const head = make("th", name, { scope: "row" });
-  head.append(make("small", member));
-  const state = make("td", "", { "data-label": "State" });
-  state.append(make("span", "", { class: "state" }));
-  /**
-   * @param {string} field
-   * @param {string} label
-   */
-  const number = (field, label) => make("td", "", { class: `number ${field}`, "data-label": label });
-  row.append(
-    head,
-    state,
-    make("td", "", { class: "store", "data-label": "Store" }),
-    make("td", "", { class: "transport", "data-label": "Transport" }),
-    number("visits", "Visits"),
-    number("behind", "Behind"),
-    number("heard", "Heard"),
-    number("visits-pace", "Visits/s"),
-    number("messages-pace", "Messages/s"),
-    number("runs", "Runs"),
-    number("folded", "Folded"),
-  );
+  // The member that answered has a row from the start.
+  const row = /** @type {HTMLElement} */ (body.querySelector("tr")?.cloneNode(true));
+  row.dataset.member = member;
+  row.querySelector("th")?.replaceChildren(name, make("small", member));
   return row;
 }
 
@@ -100,15 +83,15 @@ function fill(row, member) {
     if (told) mark(cell(part), told.up ? "up" : "down", told.up ? told.kind : `${told.kind}, down`);
     else mark(cell(part), "unknown", "–");
   }
-  write(cell("visits-pace"), pace(member.visits_per_second));
-  write(cell("messages-pace"), pace(member.messages_per_second));
+  write(cell("visits-pace"), rate(member.visits_per_second));
+  write(cell("messages-pace"), rate(member.messages_per_second));
   write(cell("runs"), written(member.runs));
   write(cell("folded"), written(member.folded));
 }
 
 /**
  * @param {HTMLElement} place
- * @param {string} state gives the mark its shape and colour
+ * @param {string} state selects the shape and colour
  * @param {string} text
  */
 function mark(place, state, text = state) {
@@ -116,9 +99,9 @@ function mark(place, state, text = state) {
   write(place, text);
 }
 
-/** @param {number | null} value a second; null if nobody told */
-function pace(value) {
-  return value === null || value === undefined ? "–" : paced.format(value);
+/** @param {number | null} value per second; null if unknown */
+function rate(value) {
+  return value === null || value === undefined ? "–" : rates.format(value);
 }
 
 /** @param {number | null} seconds */
@@ -129,7 +112,7 @@ function ago(seconds) {
 }
 
 /**
- * The cluster as the node sees it that is shown already, or if that has no answer, as another does.
+ * The cluster as the node on the page sees it, or as another node does if that one does not answer.
  * @returns {Promise<Cluster | null>}
  */
 async function look() {
@@ -151,8 +134,8 @@ for (const cell of /** @type {NodeListOf<HTMLElement>} */ (body.querySelectorAll
 
 const sideBySide = new SideBySide();
 const tourPanel = document.getElementById("tour") && new TourPanel(element("tour"), sideBySide);
-sideBySide.onreading = (/** @type {Reading} */ { nodes }) => {
-  cut = new Set(nodes.flatMap((node) => (node.cut ? [node.node] : [])));
+sideBySide.onreading = (nodes) => {
+  cut = new Set(nodes.filter(({ cut }) => cut).map(({ node }) => node));
   tourPanel?.see(nodes);
 };
 const turn = () => sideBySide.look();

@@ -4,8 +4,8 @@
  * The rule: a grow-only counter (G-Counter), a state-based CRDT, as `{replica: count}`.
  *
  * Each replica increments only its own entry, a merge takes the larger of two entries, and the value is the sum. So
- * merges commute, associate and are idempotent, and the value never falls. The three functions change nothing that they
- * are given.
+ * merges commute, associate and are idempotent, and the value never falls. The three functions do not change their
+ * arguments.
  *
  * Entries are integers from 0 to 2^53 - 1: above that JavaScript cannot tell neighbours apart. Any other entry is ignored.
  * An absent entry is 0, and a 0 is left out. Entries that grew apart may add up to more than 2^53 - 1: the value stops

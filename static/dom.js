@@ -7,7 +7,7 @@ const grouped = new Intl.NumberFormat();
 const CONNECTION = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", offline: "Offline" };
 
 /**
- * A number as its reader writes it.
+ * A number in the reader's own notation.
  * @param {number} value
  */
 export function written(value) {
@@ -15,13 +15,13 @@ export function written(value) {
 }
 
 /**
- * The element of this id, which the template promises.
+ * The element with this id. The template promises that it exists.
  * @param {string} id
  * @returns {HTMLElement}
  */
 export function element(id) {
   const found = document.getElementById(id);
-  if (!found) throw new Error(`the page has no element #${id}, which its script needs: see its template`);
+  if (!found) throw new Error(`the page has no element #${id}, but its script needs one: add it to the template`);
   return found;
 }
 
@@ -33,14 +33,33 @@ export function element(id) {
  * @returns {HTMLElement}
  */
 export function make(tag, text = "", attributes = {}) {
-  const made = document.createElement(tag);
+  return filled(document.createElement(tag), attributes, text);
+}
+
+/**
+ * A new element of an SVG drawing.
+ * @param {string} tag
+ * @param {Record<string, string | number>} attributes
+ * @param {string} text
+ */
+export function shape(tag, attributes, text = "") {
+  return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, text);
+}
+
+/**
+ * @template {Element} Made
+ * @param {Made} made
+ * @param {Record<string, string | number>} attributes
+ * @param {string} text
+ */
+function filled(made, attributes, text) {
   made.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   return made;
 }
 
 /**
- * Write only what differs, so that screen readers, selections and the layout are left alone.
+ * Change an element's text only if it differs, so that screen readers, selections and the layout are left alone.
  * @param {HTMLElement} place
  * @param {string} text
  */
@@ -49,7 +68,7 @@ export function write(place, text) {
 }
 
 /**
- * Say how the page is connected, in a word and in a state that the style sheet gives a shape.
+ * Show the state of the connection as a word, and as a shape that the style sheet draws.
  * @param {State} state
  */
 export function showConnection(state) {
@@ -59,7 +78,7 @@ export function showConnection(state) {
 }
 
 /**
- * Bring rows into this order, and leave the keyboard's focus where it is.
+ * Put rows in this order without taking the keyboard focus away from them.
  * @param {HTMLElement} list
  * @param {HTMLElement[]} rows
  */
@@ -70,8 +89,14 @@ export function arrange(list, rows) {
   if (focused instanceof HTMLElement && list.contains(focused)) focused.focus({ preventScroll: true });
 }
 
+/** Whether the reader prefers reduced motion. */
+export function isStill() {
+  return matchMedia("(prefers-reduced-motion: reduce)").matches;
+}
+
 /**
- * Act again and again, this long after the last time ended, while the page is seen; at once when it is seen again.
+ * Run an action again and again while the page is visible: `ms` after it last ended, and at once when the page becomes
+ * visible again.
  * @param {number} ms
  * @param {() => Promise<void>} act
  */
@@ -95,13 +120,13 @@ export function whileSeen(ms, act) {
 }
 
 /**
- * What a node answers, or null when it has no answer now (it is joining, leaving or gone).
+ * A node's answer as JSON, or null if there is none now: the node is joining, leaving or gone.
  * @param {string} path
  */
 export async function ask(path) {
   try {
     const answer = await fetch(path, {
-      // One address may answer with a page and with JSON, and a cache is never the newest count.
+      // The same address may answer with a page or with JSON, and a cached count may be old.
       cache: "no-store",
       headers: { Accept: "application/json" },
       signal: AbortSignal.timeout(5000),
@@ -109,5 +134,18 @@ export async function ask(path) {
     return answer.ok ? await answer.json() : null;
   } catch {
     return null;
+  }
+}
+
+/**
+ * What an action returns, or undefined if it throws. A browser's storage throws when it is full or denied.
+ * @template T
+ * @param {() => T} act
+ */
+export function attempt(act) {
+  try {
+    return act();
+  } catch {
+    return undefined;
   }
 }

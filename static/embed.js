@@ -2,41 +2,39 @@
 
 /** @import {Sent, State} from "./live.js" */
 
-import { Counter, isVideo } from "./counter.js";
+import { Counter } from "./counter.js";
 import { ask, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
+import { complaint, grouped } from "./routes.js";
 
-// How often the numbers are read that no connection sends, ms.
+// How often numbers that do not come over the connection are read, ms.
 const REFRESH = 5000;
-// A node sends up to 100 counters on one connection, and servers refuse request lines of more than 4 KB.
-const MOST_VIDEOS = 100;
-const LONGEST_ADDRESS = 3800;
 
 /**
- * What the numbers need of the page that they are in; tests pass their own.
+ * What the numbers need from the page around them; tests pass their own.
  * @typedef {object} Surroundings
- * @property {URL} node where this module came from
+ * @property {URL} node the address of this module, and so of a node
  * @property {Pick<Document, "querySelectorAll" | "addEventListener" | "visibilityState"> & {prerendering?: boolean}} page
  * @property {(receive: (sent: Sent) => void, show: (state: State) => void) => {watch: (address: string) => void}} connect
  * @property {(address: string) => Promise<{counters: Sent[]} | null>} read
- * @property {(address: string) => unknown} count tells a node of a visit
- * @property {(act: () => Promise<void>) => void} again acts every few seconds, while the page is seen
+ * @property {(address: string) => unknown} count reports a visit to a node
+ * @property {(act: () => Promise<void>) => void} again runs an action every few seconds while the page is visible
  * @property {(words: string) => void} warn
  */
 
-/** The numbers in the spans of a page, and the visits that it counts. */
+/** Fills the spans of a page with numbers, and counts its visits. */
 export class Numbers {
-  /** @type {Map<string, Counter>} of each video that somebody has asked for */
+  /** @type {Map<string, Counter>} by video */
   #counters = new Map();
   /** @type {Map<string, HTMLElement[]>} */
   #spans = new Map();
-  /** @type {string[][]} the videos, as many in each as one request may name; the first are live */
+  /** @type {string[][]} the videos in groups of one request each; the first group is live */
   #groups = [];
   /** @type {State} */
   #state = "connecting";
   /** @type {Set<string>} */
   #counted = new Set();
-  /** @type {WeakMap<HTMLElement, string>} spans with an id that is none */
+  /** @type {WeakMap<HTMLElement, string>} spans with an invalid id */
   #refused = new WeakMap();
   #live;
   #around;
@@ -62,14 +60,13 @@ export class Numbers {
     this.#spans = new Map();
     for (const span of /** @type {Iterable<HTMLElement>} */ (this.#around.page.querySelectorAll("[data-visits]"))) {
       const { visits: video = "" } = span.dataset;
-      // Browsers take the last two for folders.
-      if (!isVideo(video) || video === "." || video === "..") this.#refuse(span, video);
+      if (complaint(video)) this.#refuse(span, video);
       else this.#spans.set(video, [...(this.#spans.get(video) ?? []), span]);
     }
     for (const video of this.#spans.keys()) this.#show(video);
     const videos = [...this.#spans.keys()];
     const [live = []] = this.#groups;
-    // What only left the page is no reason for a new connection, nor is what a full one has no place for.
+    // Videos that left the page, or do not fit into the first group, need no new connection.
     const [first = []] = grouped(videos);
     if (videos.length && first.every((video) => live.includes(video))) {
       this.#groups = [live, ...grouped(videos.filter((video) => !live.includes(video)))];
@@ -82,7 +79,7 @@ export class Numbers {
 
   /** @param {Sent} sent */
   #receive({ video, visits, counts }) {
-    // A joining node knows a part of what was counted, and a part must not be shown as the whole.
+    // A joining node knows only a part of the count. A part must not be shown as the whole.
     if (visits === null) return;
     const counter = this.#counters.get(video) ?? new Counter();
     this.#counters.set(video, counter);
@@ -97,7 +94,7 @@ export class Numbers {
     for (const span of this.#spans.get(video) ?? []) write(span, written(counter.visits));
   }
 
-  /** Read what no connection sends. */
+  /** Read the numbers that do not come over the connection. */
   async #read() {
     const [live = [], ...others] = this.#groups;
     for (const videos of this.#state === "live" ? others : [live, ...others]) {
@@ -108,7 +105,7 @@ export class Numbers {
     }
   }
 
-  /** Count a visit for each video that asks for it, once somebody sees the page. */
+  /** Count one visit for each video with `data-count`, once the page is visible. */
   #count() {
     const { page, node, count } = this.#around;
     if (page.prerendering || page.visibilityState !== "visible") return;
@@ -127,46 +124,24 @@ export class Numbers {
     if (this.#refused.get(span) === video) return;
     this.#refused.set(span, video);
     this.#around.warn(
-      `data-visits="${video.slice(0, 200)}" is no video's id, and is left as it is: ` +
+      `data-visits="${video.slice(0, 200)}" is no video's id, so its text stays as it is: ` +
         "use 1 to 128 characters out of A-Z a-z 0-9 . _ ~ -",
     );
   }
 }
 
 /**
- * The videos in groups that one request may name.
- * @param {string[]} videos
- * @returns {string[][]}
- */
-export function grouped(videos) {
-  /** @type {string[][]} */
-  const groups = [];
-  let room = 0;
-  for (const video of videos) {
-    const length = "&video=".length + video.length;
-    const last = groups.at(-1);
-    if (last && last.length < MOST_VIDEOS && length <= room) last.push(video);
-    else {
-      groups.push([video]);
-      room = LONGEST_ADDRESS;
-    }
-    room -= length;
-  }
-  return groups;
-}
-
-/**
- * Whether something other than text came, or another video is meant.
+ * Whether elements came or went, or a span names another video.
  * @param {MutationRecord} change
  */
-function isNews({ type, addedNodes, removedNodes }) {
+function concernsSpans({ type, addedNodes, removedNodes }) {
   return type === "attributes" || [...addedNodes, ...removedNodes].some((node) => node instanceof Element);
 }
 
 /** @type {Numbers | undefined} */
 let numbers;
 
-/** Find spans at once that a script has put on the page; without it they are found a moment later. */
+/** Find spans that a script has just added. Without this call they are found a moment later. */
 export function scan() {
   numbers?.scan();
 }
@@ -182,7 +157,7 @@ if (globalThis.document) {
     warn: (words) => console.warn(words),
   }));
   new MutationObserver((changes) => {
-    if (changes.some(isNews)) found.scan();
+    if (changes.some(concernsSpans)) found.scan();
   }).observe(document, {
     subtree: true,
     childList: true,

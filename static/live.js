@@ -3,14 +3,14 @@
 /** @import {Counts} from "./counter.js" */
 
 /**
- * A counter as nodes send it; `visits` is null while the node is joining.
+ * A counter as a node sends it. `visits` is null while the node is joining.
  * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean}} Sent
  */
 
 /** @typedef {"connecting" | "live" | "reconnecting" | "offline"} State */
 
 /**
- * What a connection needs of a WebSocket, or of an EventSource, which has no `onclose`.
+ * What a connection needs from a WebSocket, or from an EventSource, which has no `onclose`.
  * @typedef {object} Stream
  * @property {((event: any) => void) | null} onopen
  * @property {((event: any) => void) | null} onmessage
@@ -20,31 +20,31 @@
  */
 
 /**
- * What a connection needs of the browser; tests pass their own.
+ * What a connection needs from the browser; tests pass their own.
  * @typedef {object} Surroundings
  * @property {(address: string) => Stream} open opens a WebSocket
  * @property {(address: string) => Stream} listen opens a stream of events
- * @property {(address: string) => Promise<boolean>} answers whether events would come from there
+ * @property {(address: string) => Promise<boolean>} answers whether a node would send events from this address
  * @property {(act: () => void, ms: number) => unknown} later
  * @property {(timer: any) => void} cancel
  * @property {(tries: number) => number} delay how long to wait before the next try, in ms
- * @property {EventTarget} frame tells `online`, `pagehide` and `pageshow`
+ * @property {EventTarget} frame dispatches `online`, `pagehide` and `pageshow`
  * @property {EventTarget & {visibilityState: string}} page
- * @property {() => boolean} online whether the browser believes in a network; it is wrong at times
+ * @property {() => boolean} online whether the browser believes that it has a network; sometimes it is wrong
  */
 
-// A node that leaves closes its sockets with this code (RFC 6455: "going away"); another one is there already.
+// A node that leaves closes its sockets with this code (RFC 6455: "going away"). Another node is there already.
 const LEAVING = 1001;
-// Browsers wait for minutes on an address that swallows packets, ms.
+// The timeout of a try, ms. Browsers would wait for minutes on an address that drops packets.
 const PATIENCE = 5000;
-// After so many handshakes in a row that were refused by something between the page and a node that answers.
+// How many refused handshakes in a row, while a node answers, make the page use events instead.
 const REFUSALS = 2;
-// From here on a page owns up to being offline, though it keeps trying.
+// After this many tries a page says that it is offline, but keeps trying.
 const HOPEFUL_TRIES = 5;
 
 /**
- * Waits of 200 ms, 400 ms ... 2 s, each shortened by up to half, so that pages which lost the same node do not come
- * back in one wave.
+ * Waits of 200 ms, 400 ms ... 2 s. Jitter shortens each by up to half, so that pages that lost the same node do not all
+ * reconnect at once.
  * @param {() => number} random from 0 up to 1
  * @returns {(tries: number) => number}
  */
@@ -53,7 +53,7 @@ export function backoff(random = Math.random) {
 }
 
 /**
- * Where the counter of one video, or of each in a list, is sent from.
+ * The address that sends the counter of one video, or of each in a list.
  * @param {string | string[]} videos
  * @param {{protocol: string, host: string}} place
  */
@@ -66,11 +66,11 @@ export function liveAddress(videos, place = location) {
 }
 
 /**
- * A connection that comes back: after a loss with growing waits, at once when the page is seen again or the network
- * returns, and never while the page is hidden. What is no counter is ignored.
+ * A connection that reconnects: with backoff after a loss, at once when the page becomes visible or the network returns,
+ * and never while the page is hidden. Messages that are not counters are ignored.
  *
- * It is a WebSocket; where those are refused though a node answers, a stream of events, and so for as long as the page
- * is there.
+ * It is a WebSocket. Where WebSockets are refused although a node answers, it is a stream of events, until the page is
+ * closed.
  */
 export class Live {
   /** @type {Stream | null} */
@@ -111,24 +111,24 @@ export class Live {
     show("connecting");
     around.page.addEventListener("visibilitychange", () => {
       if (around.page.visibilityState !== "hidden") this.#resume();
-      // Browsers have six connections for all requests to one host, of all tabs; WebSockets do not count among them.
+      // A browser opens six connections to one host for all tabs together. A stream takes one of them, a WebSocket does not.
       else if (this.#byEvents && this.#stream) this.#hangUp();
     });
-    // After a change of networks an open socket may be dead without knowing it.
+    // After a change of networks an open socket may be dead without any event.
     around.frame.addEventListener("online", () => this.#connect());
-    // A page with an open socket is not kept for the back button, and one that is kept must not look live.
+    // Browsers do not keep a page with an open socket for the back button, and a page they keep must not look live.
     around.frame.addEventListener("pagehide", () => this.#hangUp());
     around.frame.addEventListener("pageshow", () => this.#resume());
   }
 
   /**
-   * Connect to this address from now on; to none when it is empty.
+   * Connect to this address from now on, or to none if it is empty.
    * @param {string} address
    */
   watch(address) {
     if (address === this.#address) return;
     this.#address = address;
-    // Browsers complain of a socket that is closed while it opens. It gives way once it has.
+    // Browsers complain about a socket that is closed while it is opening. It is replaced once it is open.
     if (!this.#stream || this.#opened || this.#byEvents) this.#connect();
   }
 
@@ -157,12 +157,12 @@ export class Live {
     stream.onmessage = (event) => {
       const counter = read(event.data);
       if (!counter) return;
-      // Not on open: a node that takes connections and drops them must not be asked five times a second.
+      // Not on open: a node that accepts connections and drops them must not be asked five times a second.
       this.#tries = 0;
       this.#receive(counter);
     };
     stream.onclose = (event) => this.#lose(event.code);
-    // An EventSource would try again by itself, at its own pace. A WebSocket tells of an error before it closes.
+    // An EventSource would reconnect by itself, with its own waits. A WebSocket reports an error before it closes.
     stream.onerror = () => this.#lose();
   }
 
@@ -177,7 +177,7 @@ export class Live {
     this.#timer = this.#around.later(() => this.#connect(), this.#around.delay(tries));
   }
 
-  /** Find out whether it was only the WebSocket that did not get through. */
+  /** Find out whether only the WebSocket was refused. */
   async #doubt() {
     const answered = await this.#around.answers(forEvents(this.#address));
     if (this.#opened || this.#byEvents) return;
@@ -202,7 +202,7 @@ export class Live {
 }
 
 /**
- * Where the events are for which there is no WebSocket.
+ * The address of the events that replace a WebSocket.
  * @param {string} address
  */
 function forEvents(address) {
@@ -210,7 +210,7 @@ function forEvents(address) {
 }
 
 /**
- * Whether a node sends events from there. Asks for the head of the answer only, for which no stream is opened.
+ * Whether a node sends events from this address. It asks with HEAD, which opens no stream.
  * @param {string} address
  */
 async function answers(address) {
@@ -223,7 +223,7 @@ async function answers(address) {
 }
 
 /**
- * The counter in a message, or null if there is none.
+ * The counter in a message, or null if the message is not a counter.
  * @param {unknown} message
  * @returns {Sent | null}
  */

@@ -1,19 +1,21 @@
 // @ts-check
 
-// A climb of this many ms looks calm, and is over before the eye waits for it.
+import { isStill } from "./dom.js";
+
+// How long a number takes to climb, ms: slow enough to look calm, and over before anyone waits for it.
 const CLIMB = 600;
-// Screen readers would do nothing but read numbers without a pause of this many ms.
+// The least time between two announcements, ms. Without it screen readers would do nothing but read numbers.
 const QUIET = 10_000;
 
 /**
- * What a number needs of the browser; tests pass their own.
+ * What a number needs from the browser; tests pass their own.
  * @typedef {object} Surroundings
  * @property {(step: (now: number) => void) => number} frame
  * @property {(frame: number) => void} cancel
- * @property {() => boolean} still whether nothing is to move
+ * @property {() => boolean} still whether nothing should move
  */
 
-/** A number that runs up to the newest value. It never falls, until it is set to another. */
+/** A number that climbs to the newest value. It falls only when it is set. */
 export class Climb {
   #shown = 0;
   #goal = 0;
@@ -32,13 +34,13 @@ export class Climb {
     this.#around = {
       frame: (step) => requestAnimationFrame(step),
       cancel: (frame) => cancelAnimationFrame(frame),
-      still: () => document.hidden || matchMedia("(prefers-reduced-motion: reduce)").matches,
+      still: () => document.hidden || isStill(),
       ...surroundings,
     };
   }
 
   /**
-   * Show this at once, whatever was shown.
+   * Show a value at once, whatever was shown before.
    * @param {number} value
    */
   set(value) {
@@ -48,12 +50,12 @@ export class Climb {
   }
 
   /**
-   * Run up to this.
+   * Climb to a value, unless it is no larger.
    * @param {number} value
    */
   rise(value) {
     if (value <= this.#goal) return;
-    // A number seen for the first time has nothing to climb from.
+    // The first number has nothing to climb from.
     if (this.#shown === 0 || this.#around.still()) return this.set(value);
     this.#around.cancel(this.#frame);
     this.#goal = value;
@@ -72,7 +74,7 @@ export class Climb {
   }
 }
 
-/** Tells screen readers the newest text, at most once in a while. */
+/** Announces the newest text to screen readers, at most every ten seconds. */
 export class Announcer {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -85,14 +87,14 @@ export class Announcer {
     this.#say = say;
   }
 
-  /** What is on the page now is read with the page: be quiet for a while. */
+  /** Stay quiet for a while: screen readers read what is on the page now as part of the page. */
   hush() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#last = Date.now();
   }
 
-  /** @param {() => string} text asked for when it is to be said */
+  /** @param {() => string} text called when the announcement is made */
   tell(text) {
     this.#timer ??= setTimeout(
       () => {

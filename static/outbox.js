@@ -1,54 +1,56 @@
 // @ts-check
 
+import { attempt } from "./dom.js";
+
 /**
- * A visit that no node has answered for yet. `tried` is when it was first sent without a certain answer: from then on it
- * may be counted.
+ * A visit that no node has acknowledged. `tried` is when it was first sent without a definite answer: since then it may
+ * be counted.
  * @typedef {{key: string, video: string, made: number, tried?: number}} Visit
  */
 
 /**
- * What an outbox needs of the browser; tests pass their own.
+ * What an outbox needs from the browser; tests pass their own.
  * @typedef {object} Surroundings
  * @property {Storage | null} storage
  * @property {(address: string, options: RequestInit) => Promise<Response>} fetch
- * @property {{request: (name: string, act: () => Promise<void>) => Promise<unknown>} | undefined} locks only where a
- *   context is secure
+ * @property {{request: (name: string, act: () => Promise<void>) => Promise<unknown>} | undefined} locks only in secure
+ *   contexts
  * @property {() => number} now Unix time, in ms
  * @property {() => number} random from 0 up to 1
- * @property {() => string} mint a new UUID
+ * @property {() => string} mint makes a UUID
  * @property {(act: () => void, ms: number) => unknown} later
  * @property {(timer: any) => void} cancel
- * @property {EventTarget} frame tells `online` and `storage`
+ * @property {EventTarget} frame dispatches `online` and `storage`
  * @property {EventTarget & {visibilityState: string}} page
  * @property {() => boolean} online
  * @property {(text: string) => void} warn
- * @property {() => void} onchange other visits wait than before
- * @property {(video: string) => void} onended a visit was given up
+ * @property {() => void} onchange called when the waiting visits change
+ * @property {(video: string) => void} onended called when a visit is given up
  */
 
 const PLACE = "visits.outbox.";
 const LOCK = "visits.outbox";
 const LEASE = "visits.outbox-lease";
-// A lease is renewed before each visit, ms.
+// How long a lease lasts, ms. It is renewed before each visit.
 const LEASED = 30_000;
-// Until a lease that two tabs took at once is that of the later one, ms.
+// If two tabs take the lease at once, the later one has it. This is how long a tab waits to find out, ms.
 const SETTLED = 100;
-// No answer for so long is none, ms.
+// The timeout of a request, ms.
 const PATIENCE = 10_000;
-// Nodes know a key for 10 minutes; a repeat must have arrived before that, ms.
+// Nodes remember a key for 10 minutes. A repeat must arrive before that, ms.
 const REPEATABLE = 9 * 60_000;
 const LONGEST_WAIT = 10_000;
-// The visit was looked at and refused; it would be again.
+// A node read the visit and refused it, and would refuse it again.
 const REFUSED = [400, 409, 413, 415, 422];
-// Certainly not counted, but it may be another time.
+// Certainly not counted, but a later try may be.
 const LATER = [408, 425, 429, 503];
 
 /**
- * The visits that were made in pages of this browser and that no node has answered for yet: each in an item of its own in
- * the storage, under its UUID, which is also its idempotency key. All tabs have the same outbox, and one of them sends.
+ * The visits made in this browser that no node has acknowledged. The storage holds each as an item under its UUID, which
+ * is also its idempotency key. All tabs share the outbox, and one of them sends at a time.
  */
 export class Outbox {
-  /** @type {Map<string, Visit>} those that the storage did not take: only this page knows them */
+  /** @type {Map<string, Visit>} visits that the storage did not take: only this page knows them */
   #unstored = new Map();
   /** @type {Map<string, string>} the videos of this page's own visits, by key */
   #own = new Map();
@@ -93,7 +95,7 @@ export class Outbox {
     this.#around.onended = act;
   }
 
-  /** The visits that wait, of all tabs, the oldest first. */
+  /** The waiting visits of all tabs, oldest first. */
   get waiting() {
     const visits = [...this.#unstored.values()];
     for (const place of this.#places()) {
@@ -104,7 +106,7 @@ export class Outbox {
   }
 
   /**
-   * How many of this page's visits of a video are certainly in no node's number yet.
+   * How many of this page's visits of a video are certainly not in any node's number yet.
    * @param {string} video
    */
   uncounted(video) {
@@ -127,7 +129,7 @@ export class Outbox {
     void this.send();
   }
 
-  /** Send what waits, now and whenever there is a reason to. */
+  /** Send the waiting visits now, and whenever there is a reason to. */
   start() {
     const { frame, page } = this.#around;
     frame.addEventListener("online", () => this.send());
@@ -138,13 +140,13 @@ export class Outbox {
       const { key, oldValue, newValue } = /** @type {StorageEvent} */ (event);
       if (key !== null && !key.startsWith(PLACE)) return;
       this.#around.onchange();
-      // Another tab made a visit, and may be gone before it has sent it.
+      // Another tab made a visit, and may be closed before it sends it.
       if (oldValue === null && newValue !== null) void this.send();
     });
     void this.send();
   }
 
-  /** Send what waits, one tab at a time; later again what is not answered. */
+  /** Send the waiting visits, one tab at a time. Visits without an answer are sent again later. */
   async send() {
     this.#again = true;
     if (this.#busy || !this.#around.online()) return;
@@ -157,7 +159,7 @@ export class Outbox {
         if (this.waiting.length) await this.#alone(async () => void (done = await this.#round()));
       }
     } catch (error) {
-      this.#around.warn(`the outbox waits: ${error}`);
+      this.#around.warn(`the outbox cannot send and will try again: ${error}`);
     }
     this.#busy = false;
     if (!this.waiting.length) return void (this.#tries = 0);
@@ -166,7 +168,7 @@ export class Outbox {
   }
 
   /**
-   * Act while no other tab does. Two that do all the same send the same keys, which count once.
+   * Act while no other tab does. If two tabs act at once nevertheless, they send the same keys, which count once.
    * @param {() => Promise<void>} act
    */
   async #alone(act) {
@@ -194,13 +196,13 @@ export class Outbox {
 
   /** Send each visit once; return whether every one was answered. */
   async #round() {
-    // A request to a node that is not there leaves no doubt this way: nothing was sent that may be counted.
+    // If no node is there, this request fails, and no visit is sent that might have been counted.
     const alive = await this.#ask("/healthz", {});
     if (!alive?.ok) return false;
     const seen = new Set();
     let done = true;
     for (;;) {
-      // Read anew each time: other tabs add to it.
+      // Read again each time, because other tabs add visits.
       const visit = this.waiting.find(({ key }) => !seen.has(key));
       if (!visit) return done;
       seen.add(visit.key);
@@ -213,22 +215,22 @@ export class Outbox {
 
   /**
    * @param {Visit} visit
-   * @returns {Promise<"ended" | "waits" | "silence">} silence: it would be the same with the next
+   * @returns {Promise<"ended" | "waits" | "silence">} silence: the next visit would fail in the same way
    */
   async #sendOne(visit) {
     const { key, video, tried } = visit;
     const { now, warn } = this.#around;
     if (tried !== undefined && Math.abs(now() - tried) > REPEATABLE) {
-      return this.#giveUp(visit, "it may be counted, and is too old to be sent again without counting twice");
+      return this.#giveUp(visit, "it may be counted already, and nodes may have forgotten its key: sent again it could count twice");
     }
-    // Before it is sent: a tab may be closed in the middle.
+    // Written before it is sent, because the tab may be closed meanwhile.
     this.#write({ ...visit, tried: tried ?? now() });
     const answer = await this.#ask("/visits", {
       method: "POST",
       headers: { "Content-Type": "application/json", "Idempotency-Key": key },
       body: JSON.stringify([{ video }]),
     });
-    // What lets nobody out before he has signed in answers everything, but not in JSON.
+    // A captive portal answers every request, but not with JSON.
     if (answer?.ok && answer.headers.get("Content-Type")?.startsWith("application/json")) {
       this.#tries = 0;
       this.#remove(key);
@@ -239,7 +241,7 @@ export class Outbox {
       this.#write(visit);
       return "silence";
     }
-    if (answer) warn(`a visit of ${video} waits: the answer was ${answer.status}`);
+    if (answer) warn(`a visit of ${video} waits, because the answer was ${answer.status}`);
     return answer ? "waits" : "silence";
   }
 
@@ -276,7 +278,7 @@ export class Outbox {
 
   /**
    * @param {string} key
-   * @returns {Visit | null} null also for junk, which is removed
+   * @returns {Visit | null} null also for an invalid item, which is removed
    */
   #read(key) {
     const { storage } = this.#around;
@@ -300,7 +302,7 @@ export class Outbox {
     });
     if (stored) this.#unstored.delete(key);
     else this.#unstored.set(key, visit);
-    // What cannot be written again must not be taken for what it was.
+    // An item that cannot be updated must not be read in its old state.
     if (!stored) attempt(() => storage?.removeItem(PLACE + key));
   }
 
@@ -320,19 +322,6 @@ export function uuid() {
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
   const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}
-
-/**
- * What a storage answers, or nothing where it throws: it may be full, or denied.
- * @template T
- * @param {() => T} act
- */
-function attempt(act) {
-  try {
-    return act();
-  } catch {
-    return undefined;
-  }
 }
 
 /** @param {string | null | undefined} text */

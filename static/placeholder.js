@@ -1,29 +1,29 @@
 // @ts-check
 
-const SVG = "http://www.w3.org/2000/svg";
+import { shape } from "./dom.js";
+
 const DISCS = 9;
 
 /**
- * A picture for a video without a clip, always the same for one id: discs of kindred colours.
+ * A picture for a video without a clip: discs of similar colours, always the same for one id.
  * @param {string} video
- * @returns {SVGSVGElement}
+ * @returns {SVGElement}
  */
 export function placeholder(video) {
   const next = chance(video);
   const hue = Math.floor(next() * 360);
-  const drawn = document.createElementNS(SVG, "svg");
-  set(drawn, { viewBox: "0 0 160 90", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" });
-  drawn.append(set(document.createElementNS(SVG, "rect"), { width: 160, height: 90, fill: `hsl(${hue} 38% 24%)` }));
+  const picture = shape("svg", { viewBox: "0 0 160 90", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" });
+  picture.append(shape("rect", { width: 160, height: 90, fill: `hsl(${hue} 38% 24%)` }));
   for (let disc = 0; disc < DISCS; disc++) {
     const fill = `hsl(${hue + Math.floor(next() * 90) - 30} 52% ${36 + Math.floor(next() * 26)}%)`;
     const where = { cx: Math.round(next() * 160), cy: Math.round(next() * 90), r: 8 + Math.round(next() * 26) };
-    drawn.append(set(document.createElementNS(SVG, "circle"), { ...where, fill, "fill-opacity": 0.45 }));
+    picture.append(shape("circle", { ...where, fill, "fill-opacity": 0.45 }));
   }
-  return drawn;
+  return picture;
 }
 
 /**
- * Numbers from 0 up to 1 that follow from a text (FNV-1a, then xorshift32).
+ * Pseudo-random numbers from 0 up to 1, seeded by a text (FNV-1a, then xorshift32).
  * @param {string} text
  */
 export function chance(text) {
@@ -36,14 +36,4 @@ export function chance(text) {
     state ^= state << 5;
     return (state >>> 0) / 2 ** 32;
   };
-}
-
-/**
- * @template {Element} Drawn
- * @param {Drawn} drawn
- * @param {Record<string, string | number>} attributes
- */
-function set(drawn, attributes) {
-  for (const [name, value] of Object.entries(attributes)) drawn.setAttribute(name, String(value));
-  return drawn;
 }

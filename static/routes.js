@@ -1,9 +1,14 @@
 // @ts-check
 
 import { isVideo } from "./counter.js";
+import { attempt } from "./dom.js";
+
+// A node sends up to 100 counters on one connection, and servers refuse request lines of more than 4 KB.
+const MAX_VIDEOS = 100;
+const MAX_ADDRESS = 3800;
 
 /**
- * A view of the site: the front, or a video.
+ * A view of the site: the front page, or a video.
  * @typedef {{video: string | null}} View
  */
 
@@ -19,12 +24,13 @@ export function viewAt(address, place = location) {
   if (pathname === "/") return { video: null };
   const [, video] = /^\/video\/([^/]+)$/.exec(pathname) ?? [];
   if (video === undefined) return null;
-  const id = decoded(video);
+  // A malformed address may hold a `%` without hex digits.
+  const id = attempt(() => decodeURIComponent(video)) ?? "";
   return isVideo(id) ? { video: id } : null;
 }
 
 /**
- * Where a video's page is.
+ * The address of a video's page.
  * @param {string} video
  */
 export function addressOf(video) {
@@ -32,7 +38,29 @@ export function addressOf(video) {
 }
 
 /**
- * Whether a click asks for this page to move, and not for a new tab, a download or a menu.
+ * Videos in groups that are small enough for one request each.
+ * @param {string[]} videos
+ * @returns {string[][]}
+ */
+export function grouped(videos) {
+  /** @type {string[][]} */
+  const groups = [];
+  let room = 0;
+  for (const video of videos) {
+    const length = "&video=".length + video.length;
+    const last = groups.at(-1);
+    if (last && last.length < MAX_VIDEOS && length <= room) last.push(video);
+    else {
+      groups.push([video]);
+      room = MAX_ADDRESS;
+    }
+    room -= length;
+  }
+  return groups;
+}
+
+/**
+ * Whether a click follows a link within this page, rather than asking for a new tab, a download or a menu.
  * @param {Pick<MouseEvent, "button" | "metaKey" | "ctrlKey" | "shiftKey" | "altKey" | "defaultPrevented">} click
  * @param {{target: string, hasAttribute: (name: string) => boolean}} link
  */
@@ -43,7 +71,7 @@ export function isPlain(click, link) {
 }
 
 /**
- * What is wrong with this id, in words for whoever typed it; empty when nothing is.
+ * What is wrong with an id, in words for the person who typed it; empty if nothing is.
  * @param {string} video
  */
 export function complaint(video) {
@@ -55,13 +83,4 @@ export function complaint(video) {
     .map((letter) => (letter.trim() ? `“${letter}”` : "spaces"));
   if (strange.length === 0) return "Browsers take “.” and “..” for folders; please choose another id.";
   return `An id is made of the letters A to Z, digits and . _ ~ - and cannot hold ${strange.join(" or ")}.`;
-}
-
-/** @param {string} part of an address; `%` may stand in it for no letter at all */
-function decoded(part) {
-  try {
-    return decodeURIComponent(part);
-  } catch {
-    return "";
-  }
 }

@@ -3,21 +3,22 @@
 /** @import {Counts} from "./counter.js" */
 
 import { Counter, isCount } from "./counter.js";
+import { attempt } from "./dom.js";
 
 /**
- * What is kept of one video: `at` is when its counts last grew.
+ * What the browser keeps of one video. `at` is when its counts last grew, Unix time in ms.
  * @typedef {{counts: Counts, floor: number, at: number}} Item
  */
 
 const PLACE = "visits.kept.";
 const OFF = "visits.keep-nothing";
-const MOST = 200;
-// So long must a cluster have known nothing of what is kept, ms.
+const MAX_ITEMS = 200;
+// How long a cluster must not have known the members of a counter before it is forgotten, ms.
 const SURE = 10_000;
 
 /**
- * The counters that this browser keeps, so that a page never shows less than an earlier one did. Nothing of them is held
- * in memory: what one tab writes or forgets is so for all.
+ * The counters that this browser keeps, so that a page never shows less than an earlier page did. They are only in the
+ * storage, never in memory: what one tab writes or forgets, all tabs see.
  */
 export class SavedCounters {
   #storage;
@@ -33,14 +34,14 @@ export class SavedCounters {
   }
 
   get on() {
-    return this.#try((storage) => storage.getItem(OFF) === null) ?? false;
+    return attempt(() => this.#storage?.getItem(OFF)) === null;
   }
 
   /** @param {boolean} on off forgets everything */
   turn(on) {
-    if (on) return this.#try((storage) => storage.removeItem(OFF));
+    if (on) return attempt(() => this.#storage?.removeItem(OFF));
     this.forget();
-    this.#try((storage) => storage.setItem(OFF, "1"));
+    attempt(() => this.#storage?.setItem(OFF, "1"));
   }
 
   /**
@@ -52,8 +53,8 @@ export class SavedCounters {
   }
 
   /**
-   * Keep counts as a node sent them. If they share no member with those that are kept, the node may belong to another
-   * cluster in the same place, and two clusters must not become one counter: then they are left out.
+   * Merge counts that a node sent. If they share no member with the saved ones, they are ignored: the node may belong to
+   * another cluster at the same address, and two clusters must not become one counter.
    * @param {string} video
    * @param {Counts} counts
    */
@@ -67,7 +68,7 @@ export class SavedCounters {
   }
 
   /**
-   * The least number of visits of a video, those included that wait in the outbox.
+   * The least number of visits to show, including those that wait in the outbox.
    * @param {string} video
    */
   floor(video) {
@@ -84,7 +85,7 @@ export class SavedCounters {
   }
 
   /**
-   * A visit that the floor holds was given up.
+   * Drop the floor, because it includes a visit that was given up.
    * @param {string} video
    */
   lower(video) {
@@ -92,13 +93,13 @@ export class SavedCounters {
     if (item) this.#write(video, { ...item, floor: 0 });
   }
 
-  /** @param {Iterable<string>} videos all that are kept, if not told */
+  /** @param {Iterable<string>} videos by default all */
   forget(videos = this.#videos()) {
-    for (const video of videos) this.#try((storage) => storage.removeItem(PLACE + video));
+    for (const video of videos) attempt(() => this.#storage?.removeItem(PLACE + video));
   }
 
   /**
-   * Everything that is kept, by video.
+   * Everything that is saved, by video.
    * @returns {[string, Item][]}
    */
   items() {
@@ -109,7 +110,7 @@ export class SavedCounters {
   }
 
   /**
-   * The video that is kept in this place, if any is.
+   * The video whose counter is stored under this key, if any.
    * @param {string | null} place
    */
   static videoAt(place) {
@@ -117,24 +118,20 @@ export class SavedCounters {
   }
 
   #videos() {
-    const places = this.#try((storage) => Object.keys(storage)) ?? [];
+    const places = attempt(() => Object.keys(this.#storage ?? {})) ?? [];
     return places.map(SavedCounters.videoAt).filter((video) => video !== null);
   }
 
   /**
    * @param {string} video
-   * @returns {Item | null} null also for junk
+   * @returns {Item | null} null also for an invalid item
    */
   #read(video) {
-    try {
+    const item = attempt(() => {
       const { counts, floor, at } = JSON.parse(this.#storage?.getItem(PLACE + video) ?? "null");
-      const sound = new Counter(counts);
-      // A sum past the end is none.
-      if (!isCount(sound.visits) || !isCount(floor) || !isCount(at)) return null;
-      return { counts: sound.toJSON(), floor, at };
-    } catch {
-      return null;
-    }
+      return isCount(floor) && isCount(at) ? { counts: new Counter(counts).toJSON(), floor, at } : null;
+    });
+    return item ?? null;
   }
 
   /**
@@ -142,36 +139,23 @@ export class SavedCounters {
    * @param {Item} item
    */
   #write(video, item) {
-    const isNew = this.#try((storage) => storage.getItem(PLACE + video)) === null;
-    this.#try((storage) => storage.setItem(PLACE + video, JSON.stringify(item)));
+    const isNew = attempt(() => this.#storage?.getItem(PLACE + video)) === null;
+    attempt(() => this.#storage?.setItem(PLACE + video, JSON.stringify(item)));
     if (!isNew) return;
     const videos = this.#videos();
-    if (videos.length <= MOST) return;
-    // Junk first: it is of no time.
+    if (videos.length <= MAX_ITEMS) return;
+    // Invalid items have no time, so they go first.
     const times = new Map(videos.map((its) => [its, this.#read(its)?.at ?? 0]));
     videos.sort((left, right) => (times.get(left) ?? 0) - (times.get(right) ?? 0));
-    this.forget(videos.slice(0, videos.length - MOST));
-  }
-
-  /**
-   * What the storage answers, or nothing: it may be full, or denied.
-   * @template T
-   * @param {(storage: Storage) => T} act
-   */
-  #try(act) {
-    try {
-      return this.#storage ? act(this.#storage) : undefined;
-    } catch {
-      return undefined;
-    }
+    this.forget(videos.slice(0, videos.length - MAX_ITEMS));
   }
 }
 
 /**
- * The videos whose kept counters name no member that a cluster knows. Only the oldest are meant, up to the first that
- * names one: a cluster that was wiped knows nothing from before, and one that was not knows somebody of old.
+ * The videos whose saved counters name no member of a cluster, from the oldest to the first that names one. Later ones
+ * are left out: a cluster that was wiped knows no old member, and a cluster that was not knows one.
  * @param {[string, Item][]} items
- * @param {Iterable<string>} members that the cluster knows
+ * @param {Iterable<string>} members of the cluster
  */
 export function strangers(items, members) {
   const known = new Set(members);
@@ -189,15 +173,15 @@ export function strangers(items, members) {
   return found;
 }
 
-/** Strangers who were so at two looks, at least 10 s apart: theirs is a cluster that is gone. */
+/** Finds the strangers of two looks at least 10 s apart: their cluster is gone. */
 export class Looks {
-  /** @type {Map<string, number>} since when */
+  /** @type {Map<string, number>} since when each is a stranger, ms */
   #strangers = new Map();
 
   /**
    * @param {string[]} videos
-   * @param {number} now
-   * @returns {string[]} those that are to be forgotten
+   * @param {number} now ms
+   * @returns {string[]} the videos to forget
    */
   look(videos, now) {
     this.#strangers = new Map(videos.map((video) => [video, this.#strangers.get(video) ?? now]));

@@ -3,34 +3,36 @@
 /** @import {Order} from "./tour.js" */
 
 import { Chart, History, apartByName } from "./chart.js";
-import { arrange, ask, element, make, write, written } from "./dom.js";
+import { arrange, ask, element, write, written } from "./dom.js";
 import { complaint } from "./routes.js";
 
-/** @typedef {{node: string, visits: number | null, state?: string, cut?: boolean, self?: boolean, problem?: string}} Side */
-/** @typedef {{video: string, nodes: Side[], dev: boolean}} Reading */
+/**
+ * What a node shows of the video; without an answer `visits` is null and `problem` says why.
+ * @typedef {{node: string, visits: number | null, state?: string, cut?: boolean, self?: boolean, problem?: string}} Reading
+ */
 
 const BURST = 50;
 
 /** One video as each node shows it: a chart of the last minutes, and a table of the newest numbers. */
 export class SideBySide {
-  /** @type {(reading: Reading) => void} */
+  /** @type {(readings: Reading[]) => void} */
   onreading = () => {};
-  /** @type {Reading | null} */
-  reading = null;
+  /** @type {Reading[]} the newest reading of each node */
+  nodes = [];
   #history = new History();
   #chart = new Chart(element("chart"));
   #body = /** @type {HTMLElement} */ (element("nodes").querySelector("tbody"));
   #field = /** @type {HTMLInputElement} */ (element("chosen"));
-  #dev = document.getElementById("tour") !== null;
   #video = element("sides").dataset.video ?? "";
 
   constructor() {
     element("choose").addEventListener("submit", (event) => {
       this.#field.value = this.#field.value.trim();
-      const wrong = complaint(this.#field.value);
-      this.#complain(wrong);
-      // A good one is a page of its own: it can be kept and sent to others.
-      if (!wrong) return;
+      const problem = complaint(this.#field.value);
+      write(element("chosen-problem"), problem);
+      this.#field.setAttribute("aria-invalid", String(problem !== ""));
+      // Each video has a page of its own, which can be bookmarked and shared: so the form is sent.
+      if (!problem) return;
       event.preventDefault();
       this.#field.focus();
     });
@@ -39,26 +41,20 @@ export class SideBySide {
     new ResizeObserver(() => this.#draw()).observe(element("chart"));
   }
 
-  /** The nodes as they were heard last. */
-  get nodes() {
-    return this.reading?.nodes ?? [];
-  }
-
-  /** Ask what each node shows now. */
+  /** Ask each node what it shows now. */
   async look() {
-    /** @type {Reading | null} */
+    /** @type {{nodes: Reading[]} | null} */
     const answer = await ask(`/cluster/counts?video=${encodeURIComponent(this.#video)}`);
     if (!answer) return;
-    const reading = { ...answer, nodes: apartByName(answer.nodes) };
-    this.reading = reading;
-    this.#history.note(reading.nodes, Date.now());
-    this.#show(reading);
+    this.nodes = apartByName(answer.nodes).sort((left, right) => (left.node < right.node ? -1 : 1));
+    this.#history.note(this.nodes, Date.now());
+    this.#show();
     this.#draw();
-    this.onreading(reading);
+    this.onreading(this.nodes);
   }
 
   /**
-   * Have nodes do something for the demonstration, and say so if they do not.
+   * Send orders to nodes for the demonstration, and name the nodes that did not obey.
    * @param {Order[]} orders
    * @returns {Promise<boolean>} whether all did
    */
@@ -69,43 +65,34 @@ export class SideBySide {
     return failed.length === 0;
   }
 
-  /** @param {string} problem */
-  #complain(problem) {
-    write(element("chosen-problem"), problem);
-    this.#field.setAttribute("aria-invalid", String(problem !== ""));
-  }
-
   #rows() {
     return /** @type {HTMLElement[]} */ ([...this.#body.querySelectorAll("tr[data-node]")]);
   }
 
-  /** @param {Reading} reading */
-  #show({ nodes }) {
+  #show() {
     const rows = this.#rows();
     const missing = this.#history.missing();
-    const sorted = nodes.toSorted((left, right) => (left.node < right.node ? -1 : 1));
     arrange(
       this.#body,
-      sorted.map((node) => {
-        const row = rows.find(({ dataset }) => dataset.node === node.node) ?? this.#newRow(node.node);
-        this.#fill(row, node, missing.get(node.node) ?? null);
+      this.nodes.map((reading) => {
+        const row = rows.find(({ dataset }) => dataset.node === reading.node) ?? this.#newRow(reading.node);
+        fill(row, reading, missing.get(reading.node) ?? null);
         return row;
       }),
     );
-    this.#agree(sorted, missing);
+    this.#agree(missing);
   }
 
   /**
-   * Say in words what the lines show; this is told to screen readers, so it holds no numbers that change.
-   * @param {Side[]} sides
+   * Say in words what the lines show. Screen readers announce it, so it holds no numbers that change.
    * @param {Map<string, number | null>} missing
    */
-  #agree(sides, missing) {
-    /** @param {(side: Side) => boolean} whether */
-    const names = (whether) => sides.filter(whether).map(({ node }) => node).join(" and ");
+  #agree(missing) {
+    /** @param {(reading: Reading) => boolean} whether */
+    const names = (whether) => this.nodes.filter(whether).map(({ node }) => node).join(" and ");
     const mute = names(({ visits }) => visits === null);
     const cut = names(({ cut }) => cut === true);
-    const parted = sides.some(({ node }) => missing.get(node));
+    const parted = this.nodes.some(({ node }) => missing.get(node));
     const words = [
       ...(mute ? [`No answer from ${mute}.`] : []),
       ...(cut ? [`Cut off: ${cut}.`] : []),
@@ -118,20 +105,11 @@ export class SideBySide {
 
   /** @param {string} node */
   #newRow(node) {
-    const row = make("tr", "", { "data-node": node });
-    const head = make("th", node, { scope: "row" });
-    head.prepend(sample());
-    row.append(head, make("td", "", { class: "number visits" }), make("td", "", { class: "number missing" }));
-    if (this.#dev) {
-      const buttons = make("div", "", { class: "buttons" });
-      buttons.append(
-        make("button", `${BURST} visits`, { type: "button", class: "plain burst", "aria-label": `${BURST} visits to ${node}` }),
-        make("button", "Cut off", { type: "button", class: "plain cut", "aria-label": `Cut off ${node}` }),
-      );
-      const cell = make("td", "", { class: "try" });
-      cell.append(buttons);
-      row.append(cell);
-    }
+    const { content } = /** @type {HTMLTemplateElement} */ (element("node-row"));
+    const row = /** @type {HTMLElement} */ (content.querySelector("tr")?.cloneNode(true));
+    row.dataset.node = node;
+    row.querySelector("th")?.append(node);
+    row.querySelector(".burst")?.setAttribute("aria-label", `${BURST} visits to ${node}`);
     this.#style(row);
     return row;
   }
@@ -139,27 +117,6 @@ export class SideBySide {
   /** @param {HTMLElement} row */
   #style(row) {
     row.querySelector(".sample path")?.setAttribute("data-slot", this.#chart.slot(row.dataset.node ?? ""));
-  }
-
-  /**
-   * @param {HTMLElement} row
-   * @param {Side} side
-   * @param {number | null} missing
-   */
-  #fill(row, { node, visits, cut, state, problem }, missing) {
-    /** @param {string} field */
-    const cell = (field) => /** @type {HTMLElement} */ (row.querySelector(`.${field}`));
-    write(cell("visits"), visits === null ? "–" : written(visits));
-    const behind = missing === null ? "–" : written(missing);
-    write(cell("missing"), visits !== null ? behind : state === "joining" ? "joining" : "no answer");
-    cell("missing").title = problem ?? "";
-    cell("missing").classList.toggle("lacking", visits === null || Boolean(missing));
-    row.classList.toggle("cut-off", cut === true);
-    const button = this.#dev && cell("cut");
-    if (!button) return;
-    const act = cut ? "Heal" : "Cut off";
-    write(button, act);
-    if (button.getAttribute("aria-label") !== `${act} ${node}`) button.setAttribute("aria-label", `${act} ${node}`);
   }
 
   /** @param {Event} event */
@@ -177,15 +134,26 @@ export class SideBySide {
   }
 }
 
-/** A piece of a line, as a key to the chart. */
-function sample() {
-  const drawn = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  drawn.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-  for (const [name, value] of [["class", "sample"], ["viewBox", "0 0 28 10"], ["aria-hidden", "true"]]) {
-    drawn.setAttribute(name ?? "", value ?? "");
-  }
-  drawn.firstElementChild?.setAttribute("d", "M0 5h28");
-  return drawn;
+/**
+ * @param {HTMLElement} row
+ * @param {Reading} reading
+ * @param {number | null} missing
+ */
+function fill(row, { node, visits, cut, state, problem }, missing) {
+  /** @param {string} field */
+  const cell = (field) => /** @type {HTMLElement} */ (row.querySelector(`.${field}`));
+  write(cell("visits"), visits === null ? "–" : written(visits));
+  const behind = missing === null ? "–" : written(missing);
+  write(cell("missing"), visits !== null ? behind : state === "joining" ? "joining" : "no answer");
+  cell("missing").title = problem ?? "";
+  cell("missing").classList.toggle("lacking", visits === null || Boolean(missing));
+  row.classList.toggle("cut-off", cut === true);
+  // Only with DEV_MODE.
+  const button = row.querySelector("button.cut");
+  const act = cut ? "Heal" : "Cut off";
+  if (!(button instanceof HTMLElement) || button.getAttribute("aria-label") === `${act} ${node}`) return;
+  write(button, act);
+  button.setAttribute("aria-label", `${act} ${node}`);
 }
 
 /**

@@ -4,11 +4,11 @@
 /** @import {View} from "./routes.js" */
 
 import { Cards } from "./cards.js";
-import { Counter, MAX_COUNT } from "./counter.js";
-import { ask, element, showConnection, whileSeen, write, written } from "./dom.js";
+import { Counter } from "./counter.js";
+import { ask, attempt, element, showConnection, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
 import { Outbox } from "./outbox.js";
-import { addressOf, complaint, isPlain, viewAt } from "./routes.js";
+import { addressOf, complaint, grouped, isPlain, viewAt } from "./routes.js";
 import { Looks, SavedCounters, strangers } from "./saved_counters.js";
 import { VideoView } from "./video.js";
 
@@ -16,19 +16,17 @@ const REFRESH = 5000;
 const REORDER = 3000;
 const LOOK = 5000;
 const REDRAW = 1000;
-// Titles of more characters are set in smaller letters; the same in the template.
+// Titles with more characters are shown smaller. The template has the same number.
 const LONG = 40;
-// A node sends up to 100 counters on one socket, and servers refuse request lines of more than 4 KB.
-const MOST_VIDEOS = 100;
-const LONGEST_ADDRESS = 3800;
 
 const main = element("content");
 const heading = element("heading");
 const cards = new Cards(element("videos"));
 const page = new VideoView();
-const saved = new SavedCounters(storage());
+const storage = attempt(() => localStorage) ?? null;
+const saved = new SavedCounters(storage);
 const looks = new Looks();
-const outbox = new Outbox({ storage: storage() });
+const outbox = new Outbox({ storage });
 const live = new Live(receive, (state) => {
   showConnection(state);
   if (state === "live") void outbox.send();
@@ -36,7 +34,7 @@ const live = new Live(receive, (state) => {
 });
 
 /**
- * least: the visits that are known without their nodes; sent: what a node last said.
+ * What the page knows of each video. least: visits known without counts, at the least; sent: the newest message.
  * @type {Map<string, {counter: Counter, least: number | null, sent: Sent | null}>}
  */
 const known = new Map();
@@ -57,14 +55,14 @@ function knownOf(video) {
 }
 
 /**
- * How many visits a video has, as far as this page knows; null if it has not heard of any.
+ * How many visits a video has, as far as this page knows; null if it knows nothing.
  * @param {string} video
  */
 function visitsOf(video) {
   const its = knownOf(video);
   const uncounted = outbox.uncounted(video);
-  const visits = Math.max(Math.min(its.counter.visits + uncounted, MAX_COUNT), its.least ?? 0, saved.floor(video));
-  // While one is under way nobody can say whether the node's number holds it: then this one stays.
+  const visits = Math.max(Math.min(its.counter.visits + uncounted, Number.MAX_SAFE_INTEGER), its.least ?? 0, saved.floor(video));
+  // Once a visit is sent, nobody can say whether a node's number includes it. So this number stays the least.
   if (uncounted) its.least = visits;
   return visits || its.least;
 }
@@ -72,7 +70,7 @@ function visitsOf(video) {
 /** @param {Sent} sent */
 function receive(sent) {
   if (sent.video === view.video) write(element("live-node"), sent.node);
-  // A joining node knows a part of what was counted, and a part must not be shown as the whole.
+  // A joining node knows only a part of the count. A part must not be shown as the whole.
   if (sent.visits === null) return;
   const its = knownOf(sent.video);
   const grew = its.counter.merge(sent.counts);
@@ -94,7 +92,7 @@ function show(video, grew = []) {
 }
 
 /**
- * Draw a view from what the page holds, also without a network.
+ * Draw a view from what the page knows. It needs no network.
  * @param {View} next
  */
 function draw(next) {
@@ -120,28 +118,26 @@ function draw(next) {
   watch();
 }
 
-/** Watch what is shown: one video, or all that are listed. */
+/** Watch what is shown: one video, or those on the cards. */
 function watch() {
   if (view.video !== null) {
     watched = [];
     return live.watch(liveAddress(view.video));
   }
-  // A video that only left the list is no reason for a new socket.
+  // Videos that only left the list need no new socket.
   if (cards.videos.every((video) => watched.includes(video))) return;
-  let end = Math.min(cards.videos.length, MOST_VIDEOS);
-  // The few that do not fit still move with the order.
-  while (liveAddress(cards.videos.slice(0, end)).length > LONGEST_ADDRESS) end--;
-  watched = cards.videos.slice(0, end).sort();
+  // Videos that do not fit into one request get their numbers with the list.
+  watched = (grouped(cards.videos)[0] ?? []).sort();
   live.watch(liveAddress(watched));
 }
 
 /**
- * Move on to another view, without loading a page. To a video this is a visit, which the page counts.
+ * Go to another view without loading a page. If it is a video, this is a visit, and the page counts it.
  * @param {View} next
  * @param {string} address
  */
 function move(next, address) {
-  // As a browser does: to be here again is no step to go back from.
+  // Like a browser: following a link to the same address adds nothing to the history.
   history[address === location.pathname ? "replaceState" : "pushState"](null, "", address);
   if (next.video !== null) {
     const before = visitsOf(next.video) ?? 0;
@@ -156,7 +152,7 @@ function move(next, address) {
   heading.focus({ preventScroll: true });
 }
 
-/** Look whether the cluster was wiped, if a number is more than what a node says. */
+/** If a number is larger than a node's, find out whether the cluster was wiped. */
 async function look() {
   const doubtful = [...known].some(([video, { sent }]) => sent && (visitsOf(video) ?? 0) > (sent.visits ?? 0));
   const cluster = doubtful && saved.on ? await ask("/cluster") : null;
@@ -169,7 +165,7 @@ async function look() {
 }
 
 /**
- * Know no more of these videos than what a node last said.
+ * Forget everything about these videos except the newest message.
  * @param {string[]} videos
  */
 function forget(videos) {
@@ -188,15 +184,6 @@ function showWaiting() {
   write(element("waiting"), visits ? wait : "");
 }
 
-/** Where to keep things, if the browser lets anybody. */
-function storage() {
-  try {
-    return localStorage;
-  } catch {
-    return null;
-  }
-}
-
 document.addEventListener("click", (event) => {
   const link = event.target instanceof Element && event.target.closest("a");
   if (!link || !isPlain(event, link)) return;
@@ -206,7 +193,7 @@ document.addEventListener("click", (event) => {
   move(next, new URL(link.href).pathname);
 });
 
-// Back and forward show a video again that was visited before: that is no visit, and so not counted.
+// Back and forward show a video that was visited before. That is no new visit.
 addEventListener("popstate", () => {
   const next = viewAt(location.href);
   if (!next) return location.reload();
@@ -234,14 +221,14 @@ box.addEventListener("change", () => {
   saved.turn(box.checked);
   if (!box.checked) forget([...known.keys()]);
 });
-// What another tab forgets is forgotten here, too.
+// What another tab forgets is forgotten here too.
 addEventListener("storage", ({ key, newValue }) => {
   box.checked = saved.on;
   const video = newValue === null ? SavedCounters.videoAt(key) : null;
   if (video !== null && known.has(video)) forget([video]);
 });
 
-// The server has counted the visit that loaded this page.
+// The server counted the visit that loaded this page.
 /** @type {Sent | null} */
 const first = JSON.parse(element("video").dataset.counter ?? "null");
 if (first && !listed.includes(first.video)) listed = [...listed, first.video];
@@ -250,7 +237,7 @@ if (first) receive(first);
 if (first?.visits === null && visitsOf(first.video) === null) page.await();
 
 outbox.onchange = showWaiting;
-// Its number was one too many, then.
+// The number shown includes the visit that was given up.
 outbox.onended = (video) => {
   knownOf(video).least = 0;
   saved.lower(video);

@@ -1,21 +1,20 @@
 // @ts-check
 
-// So many stretches of so many ms: the last three minutes.
+// The last three minutes, in stretches of two seconds.
 export const STRETCHES = 90;
 const STRETCH = 2000;
 
-/** How many visits a second came in each stretch of the last minutes, as told by numbers of visits. */
+/** The rate of visits in each stretch of the last three minutes, derived from numbers of visits. */
 export class Rates {
-  /** @type {number[]} visits, oldest stretch first, from when the first number was told */
+  /** @type {number[]} visits in each stretch since the first number, oldest first */
   #visits = [];
-  /** @type {number | null} the last number told */
+  /** @type {number | null} the last number; null before the first and after a pause */
   #last = null;
-  /** The stretch that the last entry is of. */
+  /** The stretch of the last entry. */
   #stretch = 0;
 
   /**
-   * Take in how many visits there are now. The first number, and the first after a pause, tells nothing of when they
-   * came.
+   * Record the number of visits. The first number, and the first after a pause, does not say when its visits came.
    * @param {number} visits
    * @param {number} now ms
    */
@@ -26,13 +25,13 @@ export class Rates {
     this.#last = Math.max(visits, this.#last ?? 0);
   }
 
-  /** Numbers do not come for a while: what they grow meanwhile is of no stretch. */
+  /** Numbers stop coming for a while. Visits that come meanwhile belong to no stretch. */
   pause() {
     this.#last = null;
   }
 
   /**
-   * Visits a second, oldest stretch first; fewer than three minutes while no more is known.
+   * Visits per second of each stretch, oldest first. They begin with the first number.
    * @param {number} now ms
    * @returns {number[]}
    */
@@ -51,8 +50,8 @@ export class Rates {
 }
 
 /**
- * A line through values as the `d` of an SVG path, and the area below it: one unit of width a value, the last at the
- * right, from 0 at the bottom up to the largest value at the top; never steeper than if the largest were 1.
+ * A line through values as the `d` of an SVG path, and the area below it. Each value is one unit wide, and the last is at
+ * the right. The bottom is 0; the top is the largest value, or 1 if that is smaller.
  * @param {number[]} values
  * @param {{width: number, height: number}} size
  */

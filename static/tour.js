@@ -1,6 +1,6 @@
 // @ts-check
 
-/** What a node shows at one moment. @typedef {{node: string, visits: number | null, cut?: boolean}} Shown */
+/** What a node shows at one moment; without an answer `visits` is null. @typedef {{node: string, visits: number | null, cut?: boolean}} Shown */
 /** What a node is asked to do. @typedef {{act: "burst" | "cut" | "heal", node: string, visits?: number}} Order */
 /** @typedef {{number: number, title: string, press: string, watch: string, button: string, orders: Order[], done: boolean}} Step */
 
@@ -9,25 +9,25 @@ const MORE = 50;
 const FEWER = 20;
 
 /**
- * The tour through a split: count, cut, count on both sides, heal. It knows from what the nodes show that a step is
- * done, whoever did it. Between the first step and the end one node is the other side.
+ * The tour through a split: count, cut, count on both sides, heal. A step is done when the nodes show it, whoever did it.
+ * The far side is one node, chosen at the start.
  */
 export class Tour {
-  /** 0 before the tour and when it was left, STEPS + 1 when it is over. */
+  /** 0 before the tour and after it was left, STEPS + 1 when it is over. */
   #number = 0;
   #done = false;
   #near = "";
   #far = "";
-  /** @type {Shown[]} what the nodes showed last */
+  /** @type {Shown[]} the newest reading */
   #shown = [];
-  /** @type {Map<string, number>} what they showed when the step began */
+  /** @type {Map<string, number>} the nodes' numbers when the step began */
   #before = new Map();
-  /** What the far side counted alone. */
+  /** How many visits the far side counted alone. */
   #alone = 0;
-  /** What all will show once they hear each other. */
+  /** What all nodes will show after healing. */
   #sum = 0;
 
-  /** Whether it was begun and not left; it stays open at its end. */
+  /** Whether the tour was started and not left. It stays open at its end. */
   get open() {
     return this.#number > 0;
   }
@@ -37,9 +37,9 @@ export class Tour {
   }
 
   /**
-   * Begin, also anew.
+   * Start, or start again.
    * @param {Shown[]} shown
-   * @returns {Order[]} what must be done first: a node that is cut off already hears nothing of the first step
+   * @returns {Order[]} what to do first: a node that is cut off already would hear nothing of the first step
    */
   start(shown) {
     this.#shown = shown;
@@ -51,33 +51,33 @@ export class Tour {
   }
 
   /**
-   * Leave, wherever it is.
-   * @returns {Order[]} what must be done so that nothing stays cut off
+   * Leave the tour at any step.
+   * @returns {Order[]} what to do so that no node stays cut off
    */
   leave() {
     this.#number = 0;
     return this.#at(this.#far)?.cut ? [{ act: "heal", node: this.#far }] : [];
   }
 
-  /** Go to the next step, if this one is done. */
+  /** Go to the next step if this one is done. */
   next() {
     if (this.#done) this.#enter(this.#number + 1);
   }
 
   /**
-   * Take in what the nodes show now.
+   * Take a new reading into account.
    * @param {Shown[]} shown
    */
   see(shown) {
     this.#shown = shown;
     if (!this.open || this.over) return;
     const cut = this.#at(this.#far)?.cut;
-    // Healed by somebody before both sides have counted: the step before comes again.
+    // Somebody healed the node before both sides counted: repeat the step before.
     if (this.#number === 3 && !this.#done && cut === false) return this.#enter(2);
     this.#done ||= this.#isDone(cut);
   }
 
-  /** @param {boolean | undefined} cut whether the far side is; undefined if it has no answer */
+  /** @param {boolean | undefined} cut whether the far side is cut off; undefined if it does not answer */
   #isDone(cut) {
     const near = this.#at(this.#near)?.visits ?? 0;
     const far = this.#at(this.#far)?.visits ?? 0;
@@ -115,7 +115,7 @@ export class Tour {
   }
 
   /**
-   * What to tell of where it is.
+   * What to say about the present step.
    * @returns {Step}
    */
   get step() {
@@ -125,21 +125,21 @@ export class Tour {
       {
         title: "Count",
         press: `Send ${MORE} visits to ${near}.`,
-        watch: "One node counts them, and a moment later all show the same number.",
+        watch: "One node counts them. A moment later all nodes show the same number.",
         button: `Send ${MORE} visits`,
         orders: [{ act: "burst", node: near, visits: MORE }],
       },
       {
         title: "Cut",
         press: `Cut ${far} off from the others.`,
-        watch: `Nothing falls and nothing fails: ${far} is alone, and every node still takes visits.`,
+        watch: `No number falls and nothing fails. ${far} is alone, and every node still counts visits.`,
         button: `Cut ${far} off`,
         orders: [{ act: "cut", node: far }],
       },
       {
         title: "Count on both sides",
         press: `Send ${MORE} visits to ${near} and ${FEWER} to ${far}.`,
-        watch: "The lines part: each side knows only what it has counted itself.",
+        watch: "The lines part: each side knows only its own visits.",
         button: "Send visits to both",
         orders: [
           { act: "burst", node: near, visits: MORE },
@@ -149,7 +149,7 @@ export class Tour {
       {
         title: "Heal",
         press: `Let ${far} hear the others again.`,
-        watch: "The lines meet at the sum of both sides: no visit is lost, and none counted twice.",
+        watch: "The lines meet at the sum of both sides. No visit is lost, and none is counted twice.",
         button: `Heal ${far}`,
         orders: [{ act: "heal", node: far }],
       },

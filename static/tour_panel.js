@@ -6,7 +6,7 @@
 import { element, write } from "./dom.js";
 import { STEPS, Tour } from "./tour.js";
 
-/** The panel of the tour: one button that does the step, then leads on. */
+/** The panel of the tour. Its one button does the step, then leads to the next. */
 export class TourPanel {
   #tour = new Tour();
   /** @type {SideBySide} */
@@ -15,9 +15,9 @@ export class TourPanel {
   #go = element("tour-go");
   #leave = element("tour-leave");
   #steps = /** @type {HTMLElement[]} */ ([...element("tour-steps").children]);
-  /** What is told where no step is. */
+  /** The panel's texts before the tour. */
   #invitation = ["tour-title", "tour-press", "tour-watch"].map((id) => element(id).textContent ?? "");
-  /** Whether the nodes were asked to do this step, and it is not seen yet. */
+  /** Whether the nodes were asked to do this step, but do not show it yet. */
   #asked = false;
 
   /**
@@ -35,13 +35,13 @@ export class TourPanel {
   }
 
   /**
-   * Take in what the nodes show now.
+   * Take a new reading into account.
    * @param {Shown[]} shown
    */
   see(shown) {
     const before = this.#tour.step.number;
     this.#tour.see(shown);
-    // It may have gone a step back, as when the node was healed by somebody else.
+    // The tour goes a step back when somebody else heals the node.
     if (this.#tour.step.number !== before) this.#asked = false;
     this.#draw();
   }
@@ -49,7 +49,7 @@ export class TourPanel {
   async #press() {
     if (!this.#tour.open || this.#tour.over) {
       const orders = this.#tour.start(this.#sideBySide.nodes);
-      if (!this.#tour.open) write(element("problem"), "The tour needs two nodes that answer. Start another one.");
+      if (!this.#tour.open) write(element("problem"), "The tour needs two nodes that answer. Start another node.");
       this.#draw();
       await this.#sideBySide.order(orders);
     } else if (this.#tour.step.done) {
@@ -85,7 +85,7 @@ export class TourPanel {
     const [title = "", press = "", watch = ""] = !open
       ? this.#invitation
       : over
-        ? ["That was it", "Both sides counted alone, and every node ended with the exact sum.", "Longer splits end the same."]
+        ? ["That was it", "Both sides counted alone, and every node ended with the exact sum.", "Longer splits end the same way."]
         : [`${step.number} of ${STEPS}: ${step.title}`, step.press, step.watch];
     write(element("tour-title"), title);
     write(element("tour-press"), press);

@@ -3,13 +3,13 @@
 /** @import {Counter, Share} from "./counter.js" */
 
 import { nameOf } from "./counter.js";
-import { arrange, element, make, write, written } from "./dom.js";
+import { arrange, element, isStill, make, write, written } from "./dom.js";
 import { Announcer, Climb } from "./number.js";
 import { placeholder } from "./placeholder.js";
 import { Rates, STRETCHES, line } from "./sparkline.js";
 
 const FLASH = 600;
-// As in the template.
+// The same as in the template.
 const CHART = { width: STRETCHES, height: 24 };
 
 /** The view of one video. */
@@ -18,9 +18,9 @@ export class VideoView {
   #video = null;
   /** @type {number | null} */
   #visits = null;
-  /** @type {Map<string, HTMLElement>} by name of the node */
+  /** @type {Map<string, HTMLElement>} by the name of the node */
   #rows = new Map();
-  /** @type {Map<string, Rates>} of each video that was open, so that its line is still there when one comes back */
+  /** @type {Map<string, Rates>} by video: its line is still there when a reader comes back to it */
   #rates = new Map();
   #climb = new Climb((value) => this.#put(value));
   #announcer = new Announcer((text) => write(element("announcement"), text));
@@ -35,7 +35,7 @@ export class VideoView {
   }
 
   /**
-   * Show another video, and nothing of the one before; none with null.
+   * Show another video and nothing of the one before, or none with null.
    * @param {string | null} video
    * @param {{title: string, about: string} | null} clip
    */
@@ -50,30 +50,30 @@ export class VideoView {
     element("coming").hidden = true;
     delete element("visits").dataset.visits;
     write(element("visits"), "…");
-    write(element("about"), clip ? clip.about : "No clip goes with this id. Its visits count like all others.");
+    write(element("about"), clip ? clip.about : "This video has no clip. Its visits count like all others.");
     const player = element("player");
     if (video === null) return player.replaceChildren();
-    // It was not watched until now.
+    // Its number was not watched until now.
     this.#ratesNow()?.pause();
-    // The player that came with the page has its poster already.
+    // The server rendered a player with its poster.
     const there = player.querySelector("video");
     if (!clip) player.replaceChildren(placeholder(video));
     else if (there?.getAttribute("src") !== fileOf(video, "webm")) player.replaceChildren(newPlayer(video, clip.title));
     this.drawRates();
   }
 
-  /** Play the clip, unless somebody wants nothing to move. */
+  /** Play the clip, unless the reader prefers reduced motion. */
   play() {
-    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-    // A browser may refuse, and the controls are there.
+    if (isStill()) return;
+    // If the browser refuses, the controls are there.
     document.querySelector("video")?.play().catch(() => {});
   }
 
   /**
-   * Show a number of visits, and whose they are.
+   * Show the number of visits, and the count of each node.
    * @param {number} visits
    * @param {Counter} counter
-   * @param {Iterable<string>} grew members that counted
+   * @param {Iterable<string>} grew the members whose counts grew
    */
   show(visits, counter, grew) {
     const first = this.#visits === null;
@@ -88,12 +88,12 @@ export class VideoView {
     this.#announcer.tell(() => `${written(this.#visits ?? 0)} ${element("unit").textContent}`);
   }
 
-  /** The number is coming, and the visit is counted. */
+  /** Say that the visit is counted and the number will follow. */
   await() {
     element("coming").hidden = false;
   }
 
-  /** Numbers do not come for a while. */
+  /** Numbers stop coming for a while. */
   pauseRates() {
     for (const rates of this.#rates.values()) rates.pause();
   }
@@ -123,18 +123,17 @@ export class VideoView {
     const visits = element("visits");
     write(visits, text);
     write(element("unit"), value === 1 ? "visit" : "visits");
-    // The style sheet makes long numbers smaller, so that they stay on one line.
+    // The style sheet makes long numbers smaller to keep them on one line.
     visits.style.setProperty("--length", String(text.length));
   }
 
   /**
    * @param {Counter} counter
-   * @param {Set<string>} grew names of the nodes that counted
+   * @param {Set<string>} grew the names of the nodes whose counts grew
    */
   #fill(counter, grew) {
-    // What nobody sees flash would pile up: browsers keep it until it is drawn.
-    const unseen = this.#table.hidden || document.hidden;
-    const still = unseen || matchMedia("(prefers-reduced-motion: reduce)").matches;
+    // Browsers keep the animations of hidden elements until these are drawn: they would pile up.
+    const still = this.#table.hidden || document.hidden || isStill();
     const shares = counter.byName();
     const together = counter.visits;
     for (const share of shares) {
@@ -150,7 +149,7 @@ export class VideoView {
       const bar = /** @type {HTMLProgressElement} */ (row.querySelector("progress"));
       bar.value = share.visits / together;
     }
-    // Counters only grow, and so do their names: every row there is belongs to a share.
+    // Counters never lose a name, so every row belongs to a share.
     arrange(
       /** @type {HTMLElement} */ (this.#table.tBodies[0]),
       shares.map(({ name }) => /** @type {HTMLElement} */ (this.#rows.get(name))),
@@ -190,7 +189,7 @@ function newPlayer(video, title) {
       ...{ poster: fileOf(video, "webp"), src: fileOf(video, "webm"), "aria-label": title },
     })
   );
-  // The attribute only counts when markup is read.
+  // As an attribute it would only work in markup.
   player.muted = true;
   return player;
 }

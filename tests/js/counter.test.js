@@ -30,7 +30,7 @@ for (const { case: name, start, replica, by, counter, visits } of vectors.increm
     const incremented = increment(start, replica, by);
     assert.deepEqual(incremented, counter);
     assert.equal(value(incremented), visits);
-    assert.deepEqual(start, before, "what was given is as it was");
+    assert.deepEqual(start, before, "the arguments are unchanged");
     const held = new Counter(start);
     held.increment(replica, by);
     assert.deepEqual(held.toJSON(), counter);
@@ -42,13 +42,13 @@ for (const { case: name, left, right, merged, visits, grew } of vectors.merges) 
   test(`merges: ${name}`, () => {
     const before = structuredClone([left, right]);
     assert.deepEqual(merge(left, right), merged);
-    assert.deepEqual(merge(right, left), merged, "the other side ends up with the same");
+    assert.deepEqual(merge(right, left), merged, "both sides end up with the same");
     assert.equal(value(merged), visits);
-    assert.deepEqual([left, right], before, "what was given is as it was");
+    assert.deepEqual([left, right], before, "the arguments are unchanged");
     const held = new Counter(left);
     assert.deepEqual(Object.fromEntries(held.merge(right)), grew);
     assert.deepEqual(held.toJSON(), merged);
-    assert.equal(held.merge(right).size, 0, "merging once more is no news");
+    assert.equal(held.merge(right).size, 0, "merging again changes nothing");
   });
 }
 
@@ -74,21 +74,21 @@ for (const { case: name, counter, names } of vectors.names) {
   });
 }
 
-test("videos: every allowed id is one", () => {
+test("videos: every allowed id is accepted", () => {
   for (const video of vectors.videos.allowed) assert.ok(isVideo(video), video);
 });
 
-test("videos: no refused id is one", () => {
+test("videos: every refused id is refused", () => {
   for (const video of vectors.videos.refused) assert.ok(!isVideo(video), JSON.stringify(video));
 });
 
-test("an increment is by one visit unless told otherwise", () => {
+test("an increment counts one visit by default", () => {
   const counter = new Counter();
   counter.increment("a~1");
   assert.deepEqual(counter.toJSON(), { "a~1": 1 });
 });
 
-test("what is no non-negative safe integer is ignored, and its neighbours are not", () => {
+test("an entry that is not a count is ignored, and the others are not", () => {
   /** @type {any[]} */
   const strange = [-1, 1.5, NaN, Infinity, -Infinity, MOST + 1, "7", null, undefined, true, [], {}, 7n];
   for (const junk of strange) {
@@ -104,7 +104,7 @@ test("what is no non-negative safe integer is ignored, and its neighbours are no
   }
 });
 
-test("what every object has is no entry until it is counted", () => {
+test("properties that every object has are entries only once they are counted", () => {
   for (const replica of ["__proto__", "constructor", "toString"]) {
     const counter = increment(increment({}, replica), replica);
     assert.deepEqual(Object.entries(counter), [[replica, 2]]);
@@ -112,13 +112,13 @@ test("what every object has is no entry until it is counted", () => {
   }
 });
 
-test("a count does not rise past the largest", () => {
+test("a count never exceeds the largest", () => {
   const counter = new Counter({ "a~1": MOST });
   counter.increment("a~1");
   assert.equal(counter.visits, MOST);
 });
 
-test("a count of 0 is as if it were absent", () => {
+test("a count of 0 is the same as no count", () => {
   const counter = new Counter({ "a~1": 0 });
   counter.increment("b~1", 0);
   assert.deepEqual(counter.toJSON(), {});

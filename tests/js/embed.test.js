@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Numbers, grouped, scan } from "../../static/embed.js";
+import { Numbers, scan } from "../../static/embed.js";
 
 /**
  * A page with spans, and the node behind it, both in the hands of the test.
@@ -94,7 +94,7 @@ test("a number never falls, whichever node sends it", () => {
   assert.deepEqual(on.texts(), ["9"]);
 });
 
-test("what is no id is left as it is, with one warning", () => {
+test("a span with an invalid id is left as it is, with one warning", () => {
   const on = start([["a b"], [""], [".."], ["v".repeat(129)], ["good"]]);
   on.numbers.scan();
   assert.equal(on.warned.length, 4);
@@ -103,14 +103,14 @@ test("what is no id is left as it is, with one warning", () => {
   assert.deepEqual(on.texts(), ["…", "…", "…", "…", "…"]);
 });
 
-test("a visit is counted once for each video that asks for it, also with two spans", () => {
+test("one visit is counted for each video with data-count, even with two spans", () => {
   const on = start([["cats", ""], ["cats", ""], ["dogs"], ["birds", ""]]);
   on.numbers.scan();
   on.tell("visibilitychange");
   assert.deepEqual(on.counted, ["https://node.example/hit/cats", "https://node.example/hit/birds"]);
 });
 
-test("a page that is hidden or rendered in advance counts nothing until it is seen", () => {
+test("a page that is hidden or prerendered counts nothing until it is visible", () => {
   const on = start([["cats", ""]], { visibilityState: "hidden", prerendering: true });
   on.page.prerendering = false;
   on.tell("prerenderingchange");
@@ -121,14 +121,14 @@ test("a page that is hidden or rendered in advance counts nothing until it is se
   assert.deepEqual(on.counted, ["https://node.example/hit/cats"]);
 });
 
-test("spans that come later are found; those that only go are no reason for a new connection", () => {
+test("spans that are added later are found, and removing spans opens no new connection", () => {
   const on = start([["cats"]]);
   on.receive(sent("cats", { a: 3 }));
   on.add(["dogs", ""]);
   on.add(["cats"]);
   on.numbers.scan();
   assert.equal(on.watched.at(-1), "wss://node.example/live?video=cats&video=dogs");
-  assert.deepEqual(on.texts(), ["3", "…", "3"], "what is known is shown at once");
+  assert.deepEqual(on.texts(), ["3", "…", "3"], "known numbers are shown at once");
   assert.deepEqual(on.counted, ["https://node.example/hit/dogs"]);
   on.spans.length = 1;
   on.numbers.scan();
@@ -142,7 +142,7 @@ test("a page without spans opens no connection", () => {
   assert.deepEqual(start([]).watched, [""]);
 });
 
-test("where no connection is had the numbers are read, and no more when there is one", async () => {
+test("numbers are read while there is no connection, and only then", async () => {
   const on = start([["cats"], ["dogs"]]);
   on.counters = [sent("cats", { a: 4 }), sent("dogs", { a: 5 })];
   on.show("offline");
@@ -162,17 +162,6 @@ test("a hundred videos are live, and the others are read", async () => {
   assert.equal(new URL(on.watched[0] ?? "").searchParams.size, 100);
   assert.equal(on.asked.length, 1);
   assert.deepEqual(new URL(on.asked[0] ?? "").searchParams.getAll("video"), ids("video-", 130).slice(100));
-});
-
-test("no group of videos makes an address that a server refuses, and none is left out", () => {
-  for (const videos of [ids("a", 250), ids("v".repeat(120), 90), ["one"], []]) {
-    const groups = grouped(videos);
-    assert.deepEqual(groups.flat(), videos);
-    for (const group of groups) {
-      assert.ok(group.length > 0 && group.length <= 100);
-      assert.ok(`/counts?${group.map((video) => `video=${video}`).join("&")}`.length < 4000);
-    }
-  }
 });
 
 test("without a page the module does nothing", () => {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { Live, backoff, liveAddress } from "../../static/live.js";
 
-/** A clock that moves when told to. */
+/** A clock that the test moves. */
 class Clock {
   now = 0;
   /** @type {Map<number, {at: number, act: () => void}>} */
@@ -65,7 +65,7 @@ class Socket {
     this.onclose?.({ code });
   }
 
-  /** As a stream of events ends, and as a handshake is refused. */
+  /** The end of a stream of events, or a refused handshake. */
   fail() {
     this.onerror?.(new Event("error"));
     this.end();
@@ -76,7 +76,7 @@ const ADDRESS = "ws://node/live/cats";
 const EVENTS = "http://node/live/cats";
 const CATS = { video: "cats", visits: 8, node: "counter1", counts: { "counter1~a": 7, "counter2~b": 1 } };
 
-/** A connection with a browser around it that the test decides. */
+/** A connection in a browser that the test controls. */
 function start({ hidden = false, online = true, answering = true } = {}) {
   const clock = new Clock();
   /** @type {Socket[]} */
@@ -134,7 +134,7 @@ function start({ hidden = false, online = true, answering = true } = {}) {
     get stream() {
       return streams.at(-1) ?? assert.fail("no stream was opened");
     },
-    /** A handshake that something between the page and the node refuses; the page finds out what it can. */
+    /** Something between the page and the node refuses the handshake, and the page looks for the cause. */
     async refuse() {
       this.socket.fail();
       await heard();
@@ -149,7 +149,7 @@ function start({ hidden = false, online = true, answering = true } = {}) {
   };
 }
 
-/** Answers have arrived. */
+/** Wait until answers have arrived. */
 function heard() {
   return new Promise((resolve) => setImmediate(resolve));
 }
@@ -166,7 +166,7 @@ test("ids are encoded, and a list of them makes one address", () => {
   assert.equal(liveAddress(["cats"], place), "ws://node/live?video=cats");
 });
 
-test("waits grow from at most 200 ms to at most 2 s, and chance takes up to half of them away", () => {
+test("waits grow from at most 200 ms to at most 2 s, and jitter takes up to half of them away", () => {
   const longest = backoff(() => 0);
   const shortest = backoff(() => 1);
   assert.deepEqual([0, 1, 2, 3, 4, 5, 5000].map(longest), [200, 400, 800, 1600, 2000, 2000, 2000]);
@@ -182,7 +182,7 @@ test("a connection is connecting, then live, and passes counters on", () => {
   assert.deepEqual(page.received, [CATS]);
 });
 
-test("messages that are no counter are ignored, and the connection goes on", () => {
+test("messages that are not counters are ignored, and the connection goes on", () => {
   const page = start();
   page.socket.onopen?.();
   for (const junk of ["", "{", "null", "7", '"cats"', "[]", "{}", '{"video":"cats"}', '{"video":1,"counts":{}}']) {
@@ -208,7 +208,7 @@ test("a lost connection comes back", () => {
   assert.equal(page.state, "live");
 });
 
-test("tries that fail come slower and slower, up to every two seconds, and never end", () => {
+test("failing tries slow down to one every two seconds, and never end", () => {
   const page = start();
   /** @type {number[]} */
   const waits = [];
@@ -222,7 +222,7 @@ test("tries that fail come slower and slower, up to every two seconds, and never
   assert.deepEqual(waits, [200, 400, 800, 1600, 2000, 2000, 2000, 2000]);
 });
 
-test("after many tries the page owns up to being offline, and still finds back", () => {
+test("after many tries the page says that it is offline, and still reconnects", () => {
   const page = start();
   for (let tries = 0; tries < 5; tries++) {
     page.socket.end();
@@ -294,11 +294,11 @@ test("an open connection may be silent for hours", () => {
   assert.equal(page.state, "live");
 });
 
-test("a hidden page does not reconnect, and does so at once when it is seen again", () => {
+test("a hidden page does not reconnect, and does at once when it is visible again", () => {
   const page = start();
   page.socket.onopen?.();
   page.turn("hidden");
-  assert.equal(page.open.length, 1, "being hidden is no reason to hang up");
+  assert.equal(page.open.length, 1, "a page does not hang up when it is hidden");
   page.socket.end();
   page.clock.pass(3_600_000);
   assert.equal(page.sockets.length, 1);
@@ -306,7 +306,7 @@ test("a hidden page does not reconnect, and does so at once when it is seen agai
   assert.equal(page.sockets.length, 2);
 });
 
-test("a page that is hidden between two tries waits until it is seen", () => {
+test("a page that is hidden between two tries waits until it is visible", () => {
   const page = start();
   page.socket.end();
   page.turn("hidden");
@@ -317,7 +317,7 @@ test("a page that is hidden between two tries waits until it is seen", () => {
   assert.equal(page.sockets.length, 2, "and then tries once, not twice");
 });
 
-test("a page opened in the background connects when it is first seen", () => {
+test("a page opened in the background connects when it is first visible", () => {
   const page = start({ hidden: true });
   assert.equal(page.sockets.length, 0);
   assert.equal(page.state, "connecting");
@@ -325,7 +325,7 @@ test("a page opened in the background connects when it is first seen", () => {
   assert.equal(page.sockets.length, 1);
 });
 
-test("a page that is seen again keeps the connection it has", () => {
+test("a page that is visible again keeps its open connection", () => {
   const page = start();
   page.socket.onopen?.();
   page.turn("hidden");
@@ -339,10 +339,10 @@ test("when the network returns a page does not wait for its next try", () => {
   page.frame.dispatchEvent(new Event("online"));
   assert.equal(page.sockets.length, 2);
   page.clock.pass(4000);
-  assert.equal(page.sockets.length, 2, "and the planned try is off");
+  assert.equal(page.sockets.length, 2, "and the planned try is cancelled");
 });
 
-test("when the network returns an old connection is replaced, for it may be dead", () => {
+test("when the network returns an old connection is replaced, because it may be dead", () => {
   const page = start();
   page.socket.onopen?.();
   page.frame.dispatchEvent(new Event("online"));
@@ -364,7 +364,7 @@ test("a page kept for the back button hangs up, and reconnects once when it is r
   assert.equal(page.sockets.length, 2);
 });
 
-test("what an old socket still says is not heard", () => {
+test("messages of an old socket are ignored", () => {
   const page = start();
   const old = page.socket;
   page.frame.dispatchEvent(new Event("online"));
@@ -376,7 +376,7 @@ test("what an old socket still says is not heard", () => {
   assert.equal(page.state, "connecting");
 });
 
-test("a socket that is opening is left to open, and then gives way to the newest address", () => {
+test("a socket that is opening may finish, and is then replaced by one to the newest address", () => {
   const page = start();
   const first = page.socket;
   page.live.watch("ws://node/live/dogs");
@@ -397,7 +397,7 @@ test("a socket that is opening is left to open, and then gives way to the newest
   );
 });
 
-test("watching another address replaces the socket, the same address keeps it, none hangs up", () => {
+test("another address replaces the socket, the same address keeps it, an empty one hangs up", () => {
   const page = start();
   page.socket.onopen?.();
   page.live.watch(ADDRESS);
@@ -411,10 +411,10 @@ test("watching another address replaces the socket, the same address keeps it, n
   assert.equal(page.sockets.length, 2);
 });
 
-test("where handshakes are refused twice while the node answers, the same counters come as events", async () => {
+test("after two refused handshakes, while the node answers, the same counters come as events", async () => {
   const page = start();
   await page.refuse();
-  assert.equal(page.streams.length, 0, "once is no proof");
+  assert.equal(page.streams.length, 0, "one refusal is not enough");
   page.clock.pass(200);
   assert.equal(page.sockets.length, 2);
   await page.refuse();
@@ -427,11 +427,11 @@ test("where handshakes are refused twice while the node answers, the same counte
   assert.deepEqual(page.states, ["connecting", "reconnecting", "reconnecting", "live"]);
   assert.deepEqual(page.received, [CATS]);
   page.clock.pass(10_000_000);
-  assert.equal(page.sockets.length, 2, "no socket is tried any more");
+  assert.equal(page.sockets.length, 2, "no more sockets are tried");
   assert.equal(page.streams.length, 1);
 });
 
-test("events come from https where the socket was wss, and several videos on one stream", async () => {
+test("events come from https where the socket was wss, with several videos on one stream", async () => {
   const page = start();
   page.live.watch("wss://node/live?video=ws&video=x");
   await page.refuse();
@@ -440,7 +440,7 @@ test("events come from https where the socket was wss, and several videos on one
   assert.equal(page.stream.address, "https://node/live?video=ws&video=x");
 });
 
-test("a handshake that hears nothing was refused, too", async () => {
+test("a handshake without an answer counts as refused", async () => {
   const page = start();
   page.clock.pass(5000);
   await heard();
@@ -460,7 +460,7 @@ test("a node that does not answer at all has refused nothing", async () => {
   assert.equal(page.streams.length, 0);
 });
 
-test("two refusals count only in a row", async () => {
+test("two refusals count only if no socket opens between them", async () => {
   const page = start();
   await page.refuse();
   page.node.answers = false;
@@ -481,7 +481,7 @@ test("two refusals count only in a row", async () => {
   assert.equal(page.streams.length, 1);
 });
 
-test("a socket that was open and is lost says nothing against sockets", async () => {
+test("the loss of an open socket does not count as a refusal", async () => {
   const page = start();
   for (let losses = 0; losses < 5; losses++) {
     page.socket.onopen?.();
@@ -494,7 +494,7 @@ test("a socket that was open and is lost says nothing against sockets", async ()
   assert.equal(page.streams.length, 0);
 });
 
-test("an answer that comes when a socket is open already changes nothing", async () => {
+test("an answer that comes after a socket has opened changes nothing", async () => {
   const page = start();
   await page.refuse();
   page.clock.pass(200);
@@ -506,7 +506,7 @@ test("an answer that comes when a socket is open already changes nothing", async
   assert.equal(page.state, "live");
 });
 
-/** A page that has found out that there are only events. */
+/** A page that uses events. */
 async function startByEvents() {
   const page = start();
   await page.refuse();
@@ -517,7 +517,7 @@ async function startByEvents() {
   return page;
 }
 
-test("a lost stream comes back as one does that was a socket, and is owned up to", async () => {
+test("a lost stream reconnects as a lost socket does, and the page shows the loss", async () => {
   const page = await startByEvents();
   /** @type {number[]} */
   const waits = [];
@@ -525,7 +525,7 @@ test("a lost stream comes back as one does that was a socket, and is owned up to
     const from = page.clock.now;
     const before = page.streams.length;
     page.stream.fail();
-    assert.ok(page.streams.every((stream) => stream.closed), "none tries again by itself");
+    assert.ok(page.streams.every((stream) => stream.closed), "none reconnects by itself");
     assert.equal(page.state, round < 5 ? "reconnecting" : "offline");
     while (page.streams.length === before) page.clock.pass(100);
     waits.push(page.clock.now - from);
@@ -537,7 +537,7 @@ test("a lost stream comes back as one does that was a socket, and is owned up to
   assert.equal(page.asked.length, 2);
 });
 
-test("a hidden page leaves its connection to others, and has one again when it is seen", async () => {
+test("a hidden page closes its stream, and opens one again when it is visible", async () => {
   const page = await startByEvents();
   page.turn("hidden");
   assert.ok(page.stream.closed);
@@ -549,7 +549,7 @@ test("a hidden page leaves its connection to others, and has one again when it i
   assert.equal(page.sockets.length, 2);
 });
 
-test("a socket that is opening when the second refusal is known is left to open, or to be refused", async () => {
+test("a socket that is opening when the second refusal is known may still open or be refused", async () => {
   const page = start();
   await page.refuse();
   page.clock.pass(200);
@@ -571,7 +571,7 @@ test("watching another address replaces the stream", async () => {
   assert.ok(first.closed);
   page.live.watch("ws://node/live/mice");
   page.live.watch("ws://node/live/dogs");
-  assert.equal(page.streams.filter((stream) => !stream.closed).length, 1, "also one that is opening");
+  assert.equal(page.streams.filter((stream) => !stream.closed).length, 1, "a stream that is opening is closed too");
   assert.equal(page.stream.address, "http://node/live/dogs");
   page.live.watch("");
   assert.ok(page.stream.closed);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { Announcer, Climb } from "../../static/number.js";
 
-/** A number, and a screen that is drawn when told to. */
+/** A number, and a screen that the test draws. */
 function start({ still = false } = {}) {
   /** @type {number[]} */
   const shown = [];
@@ -53,7 +53,7 @@ test("a newer value takes over in the middle of a climb, and nothing falls", () 
   assert.equal(number.moving, false);
 });
 
-test("what is no news moves nothing", () => {
+test("a value that is no larger moves nothing", () => {
   const number = start();
   number.climb.set(10);
   number.climb.rise(10);
@@ -62,7 +62,7 @@ test("what is no news moves nothing", () => {
   assert.equal(number.moving, false);
 });
 
-test("the first number, and any where nothing is to move, is there at once", () => {
+test("the first number is shown at once, and so is every number with reduced motion", () => {
   const first = start();
   first.climb.rise(500);
   assert.deepEqual(first.shown, [500]);
@@ -72,7 +72,7 @@ test("the first number, and any where nothing is to move, is there at once", () 
   assert.deepEqual(still.shown, [1, 500]);
 });
 
-test("another video's number is no climb, also while one is on", () => {
+test("the number of another video is shown at once, even during a climb", () => {
   const number = start();
   number.climb.set(10);
   number.climb.rise(1000);
@@ -97,5 +97,5 @@ test("screen readers are told the newest number, at most every ten seconds", (co
   assert.deepEqual(said, ["10 visits", "20 visits"]);
   announcer.hush();
   context.mock.timers.tick(60_000);
-  assert.equal(said.length, 2, "and nothing of a video that was left");
+  assert.equal(said.length, 2, "and nothing about a video that was left");
 });

@@ -90,7 +90,7 @@ class World {
   }
 }
 
-test("a visit is sent under its key, and removed when it is answered", async () => {
+test("a visit is sent under its key, and removed when it is acknowledged", async () => {
   const world = new World();
   const outbox = world.tab();
   outbox.add("cats");
@@ -131,7 +131,7 @@ test("a visit without an answer is sent again under the same key, and counted on
   }
 });
 
-test("a visit that a node refuses ends, with a warning, and holds up no other", async () => {
+test("a visit that a node refuses is given up with a warning, and blocks no other", async () => {
   for (const status of [400, 409, 413, 415, 422]) {
     const world = new World();
     world.online = false;
@@ -146,7 +146,7 @@ test("a visit that a node refuses ends, with a warning, and holds up no other", 
   }
 });
 
-test("an answer that nobody understands holds up no other visit", async () => {
+test("an unexpected answer blocks no other visit", async () => {
   const world = new World();
   world.online = false;
   const outbox = world.tab();
@@ -158,7 +158,7 @@ test("an answer that nobody understands holds up no other visit", async () => {
   assert.deepEqual([...world.counted.values()], ["dogs"]);
 });
 
-test("what signs people in answers everything, and is no node", async () => {
+test("the answer of a captive portal does not acknowledge a visit", async () => {
   const world = new World();
   const outbox = world.tab({ fetch: async () => new Response("<h1>Sign in</h1>") });
   outbox.add("cats");
@@ -166,7 +166,7 @@ test("what signs people in answers everything, and is no node", async () => {
   assert.equal(outbox.waiting.length, 1);
 });
 
-test("a node that cannot be reached leaves no doubt, however long", async () => {
+test("while no node can be reached, visits are certainly not counted", async () => {
   const world = new World();
   world.alive = false;
   const outbox = world.tab();
@@ -178,7 +178,7 @@ test("a node that cannot be reached leaves no doubt, however long", async () => 
   assert.equal(world.counted.size, 1);
 });
 
-test("503 leaves no doubt either, 504 does", async () => {
+test("after 503 a visit is certainly not counted, after 504 it may be", async () => {
   for (const [status, uncounted] of [[503, 1], [504, 0]]) {
     const world = new World();
     const outbox = world.tab();
@@ -243,7 +243,7 @@ for (const way of ["locks", "a lease"]) {
   });
 }
 
-test("the lease of a tab that is gone ends", async () => {
+test("the lease of a tab that was closed expires", async () => {
   const world = new World();
   world.storage.setItem("visits.outbox-lease", JSON.stringify({ tab: "gone", until: world.now + 20_000 }));
   const outbox = world.tab({ locks: undefined });
@@ -265,7 +265,7 @@ test("a visit of a tab that was closed is sent by the next", async () => {
   assert.deepEqual([...world.counted.values()], ["cats"]);
 });
 
-test("visits of another tab are seen, and sent, at once", async () => {
+test("visits of another tab are noticed and sent at once", async () => {
   const world = new World();
   let changes = 0;
   const outbox = world.tab({ onchange: () => changes++ });
@@ -279,7 +279,7 @@ test("visits of another tab are seen, and sent, at once", async () => {
   assert.equal(changes, 2);
 });
 
-test("a page that is seen again tries at once", async () => {
+test("a page that is visible again tries at once", async () => {
   const world = new World();
   world.alive = false;
   const outbox = world.tab();
@@ -292,7 +292,7 @@ test("a page that is seen again tries at once", async () => {
   assert.equal(world.counted.size, 1);
 });
 
-test("junk in the storage is no visit, and is removed", async () => {
+test("an invalid item in the storage is not a visit, and is removed", async () => {
   const world = new World();
   for (const junk of ["", "{", "null", "7", "[]", '{"video":7,"made":1}', '{"video":"x","made":"y"}']) {
     world.storage.setItem(`visits.outbox.${junk}`, junk);
@@ -303,7 +303,7 @@ test("junk in the storage is no visit, and is removed", async () => {
   assert.deepEqual([outbox.waiting, Object.keys(world.storage), world.posted], [[], [], []]);
 });
 
-test("without a storage, or with a full one, visits are sent all the same", async () => {
+test("visits are sent even if the storage is absent or full", async () => {
   for (const storage of [null, new FullStorage()]) {
     const world = new World();
     const outbox = world.tab({ storage });

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { Looks, SavedCounters, strangers } from "../../static/saved_counters.js";
 import { FullStorage, MapStorage } from "./storage.js";
 
-test("what is kept is there again, and grows by merging", () => {
+test("a saved counter is still there later, and grows by merging", () => {
   const storage = new MapStorage();
   new SavedCounters(storage).merge("cats", { "a~1": 3, "b~2": 1 });
   const saved = new SavedCounters(storage);
@@ -13,7 +13,7 @@ test("what is kept is there again, and grows by merging", () => {
   assert.deepEqual(saved.counts("dogs"), {});
 });
 
-test("two tabs add to one another", () => {
+test("two tabs share the saved counters", () => {
   const storage = new MapStorage();
   const [one, other] = [new SavedCounters(storage), new SavedCounters(storage)];
   one.merge("cats", { "a~1": 1 });
@@ -25,7 +25,7 @@ test("two tabs add to one another", () => {
   assert.equal(other.floor("cats"), 8);
 });
 
-test("the switch forgets, and nothing is kept while it is off", () => {
+test("switched off, it forgets everything and keeps nothing", () => {
   const storage = new MapStorage();
   const saved = new SavedCounters(storage);
   saved.merge("off", { "a~1": 1 });
@@ -40,7 +40,7 @@ test("the switch forgets, and nothing is kept while it is off", () => {
   assert.deepEqual(saved.counts("off"), { "a~1": 2 });
 });
 
-test("junk in the storage is as if nothing was there", () => {
+test("an invalid item in the storage is the same as none", () => {
   for (const junk of ["", "{", "null", "7", '"x"', "[]", '{"counts":null,"floor":0,"at":1}', '{"counts":{"a":-1}}']) {
     const storage = new MapStorage({ "visits.kept.cats": junk });
     const saved = new SavedCounters(storage);
@@ -91,7 +91,7 @@ test("counts of two clusters do not become one counter", () => {
   assert.deepEqual(saved.counts("cats"), { "a~old": 9 });
 });
 
-test("strangers are those from before the cluster that answers", () => {
+test("strangers are counters from before the cluster that answers", () => {
   let now = 0;
   const saved = new SavedCounters(new MapStorage(), () => ++now);
   saved.raise("waiting", 1);
@@ -100,7 +100,7 @@ test("strangers are those from before the cluster that answers", () => {
   saved.merge("birds", { "a~new": 1 });
   saved.raise("fish", 1);
   assert.deepEqual(strangers(saved.items(), ["a~new", "b~new"]), ["waiting", "cats", "dogs"]);
-  // One of old is known: a part of the cluster was lost, or is out of reach, and it is the same cluster.
+  // An old member is known: it is the same cluster, and a part of it was lost or cannot be reached.
   assert.deepEqual(strangers(saved.items(), ["a~old", "b~new"]), []);
   assert.deepEqual(strangers([], ["a~new"]), []);
 });

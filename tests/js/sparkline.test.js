@@ -8,7 +8,7 @@ const START = 1_800_000_000_000;
 /** @param {number[]} values */
 const sum = (values) => values.reduce((left, right) => left + right, 0);
 
-test("visits are drawn as visits a second, in the stretch in which they came", () => {
+test("visits are drawn as visits per second, in the stretch in which they came", () => {
   const rates = new Rates();
   rates.note(1000, START);
   rates.note(1010, START + 100);
@@ -17,14 +17,14 @@ test("visits are drawn as visits a second, in the stretch in which they came", (
   assert.deepEqual(drawn, [5, 0, 2]);
 });
 
-test("nothing is said of the time before the first number", () => {
+test("there are no rates from before the first number", () => {
   const rates = new Rates();
   assert.deepEqual(rates.at(START), []);
   rates.note(1000, START + 60_000);
   assert.deepEqual(rates.at(START + 64_000), [0, 0, 0]);
 });
 
-test("the first number says nothing of when its visits came, nor does one after a pause", () => {
+test("the first number does not say when its visits came, nor does one after a pause", () => {
   const rates = new Rates();
   rates.note(5000, START);
   rates.pause();
@@ -34,7 +34,7 @@ test("the first number says nothing of when its visits came, nor does one after 
   assert.equal(sum(rates.at(START + 60_100)), 1);
 });
 
-test("what is older than three minutes is gone", () => {
+test("rates older than three minutes are gone", () => {
   const rates = new Rates();
   rates.note(0, START);
   rates.note(8, START);
@@ -43,7 +43,7 @@ test("what is older than three minutes is gone", () => {
   assert.equal(rates.at(START + 10_000_000).length, 90);
 });
 
-test("a number that is smaller, or a clock that was set back, takes nothing away", () => {
+test("a smaller number, or a clock that was set back, takes nothing away", () => {
   const rates = new Rates();
   rates.note(10, START);
   rates.note(4, START);
@@ -51,7 +51,7 @@ test("a number that is smaller, or a clock that was set back, takes nothing away
   assert.deepEqual(rates.at(START).slice(-1), [1]);
 });
 
-test("the line touches the top with the largest value, and lies low when little happens", () => {
+test("the largest value touches the top, and the line is low when little happens", () => {
   const size = { width: 3, height: 24 };
   assert.equal(line([0, 10, 5], size).line, "M0 23L1 1L2 12");
   assert.equal(line([0, 0, 0], size).line, "M0 23L1 23L2 23");

@@ -1,6 +1,6 @@
 // @ts-check
 
-/** A storage in memory; its items are properties of its own, as in a browser. */
+/** A storage in memory. Its items are its own properties, as in a browser. */
 export class MapStorage {
   /** @param {Record<string, string>} items */
   constructor(items = {}) {
@@ -42,7 +42,7 @@ export class MapStorage {
   }
 }
 
-/** A storage that takes nothing. */
+/** A storage that is full. */
 export class FullStorage extends MapStorage {
   setItem() {
     throw new Error("full");

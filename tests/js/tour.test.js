@@ -60,7 +60,7 @@ test("the four steps are done when the nodes show it", () => {
   assert.equal(tour.step.number, STEPS + 1);
 });
 
-test("no step is left before it is done", () => {
+test("a step cannot be left before it is done", () => {
   for (let step = 1; step <= STEPS; step++) {
     const tour = at(step);
     tour.next();
@@ -68,7 +68,7 @@ test("no step is left before it is done", () => {
   }
 });
 
-test("the sum that healing must bring is exact: one visit less is not done", () => {
+test("healing must bring the exact sum: with one visit less the step is not done", () => {
   const tour = at(4);
   tour.see(shown([219, 219, 219]));
   assert.equal(tour.step.done, false);
@@ -87,14 +87,14 @@ test("visits that come in meanwhile disturb nothing", () => {
   assert.ok(tour.step.done);
 });
 
-test("who heals too early gets the cut again", () => {
+test("after healing too early the cut comes again", () => {
   const tour = at(3);
   tour.see(shown([150, 150, 150]));
   assert.equal(tour.step.number, 2);
   assert.equal(tour.step.done, false);
 });
 
-test("what somebody did already is done", () => {
+test("a step that somebody did already is done", () => {
   const tour = at(1);
   tour.see(shown([150, 150, 150]));
   tour.see(shown([150, 150, 150], true));
@@ -103,7 +103,7 @@ test("what somebody did already is done", () => {
   assert.ok(tour.step.done);
 });
 
-test("a node that has no answer is no reason to go on, nor to begin with it", () => {
+test("a node that does not answer completes no step, and is not chosen", () => {
   const silent = { node: "counter3", visits: null };
   const tour = at(4);
   tour.see([...shown([220, 220, 0]).slice(0, 2), silent]);
@@ -117,13 +117,13 @@ test("a node that has no answer is no reason to go on, nor to begin with it", ()
   assert.deepEqual(smaller.step.orders, [{ act: "cut", node: "counter2" }]);
 });
 
-test("one node alone makes no tour", () => {
+test("the tour does not start with one node", () => {
   const tour = new Tour();
   tour.start([{ node: "counter1", visits: 3, cut: false }]);
   assert.equal(tour.open, false);
 });
 
-test("it can be left anywhere, heals what it cut, and begins anew", () => {
+test("the tour can be left at any step, heals what it cut, and can start again", () => {
   for (let step = 1; step <= STEPS; step++) {
     const tour = at(step);
     assert.deepEqual(tour.leave(), step > 2 ? [{ act: "heal", node: "counter3" }] : []);
@@ -136,7 +136,7 @@ test("it can be left anywhere, heals what it cut, and begins anew", () => {
   }
 });
 
-test("a node that is cut off at the beginning is healed first", () => {
+test("a node that is cut off at the start is healed first", () => {
   const tour = new Tour();
   assert.deepEqual(tour.start(shown([5, 5, 3], true)), [{ act: "heal", node: "counter3" }]);
   tour.see(shown([55, 55, 53], true));
