@@ -74,8 +74,6 @@ class Worlds:
         assert max(3 * TIMING.sync_interval, 2 * TIMING.message_ttl) < LONG_AGO
         self.scope = scope
         self.rules = rules
-        self.computed = 0
-        """How many steps of places were computed, and not known from before."""
         self._numbers: dict[bytes, int] = {}
         self._essences: dict[bytes, int] = {}
         self._frozen: list[bytes] = []
@@ -365,7 +363,6 @@ class Worlds:
         found = self._seconds.get(key)
         if found is not None:
             return found
-        self.computed += 1
         thawed = [self._thaw(places[p]) for p in part]
         by_address = {place.address: place for place in thawed}
         one = f"at-{at}"

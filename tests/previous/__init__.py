@@ -1,6 +1,6 @@
 """The version before, as it was: packed into tests/previous, for nodes that run beside this one's.
 
-`python -m lab.previous COMMIT` packs what a node consists of at that commit anew; do so when a
+`python -m tests.previous COMMIT` packs what a node consists of at that commit anew; do so when a
 version is out. The archive is the same, byte by byte, whenever it is made of the same commit.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from lab.servers import ROOT
 from lab.terminal import say
 
-ARCHIVE = ROOT / "tests" / "previous" / "node.tar.xz"
+ARCHIVE = Path(__file__).with_name("node.tar.xz")
 PARTS = ("app.py", "gunicorn.conf.py", "counter", "templates", "static")
 _LEFT_OUT = (".webm", ".mp4", ".webp", ".jpg")
 """Pictures and clips: large, and no node needs them to count."""
@@ -35,7 +35,6 @@ def pack(commit: str) -> Path:
                 plain = tarfile.TarInfo(member.name)
                 plain.size, plain.mtime = member.size, member.mtime
                 target.addfile(plain, source.extractfile(member))
-    ARCHIVE.parent.mkdir(exist_ok=True)
     ARCHIVE.write_bytes(lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME))
     return ARCHIVE
 
@@ -49,7 +48,7 @@ def unpack(folder: Path) -> Path:
 
 def main() -> int:
     """Pack the commit that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m lab.previous", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.previous", description=__doc__)
     parser.add_argument("commit", help="the last one of the version before")
     archive = pack(parser.parse_args().commit)
     say(f"{archive.relative_to(ROOT)}: {archive.stat().st_size:,} bytes")
