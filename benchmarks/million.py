@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from statistics import median
@@ -31,7 +32,7 @@ RATE = 100
 """Visits a second at each node, where they are to be timed while something else happens."""
 CONNECTIONS = 16
 """That share these visits: one that waits for its answer does not hold up the others."""
-BEAT = 200
+PROBES = 200
 """Requests a second that look for pauses of a node: one every 5 ms."""
 PAUSE = Goal(most=50)
 """Milliseconds."""
@@ -71,7 +72,7 @@ class Watched:
 
     def __init__(self, watched: Node) -> None:
         self.node = watched
-        target = Target("pauses", [watched.port], BEAT, 1, ["/healthz"], make_up=0)
+        target = Target("pauses", [watched.port], PROBES, 1, ["/healthz"], make_up=0)
         self._client = Apart(OpenLoop, target)
         self._inside = 0.0
 
@@ -184,7 +185,8 @@ def measure(folder: Path, videos: int, pace: Rate, **settings: str) -> Part:
         rows += _restart(cluster, nodes[0], "SQLite, of a node that has counted them", named[0])
         with cluster.phase("the run that ended is folded"):
             folded = until(lambda: _folded(cluster), _PATIENCE, "ended runs are folded")
-        _check(cluster.nodes, 3 * videos)
+        # Now all nodes show the same number of visits, and none is lost.
+        until(lambda: _agree(cluster.nodes, 3 * videos), 30, "all nodes show the same")
     for what, seen in cluster.pauses.items():
         name = f"longest pause while {what}"
         late = ("the client itself", seen.late)
@@ -213,7 +215,8 @@ def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
     since = time.monotonic()
     with ThreadPoolExecutor(len(nodes)) as posting:
         list(posting.map(lambda one: _post(one, named), nodes))
-    until(lambda: _know(nodes, len(nodes) * len(named)), _PATIENCE, "every node knows all visits")
+    visits = len(nodes) * len(named)
+    until(lambda: min(map(_shown, nodes)) >= visits, _PATIENCE, "every node knows all visits")
     return time.monotonic() - since
 
 
@@ -226,10 +229,14 @@ def _post(one: Node, named: Sequence[str]) -> None:
             assert status == 200, answer
 
 
-def _know(nodes: Sequence[Node], visits: int) -> bool:
-    """Whether each of the nodes shows at least so many visits in all."""
-    clusters = [fetch(one.url, "/cluster") for one in nodes]
-    return all(sum(m["visits"] for m in shown["members"]) >= visits for shown in clusters)
+def _shown(one: Node) -> int:
+    """The visits that a node shows in all."""
+    return sum(member["visits"] for member in fetch(one.url, "/cluster")["members"])
+
+
+def _agree(nodes: Sequence[Node], least: int) -> bool:
+    shown = {_shown(one) for one in nodes}
+    return len(shown) == 1 and min(shown) >= least
 
 
 def _idle(cluster: Watch) -> float:
@@ -321,7 +328,7 @@ def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
             time.sleep(0.5)
             sent, since = cluster.sent(), time.monotonic()
             _ask(deaf, "/dev/heal")
-            _until_shown(deaf, lost, expected)
+            until(partial(_holds, deaf, lost, expected), 30, "the lost visits are there")
             times.append(time.monotonic() - since)
             sizes.append((cluster.sent() - sent) / 1024)
             time.sleep(cluster.pace.seconds)
@@ -336,9 +343,8 @@ def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
     ]
 
 
-def _until_shown(one: Node, videos: Sequence[str], visits: int) -> None:
-    """Wait until a node shows so many visits to these videos in all."""
-    until(lambda: sum(counted(one.url, videos).values()) >= visits, 30, "the lost visits are there")
+def _holds(one: Node, videos: Sequence[str], visits: int) -> bool:
+    return sum(counted(one.url, videos).values()) >= visits
 
 
 def _ask(one: Node, path: str) -> None:
@@ -349,17 +355,6 @@ def _ask(one: Node, path: str) -> None:
 def _folded(cluster: Watch) -> bool:
     time.sleep(0.5)
     return all(w.metrics()["counter_closed_runs"] == 0 for w in cluster.watched.values())
-
-
-def _check(nodes: Sequence[Node], least: int) -> None:
-    """All nodes show the same number of visits in the end, and none is lost."""
-
-    def same() -> bool:
-        shown = [fetch(one.url, "/cluster")["members"] for one in nodes]
-        sums = {sum(member["visits"] for member in members) for members in shown}
-        return len(sums) == 1 and sums.pop() >= least
-
-    until(same, 30, "all nodes show the same")
 
 
 def main() -> int:

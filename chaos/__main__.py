@@ -107,8 +107,8 @@ class Account:
     in_turn: Counter[int] = field(default_factory=Counter)
     longest_ready: float = 0.0
     longest: float = 0.0
-    closed_runs: int | None = None
-    closed_runs_left: int | None = None
+    closed_runs: int = 0
+    closed_runs_left: int = 0
 
     @property
     def lost(self) -> int:
@@ -143,10 +143,6 @@ class Account:
         if complaints:
             say("\n".join(complaints[:10]))
         self.in_turn += cluster.in_turn
-
-    def see_closed_runs(self, cluster: FaultyCluster) -> None:
-        """Remember the most runs that were ever waiting to be folded."""
-        self.closed_runs = _most(self.closed_runs, cluster.closed_runs())
 
     def table(self) -> str:
         """The account in lines."""
@@ -193,8 +189,8 @@ class Account:
             (),
             ("longest time until every node was ready", f"{self.longest_ready:.2f} s"),
             ("longest time to agree, once they were", f"{self.longest:.2f} s"),
-            ("most closed runs, not yet folded", _shown(self.closed_runs)),
-            ("closed runs in the end", _shown(self.closed_runs_left)),
+            ("most closed runs, not yet folded", str(self.closed_runs)),
+            ("closed runs in the end", str(self.closed_runs_left)),
         ]
         width = max(len(row[0]) for row in rows if row)
         lines = [
@@ -277,7 +273,7 @@ def _disturb(
             account.longest_ready = max(account.longest_ready, ready)
         took = cluster.agree()
         account.longest = max(account.longest, took)
-        account.see_closed_runs(cluster)
+        account.closed_runs = max(account.closed_runs, cluster.closed_runs())
         say(
             f"{time.monotonic() - start:3.0f} s: {'; '.join(happened)}; agreed after {took:.2f} s,"
             f" {cluster.kills} kills, {cluster.exact.acknowledged.total():,} visits"
@@ -328,17 +324,8 @@ def _fold(cluster: FaultyCluster, account: Account) -> None:
     while left and time.monotonic() < deadline:
         time.sleep(0.1)
         left = cluster.closed_runs()
-    account.closed_runs_left = _most(account.closed_runs_left, left)
+    account.closed_runs_left = max(account.closed_runs_left, left)
     cluster.agree()
-
-
-def _most(one: int | None, other: int | None) -> int | None:
-    known = [runs for runs in (one, other) if runs is not None]
-    return max(known, default=None)
-
-
-def _shown(number: int | None) -> str:
-    return "n/a" if number is None else str(number)
 
 
 if __name__ == "__main__":

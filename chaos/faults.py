@@ -451,13 +451,12 @@ class FaultyCluster(Cluster):
                         self.keyed.wrong.append(f"{post.video} at {url}: {status} {answer!r}")
         return len(again) * len(self.urls)
 
-    def closed_runs(self) -> int | None:
-        """The most vectors of ended runs that a node still keeps apart; None if it does not tell.
+    def closed_runs(self) -> int:
+        """The most vectors of ended runs that a node still keeps apart.
 
         Folding them away is to keep this small, however often nodes restart.
         """
-        told = [fetch(url, "/cluster").get("folding", {}).get("closed_runs") for url in self.urls]
-        return max((int(runs) for runs in told if runs is not None), default=None)
+        return max(int(fetch(url, "/cluster")["folding"]["closed_runs"]) for url in self.urls)
 
     def complaints(self) -> list[str]:
         """What nodes have logged that no fault excuses."""
