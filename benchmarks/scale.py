@@ -1,8 +1,8 @@
 """What a node sends and receives as clusters grow: the real protocol in virtual time.
 
-Real `Replica`s tell each other real messages, which are encoded and measured, not sent: so a
-hundred nodes fit into one process. Stores answer at once, the network delivers at once and loses
-nothing. Visits come at a fixed rate, spread evenly over the nodes and the videos.
+Real `Replica`s exchange real messages, which are encoded and measured but not sent, so a hundred
+nodes fit into one process. Stores answer at once; the network delivers at once and loses nothing.
+Visits come at a fixed rate, spread evenly over the nodes and the videos.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SECRET = "signed as in earnest"  # noqa: S105 - nothing is kept by it
 
 
 class Figures(NamedTuple):
-    """What one node did in a second, on average; and what a join cost all of them together."""
+    """What one node did in a second, on average; and what a join cost all nodes together."""
 
     nodes: int
     videos: int
@@ -88,7 +88,7 @@ class Cluster:
             fold_after=86_400.0,
             has_peers=True,
         )
-        # All nodes hold what one member has counted: as much state as they have in earnest.
+        # All nodes hold what one member has counted: as much state as real nodes have.
         vector = f"counter0~{encode_id(1, 13)}.{mint_run(1_600_000_000_000, '', 1)}"
         replica.opened([vector], {})
         names = iter(_names(videos))

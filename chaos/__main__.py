@@ -1,9 +1,9 @@
 """`make chaos`: real processes under load and faults, and the books that must balance.
 
-Three nodes with nginx in front, first on a full mesh, then over RabbitMQ; each time some of them
-keep their counts in SQLite and some in Redis. The load that must be exact goes to the nodes
-directly; what goes through nginx is checked against acknowledged ≤ counted ≤ tried. Faults come
-one after another, chosen by a seed, and every few of them the nodes have to agree.
+Three nodes run behind nginx, first on a full mesh, then over RabbitMQ; each time some use SQLite
+and some Redis. The load that must be exact goes to the nodes directly; the load through nginx is
+checked against acknowledged ≤ counted ≤ tried. Faults follow one another, chosen by a seed, and
+after every few of them the nodes must agree.
 """
 
 import argparse
@@ -25,17 +25,17 @@ from lab.terminal import say
 VIDEOS = 40
 FAULTS_A_ROUND = 6
 SHARES = {"mesh": 0.4, "rabbitmq": 0.6}
-"""How much of the time each cluster gets: there is more that can befall the second."""
+"""The share of the time that each cluster gets: more faults can happen to the second."""
 KILLS = {
     "node killed": 3,
     "node killed, and again while it starts": 2,
     "all nodes killed": 1,
 }
-"""How often each of the faults that kill nodes comes, in comparison."""
+"""The weights of the faults that kill nodes."""
 REPEATED = 200
-"""How many requests under keys are sent to every node again in the end."""
+"""How many keyed requests are sent to every node again at the end."""
 FOLDED = 60.0
-"""Seconds within which the runs of killed nodes are to be folded, once all is quiet."""
+"""Seconds within which the runs of killed nodes must be folded, once all is quiet."""
 
 
 @dataclass
@@ -67,14 +67,14 @@ class Sum:
 
 @dataclass
 class Keyed:
-    """What became of requests under keys, over all clusters."""
+    """What became of keyed requests, over all clusters."""
 
     requests: int = 0
     acknowledged: int = 0
     repeated: int = 0
     repeated_at_rest: int = 0
     window: int = 0
-    """How many were counted again through the window: another node had not heard of the key."""
+    """How many were counted again through the window: another node did not know the key yet."""
     lost: int = 0
     counted_again: int = 0
 
@@ -117,12 +117,12 @@ class Account:
 
     @property
     def counted_again(self) -> int:
-        """Visits that are counted and cannot have been made so often."""
+        """Visits that are counted more often than they can have been made."""
         return self.exact.counted_again + self.balanced.counted_again + self.keyed.counted_again
 
     @property
     def right(self) -> bool:
-        """Whether nothing was lost or doubled, and no node failed at anything else."""
+        """Whether nothing was lost or counted twice, and no node failed otherwise."""
         return self.lost == self.counted_again == self.unclean == self.complaints == 0
 
     def add(self, cluster: FaultyCluster) -> None:
@@ -285,12 +285,12 @@ def _disturb(
 def _faults(
     cluster: FaultyCluster, choose: random.Random, account: Account
 ) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Kills and other faults in turn; of the others, each once before any comes again."""
+    """Yield kills and other faults in turn; each of the others once before any comes again."""
     others: list[str] = []
     while True:
         if not others:
             others = choose.sample(list(cluster.other_faults), len(cluster.other_faults))
-            # A short run is to see all of them: those that no cluster had come first.
+            # A short run should see all of them: those that no cluster had come first.
             others.sort(key=lambda fault: account.faults[fault] == 0)
         other = others.pop()
         yield other, cluster.other_faults[other]
@@ -299,7 +299,7 @@ def _faults(
 
 
 def _check(cluster: FaultyCluster) -> bool:
-    """Whether the books balance; say what is wrong at once, while the log still tells why."""
+    """Return whether the books balance; print what is wrong while the log still tells why."""
     shown, right = cluster.shown(), True
     for books in (cluster.exact, cluster.balanced):
         try:
@@ -318,7 +318,7 @@ def _check(cluster: FaultyCluster) -> bool:
 
 
 def _fold(cluster: FaultyCluster, account: Account) -> None:
-    """Give the nodes time to fold ended runs, which must not change any number."""
+    """Give the nodes time to fold ended runs, which must not change a number."""
     left = cluster.closed_runs()
     deadline = time.monotonic() + FOLDED
     while left and time.monotonic() < deadline:

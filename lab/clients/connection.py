@@ -1,4 +1,4 @@
-"""One visitor with a real connection, and what a node tells."""
+"""A connection to a node, what it shows, and waiting with a deadline."""
 
 import http.client
 import json
@@ -24,7 +24,7 @@ class Client:
     def ask(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> tuple[int, bytes]:
-        """Any request; raises OSError or HTTPException when there is no answer."""
+        """Send a request; raises OSError or HTTPException when there is no answer."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection(
                 self._host, self._port, timeout=self._timeout
@@ -38,7 +38,7 @@ class Client:
             raise
 
     def json(self, path: str) -> Any:
-        """The JSON at a path, which must be there."""
+        """Return the JSON at a path; asserts that the status is 200."""
         status, body = self.get(path)
         assert status == 200, (path, status, body)
         return json.loads(body)
@@ -57,7 +57,7 @@ class Client:
 
 
 def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
-    """What a node shows for these videos."""
+    """Return the visits that a node shows for these videos."""
     visits = {}
     with Client(url) as client:
         for first in range(0, len(videos), 1000):
@@ -68,7 +68,7 @@ def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
 
 
 def fetch(url: str, path: str) -> Any:
-    """The JSON at a path of a node."""
+    """Return the JSON at a path of a node."""
     with Client(url) as client:
         return client.json(path)
 
@@ -95,7 +95,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> float:
 
 
 def metrics(url: str) -> dict[str, float]:
-    """The metrics of a node by name, each summed up over its labels."""
+    """Return the metrics of a node by name, each summed over its labels."""
     with Client(url) as client:
         _, text = client.get("/metrics")
     sums: dict[str, float] = {}
@@ -108,7 +108,7 @@ def metrics(url: str) -> dict[str, float]:
 
 
 def metric(url: str, name: str) -> float:
-    """One of them."""
+    """Return one metric, summed over its labels."""
     read = metrics(url)
     assert name in read, f"{url}/metrics has no {name}"
     return read[name]
