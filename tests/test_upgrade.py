@@ -1,6 +1,6 @@
 """From the version before: its stores open here, and both run side by side, by its own code.
 
-That code is packed in tests/previous (see its __init__.py), so that its nodes are real ones.
+That code is packed in tests/previous (see tests/previous.py), so that its nodes are real ones.
 """
 
 import os

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from lab.servers import ROOT
 from lab.terminal import say
 
-ARCHIVE = Path(__file__).with_name("node.tar.xz")
+ARCHIVE = Path(__file__).with_name("previous") / "node.tar.xz"
 PARTS = ("app.py", "gunicorn.conf.py", "counter", "templates", "static")
 _LEFT_OUT = (".webm", ".mp4", ".webp", ".jpg")
 """Pictures and clips: large, and no node needs them to count."""
