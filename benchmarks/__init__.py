@@ -1,4 +1,4 @@
-"""What a node costs, measured against what one would run instead. See docs/benchmarks.md.
+"""Measures what a node costs against what one would run instead; see docs/benchmarks.md.
 
 A section is a module with `measure(limits)`; `__main__.py` lists them.
 """
@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 
 class Limits(NamedTuple):
-    """How long a section measures, and where it may put the folders of its servers."""
+    """How long a section measures, and the folder for its servers."""
 
     folder: Path
     rounds: int = 5
     seconds: float = 3.0
-    """Of one run of load."""
+    """The length of one run of load."""
     pages: int = 10_000
-    """How many live pages are opened."""
+    """The number of live pages that are opened."""
     warm: bool = True
-    """Whether there is a round before, that does not count."""
+    """Whether a round that does not count comes first."""

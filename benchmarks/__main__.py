@@ -22,7 +22,7 @@ SECTIONS: Mapping[str, Callable[[Limits], Part]] = {
 
 
 def main() -> int:
-    """Measure what is asked for. A goal that is not reached is shown, and is no failure."""
+    """Measure the chosen sections. A goal that is not reached is shown and is no failure."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", help=f"some of {','.join(SECTIONS)}; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (5)")

@@ -1,4 +1,4 @@
-"""The contenders: what one would run instead of a node."""
+"""The contenders: the Flask apps that one would run instead of a node."""
 
 import os
 import time
@@ -76,5 +76,5 @@ def incr() -> Flask:
 
 
 def answer(content: object) -> Response:
-    """The content as JSON, encoded as a node does it."""
+    """Return the content as JSON, encoded as a node does it."""
     return Response(msgspec.json.encode(content) + b"\n", content_type="application/json")

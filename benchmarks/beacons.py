@@ -1,4 +1,4 @@
-"""Beacons: how many nginx answers and nodes count, and what that costs other visitors."""
+"""Beacons: how many nginx answers and nodes count, and what they cost other visitors."""
 
 import random
 import time
@@ -17,14 +17,14 @@ VIDEOS = 1000
 CONNECTIONS = 64
 VISITORS = 32
 WAITING = 1_000_000
-"""Lines that wait for the node, for each second of a run of load."""
+"""Lines that wait for the node, per second of a run of load."""
 PAUSE, PAUSING = 3, 100
-"""Milliseconds that a connection waits after a beacon, and how many do: some 20,000 a second."""
+"""Milliseconds that a connection waits after a beacon, and connections: some 20,000 a second."""
 _SETTLED = 30
 
 
 def measure(limits: Limits) -> Part:
-    """nginx with and without its logs, three nodes behind it; then a log that waits for one."""
+    """Measure nginx with and without logs in front of three nodes; then one waiting log."""
     with ExitStack() as stack:
         sites = {
             logging: _Site(limits.folder / f"logging-{logging}", stack, logging=logging)
@@ -76,7 +76,7 @@ def measure(limits: Limits) -> Part:
 
 
 class _Site:
-    """nginx and three nodes that follow its logs, if it has any; the stack stops them."""
+    """nginx, and three nodes that follow its logs; the stack stops them."""
 
     def __init__(self, folder: Path, stack: ExitStack, *, logging: bool) -> None:
         cluster = Cluster(
@@ -89,7 +89,7 @@ class _Site:
         self.nginx, self.nodes = cluster.nginx, cluster.nodes
 
     def load(self, seconds: float) -> Load:
-        """Beacons, as many as nginx answers."""
+        """Send as many beacons as nginx answers."""
         load = wrk(
             self.nginx, "gets.lua", "/hit/", VIDEOS, connections=CONNECTIONS, seconds=seconds
         )
@@ -97,7 +97,7 @@ class _Site:
         return load
 
     def beacons(self, seconds: float, late: list[float]) -> Load:
-        """The same, all of them counted; notes how many seconds after its end the last one was."""
+        """The same, and wait until all are counted; note how long that takes after the end."""
         before = self._lines()
         load = self.load(seconds)
         ended = time.monotonic()
@@ -106,12 +106,12 @@ class _Site:
         return load
 
     def visits(self, seconds: float) -> Load:
-        """Visits to one of the nodes."""
+        """Send visits to one of the nodes."""
         node = self.nodes[0]
         return wrk(node, "gets.lua", "/video/", 100, connections=VISITORS, seconds=seconds)
 
     def visits_beside(self, seconds: float, rates: list[float]) -> Load:
-        """The same beside beacons at a fixed rate, whose rate is noted."""
+        """The same beside beacons at a fixed rate, which is noted."""
         arguments = ("/hit/", VIDEOS, PAUSE)
         with Wrk(
             self.nginx, "gets.lua", *arguments, connections=PAUSING, seconds=seconds + 1
@@ -134,7 +134,7 @@ class _Silent(Nginx):
 
 
 def _follow(folder: Path, lines: int) -> float:
-    """Lines a second that one node counts, which waited for it; all of them exactly once."""
+    """Return how many waiting lines a second one node counts; checks that each counts once."""
     log = folder / "visits.log"
     folder.mkdir(parents=True)
     _fill(log, lines)
@@ -152,7 +152,7 @@ def _follow(folder: Path, lines: int) -> float:
 
 
 def _fill(path: Path, lines: int) -> None:
-    """Write a log that was never read, the first video 1,000 times as often as the last."""
+    """Write a new log; the first video is in it 1,000 times as often as the last."""
     chance = random.Random(1)
     weights = [1 / (number + 1) for number in range(VIDEOS)]
     chosen = chance.choices(range(VIDEOS), weights, k=10_000)

@@ -13,7 +13,7 @@ from lab.servers import ROOT, Node, Redis, Server, StartError, find, get
 Result = TypeVar("Result")
 
 DRAIN_TIME = "0.1"
-"""Seconds; nobody has to be turned away here."""
+"""Seconds: short, because no balancer has to notice."""
 
 
 class Contender(Server):
@@ -36,29 +36,29 @@ class Contender(Server):
 
 
 class ForgetfulRedis(Redis):
-    """A Redis that keeps nothing on disk, which is the fastest there is."""
+    """A Redis that stores nothing on disk, which is the fastest kind."""
 
     def command(self) -> list[str]:
         return [*super().command(), "--appendonly", "no"]
 
 
 def node(folder: Path, name: str, **settings: str) -> Node:
-    """A node with these settings; without others a full mesh of one, which keeps SQLite."""
+    """Return a node with these settings; without any it has no peers and uses SQLite."""
     return Node(folder / name, name, settings={"DRAIN_TIME": DRAIN_TIME} | settings)
 
 
 def videos(number: int) -> list[str]:
-    """So many ids, of 11 characters as those of the large sites are."""
+    """Return so many ids of 11 characters, as large sites use them."""
     return [f"video-{video:05d}" for video in range(number)]
 
 
 def paths(number: int) -> list[str]:
-    """Where they are visited."""
+    """Return the paths where they are visited."""
     return [f"/video/{video}" for video in videos(number)]
 
 
 def counted(url: str, number: int) -> int:
-    """How many visits the first `number` videos have at a node or contender."""
+    """Return the visits of the first `number` videos at a node or contender."""
     query = "&".join(f"video={video}" for video in videos(number))
     with Client(url) as client:
         return sum(counter["visits"] for counter in client.json(f"/counts?{query}")["counters"])
@@ -67,8 +67,8 @@ def counted(url: str, number: int) -> int:
 def check(url: str, number: int, least: int, most: int) -> int:
     """Wait until a server shows `least` visits to its videos; return how many it shows.
 
-    Raises AssertionError for more than `most`: a rate at which visits get lost or are counted
-    twice is no result.
+    Raises AssertionError for more than `most`: a rate at which visits are lost or counted twice
+    is no result.
     """
     until(lambda: counted(url, number) >= least, 10, f"{url} shows the {least} visits it answered")
     shown = counted(url, number)
@@ -77,24 +77,24 @@ def check(url: str, number: int, least: int, most: int) -> int:
 
 
 class Load(NamedTuple):
-    """What one run of load came to. Times of answers are in milliseconds."""
+    """The result of one run of load. Times are in milliseconds."""
 
     rate: float
-    """Answers a second, of status 200 and the like."""
+    """Good answers a second."""
     answers: int
     failures: int
-    """Answers of other status, and connections that broke."""
+    """Answers with an error status, and broken connections."""
     p50: float
     p99: float
     longest: float
     work: float
-    """Microseconds of processor time that the server took for an answer."""
+    """Microseconds of the server's processor time for an answer."""
 
 
 def wrk(server: Server, script: str, *arguments: object, connections: int, seconds: float) -> Load:
     """Load a server through keep-alive connections with a script of this folder.
 
-    `seconds` are rounded up to whole ones.
+    `seconds` are rounded up to whole seconds.
     """
     with Wrk(server, script, *arguments, connections=connections, seconds=seconds) as running:
         return running.load()
@@ -129,7 +129,7 @@ class Wrk:
         )
 
     def load(self) -> Load:
-        """Wait for its end and return what it came to. Raises `StartError` if there is nothing."""
+        """Wait for its end and return the result. Raises `StartError` if there is none."""
         output, _ = self._process.communicate(timeout=self._seconds + 30)
         used = self._server.processor_time() - self._used
         try:
@@ -161,9 +161,9 @@ class Wrk:
 def take_turns(
     contenders: Mapping[str, Callable[[], Result]], rounds: int
 ) -> dict[str, list[Result]]:
-    """Measure each contender once a round, in an order that moves on by one each round.
+    """Measure each contender once a round, in an order that shifts by one each round.
 
-    What else the machine does then falls on all of them alike.
+    So whatever else the machine does affects all of them alike.
     """
     results: dict[str, list[Result]] = {name: [] for name in contenders}
     names = list(contenders)

@@ -22,7 +22,7 @@ from lab.terminal import say
 
 SETTINGS = {"SYNC_INTERVAL": "1", "DRAIN_TIME": "0", "DEV_MODE": "1"}
 PATIENCE = 60.0
-"""Seconds that a repair has."""
+"""Seconds that a repair may take."""
 _AT_ONCE = 1_000
 """Records in a request."""
 
@@ -35,12 +35,12 @@ class Links:
         self.nodes, self._proxies = cluster.nodes, cluster.proxies
 
     def delay(self, seconds: float) -> None:
-        """From now on a message takes so long from one node to another."""
+        """From now on a message takes so many seconds from one node to another."""
         for proxy in self._proxies:
             proxy.delay = seconds / 2
 
     def new_run(self) -> None:
-        """Restart the node that counts: nobody holds anything of its run then."""
+        """Restart the node that counts, so that nobody holds anything of its run."""
         self.delay(0.0)
         self.nodes[0].kill()
         self.nodes[0].start()
@@ -49,7 +49,7 @@ class Links:
     def repair(self, delay: float, videos: Sequence[str]) -> float | None:
         """Cut the last node off, count the videos, reconnect it; return how long it needs.
 
-        None if that is more than `PATIENCE`.
+        None if it takes longer than `PATIENCE`.
         """
         writer, other, cut = self.nodes
         self.delay(0.0)
@@ -62,7 +62,7 @@ class Links:
                 assert status == 200, answer
         until(lambda: _shows(other, videos), PATIENCE, "the other one has heard")
         self.delay(delay)
-        # Nothing that was sent without the delay is under way any more when it is connected.
+        # Nothing that was sent without the delay is still in flight when it is connected.
         time.sleep(1.0)
         _post(cut, "/dev/heal")
         try:
@@ -78,7 +78,7 @@ def _post(node: Node, path: str) -> None:
 
 
 def _shows(node: Node, videos: Sequence[str]) -> bool:
-    # A part says as much as all of them, and is cheap to ask for over and over.
+    # Two of them are cheap to ask for over and over; all are asked for in the end.
     return sum(counted(node.url, [videos[0], videos[-1]]).values()) == 2 and (
         sum(counted(node.url, videos).values()) == len(videos)
     )

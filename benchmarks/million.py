@@ -1,4 +1,4 @@
-"""`make million`: what it does to three nodes that each of them has counted a million videos."""
+"""`make million`: three nodes, each of which has counted a million videos."""
 
 import argparse
 import base64
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from statistics import median
@@ -23,27 +24,27 @@ from lab.servers import Node, Redis, get
 from lab.terminal import foreground, say
 
 RECORDS = 1000
-"""A request, while the nodes are filled."""
+"""Records in a request, while the nodes are filled."""
 LOST = 100
-"""Videos whose visits are in a delta that one node does not hear."""
+"""Videos in a delta that one node misses."""
 SYNC_INTERVAL = 1.0
 RATE = 100
-"""Visits a second at each node, where they are to be timed while something else happens."""
+"""Visits a second at each node, timed while something else happens."""
 CONNECTIONS = 16
-"""That share these visits: one that waits for its answer does not hold up the others."""
-BEAT = 200
-"""Requests a second that look for pauses of a node: one every 5 ms."""
+"""Connections for these visits: one that waits does not hold up the others."""
+PROBES = 200
+"""Requests a second that detect pauses of a node: one every 5 ms."""
 PAUSE = Goal(most=50)
 """Milliseconds."""
 _TOKEN = "only-for-the-benchmark"  # noqa: S105 - of nodes that live for minutes, on loopback
 _AT_REST = 0.25
-"""Of a processor, which a node takes that is asked for next to nothing, on a busy machine."""
+"""The share of a processor that a node takes while it gets only those requests."""
 _PATIENCE = 600
-"""Seconds for anything that takes long with a million videos."""
+"""Seconds that anything may take with a million videos."""
 
 
 def ids(number: int) -> list[str]:
-    """So many ids of 11 characters that look random, as those of the large sites do."""
+    """Return so many ids of 11 characters that look random, as those of large sites do."""
     return [
         base64.urlsafe_b64encode(blake2b(b"%d" % video, digest_size=8).digest())[:11].decode()
         for video in range(number)
@@ -51,15 +52,15 @@ def ids(number: int) -> list[str]:
 
 
 class Rate(NamedTuple):
-    """How long is measured what takes no time of its own, and how often a delta is lost."""
+    """How long things without an end are measured, and how often a delta is lost."""
 
     seconds: float = 5.0
     rounds: int = 5
 
 
 class Pauses(NamedTuple):
-    """The longest pauses of one phase in milliseconds: seen by a client, by the nodes, and how
-    late the client itself was."""
+    """The longest pauses of a phase in ms: seen by a client, by the nodes, and the client's own
+    lateness."""
 
     outside: float
     inside: float
@@ -67,29 +68,29 @@ class Pauses(NamedTuple):
 
 
 class Watched:
-    """A node with a client that asks it for next to nothing all the time."""
+    """A node, and a client that sends it tiny requests all the time."""
 
     def __init__(self, watched: Node) -> None:
         self.node = watched
-        target = Target("pauses", [watched.port], BEAT, 1, ["/healthz"], make_up=0)
+        target = Target("pauses", [watched.port], PROBES, 1, ["/healthz"], make_up=0)
         self._client = Apart(OpenLoop, target)
         self._inside = 0.0
 
     def metrics(self) -> dict[str, float]:
-        """Its metrics; all must be read here, as reading resets the longest pause."""
+        """Return its metrics; read them only here, because a read resets the longest pause."""
         read = metrics(self.node.url)
         self._inside = max(self._inside, read["counter_longest_pause_seconds"])
         return read
 
     def pauses(self) -> Pauses:
-        """The longest pauses since the last call."""
+        """Return the longest pauses since the last call."""
         self.metrics()
         seen = self._client.call("take")["pauses"].within(100)
         inside, self._inside = self._inside, 0.0
         return Pauses(seen, inside * 1000, self._client.call("late"))
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop the requests."""
         self._client.close()
 
 
@@ -108,7 +109,7 @@ class Watch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """What happens meanwhile is watched under this name."""
+        """Watch what happens meanwhile under this name."""
         say(f"  {name} ...")
         for watched in self.watched.values():
             watched.pauses()
@@ -117,7 +118,7 @@ class Watch:
         self.pauses[name] = Pauses(*(max(column) for column in zip(*seen, strict=True)))
 
     def watch(self, one: Node) -> None:
-        """Watch one more node, which answers."""
+        """Watch one more node, which must answer already."""
         self.watched[one.name] = Watched(one)
 
     def leave(self, one: Node) -> None:
@@ -126,11 +127,11 @@ class Watch:
         one.stop(30)
 
     def sent(self) -> float:
-        """Bytes that the nodes have sent to each other."""
+        """Return the bytes that the nodes have sent to each other."""
         return sum(w.metrics()["counter_sent_bytes_total"] for w in self.watched.values())
 
     def rest(self) -> None:
-        """Wait until nobody has anything left to do but to be there."""
+        """Wait until all nodes are idle."""
 
         def idle() -> bool:
             before = {one.name: one.processor_time() for one in self.nodes}
@@ -141,18 +142,18 @@ class Watch:
         until(idle, _PATIENCE, "the nodes are at rest")
 
     def close(self) -> None:
-        """End the watching."""
+        """Stop watching."""
         for watched in self.watched.values():
             watched.close()
 
 
 def measure(folder: Path, videos: int, pace: Rate, **settings: str) -> Part:
-    """All of it, which takes some ten minutes with a million; `settings` are of all nodes."""
+    """Measure everything, some ten minutes for a million; `settings` are those of all nodes."""
     named = ids(videos)
     rows: list[Row] = []
     with ExitStack() as stack:
         empty = _empty(folder)
-        # Or nothing would be folded while this runs.
+        # Otherwise nothing would be folded while this runs.
         settings = {"FOLD_AFTER": "1"} | settings
         operated = {"DRAIN_TIME": DRAIN_TIME, "DEV_MODE": "1", "ADMIN_TOKEN": _TOKEN}
         nodes = Cluster(folder, stack, settings=operated | settings).nodes
@@ -180,11 +181,12 @@ def measure(folder: Path, videos: int, pace: Rate, **settings: str) -> Part:
             cluster.rest()
             _remove(cluster, newcomer, nodes[0])
         rows += _repair(cluster, named)
-        # A run that has counted them all ends, and is folded by everybody.
+        # A run that has counted all of them ends, and all nodes fold it.
         rows += _restart(cluster, nodes[0], "SQLite, of a node that has counted them", named[0])
         with cluster.phase("the run that ended is folded"):
             folded = until(lambda: _folded(cluster), _PATIENCE, "ended runs are folded")
-        _check(cluster.nodes, 3 * videos)
+        # Now all nodes show the same number of visits, and none is lost.
+        until(lambda: _agree(cluster.nodes, 3 * videos), 30, "all nodes show the same")
     for what, seen in cluster.pauses.items():
         name = f"longest pause while {what}"
         late = ("the client itself", seen.late)
@@ -201,7 +203,7 @@ def measure(folder: Path, videos: int, pace: Rate, **settings: str) -> Part:
 
 
 def _empty(folder: Path) -> int:
-    """Bytes of a node that knows nothing."""
+    """Return the bytes of an empty node."""
     with ExitStack() as stack:
         one = node(folder, "empty")
         start(stack, [one])
@@ -213,7 +215,8 @@ def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
     since = time.monotonic()
     with ThreadPoolExecutor(len(nodes)) as posting:
         list(posting.map(lambda one: _post(one, named), nodes))
-    until(lambda: _know(nodes, len(nodes) * len(named)), _PATIENCE, "every node knows all visits")
+    visits = len(nodes) * len(named)
+    until(lambda: min(map(_shown, nodes)) >= visits, _PATIENCE, "every node knows all visits")
     return time.monotonic() - since
 
 
@@ -226,14 +229,18 @@ def _post(one: Node, named: Sequence[str]) -> None:
             assert status == 200, answer
 
 
-def _know(nodes: Sequence[Node], visits: int) -> bool:
-    """Whether each of the nodes shows at least so many visits in all."""
-    clusters = [fetch(one.url, "/cluster") for one in nodes]
-    return all(sum(m["visits"] for m in shown["members"]) >= visits for shown in clusters)
+def _shown(one: Node) -> int:
+    """The visits that a node shows in all."""
+    return sum(member["visits"] for member in fetch(one.url, "/cluster")["members"])
+
+
+def _agree(nodes: Sequence[Node], least: int) -> bool:
+    shown = {_shown(one) for one in nodes}
+    return len(shown) == 1 and min(shown) >= least
 
 
 def _idle(cluster: Watch) -> float:
-    """KiB a second that a node sends when there is nothing to tell."""
+    """Return the KiB a second that an idle node sends."""
     # Several reports, which go out once a second.
     seconds, before = 2 * cluster.pace.seconds, cluster.sent()
     time.sleep(seconds)
@@ -269,7 +276,7 @@ def _join(cluster: Watch, newcomer: Node, store: str) -> list[Row]:
 
 
 def _slowest(visits: Apart) -> float:
-    """Milliseconds within which 99 % were answered by the node that took longest."""
+    """Return the milliseconds within which the slowest node answered 99 %."""
     outcomes = visits.call("take").values()
     assert not any(one.failures for one in outcomes), [one.statuses for one in outcomes]
     return float(max(one.within(99) for one in outcomes))
@@ -307,7 +314,7 @@ def _remove(cluster: Watch, one: Node, operated: Node) -> None:
 
 
 def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
-    """Let a node miss a delta of some videos, and see how it gets them."""
+    """Make a node miss a delta of some videos, and measure the repair."""
     _, writer, deaf = cluster.nodes
     lost = named[:: max(1, len(named) // LOST)][:LOST]
     times, sizes = [], []
@@ -321,7 +328,7 @@ def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
             time.sleep(0.5)
             sent, since = cluster.sent(), time.monotonic()
             _ask(deaf, "/dev/heal")
-            _until_shown(deaf, lost, expected)
+            until(partial(_holds, deaf, lost, expected), 30, "the lost visits are there")
             times.append(time.monotonic() - since)
             sizes.append((cluster.sent() - sent) / 1024)
             time.sleep(cluster.pace.seconds)
@@ -336,9 +343,8 @@ def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
     ]
 
 
-def _until_shown(one: Node, videos: Sequence[str], visits: int) -> None:
-    """Wait until a node shows so many visits to these videos in all."""
-    until(lambda: sum(counted(one.url, videos).values()) >= visits, 30, "the lost visits are there")
+def _holds(one: Node, videos: Sequence[str], visits: int) -> bool:
+    return sum(counted(one.url, videos).values()) >= visits
 
 
 def _ask(one: Node, path: str) -> None:
@@ -351,19 +357,8 @@ def _folded(cluster: Watch) -> bool:
     return all(w.metrics()["counter_closed_runs"] == 0 for w in cluster.watched.values())
 
 
-def _check(nodes: Sequence[Node], least: int) -> None:
-    """All nodes show the same number of visits in the end, and none is lost."""
-
-    def same() -> bool:
-        shown = [fetch(one.url, "/cluster")["members"] for one in nodes]
-        sums = {sum(member["visits"] for member in members) for members in shown}
-        return len(sums) == 1 and sums.pop() >= least
-
-    until(same, 30, "all nodes show the same")
-
-
 def main() -> int:
-    """Measure and write. A goal that is not reached is shown, and is no failure."""
+    """Measure and write. A goal that is not reached is shown and is no failure."""
     parser = argparse.ArgumentParser(prog="make million", description=__doc__)
     parser.add_argument("--videos", type=int, default=1_000_000, help="how many (1,000,000)")
     parser.add_argument("--page", type=Path, default=PAGE, help="where the results go")

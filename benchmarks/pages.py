@@ -1,4 +1,4 @@
-"""Very many live pages on one node: what they weigh, when the last hears, what visits are left."""
+"""Ten thousand live pages on one node: their memory, the last to hear, the visits beside them."""
 
 import time
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from lab.servers import Node
 
 WATCHED = "watched"
 CHANGES = 10
-"""A second."""
+"""Changes a second."""
 CONNECTIONS = 32
 VIDEOS = 100
 _PATIENCE = 30
@@ -22,7 +22,7 @@ _PATIENCE = 30
 
 
 def measure(limits: Limits) -> Part:
-    """Open pages of one video in another process, and change it."""
+    """Open pages of one video in another process, and change its number."""
     with ExitStack() as stack:
         one = node(limits.folder / "pages", "counter1")
         start(stack, [one])
@@ -60,7 +60,7 @@ def _load_while_changing(one: Node, limits: Limits) -> Load:
 
 
 def _change(one: Node, watchers: Apart) -> float:
-    """Seconds from the answer to one visit until the last open page has shown it."""
+    """Return the seconds from the answer to a visit until the last open page has shown it."""
     visits = _visits(one)
     watchers.call("expect", visits + 1)
     with Client(one.url) as visitor:

@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(Shown).decode
 
 
 def measure(limits: Limits) -> Part:
-    """Two nodes on each transport, one after the other."""
+    """Measure two nodes on each transport, one after the other."""
     took: dict[str, list[list[float]]] = {}
     for transport, name in (("mesh", "mesh"), ("rabbitmq", "RabbitMQ")):
         with ExitStack() as stack:
@@ -53,7 +53,7 @@ class Journey:
     """Visits one node at a fixed rate while a page is open at the other."""
 
     def __init__(self, near: int, far: int) -> None:
-        """Take the ports of both."""
+        """Take the ports of the two nodes."""
         self._near, self._far = near, far
         self._shown: dict[str, int] = {}
         self._waiting: dict[str, deque[tuple[int, float]]] = {
@@ -62,7 +62,7 @@ class Journey:
         self._took: list[float] = []
 
     def run(self, seconds: float) -> list[float]:
-        """Milliseconds that each visit took, in order of size."""
+        """Return the milliseconds that each visit took, sorted."""
         target = Target("visits", [self._near], RATE, CONNECTIONS, paths(VIDEOS))
         query = "&".join(f"video={video}" for video in videos(VIDEOS))
         with LivePages(self._far, self._heard) as page:
@@ -72,7 +72,7 @@ class Journey:
             until(lambda: not any(self._waiting.values()), _LATE, "the page shows all visits")
         return sorted(self._took)
 
-    # Both are called on one event loop.
+    # Both are called on the same event loop, so they need no lock.
 
     def _heard(self, message: bytes) -> None:
         now, shown = time.monotonic(), _decode(message)
@@ -108,7 +108,7 @@ def _part(took: dict[str, list[list[float]]], limits: Limits) -> Part:
 
 
 def measure_payload(limits: Limits) -> Part:
-    """Three nodes, of which one is visited, and then none."""
+    """Measure three nodes, first with visits to one of them, then without."""
     with ExitStack() as stack:
         nodes = Cluster(limits.folder, stack, settings={"DRAIN_TIME": DRAIN_TIME}).nodes
         busy = [_busy(nodes[0], limits.seconds) for _ in range(limits.rounds)]
@@ -129,7 +129,7 @@ def measure_payload(limits: Limits) -> Part:
 
 
 def _busy(node: Node, seconds: float) -> tuple[float, float]:
-    """Visits a second, and bytes for each, under a load at a fixed rate."""
+    """Return visits a second and bytes per visit, under a load at a fixed rate."""
     target = Target("visits", [node.port], PAYLOAD_RATE, PAYLOAD_CONNECTIONS, paths(VIDEOS))
     with Apart(OpenLoop, target) as visits:
         time.sleep(0.5)
@@ -144,7 +144,7 @@ def _busy(node: Node, seconds: float) -> tuple[float, float]:
 
 
 def _idle(nodes: list[Node], seconds: float) -> float:
-    """KiB a second of the node that sends most."""
+    """Return the KiB a second of the node that sends most."""
     before, since = [_sent(node) for node in nodes], time.monotonic()
     # A few reports at least, which go out once a second.
     time.sleep(max(seconds, 3.0))

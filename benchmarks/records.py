@@ -21,11 +21,11 @@ INCR, BARE = "redis-benchmark INCR", "bare Flask"
 FORMS = {"json": "array", "ndjson": "NDJSON"}
 GOALS = {"memory": Goal(least=1.0, enough=0.7), "stored": Goal(least=1.0, enough=0.5)}
 _INCRS_A_SECOND = 400_000
-"""How many are asked of Redis for each second of a run: about what it does."""
+"""How many INCRs Redis is sent per second of a run: about its rate."""
 
 
 def measure(limits: Limits) -> Part:
-    """Post to each in turn."""
+    """Post to each server in turn."""
     folder = limits.folder / "records"
     redis, forgetful = Redis(folder / "redis"), ForgetfulRedis(folder / "forgetful")
     servers: dict[str, Server] = {BARE: Contender(folder, "bare")}
@@ -48,7 +48,7 @@ def measure(limits: Limits) -> Part:
 
 
 def _post(server: Server, form: str, seconds: float, posted: list[int]) -> float:
-    """Records a second; `posted` adds up how many visits there must be, and can be at most."""
+    """Return records a second; add the visits that must and that can be counted to `posted`."""
     arguments = (form, VIDEOS, RECORDS)
     load = wrk(server, "records.lua", *arguments, connections=CONNECTIONS, seconds=seconds)
     assert not load.failures, f"{server.name}: {load.failures} posts failed"
@@ -58,7 +58,7 @@ def _post(server: Server, form: str, seconds: float, posted: list[int]) -> float
 
 
 def _incr(redis: Redis, seconds: float) -> float:
-    """INCRs a second, as Redis measures itself."""
+    """Return INCRs a second, as Redis measures itself."""
     count = max(1, int(seconds * _INCRS_A_SECOND))
     done = subprocess.run(
         [

@@ -14,9 +14,9 @@ PAGE = ROOT / "docs/benchmarks.md"
 
 
 class Goal(NamedTuple):
-    """A bound of what is measured, or of its ratio where it is measured against another.
+    """A bound for a figure, or for its ratio to the contender's figure.
 
-    A bound that is not reached may still be near enough: `enough`.
+    A figure that misses the bound may still be good enough: `enough`.
     """
 
     least: float | None = None
@@ -24,13 +24,13 @@ class Goal(NamedTuple):
     enough: float | None = None
 
     def reached(self, figure: float) -> bool:
-        """Whether a figure is within the bound."""
+        """Return whether a figure is within the bound."""
         return (self.least is None or figure >= self.least) and (
             self.most is None or figure <= self.most
         )
 
     def will_do(self, figure: float) -> bool:
-        """Whether a figure that is not within the bound is near enough."""
+        """Return whether a figure that misses the bound is good enough."""
         if self.enough is None:
             return False
         return figure >= self.enough if self.most is None else figure <= self.enough
@@ -42,7 +42,7 @@ class Goal(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line: a figure, maybe the contender's figure beside it, and a goal."""
+    """One line: a figure, the contender's figure if there is one, and a goal."""
 
     what: str
     figure: float
@@ -54,12 +54,12 @@ class Row(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        """Whether the goal is reached; true where there is none."""
+        """Whether the goal is reached; true if there is none."""
         return self.goal is None or self.goal.reached(self._judged)
 
     @property
     def verdict(self) -> str:
-        """The last cell."""
+        """The text of the last cell."""
         if self.goal is None:
             return ""
         if self.reached:
@@ -72,7 +72,7 @@ class Row(NamedTuple):
         return self.figure if self.ratio is None else self.ratio
 
     def cells(self) -> list[str]:
-        """The line as text, a cell each."""
+        """Return the line as text, one string for each cell."""
         theirs = "" if self.theirs is None else f"{self.against}: {number(self.theirs)}"
         return [
             self.what,
@@ -88,13 +88,13 @@ HEAD = ("what", "measured", "against", "ratio", "goal", "reached")
 
 
 def markdown(rows: Iterable[Row]) -> str:
-    """The table of a page."""
+    """Return the table as Markdown."""
     lines = [list(HEAD), ["---"] * len(HEAD), *(row.cells() for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def text(rows: Iterable[Row]) -> str:
-    """The table for a terminal."""
+    """Return the table for a terminal."""
     lines = [list(HEAD), *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
     return "\n".join(
@@ -104,12 +104,12 @@ def text(rows: Iterable[Row]) -> str:
 
 
 def number(figure: float) -> str:
-    """Three digits that mean something."""
+    """Return a figure with three significant digits, or more before the point."""
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the ratios of one round each."""
+    """Return the median of the rounds' ratios."""
     return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
@@ -122,7 +122,7 @@ class Part(NamedTuple):
 
 
 def write(page: Path, part: Part) -> None:
-    """Replace what stands between the markers of a part.
+    """Replace what is between the markers of a part.
 
     Raises LookupError if the page has no such markers.
     """

@@ -1,8 +1,8 @@
 """What a node sends and receives as clusters grow: the real protocol in virtual time.
 
-Real `Replica`s tell each other real messages, which are encoded and measured, not sent: so a
-hundred nodes fit into one process. Stores answer at once, the network delivers at once and loses
-nothing. Visits come at a fixed rate, spread evenly over the nodes and the videos.
+Real `Replica`s exchange real messages, which are encoded and measured but not sent, so a hundred
+nodes fit into one process. Stores answer at once; the network delivers at once and loses nothing.
+Visits come at a fixed rate, spread evenly over the nodes and the videos.
 """
 
 import argparse
@@ -11,13 +11,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.report import Part, write
-from benchmarks.report import Row as Line
+from benchmarks.report import Part, Row, write
 from counter.crdt.ids import encode_id, mint_run
 from counter.crdt.tally import Tally
 from counter.protocol.effects import Effects
@@ -35,8 +35,8 @@ SYNC_INTERVAL = 1.0
 SECRET = "signed as in earnest"  # noqa: S105 - nothing is kept by it
 
 
-class Row(NamedTuple):
-    """What one node did in a second, on average; and what a join cost all of them together."""
+class Figures(NamedTuple):
+    """What one node did in a second, on average; and what a join cost all nodes together."""
 
     nodes: int
     videos: int
@@ -50,29 +50,33 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Place:
-    """A node: its replica, and what it has sent and received."""
+class Effort:
+    """Messages, bytes and seconds of processor time, of all nodes together."""
 
-    replica: Replica
-    sent: int = 0
-    sent_bytes: int = 0
-    received: int = 0
-    received_bytes: int = 0
-    cpu: float = 0.0
+    sent: float = 0
+    sent_bytes: float = 0
+    received: float = 0
+    received_bytes: float = 0
+    cpu: float = 0
+
+    def since(self, before: "Effort") -> "Effort":
+        """How much more it is than it was before."""
+        return Effort(*(a - b for a, b in zip(astuple(self), astuple(before), strict=True)))
 
 
 @dataclass
 class Cluster:
-    """Nodes, and the messages between them."""
+    """Replicas by address, and the messages between them."""
 
     choose: random.Random
     now: float = 0.0
-    places: dict[str, Place] = field(default_factory=dict)
+    effort: Effort = field(default_factory=Effort)
+    replicas: dict[str, Replica] = field(default_factory=dict)
     _under_way: deque[tuple[str, str, Envelope, int]] = field(default_factory=deque)
 
     def start(self, videos: int) -> None:
         """Start one more node, whose earlier run has counted every video once."""
-        number = len(self.places)
+        number = len(self.replicas)
         store = encode_id(number + 1, 13)
         member = f"counter{number}~{store}"
         replica = Replica(
@@ -85,97 +89,81 @@ class Cluster:
             fold_after=86_400.0,
             has_peers=True,
         )
-        # All nodes hold what one member has counted: as much state as they have in earnest.
+        # All nodes hold what one member has counted: as much state as real nodes have.
         vector = f"counter0~{encode_id(1, 13)}.{mint_run(1_600_000_000_000, '', 1)}"
         replica.recovery.opened([vector], {})
         names = iter(_names(videos))
         while piece := dict.fromkeys(islice(names, 5000), 1):
             replica.recovery.loaded(vector, piece)
         replica.recovery.all_loaded()
-        self.places[f"http://10.0.{number // 256}.{number % 256}:1234"] = Place(replica)
+        self.replicas[f"http://10.0.{number // 256}.{number % 256}:1234"] = replica
 
-    def seconds(self, number: float, rate: int, videos: int) -> None:
-        """Let virtual time pass."""
+    def seconds(self, number: float, rate: int, videos: int) -> Effort:
+        """Let virtual time pass; return what it took."""
+        before = replace(self.effort)
         for _ in range(round(number / PUBLISH_INTERVAL)):
             self.now += PUBLISH_INTERVAL
-            places = list(self.places.items())
+            replicas = list(self.replicas.items())
             for _ in range(round(rate * PUBLISH_INTERVAL)):
-                _, place = places[self.choose.randrange(len(places))]
-                place.replica.visit(_name(self.choose.randrange(videos)))
-            for position, (address, place) in enumerate(places):
-                began = time.process_time()
-                replica = place.replica
-                replica.stored(replica.batch(10_000))
-                effects = Effects(broadcast=[delta for _, delta in replica.publish()])
-                # Nodes do not report all at the same moment.
-                if (round(self.now / PUBLISH_INTERVAL) + position) % 10 == 0:
-                    told = replica.sync(self.now)
-                    effects.broadcast += told.broadcast
-                    effects.send += told.send
+                _, visited = replicas[self.choose.randrange(len(replicas))]
+                visited.visit(_name(self.choose.randrange(videos)))
+            for position, (address, replica) in enumerate(replicas):
+                with self._timed():
+                    replica.stored(replica.batch(10_000))
+                    effects = Effects(broadcast=[delta for _, delta in replica.publish()])
+                    # Nodes do not report all at the same moment.
+                    if (round(self.now / PUBLISH_INTERVAL) + position) % 10 == 0:
+                        told = replica.sync(self.now)
+                        effects.broadcast += told.broadcast
+                        effects.send += told.send
                 self._post(address, effects)
-                place.cpu += time.process_time() - began
             self._deliver()
+        return self.effort.since(before)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.effort.cpu += time.process_time() - began
 
     def _post(self, source: str, effects: Effects) -> None:
-        place = self.places[source]
+        sender = self.replicas[source].id
         messages: list[tuple[str, Body]] = [("", body) for body in effects.broadcast]
         for target, body in messages + effects.send:
-            envelope = Envelope(place.replica.id, source, int(self.now * 1000), body)
+            envelope = Envelope(sender, source, int(self.now * 1000), body)
             size = len(encode(envelope, SECRET))
-            place.sent += 1
-            place.sent_bytes += size
-            for other in [target] if target else self.places:
+            self.effort.sent += 1
+            self.effort.sent_bytes += size
+            for other in [target] if target else self.replicas:
                 if other != source:
                     self._under_way.append((source, other, envelope, size))
 
     def _deliver(self) -> None:
         while self._under_way:
             _, target, envelope, size = self._under_way.popleft()
-            place = self.places[target]
-            place.received += 1
-            place.received_bytes += size
-            began = time.process_time()
-            effects = place.replica.receive(envelope, self.now)
-            place.cpu += time.process_time() - began
+            self.effort.received += 1
+            self.effort.received_bytes += size
+            with self._timed():
+                effects = self.replicas[target].receive(envelope, self.now)
             if effects.broadcast or effects.send:
                 self._post(target, effects)
 
-    def totals(self) -> tuple[float, float, float, float, float]:
-        """Messages and bytes, sent and received, and CPU seconds, of an average node."""
-        places = self.places.values()
-        count = len(self.places)
-        return (
-            sum(place.sent for place in places) / count,
-            sum(place.sent_bytes for place in places) / count,
-            sum(place.received for place in places) / count,
-            sum(place.received_bytes for place in places) / count,
-            sum(place.cpu for place in places) / count,
-        )
 
-
-def measure(nodes: int, videos: int, seconds: float) -> Row:
+def measure(nodes: int, videos: int, seconds: float) -> Figures:
     """Run one cluster: let it meet, count, rest, and let one more node join."""
     cluster = Cluster(random.Random(1))
     for _ in range(nodes):
         cluster.start(videos)
     cluster.seconds(8, 0, videos)
-    before = cluster.totals()
-    cluster.seconds(seconds, RATE, videos)
-    sent, sent_bytes, received, received_bytes, cpu = (
-        (after - start) / seconds for after, start in zip(cluster.totals(), before, strict=True)
-    )
+    busy = astuple(cluster.seconds(seconds, RATE, videos))
+    sent, sent_bytes, received, received_bytes, cpu = (one / nodes / seconds for one in busy)
     cluster.seconds(8, 0, videos)
-    before = cluster.totals()
-    cluster.seconds(5, 0, videos)
-    idle = (cluster.totals()[1] - before[1]) / 5
-    started = sum(place.sent_bytes for place in cluster.places.values())
+    idle = cluster.seconds(5, 0, videos).sent_bytes / nodes / 5
     cluster.start(1)
-    cluster.seconds(3, 0, videos)
-    ended = sum(place.sent_bytes for place in cluster.places.values())
-    if not all(place.replica.state == "ready" for place in cluster.places.values()):
+    join = cluster.seconds(3, 0, videos).sent_bytes
+    if not all(replica.state == "ready" for replica in cluster.replicas.values()):
         raise RuntimeError("not every node became ready")
-    join = ended - started
-    return Row(nodes, videos, sent, sent_bytes, received, received_bytes, idle, join, cpu)
+    return Figures(nodes, videos, sent, sent_bytes, received, received_bytes, idle, join, cpu)
 
 
 def _name(number: int) -> str:
@@ -203,18 +191,18 @@ def main() -> int:
     return 0
 
 
-def _part(name: str, rows: Sequence[Row]) -> Part:
+def _part(name: str, rows: Sequence[Figures]) -> Part:
     lines = []
     for row in rows:
         what = f"{getattr(row, name):,} {name}: "
         lines += [
-            Line(what + "sent by a node", row.sent_bytes / 1000, "KB a second"),
-            Line(what + "in so many messages", row.sent, "a second"),
-            Line(what + "received by a node", row.received_bytes / 1000, "KB a second"),
-            Line(what + "in so many messages", row.received, "a second"),
-            Line(what + "sent by an idle node", row.idle_bytes, "bytes a second"),
-            Line(what + "one node more joins: sent by all", row.join_bytes / 1000, "KB"),
-            Line(what + "the protocol's share of a processor", 100 * row.cpu, "%"),
+            Row(what + "sent by a node", row.sent_bytes / 1000, "KB a second"),
+            Row(what + "in so many messages", row.sent, "a second"),
+            Row(what + "received by a node", row.received_bytes / 1000, "KB a second"),
+            Row(what + "in so many messages", row.received, "a second"),
+            Row(what + "sent by an idle node", row.idle_bytes, "bytes a second"),
+            Row(what + "one node more joins: sent by all", row.join_bytes / 1000, "KB"),
+            Row(what + "the protocol's share of a processor", 100 * row.cpu, "%"),
         ]
     beside = f"{FEW_VIDEOS:,} videos" if name == "nodes" else f"{FEW_NODES} nodes"
     how = (

@@ -29,7 +29,7 @@ GOALS = {"memory": Goal(least=0.92), "stored": Goal(least=0.85)}
 
 
 def measure(limits: Limits) -> Part:
-    """Load each in turn."""
+    """Load each server in turn."""
     folder = limits.folder / "visits"
     redis, forgetful = Redis(folder / "redis"), ForgetfulRedis(folder / "forgetful")
     servers: dict[str, Server] = {
@@ -57,7 +57,7 @@ def _run(server: Server, seconds: float) -> Load:
 
 
 def _check(server: Server, loads: list[Load]) -> None:
-    """What was answered must be counted; what was under way when a load ended may be."""
+    """Answered visits must be counted; those in flight when a load ended may be."""
     answered = sum(load.answers for load in loads)
     most = answered + CONNECTIONS * len(loads)
     check(f"http://127.0.0.1:{server.port}", VIDEOS, answered, most)
@@ -89,7 +89,7 @@ def _part(loads: dict[str, list[Load]], limits: Limits) -> Part:
 
 
 class Sum(NamedTuple):
-    """Loads of several nodes at the same time."""
+    """The loads of several nodes at the same time, added up."""
 
     rate: float
     answers: int
@@ -97,7 +97,7 @@ class Sum(NamedTuple):
 
 
 def measure_nodes(limits: Limits) -> Part:
-    """One node without peers, and a full mesh of three, in turn."""
+    """Measure one node without peers and a full mesh of three in turn."""
     folder = limits.folder / "nodes"
     alone = node(folder, "alone")
     with ExitStack() as stack:

@@ -1,1 +1,1 @@
-"""Faults, under load, on a cluster of real processes."""
+"""Faults under load on a cluster of real processes."""

@@ -1,9 +1,9 @@
 """`make chaos`: real processes under load and faults, and the books that must balance.
 
-Three nodes with nginx in front, first on a full mesh, then over RabbitMQ; each time some of them
-keep their counts in SQLite and some in Redis. The load that must be exact goes to the nodes
-directly; what goes through nginx is checked against acknowledged ≤ counted ≤ tried. Faults come
-one after another, chosen by a seed, and every few of them the nodes have to agree.
+Three nodes run behind nginx, first on a full mesh, then over RabbitMQ; each time some use SQLite
+and some Redis. The load that must be exact goes to the nodes directly; the load through nginx is
+checked against acknowledged ≤ counted ≤ tried. Faults follow one another, chosen by a seed, and
+after every few of them the nodes must agree.
 """
 
 import argparse
@@ -25,17 +25,17 @@ from lab.terminal import say
 VIDEOS = 40
 FAULTS_A_ROUND = 6
 SHARES = {"mesh": 0.4, "rabbitmq": 0.6}
-"""How much of the time each cluster gets: there is more that can befall the second."""
+"""The share of the time that each cluster gets: more faults can happen to the second."""
 KILLS = {
     "node killed": 3,
     "node killed, and again while it starts": 2,
     "all nodes killed": 1,
 }
-"""How often each of the faults that kill nodes comes, in comparison."""
+"""The weights of the faults that kill nodes."""
 REPEATED = 200
-"""How many requests under keys are sent to every node again in the end."""
+"""How many keyed requests are sent to every node again at the end."""
 FOLDED = 60.0
-"""Seconds within which the runs of killed nodes are to be folded, once all is quiet."""
+"""Seconds within which the runs of killed nodes must be folded, once all is quiet."""
 
 
 @dataclass
@@ -67,14 +67,14 @@ class Sum:
 
 @dataclass
 class Keyed:
-    """What became of requests under keys, over all clusters."""
+    """What became of keyed requests, over all clusters."""
 
     requests: int = 0
     acknowledged: int = 0
     repeated: int = 0
     repeated_at_rest: int = 0
     window: int = 0
-    """How many were counted again through the window: another node had not heard of the key."""
+    """How many were counted again through the window: another node did not know the key yet."""
     lost: int = 0
     counted_again: int = 0
 
@@ -107,8 +107,8 @@ class Account:
     in_turn: Counter[int] = field(default_factory=Counter)
     longest_ready: float = 0.0
     longest: float = 0.0
-    closed_runs: int | None = None
-    closed_runs_left: int | None = None
+    closed_runs: int = 0
+    closed_runs_left: int = 0
 
     @property
     def lost(self) -> int:
@@ -117,12 +117,12 @@ class Account:
 
     @property
     def counted_again(self) -> int:
-        """Visits that are counted and cannot have been made so often."""
+        """Visits that are counted more often than they can have been made."""
         return self.exact.counted_again + self.balanced.counted_again + self.keyed.counted_again
 
     @property
     def right(self) -> bool:
-        """Whether nothing was lost or doubled, and no node failed at anything else."""
+        """Whether nothing was lost or counted twice, and no node failed otherwise."""
         return self.lost == self.counted_again == self.unclean == self.complaints == 0
 
     def add(self, cluster: FaultyCluster) -> None:
@@ -143,10 +143,6 @@ class Account:
         if complaints:
             say("\n".join(complaints[:10]))
         self.in_turn += cluster.in_turn
-
-    def see_closed_runs(self, cluster: FaultyCluster) -> None:
-        """Remember the most runs that were ever waiting to be folded."""
-        self.closed_runs = _most(self.closed_runs, cluster.closed_runs())
 
     def table(self) -> str:
         """The account in lines."""
@@ -193,8 +189,8 @@ class Account:
             (),
             ("longest time until every node was ready", f"{self.longest_ready:.2f} s"),
             ("longest time to agree, once they were", f"{self.longest:.2f} s"),
-            ("most closed runs, not yet folded", _shown(self.closed_runs)),
-            ("closed runs in the end", _shown(self.closed_runs_left)),
+            ("most closed runs, not yet folded", str(self.closed_runs)),
+            ("closed runs in the end", str(self.closed_runs_left)),
         ]
         width = max(len(row[0]) for row in rows if row)
         lines = [
@@ -277,7 +273,7 @@ def _disturb(
             account.longest_ready = max(account.longest_ready, ready)
         took = cluster.agree()
         account.longest = max(account.longest, took)
-        account.see_closed_runs(cluster)
+        account.closed_runs = max(account.closed_runs, cluster.closed_runs())
         say(
             f"{time.monotonic() - start:3.0f} s: {'; '.join(happened)}; agreed after {took:.2f} s,"
             f" {cluster.kills} kills, {cluster.exact.acknowledged.total():,} visits"
@@ -289,12 +285,12 @@ def _disturb(
 def _faults(
     cluster: FaultyCluster, choose: random.Random, account: Account
 ) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Kills and other faults in turn; of the others, each once before any comes again."""
+    """Yield kills and other faults in turn; each of the others once before any comes again."""
     others: list[str] = []
     while True:
         if not others:
             others = choose.sample(list(cluster.other_faults), len(cluster.other_faults))
-            # A short run is to see all of them: those that no cluster had come first.
+            # A short run should see all of them: those that no cluster had come first.
             others.sort(key=lambda fault: account.faults[fault] == 0)
         other = others.pop()
         yield other, cluster.other_faults[other]
@@ -303,7 +299,7 @@ def _faults(
 
 
 def _check(cluster: FaultyCluster) -> bool:
-    """Whether the books balance; say what is wrong at once, while the log still tells why."""
+    """Return whether the books balance; print what is wrong while the log still tells why."""
     shown, right = cluster.shown(), True
     for books in (cluster.exact, cluster.balanced):
         try:
@@ -322,23 +318,14 @@ def _check(cluster: FaultyCluster) -> bool:
 
 
 def _fold(cluster: FaultyCluster, account: Account) -> None:
-    """Give the nodes time to fold ended runs, which must not change any number."""
+    """Give the nodes time to fold ended runs, which must not change a number."""
     left = cluster.closed_runs()
     deadline = time.monotonic() + FOLDED
     while left and time.monotonic() < deadline:
         time.sleep(0.1)
         left = cluster.closed_runs()
-    account.closed_runs_left = _most(account.closed_runs_left, left)
+    account.closed_runs_left = max(account.closed_runs_left, left)
     cluster.agree()
-
-
-def _most(one: int | None, other: int | None) -> int | None:
-    known = [runs for runs in (one, other) if runs is not None]
-    return max(known, default=None)
-
-
-def _shown(number: int | None) -> str:
-    return "n/a" if number is None else str(number)
 
 
 if __name__ == "__main__":

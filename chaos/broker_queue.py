@@ -1,4 +1,4 @@
-"""A node's queue at the broker, filled from outside until the broker drops what was in it."""
+"""A node's queue at the broker, filled from outside until the broker drops messages from it."""
 
 import secrets
 import time
@@ -16,17 +16,17 @@ from counter.transport.rabbitmq import EXCHANGE
 from lab.servers import RabbitMQ
 
 _DROPPED = "chaos.dropped"
-"""The exchange that gets what the broker drops from the nodes' queues."""
+"""The exchange that gets the messages which the broker drops from the nodes' queues."""
 _FOR_EVER = 10**15
 _PREFETCHED = 60
-"""Messages that the broker hands to a node unasked; only what waits behind them can be dropped."""
+"""Messages that the broker prefetches to a node; only those behind them can be dropped."""
 _JUNK = bytes(2 * MAX_BYTES)
 _JUNK_AT_ONCE = 80
 
 
 def report_drops(broker: RabbitMQ) -> None:
-    """Have the broker say what it drops from the queues that nodes declare; outlives its kills."""
-    pattern = r"^amq\.gen"  # names that the broker gave
+    """Make the broker report what it drops from the nodes' queues; this survives its kills."""
+    pattern = r"^amq\.gen"  # names that the broker chose
     definition = f'{{"dead-letter-exchange": "{_DROPPED}"}}'
     broker.control("set_policy", "--apply-to", "queues", "dropped", pattern, definition)
 
@@ -35,7 +35,7 @@ class BrokerQueues:
     """A connection to a broker that reports its drops; belongs to one thread."""
 
     def __init__(self, uri: str, seconds: float) -> None:
-        """Each of its steps may take so many seconds; then it raises TimeoutError."""
+        """Each step may take `seconds`; then it raises TimeoutError."""
         parameters = pika.URLParameters(uri)
         parameters.socket_timeout = parameters.blocked_connection_timeout = seconds
         parameters.heartbeat = 0
@@ -47,7 +47,7 @@ class BrokerQueues:
         """How many messages of nodes the broker has dropped since `fill`."""
 
     def queue_of(self, name: str) -> str:
-        """The queue of the node of this name, as its next message tells."""
+        """Return the queue of the node of this name, read from its next message."""
         addresses: list[str] = []
 
         def heard(
@@ -59,7 +59,7 @@ class BrokerQueues:
             del channel, method
             with suppress(RejectedError):
                 envelope = decode(body, None, 0, _FOR_EVER)
-                # Not the address in it: the node may not have known that one yet.
+                # Not the address in the envelope: the node may not have known it yet.
                 if name_of(envelope.sender) == name and properties.reply_to:
                     addresses.append(properties.reply_to)
 
@@ -70,9 +70,9 @@ class BrokerQueues:
         return addresses[-1]
 
     def fill(self, queue: str, messages: int) -> None:
-        """Fill the queue of a frozen node until so many messages of other nodes were dropped.
+        """Fill the queue of a frozen node until so many messages of other nodes are dropped.
 
-        The broker itself says so, and that it was for the queue's length, not for their age.
+        The broker reports each, and that the queue's length was the reason, not the age.
         """
 
         def fell(
@@ -82,7 +82,7 @@ class BrokerQueues:
             body: bytes,
         ) -> None:
             del channel, method, body
-            # Untyped in the protocol: a table a reason and queue, the newest first.
+            # Untyped in the protocol: one table for each reason and queue, the newest first.
             deaths = cast(list[dict[str, Any]], (properties.headers or {}).get("x-death", []))
             if properties.reply_to and any(
                 death["reason"] == "maxlen" and death["queue"] == queue for death in deaths
@@ -93,7 +93,7 @@ class BrokerQueues:
         self._channel.basic_consume(watching, fell, auto_ack=True)
         for _ in range(_PREFETCHED):
             self._channel.basic_publish("", queue, b"junk")
-        # For what the nodes say meanwhile; not so long that it grows too old.
+        # Lets the nodes send something; not so long that it expires.
         self._connection.sleep(1.0)
         enough = self.dropped + messages
 
@@ -119,7 +119,7 @@ class BrokerQueues:
         return self.dropped >= enough
 
     def _bind(self, exchange: str) -> str:
-        # A name of its own: the policy is for those that the broker gives.
+        # Named here, because the policy is for queues that the broker has named.
         queue = f"chaos.{secrets.token_hex(8)}"
         self._channel.queue_declare(queue, exclusive=True)
         self._channel.queue_bind(queue, exchange)

@@ -1,4 +1,4 @@
-"""Three nodes and what they stand on, and the faults that can befall them."""
+"""Three nodes, the servers they need, and the faults that happen to them."""
 
 import random
 import resource
@@ -22,14 +22,14 @@ CLUSTERS = {
     "mesh": ("sqlite", "redis", "sqlite"),
     "rabbitmq": ("redis", "sqlite", "redis"),
 }
-"""Transports, and the stores of the three nodes on each: every combination of the two occurs."""
+"""The transports, and the stores of the three nodes on each: every combination occurs."""
 
 SETTINGS = {
     "DRAIN_TIME": "0.5",
     # Short, so that the vectors of ended runs are folded all the time.
     "MESSAGE_TTL": "2",
     "SYNC_INTERVAL": "0.3",
-    # Longer than a store that a fault takes away is gone: after that its runs may be folded.
+    # Longer than a fault takes a store away: after that time its runs may be folded.
     "FOLD_AFTER": "15",
 }
 STEPS = (-3.0, 3.0, -20.0, 20.0, -2 * HOUR, 2 * HOUR, -10 * DAY, 10 * DAY)
@@ -45,10 +45,10 @@ _OVERFLOWED = 10
 class FaultyCluster(Cluster):
     """Three nodes on one transport, with nginx in front.
 
-    Each of `faults` happens to it when called, ends with everything running again, and returns
-    what it befell. `exact` and `balanced` are the books of the visits to the nodes themselves and
-    of those through nginx; of different videos, so that each can be checked. `keyed` are those of
-    visits under keys, `videos` how many videos there are in each of the first two.
+    Each of `kill_faults` and `other_faults` happens when called, returns when everything runs
+    again, and says what was hit. `exact` and `balanced` are the books of visits to the nodes and
+    through nginx, of different videos, so that each can be checked. `keyed` are the books of keyed
+    visits. `videos` is the number of videos in each of the first two.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FaultyCluster(Cluster):
     ) -> None:
         self.transport = transport
         self.guests: list[Node] = []
-        """Nodes on copies of others' stores, until all agree. What they count is exact as well."""
+        """Nodes on copies of stores, until all agree. Their visits are in `exact` as well."""
         self.kills = 0
         """How many nodes were killed."""
         self.killed_meanwhile = 0
@@ -73,8 +73,7 @@ class FaultyCluster(Cluster):
         """Nodes that did not end with status 0 after SIGTERM."""
         self.exact, self.balanced, self.keyed = Books(), Books(), Posts()
         self.in_turn: Counter[int] = Counter()
-        """What nginx answered to visits while nodes were stopped in turn: how often which status,
-        0 for no answer."""
+        """How often nginx answered with each status (0: not at all) while nodes stopped in turn."""
         self._choose = choose
         self._folder = folder
         self._stack = stack
@@ -165,8 +164,8 @@ class FaultyCluster(Cluster):
         return node.name
 
     def _stop_in_turn(self) -> str:
-        # What nginx answers is to be what it answers to this alone, and it leaves a node out for
-        # a second after its last failure.
+        # Only this fault is to show in nginx's answers, and nginx leaves a node out for a second
+        # after its last failure.
         self.until_healthy()
         time.sleep(1.1)
         before = Counter(self.balanced.statuses)
@@ -186,7 +185,7 @@ class FaultyCluster(Cluster):
         return node.name
 
     def _fill_disk(self) -> str:
-        """No file of the node can grow any more, which is what SQLite sees of a full disk."""
+        """No file of the node can grow: SQLite sees that as a full disk."""
         node = self._with_files()
         before = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in node.processes()]
         for pid, (_, hard) in before:
@@ -197,7 +196,7 @@ class FaultyCluster(Cluster):
         return node.name
 
     def _last(self, seconds: float, spared: Node | None = None) -> None:
-        """Let a fault last, and every other time kill a node meanwhile; not the `spared` one."""
+        """Let a fault last; half of the time also kill a node, but not the `spared` one."""
         end = time.monotonic() + seconds
         if self._choose.random() < 0.5:
             node = self._choose.choice([node for node in self.nodes if node is not spared])
@@ -209,7 +208,7 @@ class FaultyCluster(Cluster):
     # -- stores
 
     def _with_files(self) -> Node:
-        """One of the nodes whose store is a file."""
+        """Choose a node whose store is a file."""
         return self._choose.choice([n for n in self.nodes if "REDIS_URI" not in n.settings])
 
     def _copy(self, node: Node) -> Path:
@@ -226,7 +225,7 @@ class FaultyCluster(Cluster):
             shutil.copy(file, node.folder)
 
     def _copy_store(self) -> str:
-        """As of a volume that is restored beside the original: two processes of one store.
+        """Run a second node on a copy of a store, as if a volume were restored beside the original.
 
         Both take visits, and either is killed and restarted. The copy stays until all agree.
         """
@@ -253,7 +252,7 @@ class FaultyCluster(Cluster):
         return f"{original.name}, {lives} lives"
 
     def _roll_back(self) -> str:
-        """To where it was at an earlier stop. It stops cleanly, so that others hold what it had."""
+        """Put a store back to an earlier stop; after clean stops others hold all of its counts."""
         self.until_healthy()
         node = self._with_files()
         self._stop(node)
@@ -267,7 +266,7 @@ class FaultyCluster(Cluster):
         return node.name
 
     def _put_back(self) -> str:
-        """A life on an older store, between two on the newer one, which nobody else may know."""
+        """Run on an older store between two runs on the newer one, which nobody else may know."""
         self.until_healthy()
         node = self._with_files()
         self._stop(node)
@@ -287,12 +286,12 @@ class FaultyCluster(Cluster):
     # -- clocks
 
     def _step_clock(self) -> str:
-        """One node's is wrong for a while, during which nodes are killed as well."""
+        """Set one node's clock wrong for a while; nodes may be killed meanwhile."""
         node = self._choose.choice(self.nodes)
         return self._step([node])
 
     def _step_clocks(self) -> str:
-        """All of them, as of the machine that all nodes run on."""
+        """Set all clocks wrong, as if all nodes ran on one machine."""
         return self._step(self.nodes)
 
     def _step(self, nodes: list[Node]) -> str:
@@ -319,7 +318,7 @@ class FaultyCluster(Cluster):
 
     def _empty_redis(self) -> str:
         # A node that was just killed, and has not loaded its store again, would lose for ever what
-        # nobody else had heard: a store lost under a node that does not run.
+        # nobody else had heard.
         self.until_healthy()
         self._ask_redis("FLUSHALL")
         # So would one that is killed before it notices.
@@ -327,7 +326,7 @@ class FaultyCluster(Cluster):
             if "REDIS_URI" in node.settings:
                 key = f"counter:{node.name}:store"
                 until(partial(self._redis_has, key), HEALED, f"{node.name} heals its store")
-        time.sleep(1.0)  # a large tally takes several batches, of which that key was in the first
+        time.sleep(1.0)  # a large tally takes several batches, and that key was in the first
         return ""
 
     def _redis_has(self, key: str) -> bool:
@@ -370,7 +369,7 @@ class FaultyCluster(Cluster):
 
     def _overflow_queue(self) -> str:
         assert self.broker is not None
-        # Of two nodes of one name nobody could tell whose queue it is.
+        # With two nodes of one name the owner of a queue is not known.
         counted_again = {guest.name for guest in self.guests}
         node = self._choose.choice([node for node in self.nodes if node.name not in counted_again])
         with BrokerQueues(self.broker.uri, HEALED) as queues:
@@ -387,7 +386,7 @@ class FaultyCluster(Cluster):
     # -- what must be true
 
     def healthy(self) -> bool:
-        """Every node is ready, and its store takes writes."""
+        """Return whether every node is ready and its store takes writes."""
         for url in self.urls:
             with Client(url, 5) as client:
                 if client.get("/readyz")[0] != 200 or not client.json("/cluster")["store"]["up"]:
@@ -395,7 +394,7 @@ class FaultyCluster(Cluster):
         return True
 
     def until_healthy(self) -> float:
-        """Wait until every node is; return how long that took."""
+        """Wait until every node is healthy; return the seconds it took."""
         try:
             return until(self.healthy, HEALED, "every node is ready, and its store is up")
         except AssertionError:
@@ -403,9 +402,9 @@ class FaultyCluster(Cluster):
             raise
 
     def agree(self) -> float:
-        """Wait until all nodes show the same while visits rest; return how long that took.
+        """Wait, without visits, until all nodes show the same; return the seconds it took.
 
-        Then those on copies of stores leave.
+        Then the nodes on copies of stores stop.
         """
         videos = self.videos()
         start = time.monotonic()
@@ -429,18 +428,18 @@ class FaultyCluster(Cluster):
         return took
 
     def videos(self) -> list[str]:
-        """All that were visited."""
+        """All videos that were visited."""
         keyed = (post.video for post in self.keyed.all)
         return sorted({*self.exact.tried, *self.balanced.tried, *keyed})
 
     def shown(self) -> dict[str, int]:
-        """The visits of every video, as one node shows them."""
+        """Return the visits of every video, as one node shows them."""
         return counted(self.urls[0], self.videos())
 
     def repeat_keyed(self, most: int) -> int:
-        """Send the latest acknowledged posts to every node again; return how many that were.
+        """Send the latest acknowledged posts to every node again; return how many were sent.
 
-        Not one of them is to count, for now every node knows their keys.
+        None may count, for by now every node knows their keys.
         """
         again = [post for post in self.keyed.all if post.acknowledged][-most:]
         for url in self.urls:
@@ -451,16 +450,15 @@ class FaultyCluster(Cluster):
                         self.keyed.wrong.append(f"{post.video} at {url}: {status} {answer!r}")
         return len(again) * len(self.urls)
 
-    def closed_runs(self) -> int | None:
-        """The most vectors of ended runs that a node still keeps apart; None if it does not tell.
+    def closed_runs(self) -> int:
+        """The most vectors of ended runs that a node still keeps apart.
 
         Folding them away is to keep this small, however often nodes restart.
         """
-        told = [fetch(url, "/cluster").get("folding", {}).get("closed_runs") for url in self.urls]
-        return max((int(runs) for runs in told if runs is not None), default=None)
+        return max(int(fetch(url, "/cluster")["folding"]["closed_runs"]) for url in self.urls)
 
     def complaints(self) -> list[str]:
-        """What nodes have logged that no fault excuses."""
+        """What nodes logged that no fault excuses."""
         return [
             f"{node.name}: {line}"
             for node in [*self.nodes, *self.guests, *self._left]
@@ -469,7 +467,7 @@ class FaultyCluster(Cluster):
         ] + self.keyed.wrong
 
     def explain(self) -> None:
-        """Say what the nodes know, and where they differ."""
+        """Print what the nodes know, and where they differ."""
         for node in [*self.nodes, *self.guests]:
             try:
                 say(f"{node.name}: {fetch(node.url, '/cluster')}")

@@ -1,8 +1,8 @@
-"""`make soak`: pages stay open for minutes while visits come in, and no memory may grow.
+"""`make soak`: pages stay open for minutes while visits come in, and memory must not grow.
 
-One node behind nginx. Half of the pages watch by WebSocket, half by Server-Sent Events; two more
-are real ones, in a real browser. Memory is looked at some twenty times. It is flat if the median
-of the second half of the looks is hardly above that of the first, after a while to warm up.
+One node runs behind nginx. Half of the pages use WebSocket, half Server-Sent Events; two more are
+in a real browser. Memory is read some twenty times. It is flat if, after a warm-up, the median of
+the second half of the readings is hardly above that of the first.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from lab.terminal import say
 VIDEOS = 5
 LOOKS = 20
 WARM_UP = 0.2
-"""The part of the time that is not looked at."""
+"""The share of the time that is left out."""
 MAX_GROWTH = 0.03
 ROOM = 256 << 10
-"""Bytes by which anything may grow, however small it is: the garbage of a moment."""
+"""Bytes by which anything may grow: garbage that was not collected yet."""
 
 
 class Look(NamedTuple):
@@ -52,7 +52,7 @@ def video_of(number: int) -> str:
 
 @contextmanager
 def browser_pages(url: str) -> Iterator[tuple[tuple[Page, CDPSession], tuple[Page, CDPSession]]]:
-    """A page of a video and the front page in a real browser, with a way into their memory."""
+    """Open a video's page and the front page in a real browser, with access to their memory."""
     with chromium() as browser:
         opened = []
         for path in (f"/video/{video_of(0)}", "/"):
@@ -63,19 +63,19 @@ def browser_pages(url: str) -> Iterator[tuple[tuple[Page, CDPSession], tuple[Pag
 
 
 def heap(tools: CDPSession) -> int:
-    """Bytes that a page's script and document use after their garbage was collected."""
+    """Return the bytes that a page's script and document use after a garbage collection."""
     tools.send("HeapProfiler.collectGarbage")
     usage = tools.send("Runtime.getHeapUsage")
     return int(usage["usedSize"] + usage["embedderHeapUsedSize"] + usage["backingStorageSize"])
 
 
 def elements(page: Page) -> int:
-    """How many elements a page has."""
+    """Return how many elements a page has."""
     return int(page.evaluate("() => document.getElementsByTagName('*').length"))
 
 
 def grown(looks: Sequence[Look], of: str) -> tuple[float, float]:
-    """The medians of the first and the second half, after the warm-up."""
+    """Return the medians of the first and the second half, after the warm-up."""
     warm = [look for look in looks if look.seconds >= WARM_UP * looks[-1].seconds]
     values = [getattr(look, of) for look in warm]
     half = len(values) // 2
@@ -98,7 +98,7 @@ def soak(seconds: float, many: int, folder: Path, stack: ExitStack) -> int:
     looks: list[Look] = []
     say(" seconds  visits  pages  node MiB  nginx MiB  video KiB  front KiB  elements")
     for number in range(LOOKS + 1):
-        # The pages' own time goes on while this waits in the browser's.
+        # Waits in the browser, so that its pages go on.
         rest = began + seconds * number / LOOKS - time.monotonic()
         video[0].wait_for_timeout(max(0.0, rest) * 1000)
         look = Look(

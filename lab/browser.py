@@ -1,4 +1,4 @@
-"""Debian's Chromium, without a window and without calls to its makers."""
+"""Debian's Chromium, without a window and without calls to its vendor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""What it is started with."""
+"""The arguments that it is started with."""
 
 
 @contextmanager
 def chromium(*more: str) -> Iterator[Browser]:
-    """A browser with these arguments more, until the end."""
+    """Start a browser with additional arguments; it is closed at the end."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find("chromium"), args=[*QUIET, *more])
         yield browser

@@ -1,7 +1,7 @@
-"""A wall clock that a test can set: that of real processes, while the machine's own stays right.
+"""A wall clock for real processes that a test can set; the machine's own clock stays right.
 
-The shift lies in a file that is mapped into those processes (`tests/clock_shim.c`), so it takes
-effect at once, in all of them. Standard library and a C compiler.
+The shift is in a file that is mapped into those processes (`tests/clock_shim.c`), so a change
+takes effect at once in all of them. Needs a C compiler.
 """
 
 import shutil
@@ -15,13 +15,13 @@ from lab.servers import ROOT, Node, StartError
 SOURCE = ROOT / "tests" / "clock_shim.c"
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 STEPS = (-20.0, 20.0, -2 * HOUR, 10 * DAY, -10 * DAY)
-"""Seconds: what befalls wall clocks, from NTP's own steps to a machine that was asleep."""
+"""Steps of wall clocks in seconds, from those of NTP to that of a machine that was asleep."""
 
 
 class Clock:
-    """The wall clock of the processes that are started with its `environment`.
+    """The wall clock of all processes that are started with its `environment`.
 
-    Several may share one, as the nodes of one machine do. Its files lie in `folder`.
+    Several processes may share one, as the nodes of one machine do. Its files are in `folder`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,15 +34,15 @@ class Clock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to live by this clock."""
+        """The environment variables that make a process use this clock."""
         return {"LD_PRELOAD": str(self._library), "CLOCK_SHIM": str(self._file)}
 
     def set(self, shift: float) -> None:
-        """Set it so many seconds ahead of the machine's own; less than 0 is behind."""
+        """Set it `shift` seconds ahead of the machine's clock; a negative shift is behind it."""
         self.shift = shift
         content = struct.pack("=q", round(shift * 1e9))
         if self._file.exists():
-            # In place: who has mapped it would not see another file.
+            # Written in place: processes that have mapped this file would not see a new one.
             with self._file.open("r+b") as file:
                 file.write(content)
         else:
@@ -72,7 +72,7 @@ class ClockedNode(Node):
 
 
 def _compile(library: Path) -> None:
-    """Make the library from its source."""
+    """Compile the library. Raises `StartError`."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise StartError("no C compiler: tools/install.sh gcc installs one")

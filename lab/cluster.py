@@ -7,8 +7,6 @@ from pathlib import Path
 from lab.proxy import Proxy
 from lab.servers import Nginx, Node, RabbitMQ, Redis, Server, free_port
 
-TRANSPORTS = ("mesh", "rabbitmq")
-
 
 def start(stack: ExitStack, servers: Iterable[Server]) -> None:
     """Start servers side by side, nodes until they are ready; the stack stops them.

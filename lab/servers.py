@@ -1,7 +1,7 @@
 """Real servers on loopback: nodes, nginx, Redis, RabbitMQ.
 
-Each has a folder, ports and a session of its own and ends with the process that
-started it, however that ends. Standard library only, as `make run` needs it.
+Each has its own folder, ports and session, and ends with the process that started it,
+however that ends. Only the standard library is needed, because `make run` uses it.
 """
 
 import http.client
@@ -22,11 +22,11 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# All that a server sees of the environment of whoever starts it: a setting left
-# over in a shell must not change what is run.
+# The only variables that a server inherits: a setting left over in a shell must not
+# change what is run.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 
-# nginx and others lie in folders that Debian leaves out of a plain user's PATH.
+# nginx and others are in folders that Debian leaves out of a plain user's PATH.
 _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"))
 
 _POLL = 0.02
@@ -88,7 +88,7 @@ class Server:
         self._group: int | None = None  # None again once killed: its number may be reused
         self._watcher: subprocess.Popen[bytes] | None = None
 
-    # What a kind of server says of itself.
+    # Each kind of server defines these.
 
     def command(self) -> list[str]:
         """Return the program and its arguments; it must stay in the foreground."""
@@ -102,10 +102,10 @@ class Server:
         """Write what the program reads when it starts."""
 
     def answers(self) -> bool:
-        """Say whether it serves; may raise OSError instead of returning False."""
+        """Return whether it serves; may raise OSError instead of returning False."""
         raise NotImplementedError
 
-    # What all of them do.
+    # These are the same for all.
 
     def launch(self) -> None:
         """Start the process without waiting for it to serve; `wait` does."""
@@ -219,7 +219,7 @@ class Server:
         self._signal_group(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue it after `pause`."""
         self._signal_group(signal.SIGCONT)
 
     def status(self) -> int | None:
@@ -250,7 +250,7 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def running(self) -> bool:
-        """Say whether the process is there; it may be paused, or starting."""
+        """Return whether the process exists; it may be paused, or starting."""
         return self._process is not None and self._process.poll() is None
 
     def tail(self, lines: int = 15) -> str:
@@ -281,12 +281,12 @@ class Server:
 
 
 class Node(Server):
-    """A node of the cluster; its store lies in `folder`.
+    """A node of the cluster; its store is in `folder`.
 
-    `settings` are the node's own (design: environment), beside NAME, LISTEN_PORT and
-    DATA_DIR; a value given there wins. `root` is where its code lies, which may be another
-    version's, and may change between two runs. `gate` is a port that peers are told in the
-    place of its own: they reach it only through what listens there.
+    `settings` are its environment variables, beside NAME, LISTEN_PORT and DATA_DIR; a value
+    given there wins. `root` is the folder of its code, which may be another version's and may
+    change between two runs. `gate` is a port that peers are told instead of its own: they
+    reach it only through what listens there.
     """
 
     def __init__(
@@ -326,7 +326,7 @@ class Node(Server):
         return get(self.port, "/healthz") == 200
 
     def ready(self) -> bool:
-        """Say whether it holds what its peers advertise."""
+        """Return whether it holds what its peers advertise."""
         with suppress(OSError, http.client.HTTPException):
             return get(self.port, "/readyz") == 200
         return False
@@ -337,7 +337,7 @@ class Node(Server):
 
 
 class Nginx(Server):
-    """The balancer: the files of balancer/ as they are, with other nodes and another port."""
+    """The balancer: the files of balancer/, with other nodes and another port."""
 
     def __init__(self, folder: Path, backends: Sequence[str], port: int | None = None) -> None:
         """Take the nodes as `host:port`."""
@@ -347,12 +347,12 @@ class Nginx(Server):
         self.logs = self.folder.resolve() / "visits"
 
     def visit_log(self, number: int) -> Path:
-        """Return what the node `number`, from 1, is to follow; its folder is there afterwards."""
+        """Return the log that node `number`, from 1, follows, and create its folder."""
         self.logs.mkdir(parents=True, exist_ok=True)
         return self.logs / f"counter{number}.log"
 
     def reopen(self) -> None:
-        """Have it open its logs anew, as after they were renamed."""
+        """Make it reopen its logs, as after they were renamed."""
         if self._process is not None:
             self._process.send_signal(signal.SIGUSR1)
 
@@ -385,14 +385,14 @@ class Nginx(Server):
         return [program, "-p", prefix, "-c", "nginx.conf", "-e", "stderr", "-g", extra]
 
     def answers(self) -> bool:
-        # Closed to the outside, so nginx itself answers, whatever the nodes do.
+        # Nginx itself answers this one, whatever the nodes do: it is closed to the outside.
         return get(self.port, "/mesh") == 404
 
 
 def for_nodes(conf: str, names: Sequence[str]) -> str:
-    """Return balancer/split.conf or logs.conf as it is to be for other nodes.
+    """Return balancer/split.conf or logs.conf, changed for other nodes.
 
-    Each line with a node's name in it is repeated for each; a share is 1/n, the last the rest.
+    Each line that names a node is repeated for each node; a share is 1/n, the last the rest.
     """
     lines = []
     for line in conf.splitlines():
@@ -409,7 +409,7 @@ def for_nodes(conf: str, names: Sequence[str]) -> str:
 
 
 class Redis(Server):
-    """A Redis that holds what it acknowledged: append-only file, written at every commit."""
+    """A Redis that keeps what it acknowledged: its append-only file is synced at every write."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         super().__init__(folder, "redis", port)
@@ -437,7 +437,7 @@ class Redis(Server):
 
 
 class _Epmd(Server):
-    """Erlang's port mapper, of which a machine has one by default: here one a broker."""
+    """Erlang's port mapper: a machine has one by default, here each broker has its own."""
 
     def command(self) -> list[str]:
         return [find("epmd") or "epmd", "-port", str(self.port), "-address", "127.0.0.1"]

@@ -1,4 +1,4 @@
-"""The terminal, as the tools that run until Ctrl-C use it."""
+"""The terminal, for the tools that run until Ctrl-C."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def foreground() -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Print a line now, also into a pipe; whoever read it may be gone."""
+    """Print a line now, also into a pipe; the reader may be gone."""
     show(f"{line}\n")
 
 

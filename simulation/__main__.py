@@ -1,6 +1,6 @@
-"""`make simulate`: random histories for a while, on every core; or one of them again.
+"""`make simulate`: runs random histories for a while on every core, or one of them again.
 
-A failing history is shortened, and printed with its seed and the command that runs it again.
+A failing history is shortened, and printed with its seed and the command that repeats it.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> int:
         while (left := deadline - time.monotonic()) > 0:
             if sys.stdout.isatty():
                 print(f"\r{histories} histories, {left:.0f} s left ", end="", flush=True)
-            # A few at a time, for a pool takes in everything that it is offered.
+            # A few at a time, because a pool takes everything that it is offered.
             for seed, outcome in pool.imap_unordered(_one, islice(tasks, 40)):
                 histories += 1
                 visits += outcome.visits

@@ -14,19 +14,19 @@ from simulation.oracle import BrokenPromiseError, Oracle
 
 TICK = 0.1
 REST = 60.0
-"""Virtual seconds after which a healed cluster must be exact."""
+"""Virtual seconds within which a healed cluster must be exact."""
 FOLDED = 60.0
-"""Virtual seconds after which, from then on, every ended run must be folded."""
+"""Virtual seconds after that within which every ended run must be folded."""
 
 VIDEOS = ("dogs0", "cats4", "dogs1", "cats13", "birds", "fish")
 """The first two share a bucket, and so do the next two."""
 COPIES = 2
-"""How many processes may run on copies of stores."""
+"""The most processes that may run on copies of stores."""
 CLOCKS = (0.0, 0.0, 0.0, -10.0, 10.0, -3600.0, 3600.0, -864_000.0, 864_000.0)
 
 
 class Outcome(NamedTuple):
-    """How a history went: the broken promise, if any, and what there was to see."""
+    """How a history went: the broken promise, if any, and what happened."""
 
     failure: str
     kinds: Counter[str]
@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 
 def run(history: History, rules: Rules | None = None) -> Outcome:
-    """Let a history happen, heal everything, and wait until the cluster is exact."""
+    """Run a history, heal everything, and wait until the cluster is exact."""
     cluster = Cluster(history, rules or Rules())
     failure, repair_time = "", 0.0
     try:
@@ -63,28 +63,28 @@ class Cluster:
         self.copies: dict[str, list[Copy]] = {}
         self.pages: dict[int, dict[str, dict[str, int]]] = {}
         self.snapshots: dict[str, list[tuple[float, Memory, Copy]]] = {}
-        """Those of each machine, with the time when they were taken."""
+        """The snapshots of each machine, with the time when they were taken."""
         self.apart: dict[str, float] = {}
-        """For how long those that run on copies of one store may not have heard each other."""
+        """For how long processes on copies of one store may not have heard each other."""
         self.rules = rules
         self.timing = replace(TIMING, fold_after=history.fold_after)
         self.most = history.nodes + COPIES
         for number in range(history.nodes):
-            # Twins share a name on two stores, which must only confuse people.
+            # Twins share a name on two stores, which must confuse nobody but people.
             name = f"n{number // 2 if history.twins else number}"
             node = self.node(name)
             if number < 3 or self.choose.random() < 0.7:
                 node.start(self.now)
 
     def node(self, name: str) -> Node:
-        """A new place in the cluster."""
+        """Add a node, which does not run yet."""
         parts = self.rules, self.network, self.oracle, self.choose, self.timing
         node = Node(f"at-{len(self.nodes)}", name, *parts)
         self.nodes.append(node)
         return node
 
     def do(self, step: Step) -> None:
-        """Let one step happen."""
+        """Do one step."""
         node = self.nodes[step.one % len(self.nodes)]
         other = self.nodes[step.other % len(self.nodes)]
         much = step.much
@@ -99,7 +99,7 @@ class Cluster:
                 self.posted.append((f"key-{len(self.posted)}", videos))
                 node.post(*self.posted[-1], self.now)
             case "repeat":
-                # More often the latest ones, as visitors do that got no answer.
+                # More often the latest ones, as visitors without an answer do.
                 if self.posted:
                     last = len(self.posted) - 1
                     node.post(*self.posted[last - round(much**3 * last)], self.now)
@@ -149,7 +149,7 @@ class Cluster:
             case "repair":
                 node.disk.failure, node.slow = "", 0.0
             case "copy":
-                # Damage is found at a start. Under a process that runs nobody looks for it.
+                # Damage is found at a start; a running process does not look for it.
                 if not self.oracle.is_damaged(node):
                     self.copies.setdefault(node.address, []).append(node.disk.copy())
             case "roll back" | "lose":
@@ -175,7 +175,7 @@ class Cluster:
         self.part()
 
     def tamper(self, node: Node, step: Step) -> None:
-        """Put an earlier copy of a store in its place, or an empty one, whoever has it open."""
+        """Replace a store by an earlier copy or an empty one, also under a running process."""
         copies = self.copies.get(node.address)
         self.oracle.before_a_loss(self.nodes)
         self.oracle.tampered(node)
@@ -188,12 +188,12 @@ class Cluster:
         self.oracle.unknown(self.nodes)
 
     def revert(self, node: Node, step: Step) -> None:
-        """Put a machine back to a snapshot, its memory with its disk or without.
+        """Put a machine back to a snapshot of its memory, with or without its disk.
 
-        Not to one that is older than `FOLD_AFTER`. Until it hears a peer, it gives up the smaller
-        of what it counts and of what is missing in the snapshot. Of a younger one that is what its
-        run had counted since. Of an older one it may also be what later runs had, which are folded
-        into one sum with it: how much, depends on how far they are.
+        The snapshot is younger than `FOLD_AFTER`. Until the machine hears a peer, it gives up the
+        smaller of what it counts and of what the snapshot lacks. That is what its run had counted
+        since. With an older snapshot it could also be what later runs had, which are folded into
+        one sum with it: how much would depend on how far they are.
         """
         taken = [
             (memory, disk)
@@ -216,7 +216,7 @@ class Cluster:
         self.oracle.unknown(self.nodes)
 
     def damage(self, node: Node, step: Step) -> None:
-        """Damage a store that nobody has open, but nothing that only this store holds."""
+        """Damage a store that no process has open, but nothing that only this store holds."""
         kind = DAMAGES[step.other % len(DAMAGES)]
         if node.replica is not None or node.disk.store is None:
             return
@@ -230,16 +230,16 @@ class Cluster:
         self.oracle.unknown(self.nodes)
 
     def part(self) -> None:
-        """See which copies of one store have been apart for too long to lose nothing."""
+        """Tell the oracle which copies of one store were apart for too long to lose nothing."""
         for store, seconds in self.apart.items():
-            # They are together again with the first report that gets through.
+            # They are together again with the first report that arrives.
             if seconds > self.timing.fold_after - SYNC_INTERVAL:
                 twins = [node for node in self.nodes if node.disk.store == store]
                 for name in {node.name for node in twins}:
                     self.oracle.parted(f"{name}~{store}", self.nodes)
 
     def watch_copies(self) -> None:
-        """Note for how long copies of one store may not have heard each other."""
+        """Add to the time for which copies of one store may not have heard each other."""
         calm = not (self.network.cut or self.network.loss)
         for store in self.apart:
             twins = [node for node in self.nodes if node.disk.store == store]
@@ -247,7 +247,7 @@ class Cluster:
             self.apart[store] = 0.0 if together else self.apart[store] + TICK
 
     def start_all(self) -> None:
-        """Start whoever does not run, on a disk that works, with a clock that is right."""
+        """Repair disks and clocks, and start all nodes that do not run."""
         for node in self.nodes:
             if node.clock:
                 node.set_clock(0.0)
@@ -266,7 +266,7 @@ class Cluster:
                 node.tick(self.now)
 
     def settle(self) -> None:
-        """Let what has arrived be received, and look at every store."""
+        """Deliver the messages that have arrived, and look at every store."""
         by_address = {node.address: node for node in self.nodes}
         while (arrived := self.network.arrived(self.now)) is not None:
             address, message = arrived
@@ -275,7 +275,7 @@ class Cluster:
             self.oracle.look_at_store(node)
 
     def look(self, page: int, node: Node) -> None:
-        """A page reads everything from a node and merges it; nodes that join show nothing."""
+        """Let a page read everything from a node and merge it; joining nodes show nothing."""
         replica = node.replica
         if replica is None or replica.state != "ready":
             return
@@ -288,9 +288,9 @@ class Cluster:
         self.oracle.look_at_page(f"page {page}", visits)
 
     def rest(self) -> float:
-        """Heal everything and stop the visits; return how long it took to become exact.
+        """Heal everything without visits; return the seconds until the cluster is exact.
 
-        Then let an operator remove who is gone for good, and see that everything is folded.
+        Then an operator removes the members that are gone for good, and everything is folded.
         """
         self.network.calm()
         self.start_all()
@@ -309,7 +309,7 @@ class Cluster:
         return took
 
     def restart_copies(self) -> None:
-        """Restart those that run on copies of one store: nothing is folded beyond a live run."""
+        """Restart processes on copies of one store: nothing is folded beyond a live run."""
         for node in self.nodes:
             if node.disk.store in self.apart:
                 node.stop(self.now)
@@ -317,7 +317,7 @@ class Cluster:
         self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")
 
     def folded(self) -> str:
-        """Say what is not folded yet; remove who is gone for good, as soon as it is known of."""
+        """Return what is not folded yet; remove members that are gone for good, once known."""
         there = {f"{node.name}~{node.disk.store}" for node in self.nodes}
         first = self.nodes[0]
         assert first.replica is not None
@@ -332,7 +332,7 @@ class Cluster:
         return self.oracle.small(self.nodes)
 
     def until(self, seconds: float, wrong: Callable[[], str], promise: str) -> float:
-        """Let time pass until nothing is wrong; return how long it took."""
+        """Let time pass until `wrong` returns nothing; return how long it took."""
         start, what = self.now, "nothing"
         while self.now - start < seconds:
             self.pass_time(TICK)

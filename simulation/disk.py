@@ -25,7 +25,7 @@ class Disk(MemoryStore):
         self.requests: dict[str, Request] = {}
         """The requests whose visits it has, by key."""
         self.to_come: dict[str, Request] = {}
-        """Those of the write that is being tried."""
+        """The requests in the write that is being tried."""
         self._oracle = oracle
 
     def write(
@@ -49,18 +49,18 @@ class Disk(MemoryStore):
             raise StoreDownError("the simulated disk fails, and has written all the same")
 
     def resume(self, marks: Marks) -> None:
-        """Go on with what a process took for right at some time."""
+        """Continue with the flush marks that a process had at some time."""
         self._marks = marks
 
     def copy(self) -> "Copy":
-        """What a copy of the store's files would hold."""
+        """Return what a copy of the store's files would hold."""
         counts = {vector: dict(kept) for vector, kept in self.counts.items()}
         requests = dict(self.requests)
         seals = dict(self.seals), self.sealed
         return Copy(counts, dict(self.facts), *seals, self.mark, self.store, self.name, requests)
 
     def restore(self, copy: "Copy") -> None:
-        """Become what it was when `copy` was made, under whoever has it open."""
+        """Become what it was when `copy` was made, also under a running process."""
         self.changes += 1
         self.counts = {vector: dict(kept) for vector, kept in copy.counts.items()}
         self.facts, self.seals, self.sealed = dict(copy.facts), dict(copy.seals), copy.sealed
@@ -68,7 +68,7 @@ class Disk(MemoryStore):
         self.requests = dict(copy.requests)
 
     def spoil(self, kind: str, at: float) -> None:
-        """Do damage of a kind to something; `at`, from 0 to below 1, chooses what."""
+        """Damage something in the way of `kind`; `at`, from 0 to below 1, chooses what."""
         self.changes += 1
         names = (
             sorted(self.facts) if kind == "junk" else sorted(filter(self.counts.get, self.counts))
@@ -92,14 +92,14 @@ class Disk(MemoryStore):
                 del counts[video]
 
     def numbered(self) -> Iterator[tuple[str, str, int]]:
-        """Each key in it, with the replica that took it, and its number."""
+        """Yield each key in it, with the replica that took it, and its number."""
         for name, text in self.facts.items():
             if is_key(name):
                 replica, serial = name.partition(":")[2].split(" ")
                 yield text.split(" ")[2], replica, int(serial)
 
     def tally(self, without: Collection[str] = ()) -> Tally:
-        """What a start would load, without these vectors."""
+        """Return what a start would load, without these vectors."""
         tally = Tally()
         for member, fact in self.facts.items():
             if not is_note(member) and (mark := decode_fact(fact)[2]):

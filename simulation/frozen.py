@@ -1,8 +1,8 @@
-"""Frozen states: what is alive as bytes, and a digest that equal states share.
+"""Frozen states: live objects as bytes, and a digest that equal states share.
 
-Two states are equal if nothing can ever tell them apart. So in a digest the order of a dict does
-not matter, and of a time only how long ago it was. The protocol keeps times as floats and all
-else as integers: whoever freezes it gives it settings of whole seconds, as integers.
+Two states are equal if nothing can ever tell them apart. So a digest ignores the order of a dict,
+and of a time it keeps only how long ago it was. The protocol keeps times as floats and all else as
+integers, so the settings of a frozen replica must be whole seconds, as integers.
 """
 
 import copyreg
@@ -22,28 +22,28 @@ from counter.protocol.runs import Runs
 from counter.store.memory import MemoryStore
 
 LONG_AGO = 5
-"""Seconds beyond which no rule asks how long ago something was."""
+"""No rule distinguishes times that are longer ago than so many seconds."""
 
 LONG_CLOSED = 12
-"""Seconds beyond which no rule asks for how long a run has been closed."""
+"""No rule distinguishes runs that have been closed for longer than so many seconds."""
 
 IRRELEVANT = frozenset(
     {
-        # Shown to people only.
+        # Only shown to people.
         "messages",
         "since",
         "folds",
-        # How often something was done before; it decides on what comes first, never on a count.
+        # How often something was done before: that decides on an order, never on a count.
         "_turn",
         "number",
         "_number",
         "_told_ago",
         "_next",
-        # Other hashes each time, lest an accident repeats; they are made of what else is here.
+        # Fresh hashes, so that a collision does not repeat; made of what else is here.
         "_salt",
         "salt",
         "hashes",
-        # Made of what else is here, or the same for ever.
+        # Derived from what else is here, or constant.
         "_top_videos",
         "_unpacked",
         "_epoch",
@@ -53,28 +53,28 @@ IRRELEVANT = frozenset(
         "rules",
     }
 )
-"""The attributes that are left out of a digest."""
+"""Attributes that are left out of a digest."""
 
 
 def freeze(state: object) -> bytes:
-    """A state as bytes."""
+    """Return a state as bytes."""
     return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
 
 
 def thaw(frozen: bytes) -> Any:
-    """The state again, as another object."""
+    """Return the state again, as a new object."""
     return pickle.loads(frozen)  # noqa: S301 - frozen here
 
 
 def digest(state: object, now: float) -> bytes:
-    """16 bytes that equal states share; `now` is the time of the state's own clock."""
+    """Return 16 bytes that equal states share; `now` is the time of the state's clock."""
     plain = _Plain(now)
     # Version 2 writes the same bytes for equal values, whether they are one object or two.
     return blake2b(marshal.dumps(plain.of(state), 2), digest_size=16).digest()
 
 
 class _Plain:
-    """Makes plain values of a state: tuples, strings and integers."""
+    """Turns a state into plain values: tuples, strings and integers."""
 
     def __init__(self, now: float) -> None:
         self._now = now
@@ -101,7 +101,7 @@ class _Plain:
             return list(value)
         if kind is GeneratorType or kind is type:
             return None
-        # What several parts of a state share is told once.
+        # An object that several parts share is in it once.
         if id(value) in self._seen:
             return ("seen", kind.__name__)
         self._seen.add(id(value))
@@ -165,7 +165,7 @@ def _thaw_fold(attributes: dict[str, Any]) -> Fold:
 
 
 def _freeze_fold(fold: Fold) -> tuple[Any, ...]:
-    """A fold that was begun and not written yet: its generator has not been asked for anything."""
+    """Freeze a fold that has begun but written nothing: its generator has not been used."""
     assert not fold.vector.total
     return _thaw_fold, ({name: one for name, one in vars(fold).items() if name != "_videos"},)
 

@@ -1,7 +1,7 @@
 """Histories: what happens to a simulated cluster, as a list of steps made from a seed.
 
-Steps are data, so that a failing history can be shortened: a step that finds nothing to act on
-does nothing, and any sub-list of a history is a history.
+Steps are data, so a failing history can be shortened: a step that finds nothing to act on does
+nothing, and any sub-list of a history is a history.
 """
 
 import random
@@ -39,13 +39,13 @@ UNUSUAL = {
     "clock": 5,
     "damage": 4,
 }
-"""What happens in some histories only. Keys have no promise where memories or clocks go back."""
+"""Only some histories have these. Keys promise nothing where memories or clocks go back."""
 FOLD_AFTER_COPIES = 15.0
-"""`FOLD_AFTER` where there are any, or snapshots: so that not all of them are apart for longer."""
+"""`FOLD_AFTER` with copies or snapshots: longer, so that not all of them are apart for longer."""
 
 
 class Step(NamedTuple):
-    """One thing that happens: its kind, to which nodes, and how much."""
+    """One event: its kind, the nodes, and how much."""
 
     kind: str
     one: int
@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
 
 class History(NamedTuple):
-    """What can be run again: the seed decides about single messages, the steps about the rest."""
+    """A repeatable run: the seed decides about single messages, the steps about the rest."""
 
     seed: int
     nodes: int
@@ -64,9 +64,9 @@ class History(NamedTuple):
 
 
 def generate(seed: int, length: int) -> History:
-    """A random history; the same for the same seed and length."""
+    """Return a random history, the same for the same seed and length."""
     choose = random.Random(seed)
-    # Each history has its own taste, or every one would be the same mixture.
+    # Each history has its own weights, or all would be the same mixture.
     taste = {kind: weight * choose.choice((0, 0.3, 1, 1, 3)) for kind, weight in WEIGHTS.items()}
     taste |= {"visit": WEIGHTS["visit"], "pass": WEIGHTS["pass"]}
     if choose.random() < 0.6:
@@ -84,7 +84,8 @@ def generate(seed: int, length: int) -> History:
 
 
 def shorten(history: History, fails: Callable[[History], bool]) -> History:
-    """The shortest history that still fails and comes from leaving steps out (ddmin)."""
+    """Leave out steps as long as the history fails; return what is left (a simple ddmin,
+    Zeller and Hildebrandt 2002)."""
     size = len(history.steps) // 2
     while size:
         at = 0

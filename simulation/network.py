@@ -1,4 +1,4 @@
-"""The network of a simulated cluster: loses, repeats, delays, reorders, and can be split."""
+"""The network of a simulated cluster: it loses, repeats, delays, reorders, and can be split."""
 
 import heapq
 import random
@@ -21,13 +21,13 @@ class Network:
         self.lost = self.repeated = 0
 
     def calm(self) -> None:
-        """Be perfect from now on. What is under way still arrives."""
+        """Be perfect from now on. Messages in flight still arrive."""
         self.loss = self.repetition = 0.0
         self.delay = 0.01
         self.cut: set[tuple[str, str]] = set()
 
     def send(self, now: float, source: str, target: str, message: bytes) -> None:
-        """Put a message on its way: once, several times, or not at all."""
+        """Send a message once, twice, or not at all."""
         for address in [target] if target else self._everybody():
             if address == source:
                 continue

@@ -38,12 +38,12 @@ MESSAGE_TTL = 4.0
 FOLD_AFTER = 2.0
 TIMING = Timing(SYNC_INTERVAL, JOIN_TIMEOUT, MESSAGE_TTL, FOLD_AFTER)
 KEY_LIFE = 100.0
-"""Longer than `REST`, or what is missing in the end would have expired before that is seen."""
+"""Longer than `REST`, or what is missing in the end would expire before that is seen."""
 _SKEW = 0.5
-"""Seconds by which a clock is wrong, at most."""
+"""The most seconds by which a clock is wrong."""
 _EPOCH = 1_700_000_000_000
 _ROWS_A_BATCH = 5
-"""Few, so that what peers told takes several batches and a kill can come in between."""
+"""Few, so that peers' counts take several batches and a kill can come in between."""
 
 
 class SmallRepairs(Repairs):
@@ -53,7 +53,7 @@ class SmallRepairs(Repairs):
 
 
 class SmallKeys(Keys):
-    """Keys of which a message holds two, and which do not live long."""
+    """Keys of which a message holds two, and which soon expire."""
 
     life = KEY_LIFE
     page_bytes = 90
@@ -75,7 +75,7 @@ class SmallPages(Replica):
 
 @dataclass(frozen=True)
 class Rules:
-    """What a node is made of; a deliberate fault puts something else in the place of one part."""
+    """The parts of a node; a mutant replaces one of them by a faulty one."""
 
     replica: type[Replica] = SmallPages
     tally: type[Tally] = Tally
@@ -86,7 +86,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a running machine has in its memory. Its store is not in it."""
+    """The memory of a running machine, without its store."""
 
     process: Process
     marks: Marks
@@ -95,7 +95,7 @@ class Memory:
     in_flight: Mapping[str, Request]
 
     def again(self) -> "Memory":
-        """Another one that is the same, on the same store; requests are what they are."""
+        """Return a deep copy, on the same store and with the same requests."""
         store = self.process.store
         known: dict[int, object] = {id(store): store}
         known |= {id(one): one for one in (*self.pending.values(), *self.in_flight.values())}
@@ -103,18 +103,18 @@ class Memory:
 
 
 def may_be_copied(process: Process) -> bool:
-    """Whether a process can be copied: not in the middle of a fold, which has a generator."""
+    """Whether a process can be copied: in the middle of a fold it has a generator."""
     fold = process.replica.folding.under_way
     return fold is None or not fold.vector.total
 
 
 def marks_of(store: MemoryStore) -> Marks:
-    """The flush marks that the process on a store takes for right."""
+    """Return the flush marks of the process on a store."""
     return copy.deepcopy(store._marks)
 
 
 class Node:
-    """A place in the cluster: an address, a name, a disk, and the replica that runs on it."""
+    """An address, a name, a disk, and the replica that runs on it."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Node:
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""
         self.heard_keys: dict[str, dict[str, int]] = {}
-        """Up to where each replica's last report had the keys of every other."""
+        """Up to which number each replica's last report had the keys of every other."""
         self.slow = 0.0
         """Seconds that a write takes."""
         self.clock = 0.0
@@ -157,7 +157,7 @@ class Node:
     # -- life and death
 
     def start(self, now: float) -> None:
-        """Start a new run on the disk; nothing happens while that fails."""
+        """Start a new run on the disk; nothing happens if the disk fails."""
         choose = self._choose
         try:
             self.process = self.rules.process.start(
@@ -183,7 +183,7 @@ class Node:
         return self.rules.mint(clock, latest, self._choose.getrandbits(64))
 
     def kill(self) -> None:
-        """End at once; what was in memory is gone."""
+        """End at once; the memory is lost."""
         self.process = self._under_way = None
         self.disk.close()
 
@@ -199,13 +199,13 @@ class Node:
         self.kill()
 
     def set_clock(self, seconds: float) -> None:
-        """Set the wall clock wrong by so much, or right; a node notices that."""
+        """Set the wall clock wrong by so many seconds; the node notices."""
         self.clock = seconds
         if self.replica is not None:
             self.replica.succession.clock_stepped(self._epoch)
 
     def snapshot(self) -> Memory | None:
-        """The machine with its memory, as it is now; None if it does not run."""
+        """Return the machine's memory as it is now; None if it does not run or is in a fold."""
         if self.process is None or not may_be_copied(self.process):
             return None
         marks = marks_of(self.disk)
@@ -213,7 +213,7 @@ class Node:
         return Memory(*parts).again()
 
     def revert(self, memory: Memory) -> None:
-        """Put the machine back to what it was; what is on its disk may be later or earlier."""
+        """Put the memory back to a snapshot; the disk may be later or earlier."""
         self.kill()
         self.disk.open(self.address, lambda: "")
         memory = memory.again()
@@ -225,7 +225,7 @@ class Node:
     # -- what its threads would do
 
     def tick(self, now: float) -> None:
-        """What happens about every `PUBLISH_INTERVAL`; the report when it is due."""
+        """Do what a node does every `PUBLISH_INTERVAL`, and report when that is due."""
         if self.replica is None:
             return
         self.flush(now)
@@ -236,13 +236,13 @@ class Node:
         self._look(now)
 
     def visit(self, video: str) -> None:
-        """Take one visit, if there is anybody to take it."""
+        """Take one visit, if the node runs."""
         if self.replica is not None:
             self.replica.visit(video)
             self.oracle.tried(self.replica.member, video)
 
     def post(self, key: str, videos: Sequence[str], now: float) -> None:
-        """Take visits under a key, as a node does, if there is anybody to take them."""
+        """Take visits under a key, if the node runs."""
         replica = self.replica
         if replica is None:
             return
@@ -258,7 +258,7 @@ class Node:
         self._pending[key] = self.oracle.counted(self.address, key, now)
 
     def remove(self, choice: int, now: float) -> str:
-        """As the operator: remove a member that is not heard here; say which, "" if none."""
+        """As the operator, remove a member that is not heard here; return it, "" for none."""
         if self.replica is None:
             return ""
         silent = [
@@ -273,12 +273,12 @@ class Node:
         return member
 
     def remove_member(self, member: str, now: float) -> None:
-        """As the operator: remove this member."""
+        """As the operator, remove this member."""
         assert self.replica is not None
         self._do(self.replica.remove(member, now), now)
 
     def flush(self, now: float) -> bool:
-        """Write a batch, as the flush thread does, which may take a while; False if it fails."""
+        """Write a batch as the flush thread does, which takes `slow` seconds; False if it fails."""
         process = self.process
         assert process is not None
         replica = process.replica
@@ -324,7 +324,7 @@ class Node:
         self._do(Effects(broadcast=list(self.replica.keys.publish(now))), now)
 
     def receive(self, message: bytes, now: float) -> None:
-        """Take a message in."""
+        """Receive a message."""
         if self.replica is None:
             return
         try:
@@ -348,7 +348,7 @@ class Node:
 
     @property
     def _epoch(self) -> float:
-        """What the wall clock shows when the virtual time is 0, in Unix seconds."""
+        """The wall clock's time at virtual time 0, in Unix seconds."""
         return _EPOCH / 1000 + self._skew + self.clock
 
     def _look(self, now: float) -> None:
@@ -372,7 +372,7 @@ class Node:
 
 
 def _advertised(report: Report) -> dict[str, int]:
-    """The totals in a report, by vector."""
+    """Return the totals in a report, by vector."""
     totals = {}
     for member, state in report.states.items():
         if state.mark:

@@ -1,14 +1,14 @@
-"""The oracle: knows what is true, and says so when the cluster shows anything else.
+"""The oracle: it knows what is true, and raises when the cluster shows anything else.
 
 For each member and video it keeps how many visits were *tried*, how many the runs have *written*
 to some store, and the *floor*: acknowledged visits that at least one memory or store still held
 after every fault. What is acknowledged and below the floor must be counted everywhere in the end.
 
-It knows nothing of how runs are folded, but that this must not change a number.
+It knows only one thing about folding: it must not change a number.
 
-Of a key it knows where visits were counted under it, and which nodes have held it since: one that
-has must not count them again. One that has not yet, for the key was still on its way to it, may:
-that is the window, and how often it was met is counted.
+For each key it knows where visits were counted under it, and which nodes have held it since. Those
+nodes must not count them again. A node that the key has not reached yet may: that is the window,
+and the oracle counts how often it is hit.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ class BrokenPromiseError(AssertionError):
 
 @dataclass(eq=False)
 class Request:
-    """Visits that a node has counted under a key, when, and whether a store has held them since."""
+    """Visits that a node has counted under a key, when, and whether a store has ever held them."""
 
     key: str
     address: str
@@ -80,9 +80,9 @@ class Oracle:
 
     def __init__(self, key_life: float) -> None:
         self.repeats = 0
-        """How many requests were known for repeats."""
+        """How many requests were recognized as repeats."""
         self.counted_again = 0
-        """How many were counted again through the window, after a store had held them."""
+        """How many were counted again through the window after a store had held them."""
         self._key_life = key_life
         self._requests: dict[str, list[Request]] = {}
         self._numbers: dict[tuple[str, int], Request] = {}
@@ -94,7 +94,7 @@ class Oracle:
         self._floor: dict[Entry, int] = {}
         self._shown: dict[str, dict[str, int]] = {}
         self._showed: dict[str, tuple[float, dict[str, int]]] = {}
-        """Until when a node that was started waits for members, and what it showed before."""
+        """Until when a started node waits for members, and what it showed before."""
         self._falls_forgiven = False
         self._kept: dict[str, dict[Entry, int]] = {}
         self._looked: dict[str, object] = {}
@@ -111,7 +111,7 @@ class Oracle:
         self._tried[member, video] = self._tried.get((member, video), 0) + 1
 
     def written(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Some store holds these counts from now on."""
+        """A store holds these counts from now on."""
         for vector, changed in counts.items():
             if is_folded(vector):
                 continue
@@ -123,7 +123,7 @@ class Oracle:
                     self._written_by_member[entry] = self._written_by_member.get(entry, 0) + more
 
     def acknowledged(self, replica: str, counts: Mapping[str, int]) -> None:
-        """The visitors of these visits were told that they are counted."""
+        """The visitors were told that these visits are counted."""
         for video, count in counts.items():
             before = self._acknowledged.get((replica, video), 0)
             if count <= before and replica not in self._reverted:
@@ -136,7 +136,7 @@ class Oracle:
             self._floor[entry] = self._floor.get(entry, 0) + more
 
     def counted(self, address: str, key: str, now: float) -> Request:
-        """A node has counted visits under a key: it must not have held it."""
+        """A node has counted visits under a key, which it must not have held."""
         known = self._known.setdefault(address, {})
         if key in known and now - known[key].at < self._key_life:
             raise BrokenPromiseError(f"exact: {address} counts {key} again, which it has held")
@@ -147,7 +147,7 @@ class Oracle:
         return request
 
     def answered(self, address: str, key: str) -> None:
-        """A node has answered a repeat: its visits are counted."""
+        """A node has answered a repeat, so its visits must be counted."""
         self.repeats += 1
         if not any(request.written for request in self._requests[key]):
             raise BrokenPromiseError(f"exact: {address} answers {key}, which no store ever held")
@@ -158,7 +158,7 @@ class Oracle:
             self._numbers[entry.replica, entry.serial] = requests[entry.key.text]
 
     def saved(self, node: Node) -> None:
-        """A store has everything, as its node says: so it must have the keys of that node."""
+        """A node says that its store has everything, so it must have the node's keys."""
         for key, request in self._known[node.address].items():
             if request.address == node.address and request.written:
                 node.disk.requests[key] = request
@@ -192,12 +192,12 @@ class Oracle:
         self._rolled_back.add(f"{node.name}~{node.disk.store}")
 
     def damaged(self, node: Node) -> None:
-        """A store was damaged: what it holds counts again once a start has put it right."""
+        """A store was damaged: its counts matter again once a start has repaired it."""
         self.tampered(node)
         self._damaged.add(node.address)
 
     def is_damaged(self, node: Node) -> bool:
-        """Whether its store was damaged, and no start has put it right yet."""
+        """Whether its store was damaged and no start has repaired it yet."""
         return node.address in self._damaged
 
     def reverted(self, node: Node, nodes: Iterable[Node]) -> None:
@@ -212,7 +212,7 @@ class Oracle:
         self._reverted.add(node.replica.id)
         self._shown.pop(node.address, None)
         self._looked.pop(node.address, None)
-        # It was ready, or not, when the snapshot was taken.
+        # Whether it is ready is what it was in the snapshot.
         (self._ready.add if node.replica.complete else self._ready.discard)(node.address)
         held: dict[Entry, int] = {}
         for tally in _copies(nodes):
@@ -248,19 +248,19 @@ class Oracle:
         return any(tally.total(vector) >= total for tally in running)
 
     def unknown(self, nodes: Sequence[Node]) -> None:
-        """A word is waited for by who knows of it.
+        """A member's report is awaited by the nodes that know the member.
 
-        A store that is rolled back to a time before it knew of a member takes that member's word
-        away, as its removal does.
+        When a store is rolled back to a time before it knew a member, nobody awaits that member's
+        report, as after its removal.
         """
         for node in nodes:
             if any(other is not node and not _knows(other, node) for other in nodes):
                 self.without(node, nodes)
 
     def without(self, node: Node, nodes: Sequence[Node]) -> None:
-        """A node's word is not waited for: its copies of what others have lost are given up.
+        """A node's report is not awaited: its copies of what others have lost are given up.
 
-        That is what only it holds of runs whose own store was rolled back.
+        Those are counts that only it holds, of runs whose own store was rolled back.
         """
         self.forgive_falls()
         self.before_a_loss(nodes)
@@ -269,7 +269,7 @@ class Oracle:
 
     def _lower(self, after: Mapping[Entry, int], entries: Iterable[Entry]) -> None:
         for entry in list(entries):
-            # What was missing before is the fault of the cluster, and stays one.
+            # What was missing before is the cluster's fault, and stays missing.
             missing = max(0, self._floor[entry] - self._before.get(entry, 0))
             self._floor[entry] = min(self._floor[entry], after.get(entry, 0) + missing)
 
@@ -304,7 +304,7 @@ class Oracle:
         keys: list[dict[str, int]],
         now: float,
     ) -> None:
-        """Look at a running node: monotone, honest, and nothing shown that no store holds."""
+        """Check a running node: monotone, honest, and nothing shown that no store holds."""
         seen = (replica, replica.state, replica.complete, replica.tally.totals())
         if self._looked.get(address) == seen:
             return
@@ -364,7 +364,7 @@ class Oracle:
                     )
 
     def look_at_store(self, node: Node) -> None:
-        """Look at a store: no count in it ever falls, unless somebody tampered with it."""
+        """Check a store: no count in it ever falls, unless somebody tampered with it."""
         place = f"store of {node.address}"
         if self._looked.get(place) == node.disk.changes or node.address in self._damaged:
             return
@@ -380,7 +380,7 @@ class Oracle:
         self._kept[node.address] = holds
 
     def look_at_page(self, page: str, visits: Mapping[str, int]) -> None:
-        """Look at a page: no number on it ever falls, and none is more than was tried."""
+        """Check a page: no number on it ever falls, and none is above the visits tried."""
         shown = self._shown.setdefault(page, {})
         for video, number in visits.items():
             most = sum(count for (_, tried), count in self._tried.items() if tried == video)
@@ -392,10 +392,10 @@ class Oracle:
             shown[video] = number
 
     def at_rest(self, nodes: Iterable[Node], now: float) -> str:
-        """Say what keeps the cluster from being exact; "" when it is.
+        """Return what keeps the cluster from being exact, "" if nothing does.
 
-        Every node holds the same, at least the floor and at most what was tried; and so does
-        every store, or what was healed would be lost with the next kill.
+        Every node holds the same, at least the floor and at most what was tried. So does every
+        store, or what was healed would be lost with the next kill.
         """
         nodes = list(nodes)
         first: dict[Entry, int] | None = None
@@ -418,7 +418,7 @@ class Oracle:
             if first is not None and holds != first:
                 return f"{node.address} holds something else than the others"
             first = holds
-            # What was damaged is kept, and not shown before every member that may know was heard.
+            # Damaged counts are kept, and shown once every member that may know them was heard.
             in_doubt = replica.recovery.suspected()
             if _content(node.disk.tally(without=in_doubt)) != holds:
                 return f"the store of {node.address} does not hold what its node shows"
@@ -435,7 +435,7 @@ class Oracle:
             yield self._numbers[replica, serial]
 
     def small(self, nodes: Sequence[Node]) -> str:
-        """Say where a member has more entries than one and those of its live runs."""
+        """Return where a member has more vectors than one and those of its live runs."""
         processes = Counter(f"{node.name}~{node.disk.store}" for node in nodes)
         for node in nodes:
             assert node.replica is not None
@@ -453,7 +453,7 @@ class Oracle:
 
 
 def _content(tally: Tally) -> dict[Entry, int]:
-    """What a tally shows: the count of each member for each video."""
+    """Return what a tally shows: the count of each member for each video."""
     content: dict[Entry, int] = {}
     for vector, videos in tally.vectors():
         for video in videos:
@@ -463,7 +463,7 @@ def _content(tally: Tally) -> dict[Entry, int]:
 
 
 def _holds(tally: Tally, vector: str, total: int) -> bool:
-    """Whether a tally has this much of a vector; what it has folded counts as held."""
+    """Whether a tally has this much of a vector; a folded vector counts as held."""
     mark, run = tally.mark(member_of(vector)), run_of(vector)
     if is_folded(vector) and run == mark:
         return tally.total(vector) >= total
@@ -491,10 +491,10 @@ class Held(Protocol):
 
 
 def union(copies: Iterable[Held]) -> dict[Entry, int]:
-    """What there is of each entry, over all copies.
+    """Return what all copies hold together of each entry.
 
-    Of a run it is the largest count. Of what is folded in some copy, the largest sum that a copy
-    has of the same runs.
+    For a run that is the largest count. For runs that are folded in some copy it is the largest
+    sum that a copy has of the same runs.
     """
     tallies = list(copies)
     marks: dict[str, str] = {}
@@ -523,7 +523,7 @@ def union(copies: Iterable[Held]) -> dict[Entry, int]:
 
 
 def _knows(node: Node, other: Node) -> bool:
-    """Whether a node, running or not, knows that another is a member."""
+    """Whether a node, running or not, knows another as a member."""
     member = f"{other.name}~{other.disk.store}"
     if node.replica is not None:
         members = node.replica.members

@@ -1,7 +1,7 @@
 """A place of the exhaustive search: a store, and the process on it, if one runs.
 
-It is driven in steps as coarse as can be: a flush ends where it begins, time passes in leaps.
-All that it is told and tells is bytes, as between real nodes.
+Its steps are as coarse as possible: a flush is one step, and time passes in leaps. Messages are
+bytes, as between real nodes.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ from simulation.node import Rules
 from simulation.process import Process, Timing
 
 WHILE = 2.0
-"""Seconds that pass at once: no message lives longer, and who was not heard twice is silent."""
+"""Seconds that pass at once: no message lives longer, and a node not heard twice is silent."""
 TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=2, fold_after=12)
 """In whole seconds, as integers: see `frozen`."""
 APART = 32
@@ -30,13 +30,13 @@ _AGE, _RUN = "age:", "run:"
 """The note of the age of a store, and how those of runs begin: when they began and closed."""
 
 Sent = tuple[str, bytes]
-"""A message, and the address that it goes to, "" for everybody."""
+"""The address that a message goes to ("" is everybody), and the message."""
 
 
 class Volume(MemoryStore):
-    """A memory store whose flush mark only changes with what it holds.
+    """A memory store whose flush mark changes only with its content.
 
-    Else no two states of a node would ever be the same.
+    Otherwise no two states of a node would ever be the same.
     """
 
     def write(
@@ -54,9 +54,9 @@ class Volume(MemoryStore):
         super().write(counts, facts=facts, drop=drop, heal=heal)
 
     def renumber(self) -> None:
-        """Number the flush marks anew: only whether the one that is held is right is of interest.
+        """Renumber the flush marks: it only matters whether the one in the store is right.
 
-        Else states would differ by how often something was written.
+        Otherwise states would differ by how often something was written.
         """
         if self._marks.written and self._marks.accepts(self.mark, heal=False):
             self._marks = Marks(self._marks.replica)
@@ -66,16 +66,16 @@ class Volume(MemoryStore):
             self._seal()
 
     def is_ahead(self) -> None:
-        """It holds what a later write of the process on it has left: its memory went back."""
+        """Hold the mark of a later write, because the memory of the process went back."""
         self.mark = f"{self._marks.replica}:{self._marks.tried + 1}.1"
         self._seal()
 
     def take(self, other: "Volume") -> None:
-        """Hold from now on what another volume holds, whoever has this one open."""
+        """Hold from now on what another volume holds, also under a running process."""
         if (self.counts, self.facts) == (other.counts, other.facts):
             return
         age = _age(self.facts)
-        # Whatever its number is: no mark is written twice.
+        # No mark is written twice, whatever its number.
         self.mark = f"{(other.mark or '').partition(':')[0]}:0.0"
         self.counts = {vector: dict(kept) for vector, kept in other.counts.items()}
         self.facts = dict(other.facts)
@@ -87,12 +87,12 @@ class Volume(MemoryStore):
 
 
 def _age(facts: Mapping[str, str]) -> int | None:
-    """The age of a store, in ms."""
+    """Return the age of a store in ms, if it has one."""
     return int(facts[_AGE]) if _AGE in facts else None
 
 
 def older(facts: Mapping[str, str], by: int) -> dict[str, str]:
-    """Facts whose times are so many ms earlier in the life of their store."""
+    """Return facts whose times are so many ms earlier in the life of their store."""
     shifted = dict(facts)
     for name, fact in facts.items():
         if name == _AGE:
@@ -104,7 +104,7 @@ def older(facts: Mapping[str, str], by: int) -> dict[str, str]:
 
 
 class Holding:
-    """What a memory or a store holds, seen as a tally."""
+    """The content of a memory or a store, seen as a tally."""
 
     def __init__(self, marks: dict[str, str], counts: dict[str, dict[str, int]]) -> None:
         self.marks = marks
@@ -192,20 +192,20 @@ class Place:
         self.volume.close()
 
     def visit(self, video: str) -> None:
-        """Count a visit, and store it; so it is acknowledged."""
+        """Count a visit and store it, so it is acknowledged."""
         assert self.process is not None
         self.process.replica.visit(video)
         self.flush()
 
     def flush(self) -> None:
-        """Write everything, again if the store has lost something."""
+        """Write everything, and again if the store has lost something."""
         assert self.process is not None
         while not self.process.write(self.process.batch(_ROWS, self.now, self._mint)):
             pass
         self.process.join_store()
 
     def wait(self) -> list[Sent]:
-        """A while passes: flush, publish, report."""
+        """Let a while pass: flush, publish, report; return the messages."""
         assert self.process is not None
         self.now += WHILE
         self.flush()
@@ -213,13 +213,13 @@ class Place:
         return deltas + self._send(self.process.replica.sync(self.now))
 
     def receive(self, message: bytes) -> list[Sent]:
-        """Take a message in; return what it leads to."""
+        """Receive a message; return the messages that it leads to."""
         assert self.process is not None
         envelope = decode(message, None, _EPOCH, 1)
         return self._send(self.process.replica.receive(envelope, self.now))
 
     def remove(self, member: str) -> list[Sent]:
-        """As the operator: remove a member."""
+        """As the operator, remove a member."""
         assert self.process is not None
         return self._send(self.process.replica.remove(member, self.now))
 
@@ -264,10 +264,10 @@ class Place:
 def deliver(
     places: Mapping[str, Place], sent: Sequence[tuple[str, Sent]], hears: Callable[[str, str], bool]
 ) -> None:
-    """Deliver messages in order, with all that they lead to, between running places.
+    """Deliver messages, and those that they lead to, in order between running places.
 
-    `sent` are messages with the address of their sender; `hears` says whether what the second
-    address sends gets to the first.
+    `sent` are messages with their senders' addresses; `hears(target, source)` says whether a
+    message arrives.
     """
     queue = deque(sent)
     for _ in range(_MAX_MESSAGES):

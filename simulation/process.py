@@ -1,6 +1,6 @@
-"""A process: a replica on a store, driven step by step as the threads of a node drive it.
+"""A process: a replica on a store, driven step by step, as the threads of a node drive it.
 
-The only place of the simulations that starts a replica and takes it through a flush.
+Both simulations start replicas and flush them only here.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ class Timing:
 
 
 class Parts(Protocol):
-    """What a node is made of; see `Rules`."""
+    """The parts of a node; see `Rules`."""
 
     @property
     def replica(self) -> type[Replica]:
@@ -37,11 +37,11 @@ class Parts(Protocol):
 
     @property
     def tally(self) -> type[Tally]:
-        """What it counts in."""
+        """The tally that it counts in."""
 
 
 class Process:
-    """A replica, and the store that it has open."""
+    """A replica and the store that it has open."""
 
     def __init__(self, replica: Replica, store: MemoryStore) -> None:
         self.replica = replica
@@ -95,7 +95,7 @@ class Process:
         return process
 
     def batch(self, rows: int, now: float, mint_run: Callable[[str], str]) -> Batch:
-        """Take what is to be written next, as a new run where the old one has to end."""
+        """Return the next batch, in a new run if the old one has to end."""
         if self._is_behind:
             self._renew(now, mint_run)
             self._load()
@@ -110,9 +110,9 @@ class Process:
         self.replica.start_new_run(mint_run(latest), now)
 
     def write(self, batch: Batch) -> bool:
-        """Write a batch; False if the store turned out to have lost something, or to know more.
+        """Write a batch; return False if the store has lost something or knows more.
 
-        Then all is to be written again. Raises `StoreDownError`: it may be written or not.
+        Then everything is to be written again. On `StoreDownError` it may be written or not.
         """
         replica = self.replica
         try:
@@ -131,7 +131,7 @@ class Process:
         return True
 
     def join_store(self) -> None:
-        """Take in what was found in the place of what the store has lost, if that happened."""
+        """Load what the store has instead of what it lost, if it has lost something."""
         if self._to_load:
             self._load()
             self._to_load = False

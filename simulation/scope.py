@@ -1,4 +1,4 @@
-"""The scope of the exhaustive search: how much may happen, and of what."""
+"""The scope of the exhaustive search: what may happen, and how often."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,21 +34,21 @@ class Scope:
 
 
 class Action(NamedTuple):
-    """One thing that happens: its kind, to which place or places, and with what."""
+    """One event: its kind, the places, and a detail."""
 
     kind: str
     places: tuple[tuple[int, ...], ...] = ()
     what: int = 0
 
     def __str__(self) -> str:
-        """For people who read a trace."""
+        """As people read it in a trace."""
         where = " | ".join("".join(NAMES[place] for place in part) for part in self.places)
         words = [self.kind, where, _WHAT.get((self.kind, self.what), "")]
         return " ".join(word for word in words if word)
 
 
 NAMES = ("A", "C", "B")
-"""The first member, what runs on a copy of its store, and the second member."""
+"""The first member, the process on a copy of its store, and the second member."""
 _WHAT = {
     ("visit", 0): "video0",
     ("visit", 1): "video1",

@@ -1,7 +1,7 @@
-"""The exhaustive search: everything that can happen within a small scope, to the shipped protocol.
+"""The exhaustive search: everything that can happen to the real protocol within a small scope.
 
-Breadth first, so that what it finds is the shortest trace there is. In each state that was not
-met before it looks whether the promises are kept, and whether they are once all is healed.
+It goes breadth first, so a trace that it finds is the shortest. In each new state it checks that
+the promises are kept, and that they are kept once everything is healed.
 `python -m simulation.search` searches for a while.
 """
 
@@ -19,15 +19,15 @@ from simulation.world import World, Worlds
 
 @dataclass
 class Found:
-    """What a search has seen: a broken promise with the trace to it, or none."""
+    """The result of a search: a broken promise with the trace to it, or none."""
 
     failure: str = ""
     trace: list[Action] = field(default_factory=list)
     states: int = 0
     depth: int = 0
-    """So many actions one after the other were tried in every way."""
+    """All sequences of so many actions were tried."""
     exhausted: bool = False
-    """Whether there is no more in this scope."""
+    """Whether every state of the scope was seen."""
     transitions: int = 0
     seconds: float = 0.0
 
@@ -48,7 +48,7 @@ def search(
     seconds: float = float("inf"),
     states: float = float("inf"),
 ) -> Found:
-    """Search a scope until it is exhausted, a promise is broken, or the time or states are up."""
+    """Search a scope until it is exhausted, a promise is broken, or the limit is reached."""
     began = time.monotonic()
     worlds = Worlds(scope, rules or Rules())
     found = Found()
@@ -73,7 +73,7 @@ def search(
                         queue.append((after, depth + 1))
                         worlds.settle(after)
                 except Exception as broken:
-                    # A crash is a broken promise, too.
+                    # A crash is a broken promise too.
                     found.failure = _said(broken)
                     found.trace = [*_trace(origins, world), action]
                     return found
@@ -85,7 +85,7 @@ def search(
 
 
 def replay(trace: list[Action], scope: Scope, rules: Rules | None = None) -> str:
-    """Do what a trace says, and heal; return the broken promise, "" if there is none."""
+    """Replay a trace and heal; return the broken promise, "" if there is none."""
     worlds = Worlds(scope, rules or Rules())
     try:
         world = worlds.first()

@@ -1,7 +1,7 @@
 """The states of the exhaustive search, and what can happen in each.
 
-A world is a few integers: each place is frozen once, and known by a number from then on. What
-happens to some places is computed once, too, wherever else in the world it happens again.
+A world is a few integers: each place is frozen once and has a number from then on. A step of some
+places is also computed once, and looked up when it happens again in another world.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,12 +27,12 @@ Counts = tuple[int, ...]
 
 
 class World(NamedTuple):
-    """A state of everything. Places are numbers of frozen places, `NOWHERE` if there is none."""
+    """A state of everything. Places are the numbers of frozen places, or `NOWHERE`."""
 
     places: tuple[int, int, int]
     tried: Counts
     floor: Counts
-    """What was acknowledged, and is held by some memory or store."""
+    """Acknowledged visits that some memory or store holds."""
     runs: tuple[int, int]
     copy: int = NOWHERE
     copies: int = 0
@@ -40,18 +40,18 @@ class World(NamedTuple):
     clock_steps: int = 0
     losses: int = 0
     late: tuple[int, int, int] = (0, 0, 0)
-    """How often messages were held back; those that are, by number, and whose they are."""
+    """How often messages were held back; the number of those that are now, and their sender."""
     removals: int = 0
     apart: int = 0
-    """For how many waits the original and the copy have not met."""
+    """For how many waits the original and the copy have not heard each other."""
     snapshot: int = NOWHERE
     snapshots: int = 0
     debt: tuple[str, Counts] = ("", ())
-    """A run that was put back, and how much more of each video others hold of it."""
+    """A run that was put back, and how much more of it others hold for each video."""
 
 
 class Sight(NamedTuple):
-    """What is to be seen of one frozen place."""
+    """What can be seen of a frozen place."""
 
     running: bool
     folds: bool
@@ -64,18 +64,16 @@ class Sight(NamedTuple):
     unheard: list[str]
     member: str
     essence: int
-    """The same for all that show and hold the same, whatever they have heard of others."""
+    """Equal for places that show and hold the same, whatever they have heard of others."""
 
 
 class Worlds:
-    """All that can happen within a scope, to nodes made of these parts."""
+    """Everything that can happen within a scope, to nodes made of these parts."""
 
     def __init__(self, scope: Scope, rules: Rules) -> None:
         assert max(3 * TIMING.sync_interval, 2 * TIMING.message_ttl) < LONG_AGO
         self.scope = scope
         self.rules = rules
-        self.computed = 0
-        """How many steps of places were computed, and not known from before."""
         self._numbers: dict[bytes, int] = {}
         self._essences: dict[bytes, int] = {}
         self._frozen: list[bytes] = []
@@ -88,7 +86,7 @@ class Worlds:
         self._settled: set[tuple[tuple[int, ...], Counts, Counts]] = set()
 
     def first(self) -> World:
-        """The state that everything begins with: two members that have met."""
+        """Return the first state: two members that have heard each other."""
         numbers = []
         for place in (FIRST, SECOND):
             new = Place(place, _NAME[place], self.rules)
@@ -101,7 +99,7 @@ class Worlds:
     # -- what can happen
 
     def actions(self, world: World) -> Iterator[Action]:
-        """What can happen next."""
+        """Yield what can happen next."""
         scope = self.scope
         running = [p for p in range(3) if self._runs(world, p)]
         for place in running:
@@ -170,7 +168,7 @@ class Worlds:
         return sum(world.tried[member * len(_VIDEOS) : (member + 1) * len(_VIDEOS)])
 
     def do(self, world: World, action: Action) -> World:
-        """Let something happen. Raises `BrokenPromiseError`."""
+        """Return the state after an action. Raises `BrokenPromiseError`."""
         kind, parts, what = action
         place = parts[0][0]
         member = _MEMBER[place]
@@ -260,7 +258,7 @@ class Worlds:
         return world._replace(places=_put(world.places, place, number))
 
     def _copy(self, number: int) -> int:
-        """A place that has a copy of a store."""
+        """Return a place that has a copy of a store."""
         key = (number, "copy")
         if key not in self._steps:
             place = Place(COPY, _NAME[COPY], self.rules)
@@ -277,13 +275,13 @@ class Worlds:
         return self._steps[key]
 
     def _put_back(self, world: World, *, with_disk: bool) -> World:
-        """Put the first machine back to its snapshot."""
+        """Put the first machine back to its snapshot, with or without its disk."""
         key = (world.snapshot, with_disk, world.places[FIRST])
         if key not in self._steps:
             back, later = self._thaw(world.snapshot), self._thaw(world.places[FIRST])
             if not with_disk:
                 back.forget(later)
-            # No run is ever named twice.
+            # No run gets a name that was used before.
             back.minted = later.minted
             self._steps[key] = self._number(back)
         number = self._steps[key]
@@ -305,10 +303,10 @@ class Worlds:
         return after._replace(debt=(run, tuple(debt)))
 
     def _remove(self, world: World, place: int, member: int) -> World:
-        """The operator removes a member; those who are connected hear of it with the next report.
+        """The operator removes a member; connected nodes hear of it with the next report.
 
-        What is given up: what only it has of what others have lost; and of two that run as one
-        member what they do not both have.
+        Given up is what only that member holds of counts that others have lost; and, where two
+        processes run as one member, what they do not both hold.
         """
         names = {self._sight(world, p).member: p for p in range(3) if world.places[p] != NOWHERE}
         name = next(n for n, p in names.items() if _MEMBER[p] == member)
@@ -339,7 +337,7 @@ class Worlds:
         lossy: str = "",
         at: int = NOWHERE,
     ) -> World:
-        """A while passes; those of a part of the network hear each other."""
+        """Let a while pass, in which places in the same part of the network hear each other."""
         after, kept = world.places, 0
         for part in parts:
             numbers, held = self._part(world.places, part, lossy, at)
@@ -360,12 +358,11 @@ class Worlds:
     def _part(
         self, places: tuple[int, int, int], part: tuple[int, ...], lossy: str, at: int
     ) -> tuple[tuple[int, ...], int]:
-        """A while of places that hear each other: what they are then; and what was held back."""
+        """Let a while pass for one part; return the places after it, and what was held back."""
         key = (tuple(places[p] for p in part), part, lossy, at)
         found = self._seconds.get(key)
         if found is not None:
             return found
-        self.computed += 1
         thawed = [self._thaw(places[p]) for p in part]
         by_address = {place.address: place for place in thawed}
         one = f"at-{at}"
@@ -395,7 +392,7 @@ class Worlds:
         *,
         until_a_fold: bool = False,
     ) -> World:
-        """Time passes until nothing changes any more, or until somebody begins to fold."""
+        """Let time pass until nothing changes any more, or until a node begins to fold."""
         for _ in range(_AT_REST):
             after = self._wait(world, parts, lossy, at)
             self._compare(world.places, after.places)
@@ -407,14 +404,14 @@ class Worlds:
                 return after
             self._check(after)
             if after.places == world.places:
-                # Only the copy has been apart for longer: until that makes a difference.
+                # Only the time apart grows: skip to where that makes a difference.
                 after = after._replace(apart=self.scope.apart - 1)
                 return self._wait(after, parts, lossy, at)
             world = after
         raise BrokenPromiseError(f"exact: no rest within {_AT_REST} waits")
 
     def _late(self, world: World, place: int) -> World:
-        """What was held back comes to a place; its answers are lost."""
+        """Deliver held-back messages to a place; its answers are lost."""
         key = (world.places[place], "late", world.late[1])
         if key not in self._steps:
             source, messages = self._held[world.late[1]]
@@ -428,10 +425,10 @@ class Worlds:
     # -- what must be true
 
     def settle(self, world: World) -> None:
-        """Heal everything: then all must come to be equal, and exact.
+        """Heal everything: then all places must become equal and exact.
 
-        Once for all states in which the same is held: what they have heard of each other differs,
-        and each way on is searched as well. Raises `BrokenPromiseError`.
+        Done once for all states that hold the same: they differ only in what the places have heard
+        of each other, and every way on is searched anyway. Raises `BrokenPromiseError`.
         """
         key = (self._essences_of(world), world.tried, world.floor)
         if key in self._settled:
@@ -482,7 +479,7 @@ class Worlds:
                 )
 
     def _compare(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
-        """Nothing that a running node or a store shows falls."""
+        """Check that nothing a running node or a store shows has fallen."""
         for place in range(3):
             if before[place] in (NOWHERE, after[place]):
                 continue
@@ -499,7 +496,7 @@ class Worlds:
                         )
 
     def _check(self, world: World) -> None:
-        """Nothing is shown that was not tried, and nothing acknowledged is lost."""
+        """Check that nothing is shown that was not tried, and nothing acknowledged is lost."""
         for place in range(3):
             if world.places[place] == NOWHERE:
                 continue
@@ -516,16 +513,16 @@ class Worlds:
             )
 
     def _lost(self, world: World) -> World:
-        """Something was destroyed: what nobody holds now is lost for good."""
+        """Lower the floor after a loss: what nobody holds now is lost for good."""
         return world._replace(floor=_least(world.floor, self._union(world.places)))
 
     def _given_up(self, floor: Counts, there: Counts) -> Counts:
-        """What of the first member's, whose store was rolled back, is not there is given up."""
+        """Give up the first member's visits that are not there; its store was rolled back."""
         of_first = len(_VIDEOS)
         return _least(floor[:of_first], there[:of_first]) + floor[of_first:]
 
     def _parted(self, world: World) -> World:
-        """Original and copy are apart for too long: the larger sum of one is what counts."""
+        """Original and copy were apart for too long: only the larger sum of one counts."""
         most = [0] * len(world.floor)
         for number in world.places:
             if number != NOWHERE:
@@ -544,7 +541,7 @@ class Worlds:
         return self._sights[world.places[place]]
 
     def _number(self, place: Place) -> int:
-        """The number of a place, a new one if it was never like this."""
+        """Return the number of a place, a new one if it never looked like this."""
         place.volume.renumber()
         key = digest(place, place.now)
         number = self._numbers.get(key)
@@ -575,7 +572,7 @@ class Worlds:
         return self._essences.setdefault(digest(held, 0.0), len(self._essences))
 
     def _union(self, numbers: Iterable[int]) -> Counts:
-        """What all memories and stores hold together."""
+        """Return what all memories and stores hold together."""
         key = frozenset(numbers)
         found = self._unions.get(key)
         if found is None:
@@ -595,7 +592,7 @@ def _in_order(content: dict[tuple[str, str], int]) -> Counts:
 
 
 def _sums(counts: Counts) -> Counts:
-    """The sum of each video."""
+    """Return the sum of each video."""
     return tuple(sum(counts[video :: len(_VIDEOS)]) for video in range(len(_VIDEOS)))
 
 
@@ -617,7 +614,7 @@ def _put2(runs: tuple[int, int], member: int, number: int) -> tuple[int, int]:
 
 
 def _partitions(places: Sequence[int]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Each way to cut a network in parts."""
+    """Yield each way to cut a network into parts."""
     if not places:
         yield ()
         return

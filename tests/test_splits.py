@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lab.clients import Client, counted, fetch, until
-from lab.gate import Gate
 from lab.servers import Node, free_port
+from tests.gate import Gate
 from tests.test_visit_log import line
 
 JOIN_TIMEOUT = 3.0

@@ -1,4 +1,4 @@
-"""The books of visitors: what they tried, and what they were answered."""
+"""The books of visitors: what they tried, and how they were answered."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 class Books:
-    """What visitors tried, and what they were answered, by video."""
+    """What visitors tried and how they were answered, by video. Thread-safe."""
 
     def __init__(self) -> None:
         self.tried: Counter[str] = Counter()
@@ -32,7 +32,7 @@ class Books:
                 self.unknown[video] += 1
 
     def check(self, counted: dict[str, int]) -> None:
-        """Each video: acknowledged ≤ counted ≤ acknowledged + unknown."""
+        """Assert acknowledged ≤ counted ≤ acknowledged + unknown for each video."""
         for video in self.tried:
             least = self.acknowledged[video]
             most = least + self.unknown[video]
@@ -44,9 +44,9 @@ class Books:
 
 @dataclass
 class Post:
-    """Visits of one video under a key, which are sent until a node says that they are counted.
+    """Visits of one video under a key, sent again until a node says that they are counted.
 
-    `unsure` are the nodes that were asked and said neither yes nor no.
+    `unsure` are the nodes that were asked and gave no clear answer.
     """
 
     video: str
@@ -55,33 +55,33 @@ class Post:
     asked: int = 0
     unsure: set[str] = field(default_factory=set)
     window: int = 0
-    """How often another node was asked while one was unsure: so often it may be counted more."""
+    """How often another node was asked while one was unsure: it may be counted that often again."""
 
 
 class Posts:
-    """The books of visits under keys, each of a video of its own."""
+    """The books of keyed visits; each post has a video of its own. Thread-safe."""
 
     def __init__(self) -> None:
         self.all: list[Post] = []
         self.wrong: list[str] = []
-        """What no node must answer."""
+        """Answers that no node may give."""
         self._lock = threading.Lock()
 
     def new(self, prefix: str, visits: int) -> Post:
-        """One more."""
+        """Add a post."""
         with self._lock:
             post = Post(f"{prefix}-{len(self.all)}", visits)
             self.all.append(post)
             return post
 
     def lost(self, shown: dict[str, int]) -> int:
-        """How many visits were acknowledged, and are not counted."""
+        """Return how many visits were acknowledged and are not counted."""
         return sum(
             max(0, post.visits - shown.get(post.video, 0)) for post in self.all if post.acknowledged
         )
 
     def counted_again(self, shown: dict[str, int]) -> tuple[int, int]:
-        """How many requests were counted again: through the window, and otherwise."""
+        """Return how many requests were counted again: through the window, and otherwise."""
         window = others = 0
         for post in self.all:
             again = max(0, -(-shown.get(post.video, 0) // post.visits) - 1)

@@ -49,8 +49,8 @@ class _Visitors:
 class Traffic(_Visitors):
     """Concurrent visitors, each at one of the urls, until `stop` or a number of visits.
 
-    `pause` seconds between two visits of one visitor bound the rate. The videos are named
-    `prefix` and a number.
+    Each visitor waits `pause` seconds between two visits. The videos are named by `prefix` and a
+    number.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Traffic(_Visitors):
         super().__init__("visitor", each)
 
     def more(self, visits: int, seconds: float = 20) -> None:
-        """Wait until so many more visits are acknowledged."""
+        """Wait until `visits` more are acknowledged."""
         goal = sum(self.books.acknowledged.values()) + visits
         until(lambda: sum(self.books.acknowledged.values()) >= goal, seconds, "traffic goes on")
 
@@ -101,9 +101,9 @@ class Traffic(_Visitors):
 
 
 class Posters(_Visitors):
-    """Concurrent visitors that post visits under keys, and again elsewhere if not answered.
+    """Concurrent visitors that post visits under keys, and try another node if one does not answer.
 
-    With the probability `again` also at the same node, when that has answered.
+    With probability `again` an acknowledged post is sent once more to the same node.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Posters(_Visitors):
                     time.sleep(0.1 * choose.random())
                     url = choose.choice([other for other in self._urls if other != url] or [url])
                 if post.acknowledged and choose.random() < self._again:
-                    # Nothing may be between these two, so that this is never the window.
+                    # Sent at once to the node that answered: so it never counts through the window.
                     self._send(post, url, clients[url])
 
     def _send(self, post: Post, url: str, client: Client) -> None:
@@ -163,7 +163,7 @@ def send(client: Client, post: Post) -> tuple[int, bytes]:
 
 
 class Watcher(_Visitors):
-    """Reads counts from several nodes over and over; remembers every number that fell."""
+    """Reads counts from several nodes over and over, and notes every number that fell."""
 
     def __init__(self, urls: Sequence[str], videos: Sequence[str], path: str = "/counts") -> None:
         self.falls: list[str] = []
@@ -190,7 +190,7 @@ class Watcher(_Visitors):
 
 
 def agree(urls: Sequence[str], books: Books, seconds: float) -> float:
-    """Wait until every node shows the same, and that is right; return how long it took."""
+    """Wait until all nodes show the same visits, and check them; return the seconds it took."""
     videos = sorted(books.tried)
 
     def same() -> bool:

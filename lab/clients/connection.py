@@ -1,7 +1,8 @@
-"""One visitor with a real connection, and what a node tells."""
+"""A connection to a node, what it shows, and waiting with a deadline."""
 
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ class Client:
     def ask(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> tuple[int, bytes]:
-        """Any request; raises OSError or HTTPException when there is no answer."""
+        """Send a request; raises OSError or HTTPException when there is no answer."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection(
                 self._host, self._port, timeout=self._timeout
@@ -37,7 +38,7 @@ class Client:
             raise
 
     def json(self, path: str) -> Any:
-        """The JSON at a path, which must be there."""
+        """Return the JSON at a path; asserts that the status is 200."""
         status, body = self.get(path)
         assert status == 200, (path, status, body)
         return json.loads(body)
@@ -56,7 +57,7 @@ class Client:
 
 
 def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
-    """What a node shows for these videos."""
+    """Return the visits that a node shows for these videos."""
     visits = {}
     with Client(url) as client:
         for first in range(0, len(videos), 1000):
@@ -67,14 +68,22 @@ def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
 
 
 def fetch(url: str, path: str) -> Any:
-    """The JSON at a path of a node."""
+    """Return the JSON at a path of a node."""
     with Client(url) as client:
         return client.json(path)
 
 
+STRETCH = 4.0 if "PYTEST_XDIST_WORKER" in os.environ else 1.0
+"""How many times longer deadlines are beside other workers of pytest-xdist, which are busy."""
+
+
 def until(condition: Callable[[], object], seconds: float, what: str) -> float:
-    """Wait for a condition with a deadline; return how many seconds it took."""
+    """Wait for a condition with a deadline; return how many seconds it took.
+
+    The deadline is `STRETCH` times as long: tests that assert a time run alone.
+    """
     start = time.monotonic()
+    seconds *= STRETCH
     while True:
         try:
             if condition():
@@ -86,7 +95,7 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> float:
 
 
 def metrics(url: str) -> dict[str, float]:
-    """The metrics of a node by name, each summed up over its labels."""
+    """Return the metrics of a node by name, each summed over its labels."""
     with Client(url) as client:
         _, text = client.get("/metrics")
     sums: dict[str, float] = {}
@@ -99,7 +108,7 @@ def metrics(url: str) -> dict[str, float]:
 
 
 def metric(url: str, name: str) -> float:
-    """One of them."""
+    """Return one metric, summed over its labels."""
     read = metrics(url)
     assert name in read, f"{url}/metrics has no {name}"
     return read[name]

@@ -1,8 +1,8 @@
 """Versions before this one: packed into tests/previous, for nodes that run beside this one's.
 
 `node.tar.xz` is the version before, `older.tar.xz` the last one that told every run by its name.
-`python -m lab.previous COMMIT` packs what a node consists of at that commit as the version before;
-do so when a version is released. The same commit always makes the same archive, byte by byte.
+`python -m tests.previous COMMIT` packs what a node consists of at that commit as the version
+before; do so after a release. The same commit always makes the same archive, byte by byte.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from lab.servers import ROOT
 from lab.terminal import say
 
-ARCHIVE = ROOT / "tests" / "previous" / "node.tar.xz"
+ARCHIVE = Path(__file__).with_name("previous") / "node.tar.xz"
 OLDER = ARCHIVE.with_name("older.tar.xz")
 PARTS = ("app.py", "gunicorn.conf.py", "counter", "templates", "static")
 _LEFT_OUT = (".webm", ".mp4", ".webp", ".jpg")
@@ -37,7 +37,6 @@ def pack(commit: str) -> Path:
                 plain = tarfile.TarInfo(member.name)
                 plain.size, plain.mtime = member.size, member.mtime
                 target.addfile(plain, source.extractfile(member))
-    ARCHIVE.parent.mkdir(exist_ok=True)
     ARCHIVE.write_bytes(lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME))
     return ARCHIVE
 
@@ -51,7 +50,7 @@ def unpack(folder: Path, archive: Path = ARCHIVE) -> Path:
 
 def main() -> int:
     """Pack the commit that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m lab.previous", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.previous", description=__doc__)
     parser.add_argument("commit", help="the last one of the version before")
     archive = pack(parser.parse_args().commit)
     say(f"{archive.relative_to(ROOT)}: {archive.stat().st_size:,} bytes")
