@@ -21,6 +21,7 @@ def beat() -> Iterator[PauseMeter]:
     thread.join()
 
 
+@pytest.mark.alone
 def test_it_notices_a_pause_and_tells_it_once(beat: PauseMeter) -> None:
     start = time.monotonic()
     sum(range(20_000_000))  # in C, so that no other thread runs meanwhile

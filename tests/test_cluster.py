@@ -104,6 +104,7 @@ def cluster(request: pytest.FixtureRequest, make_cluster: Callable[[str], Cluste
     return make_cluster(request.param)
 
 
+@pytest.mark.alone
 def test_3000_visits_are_exact_on_every_node_within_two_seconds(cluster: Cluster) -> None:
     books = Books()
     with Traffic(cluster.urls, books, visits=3000) as traffic:
@@ -153,7 +154,7 @@ def test_the_broker_may_be_gone_for_twenty_seconds(make_cluster: Callable[[str],
     assert shown[0] != shown[1] != shown[2]
     cluster.rabbitmq.start()
     until(lambda: all(map(connected, cluster.nodes)), 10, "the broker is found again")
-    assert agree(cluster.urls, books, 5) < 2.0
+    agree(cluster.urls, books, 2)
     cluster.check_logs()
 
 
@@ -477,6 +478,7 @@ def post(url: str, path: str) -> None:
     connection.close()
 
 
+@pytest.mark.alone
 def test_background_work_does_not_starve_under_busy_connections(cluster: Cluster) -> None:
     """Under gevent a busy connection yields to nobody unless each request does so once."""
     books, waits = Books(), []
@@ -514,6 +516,7 @@ def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) 
             until(lambda: sum(counted(second.url, list(videos)[-500:]).values()) == 500, 20, "all")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("path", "ack"), [("/count/a", "stored"), ("/video/a", "memory")])
 def test_one_busy_connection_does_not_keep_others_waiting(
     tmp_path: Path, stack: ExitStack, path: str, ack: str

@@ -110,7 +110,7 @@ def test_the_two_commands_come_first_and_are_those_of_ci() -> None:
     assert commands == [["make", "run"], ["make", "test"]]
     assert README.index(first) < 1500
     ci = (ROOT / ".ci/run").read_text().splitlines()
-    assert {"make check", "make test"} <= set(ci)
+    assert {"make check", "make test", "make proof SECONDS=60"} <= set(ci)
 
 
 def test_every_make_command_is_a_target() -> None:

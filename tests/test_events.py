@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Request, expect
 
-from lab.clients import fetch, until
+from lab.clients import STRETCH, fetch, until
 from lab.servers import Nginx, Node
 from tests.test_embedding import Site
 from tests.test_page import Tab
@@ -110,7 +110,7 @@ def test_numbers_on_other_sites_are_live_by_events(node: Node, proxy: Nginx, tab
         until(lambda: tab.page.evaluate("() => 0") or streams, 5, "a stream")
         for number in ("1", "2", "3"):
             fetch(node.url, "/video/else")
-            expect(tab.page.locator("b")).to_have_text(number, timeout=2000)
+            expect(tab.page.locator("b")).to_have_text(number, timeout=2000 * STRETCH)
     assert streams == [f"{proxy.url}/live?video=else&video=where"]
     assert refusals(tab)
 

@@ -464,6 +464,7 @@ def test_a_file_in_which_nothing_is_a_visit_never_ends_well(
     assert formats.READ in done.output
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("hostile", ["a" + "\t" * 10**6, " " * 10**6 + "a b", "1" * 10**6,
                                      "\0" * 10**6, "a," * 10**6, "[" * 10**6])  # fmt: skip
 def test_no_line_takes_long_to_look_at(hostile: str) -> None:

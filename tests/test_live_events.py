@@ -125,6 +125,7 @@ def test_several_videos_come_in_one_stream(node: Node) -> None:
         assert {page.counter()["video"] for _ in videos} == set(videos)
 
 
+@pytest.mark.alone
 def test_under_fast_traffic_a_page_gets_ten_events_a_second_and_the_last_number(
     node: Node,
 ) -> None:
@@ -207,6 +208,7 @@ def test_a_page_that_is_gone_is_noticed_with_the_next_number(node: Node) -> None
     until(lambda: live_pages(node) <= before, 5, "all are noticed")
 
 
+@pytest.mark.alone
 def test_a_page_that_does_not_read_costs_the_others_nothing_and_skips_versions(
     node: Node,
 ) -> None:
@@ -260,6 +262,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
             yield here, page
 
 
+@pytest.mark.alone
 def test_a_silent_stream_has_a_heartbeat_until_the_page_hangs_up() -> None:
     live = Live(lambda video: f"{video} 7", 10)
     wake = Signal()

@@ -93,6 +93,7 @@ def tabs(browser: Browser) -> Iterator[list[Tab]]:
         context.close()
 
 
+@pytest.mark.alone
 def test_a_visit_at_a_third_node_raises_two_pages_within_a_second(
     nodes: list[Node], tabs: list[Tab]
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_page_is_small(browser: Browser, address: str) -> None:
         assert sum(sizes.values()) < MAX_BYTES, sizes
 
 
+@pytest.mark.alone
 @on(FRONT, VIDEO, ANY)
 def test_a_number_is_on_the_screen_at_once(browser: Browser, address: str) -> None:
     place = "#visits" if "/video/" in address else "#videos b"

@@ -13,16 +13,9 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, expect
 
-from lab.browser import chromium
 from lab.clients import until
 from lab.servers import Node, free_port
 from tests.test_page import Tab, hears_of, mark, post, visits
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium("--host-resolver-rules=MAP visits.test 127.0.0.1") as browser:
-        yield browser
 
 
 @pytest.fixture

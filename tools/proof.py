@@ -1,0 +1,117 @@
+"""`make proof`: runs what takes long, and prints one table; fails if a promise does not hold."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.servers import ROOT
+from lab.terminal import foreground, say
+
+TAIL = 40
+"""Lines of a failed run that are printed."""
+
+
+@dataclass
+class Proof:
+    """A promise, and the program that shows whether it holds: its exit status is 0, or not."""
+
+    promise: str
+    arguments: list[str]
+    """Of Python's `-m`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    result: str = ""
+    seconds: float = 0.0
+
+    @property
+    def what(self) -> str:
+        """What is run, as one would type it."""
+        settings = [f"{name}={value}" for name, value in self.environment.items()]
+        return " ".join([*settings, *self.arguments])
+
+    def run(self, log: Path) -> bool:
+        """Run it, with its output in a file; return whether the promise holds."""
+        began = time.monotonic()
+        with log.open("wb") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", *self.arguments],
+                cwd=ROOT,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self.seconds = time.monotonic() - began
+        self.result = "holds" if done.returncode == 0 else f"FAILS (status {done.returncode})"
+        return done.returncode == 0
+
+
+def proofs(seconds: int) -> list[Proof]:
+    """All of them. Those that run for a time take `seconds`; the others do as much as suits it."""
+
+    def tests(promise: str, *arguments: str, **environment: str) -> Proof:
+        return Proof(promise, ["pytest", "-q", *arguments], environment)
+
+    time_ = ["--seconds", str(seconds)]
+    # In less chaos cannot see every fault, nor enough of each.
+    chaos = f"{max(90, seconds)}"
+    restarts = f"{min(100, max(5, seconds // 6))}"
+    return [
+        tests("faults lose and double nothing", "-m", "proof", "tests/test_chaos.py", CHAOS=chaos),
+        Proof("random histories keep all promises", ["simulation", *time_]),
+        Proof("so do all states of a small scope", ["simulation.search", *time_]),
+        tests(
+            "each fault put into the protocol is caught", "-m", "proof", "tests/test_simulation.py"
+        ),
+        tests("a search finds faults by itself", "-m", "proof", "tests/test_search.py"),
+        tests("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
+        tests("two versions side by side are exact", "tests/test_upgrade.py", BESIDE=f"{seconds}"),
+        tests(
+            "a million lines wait",
+            "tests/test_visit_log.py",
+            "-k",
+            "lines_wait",
+            LINES_WAITING="1000000",
+        ),
+        tests("benchmarks count what they measure", "-m", "proof", "tests/test_benchmarks.py"),
+    ]
+
+
+def table(rows: list[Proof]) -> str:
+    """The results, one a line."""
+    cells = [("promise", "run", "result", "seconds")]
+    cells += [(row.promise, row.what, row.result, f"{row.seconds:.0f}") for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def main() -> int:
+    """Run all; return 1 if a promise does not hold."""
+    parser = argparse.ArgumentParser(prog="make proof", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60, help="how long each runs (60)")
+    asked = parser.parse_args()
+    rows = proofs(asked.seconds)
+    right = True
+    with tempfile.TemporaryDirectory(prefix="proof-") as folder:
+        for number, row in enumerate(rows):
+            log = Path(folder) / f"{number}"
+            say(f"{row.promise}: {row.what} ...")
+            if not row.run(log):
+                right = False
+                lines = log.read_text(errors="replace").splitlines()
+                say("\n".join(f"    {line}" for line in lines[-TAIL:]))
+    say(f"\n{table(rows)}")
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    with foreground():
+        sys.exit(main())
