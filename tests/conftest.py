@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, expect
 
 from lab.browser import chromium
 from lab.clients import STRETCH
-from lab.servers import RabbitMQ, Redis
+from lab.servers import Node, RabbitMQ, Redis
+from tests.nodes import mesh
 
 # How long an example takes says nothing of what it shows, on a machine that others use as well.
 settings.register_profile("without deadlines", deadline=None)
@@ -51,6 +52,23 @@ def browser(_chromium: Browser) -> Iterator[Browser]:
     yield _chromium
     for context in _chromium.contexts:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def nodes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Node]]:
+    """The nodes of a file of tests: as many, with such settings, as its marker `nodes` says."""
+    marker = request.node.get_closest_marker("nodes")
+    count, settings = (marker.args, marker.kwargs) if marker else ((), {})
+    with mesh(tmp_path_factory.mktemp("nodes"), *count, **settings) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def node(nodes: list[Node]) -> Node:
+    """The first of the nodes of a file of tests, which may be the only one."""
+    return nodes[0]
 
 
 @pytest.fixture

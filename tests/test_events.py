@@ -26,16 +26,6 @@ class OldProxy(Nginx):
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("events")
-    with Node(folder, "counter1", settings={"DRAIN_TIME": "0"}) as node:
-        node.wait_ready()
-        yield node
-        log = node.log.read_text()
-        assert "Traceback" not in log, log[-3000:]
-
-
-@pytest.fixture(scope="module")
 def proxy(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     with OldProxy(tmp_path_factory.mktemp("proxy"), [f"127.0.0.1:{node.port}"]) as proxy:
         yield proxy

@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ from counter.cli import visits as imports
 from lab.clients import counted, until
 from lab.servers import Node
 from tests.test_visits import one, post
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with Node(tmp_path_factory.mktemp("node"), "counter1", None, {"DRAIN_TIME": "0"}) as node:
-        node.wait_ready()
-        yield node
 
 
 def run(file: Path, url: str, *arguments: str) -> Result:

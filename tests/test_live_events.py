@@ -82,16 +82,6 @@ def visit_all(node: Node, videos: list[str]) -> None:
         assert client.ask("POST", "/visits", kind, records)[0] == 200
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("events")
-    with Node(folder, "counter1", settings={"DRAIN_TIME": "0"}) as node:
-        node.wait_ready()
-        yield node
-        log = node.log.read_text()
-        assert "Traceback" not in log, log[-3000:]
-
-
 def test_the_counter_comes_at_once_and_again_whenever_it_grows(node: Node) -> None:
     visit(node, "grows", 2)
     with open_stream(node, "/live/grows") as page, open_page(node, "/live/grows") as other:

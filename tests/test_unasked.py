@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import pytest
 from counter.crdt.ids import encode_id, mint_run
 from counter.protocol.messages import Body, Envelope, KeysPage, RepairPage, encode
 from lab.clients import Client, counted, until
-from lab.servers import Node, free_port
+from lab.servers import Node
+from tests.nodes import mesh
 
 SECRET = "only-for-tests"
 SETTINGS = {"CLUSTER_SECRET": SECRET, "SYNC_INTERVAL": "0.2", "DRAIN_TIME": "0"}
@@ -23,21 +23,12 @@ KEY = "a-key-that-was-never-sent"
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Node]]:
     """Two nodes that have each counted a video of their own once, and know both."""
-    ports = [free_port() for _ in range(2)]
-    settings = SETTINGS | {"PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports)}
-    with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(Node(tmp_path / f"counter{n}", f"counter{n}", port, settings))
-            for n, port in enumerate(ports, 1)
-        ]
+    with mesh(tmp_path, 2, **SETTINGS) as nodes:
         for node in nodes:
-            node.wait_ready()
             visit(node, node.name)
         for node in nodes:
             until(partial(shows, node, 1), PATIENCE, "both know both")
         yield nodes
-        for node in nodes:
-            assert "Traceback" not in node.log.read_text()
 
 
 def visit(node: Node, video: str) -> None:
