@@ -131,7 +131,8 @@ def test_a_killed_node_loses_nothing_and_no_number_falls(cluster: Cluster) -> No
     cluster.check_logs()
 
 
-def test_the_broker_may_be_gone_for_twenty_seconds(make_cluster: Callable[[str], Cluster]) -> None:
+@pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=pytest.mark.proof)])
+def test_the_broker_may_be_gone(make_cluster: Callable[[str], Cluster], seconds: int) -> None:
     cluster = make_cluster(BROKER)
     assert cluster.rabbitmq is not None
     books = Books()
@@ -145,8 +146,8 @@ def test_the_broker_may_be_gone_for_twenty_seconds(make_cluster: Callable[[str],
         gone = time.monotonic()
         until(lambda: not any(map(connected, cluster.nodes)), 10, "the broker is missed")
         before = sum(books.acknowledged.values())
-        until(lambda: time.monotonic() - gone > 20, 30, "twenty seconds without a broker")
-        assert sum(books.acknowledged.values()) > before + 300, "visits go on"
+        until(lambda: time.monotonic() - gone > seconds, 30, "some time without a broker")
+        assert sum(books.acknowledged.values()) > before + 20 * seconds, "visits go on"
         assert set(books.statuses) == {200}
         traffic.stop()
     # The nodes differ by now; the last of them to reach the broker starts the clock.
@@ -496,7 +497,7 @@ def test_background_work_does_not_starve_under_busy_connections(cluster: Cluster
 
 
 def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) -> None:
-    videos = {f"video-{number}": 1 for number in range(200_000)}
+    videos = {f"video-{number}": 1 for number in range(100_000)}
     store = SqliteStore(tmp_path / "first")
     opened = store.open("this test", lambda: "0" * 13)
     store.begin(f"first~{opened.store}.{'0' * 23}", {})
