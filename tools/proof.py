@@ -52,33 +52,29 @@ class Proof:
 
 
 def proofs(seconds: int) -> list[Proof]:
-    """All of them. Those that run for a time take `seconds`; the others do as much as suits it."""
+    """Return all proofs. What runs for a time takes `seconds`; the rest grows with it."""
 
     def tests(promise: str, *arguments: str, **environment: str) -> Proof:
         return Proof(promise, ["pytest", "-q", *arguments], environment)
 
+    def marked(promise: str, *arguments: str, **environment: str) -> Proof:
+        return tests(promise, "-m", "proof", *arguments, **environment)
+
     time_ = ["--seconds", str(seconds)]
-    # In less chaos cannot see every fault, nor enough of each.
-    chaos = f"{max(90, seconds)}"
-    restarts = f"{min(100, max(5, seconds // 6))}"
+    # A shorter run cannot see every fault, and enough of each.
+    chaos = str(max(90, seconds))
+    restarts = str(min(100, max(5, seconds // 6)))
+    million = ["tests/test_visit_log.py", "-k", "lines_wait"]
     return [
-        tests("faults lose and double nothing", "-m", "proof", "tests/test_chaos.py", CHAOS=chaos),
+        marked("faults lose and double nothing", "tests/test_chaos.py", CHAOS=chaos),
         Proof("random histories keep all promises", ["simulation", *time_]),
         Proof("so do all states of a small scope", ["simulation.search", *time_]),
-        tests(
-            "each fault put into the protocol is caught", "-m", "proof", "tests/test_simulation.py"
-        ),
-        tests("a search finds faults by itself", "-m", "proof", "tests/test_search.py"),
+        marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
         tests("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
-        tests("two versions side by side are exact", "tests/test_upgrade.py", BESIDE=f"{seconds}"),
-        tests(
-            "a million lines wait",
-            "tests/test_visit_log.py",
-            "-k",
-            "lines_wait",
-            LINES_WAITING="1000000",
-        ),
-        tests("benchmarks count what they measure", "-m", "proof", "tests/test_benchmarks.py"),
+        tests("two versions side by side are exact", "tests/test_upgrade.py", BESIDE=str(seconds)),
+        marked("visits go on without a broker", "tests/test_cluster.py"),
+        tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),
+        marked("benchmarks count what they measure", "tests/test_benchmarks.py"),
     ]
 
 
