@@ -88,7 +88,7 @@ pytestmark = pytest.mark.nodes(DEV_MODE="1", ADMIN_TOKEN=TOKEN)
 @pytest.fixture(scope="module")
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that waits for a peer which never comes."""
-    nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "60"}
+    nobody = {"PEERS": f"http://127.0.0.1:{free_port()}", "JOIN_TIMEOUT": "600"}
     settings = {**nobody, "ADMIN_TOKEN": TOKEN}
     node = Node(tmp_path_factory.mktemp("joining"), "counter1", settings=settings).start()
     yield node
