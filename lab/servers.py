@@ -45,8 +45,9 @@ def find(program: str) -> str | None:
 def free_port() -> int:
     """Return a port of 127.0.0.1 that is free and that this process was not given before.
 
-    It lies below the range the system takes source ports from: otherwise, while a
-    server is down, some client's connection could sit on its port.
+    It lies below the range the system takes source ports from: otherwise, while a server is
+    down, some client's connection could sit on its port. Each worker of pytest-xdist has a
+    slice of its own: a port that one keeps for a server that is down is nobody else's.
     """
     lowest = 10_000
     try:
@@ -54,8 +55,10 @@ def free_port() -> int:
     except OSError:
         first = "0"
     below = int(first)
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    width = (below - lowest) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     for _ in range(1000):
-        wanted = random.randrange(lowest, below) if below > lowest + 5_000 else 0
+        wanted = lowest + worker * width + random.randrange(width) if width > 500 else 0
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", wanted))

@@ -7,14 +7,19 @@ from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from lab.browser import chromium
-from lab.servers import RabbitMQ, Redis
+from lab.clients import STRETCH
+from lab.servers import Node, RabbitMQ, Redis
+from tests.nodes import mesh
 
 # How long an example takes says nothing of what it shows, on a machine that others use as well.
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
+
+# The browser's own deadlines: 5 s is its default for what a page is to show.
+expect.set_options(timeout=5_000 * STRETCH)
 
 _THREADS_END = 8.0
 """Seconds that threads have to end after a test."""
@@ -22,23 +27,48 @@ _THREADS_END = 8.0
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis for everybody: use a NAME of your own, leave it running and full."""
+    """A Redis for every test of a worker: use a NAME of your own, leave it running and full."""
     with Redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """A broker for everybody: who kills it or freezes it starts it again or lets it go on."""
+    """A broker for every test of a worker: a test that kills or freezes it brings it back."""
     with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser for a file of tests: open a context of your own in it."""
-    with chromium() as browser:
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[Browser]:
+    # A name of this machine that is no secure context, unlike 127.0.0.1.
+    with chromium("--host-resolver-rules=MAP visits.test 127.0.0.1") as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def browser(_chromium: Browser) -> Iterator[Browser]:
+    """A browser for every test of a worker: open a context of your own in it."""
+    yield _chromium
+    for context in _chromium.contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def nodes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Node]]:
+    """The nodes of a file of tests: as many, with such settings, as its marker `nodes` says."""
+    marker = request.node.get_closest_marker("nodes")
+    count, settings = (marker.args, marker.kwargs) if marker else ((), {})
+    with mesh(tmp_path_factory.mktemp("nodes"), *count, **settings) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def node(nodes: list[Node]) -> Node:
+    """The first of the nodes of a file of tests, which may be the only one."""
+    return nodes[0]
 
 
 @pytest.fixture

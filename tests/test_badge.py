@@ -1,7 +1,6 @@
 """The number as a picture, and what pages of other sites may read."""
 
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
@@ -20,14 +19,6 @@ __all__ = ["joining"]  # a fixture
 
 SVG = "{http://www.w3.org/2000/svg}"
 UNITS = {"k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with Node(tmp_path_factory.mktemp("badge"), "counter1", settings={"DRAIN_TIME": "0"}) as node:
-        node.wait_ready()
-        yield node
-        assert "Traceback" not in node.log.read_text()
 
 
 def picture(answer: Answer) -> ElementTree.Element:

@@ -94,6 +94,8 @@ def page(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.proof
+@pytest.mark.timeout(600)
 def test_every_section_fills_its_table_and_no_visit_is_lost_under_load(
     tmp_path: Path, page: Path
 ) -> None:

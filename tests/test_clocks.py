@@ -426,6 +426,7 @@ def travel(source: ClockedNode, target: ClockedNode, video: str, seconds: float)
     )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
 def test_nodes_go_on_whatever_their_clocks_are_set_to(
     make: Make, store: str, request: pytest.FixtureRequest
@@ -480,9 +481,8 @@ def test_two_nodes_whose_clocks_differ_both_say_so_and_count_on(make: Make, seco
     assert not any("Idempotency-Key" in text for text in fetch(two.url, "/cluster")["warnings"])
     assert post(two, "early") == 200
     one.clock.set(0)
-    took = until(lambda: not differences(one)[two.name] and differs(one) and differs(two), 5, "ok")
-    took += until(lambda: all(counted(n.url, ["cats"])["cats"] == 3 for n in (one, two)), 5, "3")
-    assert took < 1.5
+    until(lambda: not differences(one)[two.name] and differs(one) and differs(two), 1, "ok")
+    until(lambda: all(counted(n.url, ["cats"])["cats"] == 3 for n in (one, two)), 1, "3")
     until(lambda: post(one, "early") == 200, 3, "keys are taken again")
     until(lambda: counted(two.url, ["keyed"])["keyed"] == 1, 3, "and known")
     assert one.running()
@@ -501,10 +501,9 @@ def test_a_clock_that_is_set_while_the_node_runs_is_told_on_both_sides(
     one.clock.set(0)
     right = until(
         lambda: all(differs(n) and counted(n.url, ["cats"])["cats"] == 3 for n in (one, two)),
-        5,
+        1,
         "both hear each other",
     )
-    assert right < 1.0
     print(f"{seconds:+.0f} s: said after {took:.2f} s, in step after {right:.2f} s")
 
     def runs() -> int:
@@ -526,6 +525,7 @@ def test_clocks_that_differ_are_told_over_a_broker_as_well(
         travel(one, two, "cats", 2)
 
 
+@pytest.mark.alone
 def test_the_node_whose_clock_is_set_is_not_ready_until_it_is_right(make: Make) -> None:
     one, two, three = make(3)
     nodes, books = [one, two, three], Books()
@@ -569,7 +569,7 @@ def test_a_node_that_starts_with_a_wrong_clock_is_not_ready_alone(
         visit(one, "cats")
         assert fetch(one.url, "/cluster")["log"]["unread"], "others may have counted these lines"
         one.clock.set(0)
-        assert until(one.ready, 5, "it is ready") < 1.0
+        until(one.ready, 1, "it is ready")
         until(lambda: differs(one) and differs(two) and differs(three), 2, "nobody differs")
         until(lambda: not fetch(one.url, "/cluster")["log"]["unread"], 2, "the log is read")
     until(lambda: all(counted(n.url, ["cats"])["cats"] == 5 for n in (one, two, three)), 3, "5")
@@ -607,7 +607,7 @@ def test_a_replay_does_not_make_a_node_say_that_clocks_differ(make: Make) -> Non
             message = encode(Envelope(sender, two.url, old + number, ReportRequest()), secret)
             with Client(one.url) as client:
                 assert client.ask("POST", "/mesh", headers, message)[0] == 403
-            assert travel(two, one, "cats", 2) < 2
+            travel(two, one, "cats", 2)
             assert differs(one)
 
 

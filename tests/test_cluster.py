@@ -104,6 +104,7 @@ def cluster(request: pytest.FixtureRequest, make_cluster: Callable[[str], Cluste
     return make_cluster(request.param)
 
 
+@pytest.mark.alone
 def test_3000_visits_are_exact_on_every_node_within_two_seconds(cluster: Cluster) -> None:
     books = Books()
     with Traffic(cluster.urls, books, visits=3000) as traffic:
@@ -130,7 +131,8 @@ def test_a_killed_node_loses_nothing_and_no_number_falls(cluster: Cluster) -> No
     cluster.check_logs()
 
 
-def test_the_broker_may_be_gone_for_twenty_seconds(make_cluster: Callable[[str], Cluster]) -> None:
+@pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=pytest.mark.proof)])
+def test_the_broker_may_be_gone(make_cluster: Callable[[str], Cluster], seconds: int) -> None:
     cluster = make_cluster(BROKER)
     assert cluster.rabbitmq is not None
     books = Books()
@@ -144,8 +146,8 @@ def test_the_broker_may_be_gone_for_twenty_seconds(make_cluster: Callable[[str],
         gone = time.monotonic()
         until(lambda: not any(map(connected, cluster.nodes)), 10, "the broker is missed")
         before = sum(books.acknowledged.values())
-        until(lambda: time.monotonic() - gone > 20, 30, "twenty seconds without a broker")
-        assert sum(books.acknowledged.values()) > before + 300, "visits go on"
+        until(lambda: time.monotonic() - gone > seconds, 30, "some time without a broker")
+        assert sum(books.acknowledged.values()) > before + 20 * seconds, "visits go on"
         assert set(books.statuses) == {200}
         traffic.stop()
     # The nodes differ by now; the last of them to reach the broker starts the clock.
@@ -153,7 +155,7 @@ def test_the_broker_may_be_gone_for_twenty_seconds(make_cluster: Callable[[str],
     assert shown[0] != shown[1] != shown[2]
     cluster.rabbitmq.start()
     until(lambda: all(map(connected, cluster.nodes)), 10, "the broker is found again")
-    assert agree(cluster.urls, books, 5) < 2.0
+    agree(cluster.urls, books, 2)
     cluster.check_logs()
 
 
@@ -477,6 +479,7 @@ def post(url: str, path: str) -> None:
     connection.close()
 
 
+@pytest.mark.alone
 def test_background_work_does_not_starve_under_busy_connections(cluster: Cluster) -> None:
     """Under gevent a busy connection yields to nobody unless each request does so once."""
     books, waits = Books(), []
@@ -494,7 +497,7 @@ def test_background_work_does_not_starve_under_busy_connections(cluster: Cluster
 
 
 def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) -> None:
-    videos = {f"video-{number}": 1 for number in range(200_000)}
+    videos = {f"video-{number}": 1 for number in range(100_000)}
     store = SqliteStore(tmp_path / "first")
     opened = store.open("this test", lambda: "0" * 13)
     store.begin(f"first~{opened.store}.{'0' * 23}", {})
@@ -514,6 +517,7 @@ def test_a_node_is_not_ready_before_it_has_loaded_its_own_store(tmp_path: Path) 
             until(lambda: sum(counted(second.url, list(videos)[-500:]).values()) == 500, 20, "all")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("path", "ack"), [("/count/a", "stored"), ("/video/a", "memory")])
 def test_one_busy_connection_does_not_keep_others_waiting(
     tmp_path: Path, stack: ExitStack, path: str, ack: str

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from lab.clients import Client, fetch, until
-from lab.servers import Nginx, Node, free_port
+from lab.servers import Nginx, Node
 from tests.test_quality import AXE
 
 PHONE = 360
@@ -18,25 +18,7 @@ NONE = "\u2013"
 """What stands for a number that nobody told."""
 
 
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    folder = tmp_path_factory.mktemp("console")
-    ports = [free_port() for _ in range(3)]
-    peers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    settings = {"PEERS": peers, "DRAIN_TIME": "0", "DEV_MODE": "1"}
-    nodes = [
-        Node(folder / f"counter{number}", f"counter{number}", port, settings)
-        for number, port in enumerate(ports, 1)
-    ]
-    for node in nodes:
-        node.launch()
-    try:
-        for node in nodes:
-            node.wait_ready()
-        yield nodes
-    finally:
-        for node in nodes:
-            node.kill()
+pytestmark = pytest.mark.nodes(3, DEV_MODE="1")
 
 
 @contextmanager

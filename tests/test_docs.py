@@ -12,6 +12,7 @@ import pytest
 from app import create_app
 from counter.config import Config
 from lab.servers import ROOT
+from tools.proof import proofs
 
 README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -117,7 +118,14 @@ def test_the_two_commands_come_first_and_are_those_of_ci() -> None:
     assert commands == [["make", "run"], ["make", "test"]]
     assert README.index(first) < 1500
     ci = (ROOT / ".ci/run").read_text().splitlines()
-    assert {"make check", "make test"} <= set(ci)
+    assert {"make check", "make test", "make proof SECONDS=60"} <= set(ci)
+
+
+def test_make_proof_runs_every_test_that_has_its_marker() -> None:
+    run = {name for proof in proofs(60) if "proof" in proof.arguments for name in proof.arguments}
+    marked = {path for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)}
+    marked = {path for path in marked if "pytest.mark.proof" in path.read_text()}
+    assert {f"tests/{path.name}" for path in marked} <= run
 
 
 def test_the_readme_is_read_in_one_go() -> None:

@@ -172,6 +172,7 @@ def test_a_live_number_is_shown_and_its_visit_counted_once(
         assert number.get_attribute("aria-live") is None
 
 
+@pytest.mark.alone
 def test_a_visit_at_the_site_is_seen_within_a_second(url: str, site: Site, page: Page) -> None:
     page.goto(site.show(here(only("html", "data-count"), url)))
     shows(page, "[data-visits=dogs]", lambda: visits(url, "dogs"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Request, expect
 
-from lab.clients import fetch, until
+from lab.clients import STRETCH, fetch, until
 from lab.servers import Nginx, Node
 from tests.test_embedding import Site
 from tests.test_page import Tab
@@ -23,16 +23,6 @@ class OldProxy(Nginx):
         )
         assert left_out == 2
         conf.write_text(lines.replace("http {", 'http { proxy_set_header Connection "";', 1))
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("events")
-    with Node(folder, "counter1", settings={"DRAIN_TIME": "0"}) as node:
-        node.wait_ready()
-        yield node
-        log = node.log.read_text()
-        assert "Traceback" not in log, log[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +100,7 @@ def test_numbers_on_other_sites_are_live_by_events(node: Node, proxy: Nginx, tab
         until(lambda: tab.page.evaluate("() => 0") or streams, 5, "a stream")
         for number in ("1", "2", "3"):
             fetch(node.url, "/video/else")
-            expect(tab.page.locator("b")).to_have_text(number, timeout=2000)
+            expect(tab.page.locator("b")).to_have_text(number, timeout=2000 * STRETCH)
     assert streams == [f"{proxy.url}/live?video=else&video=where"]
     assert refusals(tab)
 

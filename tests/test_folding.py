@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from counter.cli.cluster import cluster
 from lab.clients import Client, fetch, until
-from lab.servers import Node, free_port
+from lab.servers import Node
+from tests.nodes import mesh
 
 TOKEN = "only-for-tests"
 PATIENCE = 40.0
@@ -23,29 +24,15 @@ PATIENCE = 40.0
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Node]]:
     """Three nodes whose messages live for half a second, so that folding takes little more."""
-    ports = [free_port() for _ in range(3)]
     settings = {
-        "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports),
         "MESSAGE_TTL": "0.5",
         "FOLD_AFTER": "0.5",
         "SYNC_INTERVAL": "0.1",
-        "DRAIN_TIME": "0",
         "DEV_MODE": "1",
         "ADMIN_TOKEN": TOKEN,
     }
-    with ExitStack() as stack:
-        nodes = [
-            Node(tmp_path / f"counter{number}", f"counter{number}", port, settings)
-            for number, port in enumerate(ports, 1)
-        ]
-        for node in nodes:
-            stack.callback(node.kill)
-            node.launch()
-        for node in nodes:
-            node.wait_ready()
+    with mesh(tmp_path, 3, **settings) as nodes:
         yield nodes
-        for node in nodes:
-            assert "Traceback" not in node.log.read_text()
 
 
 def look(node: Node) -> dict[str, Any]:

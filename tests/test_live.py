@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from counter.node.live import PACE, Live, Page
-from lab.clients import Books, Client, Traffic, fetch, until
+from lab.clients import STRETCH, Books, Client, Traffic, fetch, until
 from lab.servers import Node, free_port
 
 
@@ -43,7 +43,7 @@ def open_socket(node: Node, path: str) -> socket.socket:
 
 def counter(page: ClientConnection, seconds: float = 5) -> dict[str, Any]:
     """The next message."""
-    message = page.recv(timeout=seconds)
+    message = page.recv(timeout=seconds * STRETCH)
     assert isinstance(message, str)
     return dict(json.loads(message))
 
@@ -52,7 +52,7 @@ def closed(page: ClientConnection, seconds: float = 5) -> tuple[int, str]:
     """Code and reason with which the node closes a page, whatever it says before that."""
     with suppress(ConnectionClosed):
         while True:
-            page.recv(timeout=seconds)
+            page.recv(timeout=seconds * STRETCH)
     assert page.close_code is not None
     return page.close_code, page.close_reason or ""
 
@@ -68,16 +68,6 @@ def live_pages(node: Node) -> int:
         found = re.search(rb"^counter_live_pages (\d+)", client.get("/metrics")[1], re.MULTILINE)
     assert found is not None
     return int(found[1])
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("live")
-    with Node(folder, "counter1", settings={"DRAIN_TIME": "0"}) as node:
-        node.wait_ready()
-        yield node
-        log = node.log.read_text()
-        assert "Traceback" not in log, log[-3000:]
 
 
 def test_the_counter_comes_at_once_and_again_whenever_it_grows(node: Node) -> None:
@@ -99,6 +89,7 @@ def test_a_video_that_nobody_visited_is_shown_with_0_visits(node: Node) -> None:
         assert counter(page, 1)["visits"] == 1
 
 
+@pytest.mark.alone
 def test_under_fast_traffic_a_page_gets_ten_messages_a_second_and_the_last_number(
     node: Node,
 ) -> None:
@@ -243,6 +234,7 @@ def test_a_page_on_a_joining_node_waits_for_the_number(tmp_path: Path) -> None:
 # -- the end of a node
 
 
+@pytest.mark.alone
 def test_a_node_that_stops_closes_its_pages_and_ends_with_0(tmp_path: Path) -> None:
     with ExitStack() as stack:
         node = Node(tmp_path, "counter1", settings={"DRAIN_TIME": "1"})
@@ -356,7 +348,7 @@ class Watched:
 
 def messages(live: Live, page: Page, wake: threading.Event, seconds: float = 2) -> list[str]:
     """What the page has to send, once there is something."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * STRETCH
     while True:
         newest = live.messages(page)
         if newest:
@@ -402,6 +394,7 @@ def test_numbers_that_come_faster_than_the_pace_are_read_once_a_beat() -> None:
         assert said == list(dict.fromkeys(said))
 
 
+@pytest.mark.alone
 def test_the_pace_slows_down_to_leave_half_of_the_time_to_others() -> None:
     """Each page takes a while to send: so long as all of them took, nothing is sent."""
     with Watched() as watched:
@@ -434,6 +427,7 @@ def test_a_page_whose_handler_is_stuck_holds_up_one_round_at_most() -> None:
         assert time.monotonic() - start < 5, "each round has waited for it"
 
 
+@pytest.mark.alone
 def test_a_page_that_is_gone_holds_up_no_round() -> None:
     with Watched() as watched:
         page, wake = watched.page("cats")

@@ -82,16 +82,6 @@ def visit_all(node: Node, videos: list[str]) -> None:
         assert client.ask("POST", "/visits", kind, records)[0] == 200
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    folder = tmp_path_factory.mktemp("events")
-    with Node(folder, "counter1", settings={"DRAIN_TIME": "0"}) as node:
-        node.wait_ready()
-        yield node
-        log = node.log.read_text()
-        assert "Traceback" not in log, log[-3000:]
-
-
 def test_the_counter_comes_at_once_and_again_whenever_it_grows(node: Node) -> None:
     visit(node, "grows", 2)
     with open_stream(node, "/live/grows") as page, open_page(node, "/live/grows") as other:
@@ -125,6 +115,7 @@ def test_several_videos_come_in_one_stream(node: Node) -> None:
         assert {page.counter()["video"] for _ in videos} == set(videos)
 
 
+@pytest.mark.alone
 def test_under_fast_traffic_a_page_gets_ten_events_a_second_and_the_last_number(
     node: Node,
 ) -> None:
@@ -207,6 +198,7 @@ def test_a_page_that_is_gone_is_noticed_with_the_next_number(node: Node) -> None
     until(lambda: live_pages(node) <= before, 5, "all are noticed")
 
 
+@pytest.mark.alone
 def test_a_page_that_does_not_read_costs_the_others_nothing_and_skips_versions(
     node: Node,
 ) -> None:
@@ -260,6 +252,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
             yield here, page
 
 
+@pytest.mark.alone
 def test_a_silent_stream_has_a_heartbeat_until_the_page_hangs_up() -> None:
     live = Live(lambda video: f"{video} 7", 10)
     wake = Signal()

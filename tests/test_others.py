@@ -110,6 +110,7 @@ def test_two_nodes_of_one_name_are_both_shown() -> None:
     assert [each["visits"] for each in shown if each["node"] == "a"] == [4, 5]
 
 
+@pytest.mark.alone
 def test_a_node_that_is_down_or_slow_is_said_to_be_and_holds_up_nobody() -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with Site(says(found("slow", 4), after=2)) as slow, Site(says(found("a", 4))) as quick:
@@ -149,6 +150,7 @@ def test_an_answer_that_is_no_count_is_none(answer: bytes) -> None:
     assert {"node": site.url, "visits": None, "problem": "status 200, and no count"} in shown
 
 
+@pytest.mark.alone
 def test_an_answer_that_comes_drop_by_drop_is_given_up() -> None:
     with Site(says(found("a", 4), piece=2)) as site:
         start = time.monotonic()

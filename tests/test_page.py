@@ -16,27 +16,7 @@ from counter.protocol.messages import Body, Delta, Envelope, encode
 from lab.clients import fetch, until
 from lab.servers import ROOT, Node, free_port
 
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    folder = tmp_path_factory.mktemp("nodes")
-    ports = [free_port() for _ in range(3)]
-    settings = {"PEERS": f"http://127.0.0.1:{ports[0]}", "DRAIN_TIME": "0.2"}
-    nodes = [
-        Node(folder / f"counter{number}", f"counter{number}", port, settings)
-        for number, port in enumerate(ports, 1)
-    ]
-    for node in nodes:
-        node.launch()
-    try:
-        for node in nodes:
-            node.wait_ready()
-        yield nodes
-    finally:
-        for node in nodes:
-            node.terminate()
-        for node in nodes:
-            node.stop()
+pytestmark = pytest.mark.nodes(3, DRAIN_TIME="0.2")
 
 
 class Tab:
@@ -93,6 +73,7 @@ def tabs(browser: Browser) -> Iterator[list[Tab]]:
         context.close()
 
 
+@pytest.mark.alone
 def test_a_visit_at_a_third_node_raises_two_pages_within_a_second(
     nodes: list[Node], tabs: list[Tab]
 ) -> None:

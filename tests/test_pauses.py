@@ -21,6 +21,7 @@ def meter() -> Iterator[PauseMeter]:
     thread.join()
 
 
+@pytest.mark.alone
 def test_it_notices_a_pause_and_reports_it_once(meter: PauseMeter) -> None:
     start = time.monotonic()
     sum(range(20_000_000))  # in C, so that no other thread runs meanwhile

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from lab.clients import fetch, until
-from lab.servers import ROOT, Node, free_port
+from lab.servers import ROOT, Node
 from tests.test_embedding import Site, count, here, only
 
 AXE = (ROOT / "node_modules/axe-core/axe.min.js").read_text()
@@ -42,27 +42,16 @@ SITE = [FRONT, VIDEO, ANY, CLUSTER, BAD_ID]
 Scheme = Literal["light", "dark"]
 
 
+pytestmark = pytest.mark.nodes(2, DEV_MODE="1")
+
+
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    folder = tmp_path_factory.mktemp("quality")
-    ports = [free_port(), free_port()]
-    settings = {"PEERS": f"http://127.0.0.1:{ports[0]}", "DRAIN_TIME": "0", "DEV_MODE": "1"}
-    nodes = [
-        Node(folder / f"counter{number}", f"counter{number}", port, settings)
-        for number, port in enumerate(ports, 1)
-    ]
-    for node in nodes:
-        node.launch()
-    try:
-        for node in nodes:
-            node.wait_ready()
-        for video, visits in VIDEOS.items():
-            count(nodes[0].url, video, visits)
-        until(lambda: fetch(nodes[1].url, "/count/__proto__")["visits"] == 2, 10, "both know")
-        yield nodes
-    finally:
-        for node in nodes:
-            node.kill()
+def nodes(nodes: list[Node]) -> list[Node]:
+    """Two nodes that know the visits of all videos."""
+    for video, visits in VIDEOS.items():
+        count(nodes[0].url, video, visits)
+    until(lambda: fetch(nodes[1].url, "/count/__proto__")["visits"] == 2, 10, "both know")
+    return nodes
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +139,7 @@ def test_a_page_is_small(browser: Browser, address: str) -> None:
         assert sum(sizes.values()) < MAX_BYTES, sizes
 
 
+@pytest.mark.alone
 @on(FRONT, VIDEO, ANY)
 def test_a_number_is_on_the_screen_at_once(browser: Browser, address: str) -> None:
     place = "#visits" if "/video/" in address else "#videos b"

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import pytest
 import redis
+from playwright.sync_api import Browser
 
-from lab.browser import chromium
 from lab.clients import Books, Traffic, Watcher, agree, fetch, until
 from lab.servers import Node, Redis, free_port
 from tests.test_page import Tab
 
-RESTARTS = int(os.environ.get("RESTARTS", "5"))
+RESTARTS = int(os.environ.get("RESTARTS", "3"))
 """How often each node is restarted."""
 TOGETHER = 5
 """After so many restarts of each node there is time to fold."""
@@ -119,12 +119,11 @@ def resident(node: Node) -> float:
 
 @pytest.mark.timeout(120 + 20 * RESTARTS)
 def test_counters_stay_small_and_exact_however_often_nodes_restart(
-    nodes: list[Node], redis_server: Redis
+    nodes: list[Node], redis_server: Redis, browser: Browser
 ) -> None:
     books, urls, seen = Books(), [node.url for node in nodes], list[Seen]()
     with (
         closing(redis.Redis.from_url(redis_server.uri)) as client,
-        chromium() as browser,
         ThreadPoolExecutor(len(nodes)) as pool,
         Watcher(urls, VIDEOS) as watcher,
     ):

@@ -124,6 +124,7 @@ def test_a_fault_against_the_rules_of_runs_shows_on_a_short_trace(fault: str) ->
     assert replay(TRACES_OF_FAULTS[fault], Scope()) == ""
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "fault", ["rewrites a store that knows more", "ignores a larger copy of its own run"]
 )

@@ -545,7 +545,7 @@ def test_it_reconnects_by_itself_and_says_so_every_time(real_net: Net) -> None:
     real_net.interrupt()
     until(lambda: says_down(first), 5, "it is said to be down")
     real_net.restore()
-    assert real_net.wait() < 5.0
+    real_net.wait(5)
     until(lambda: first.connects == before + 1, 1, "the new connection was told of")
     second.transport.send(first.transport.address, b"to the address of now")
     until(lambda: first.has(b"to the address of now"), 5, "messages arrive again")
@@ -803,7 +803,7 @@ def test_a_killed_broker_is_found_again_when_it_is_back(rabbitmq_net: RabbitmqNe
         until(lambda: says_down(first) and says_down(second), 5, "it is said to be down")
     finally:
         broker.start()
-    assert rabbitmq_net.wait(5) < 5
+    rabbitmq_net.wait(5)
     assert (first.connects, second.connects) == (connects[0] + 1, connects[1] + 1)
 
 

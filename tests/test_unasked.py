@@ -1,43 +1,39 @@
 """Signed messages that answer a question nobody asked change nothing, at real nodes over HTTP."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
+from itertools import count
 
 import pytest
 
 from counter.crdt.ids import encode_id, mint_run
 from counter.protocol.messages import Body, Envelope, KeysPage, RepairPage, encode
 from lab.clients import Client, counted, until
-from lab.servers import Node, free_port
+from lab.servers import Node
 
 SECRET = "only-for-tests"
-SETTINGS = {"CLUSTER_SECRET": SECRET, "SYNC_INTERVAL": "0.2", "DRAIN_TIME": "0"}
 PATIENCE = 20.0
-STRANGER = f"stranger~{encode_id(7, 13)}.{mint_run(1_700_000_000_000, '', 7)}"
-KEY = "a-key-that-was-never-sent"
+
+pytestmark = pytest.mark.nodes(2, CLUSTER_SECRET=SECRET, SYNC_INTERVAL="0.2")
+strangers = count(7)
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[list[Node]]:
-    """Two nodes that have each counted a video of their own once, and know both."""
-    ports = [free_port() for _ in range(2)]
-    settings = SETTINGS | {"PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports)}
-    with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(Node(tmp_path / f"counter{n}", f"counter{n}", port, settings))
-            for n, port in enumerate(ports, 1)
-        ]
-        for node in nodes:
-            node.wait_ready()
-            visit(node, node.name)
-        for node in nodes:
-            until(partial(shows, node, 1), PATIENCE, "both know both")
-        yield nodes
-        for node in nodes:
-            assert "Traceback" not in node.log.read_text()
+def visits(nodes: list[Node]) -> int:
+    """How often each node has counted a video of its own, which both know."""
+    before = counted(nodes[0].url, ["counter1"])["counter1"]
+    for node in nodes:
+        visit(node, node.name)
+    for node in nodes:
+        until(partial(shows, node, before + 1), PATIENCE, "both know both")
+    return before + 1
+
+
+@pytest.fixture
+def stranger() -> str:
+    """A run of a member that no node has heard of."""
+    number = next(strangers)
+    return f"stranger~{encode_id(number, 13)}.{mint_run(1_700_000_000_000, '', number)}"
 
 
 def visit(node: Node, video: str) -> None:
@@ -63,41 +59,43 @@ def post(node: Node, sender: str, body: Body) -> int:
         return client.ask("POST", "/mesh", headers, message)[0]
 
 
-def unmoved(nodes: list[Node]) -> None:
-    """Nothing but two visits is counted anywhere, and what is counted next is exact."""
+def unmoved(nodes: list[Node], visits: int) -> None:
+    """Nothing but these visits is counted anywhere, and what is counted next is exact."""
     for node in nodes:
         assert counted(node.url, ["forged"]) == {"forged": 0}
-        assert shows(node, 1)
+        assert shows(node, visits)
     for node in nodes:
         visit(node, node.name)
     for node in nodes:
-        until(partial(shows, node, 2), PATIENCE, "visits go on")
+        until(partial(shows, node, visits + 1), PATIENCE, "visits go on")
         assert counted(node.url, ["forged"]) == {"forged": 0}
 
 
 @pytest.mark.parametrize("sender", ["a stranger", "a peer", "its writer"])
 @pytest.mark.parametrize("vector", ["the receiver's own", "a peer's", "a stranger's"])
 def test_an_answer_that_nobody_asked_for_changes_no_count(
-    nodes: list[Node], sender: str, vector: str
+    nodes: list[Node], visits: int, stranger: str, sender: str, vector: str
 ) -> None:
     first, second = map(replica_of, nodes)
-    about = {"the receiver's own": first, "a peer's": second, "a stranger's": STRANGER}[vector]
-    source = {"a stranger": STRANGER, "a peer": second, "its writer": about}[sender]
-    answer = RepairPage(about, {"forged": 1_000, "counter1": 5, "counter2": 5}, None)
+    about = {"the receiver's own": first, "a peer's": second, "a stranger's": stranger}[vector]
+    source = {"a stranger": stranger, "a peer": second, "its writer": about}[sender]
+    more = visits + 5
+    answer = RepairPage(about, {"forged": 1_000, "counter1": more, "counter2": more}, None)
     post(nodes[0], source, answer)
-    unmoved(nodes)
+    unmoved(nodes, visits)
 
 
 @pytest.mark.parametrize("sender", ["a stranger", "a peer"])
 def test_keys_of_another_replica_that_nobody_asked_for_are_not_taken(
-    nodes: list[Node], sender: str
+    nodes: list[Node], visits: int, stranger: str, sender: str
 ) -> None:
-    source = {"a stranger": STRANGER, "a peer": replica_of(nodes[1])}[sender]
+    source = {"a stranger": stranger, "a peer": replica_of(nodes[1])}[sender]
     about = f"{source.rpartition('.')[0]}.{mint_run(1_600_000_000_000, '', 9)}"
-    post(nodes[0], source, KeysPage(about, 0, [(1, KEY, b"\1" * 16, 0)], 1))
-    headers = {"Content-Type": "application/json", "Idempotency-Key": KEY}
+    key = f"a-key-that-was-never-sent-by-{sender}".replace(" ", "-")
+    post(nodes[0], source, KeysPage(about, 0, [(1, key, b"\1" * 16, 0)], 1))
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
     body = b'[{"video": "counter1", "count": 1}, {"video": "counter2", "count": 1}]'
     with Client(nodes[0].url) as client:
         assert client.ask("POST", "/visits", headers, body)[0] == 200
     for node in nodes:
-        until(partial(shows, node, 2), PATIENCE, "it is counted")
+        until(partial(shows, node, visits + 1), PATIENCE, "it is counted")

@@ -30,7 +30,7 @@ from lab.servers import ROOT, Node, RabbitMQ, Redis, free_port
 from tests.previous import ARCHIVE, OLDER, unpack
 from tests.test_visit_log import line
 
-BESIDE = float(os.environ.get("BESIDE", "6"))
+BESIDE = float(os.environ.get("BESIDE", "2"))
 """Seconds for which both versions run side by side, before the last node is replaced."""
 SETTINGS = {"MESSAGE_TTL": "0.5", "SYNC_INTERVAL": "0.1", "FOLD_AFTER": "1", "DRAIN_TIME": "0"}
 PATIENCE = 40.0

@@ -13,16 +13,9 @@ from urllib.request import urlopen
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Request, expect
 
-from lab.browser import chromium
 from lab.clients import until
 from lab.servers import Node, free_port
 from tests.test_page import Tab, hears_of, mark, post, visits
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium("--host-resolver-rules=MAP visits.test 127.0.0.1") as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -32,24 +25,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
-    folder = tmp_path_factory.mktemp("nodes")
-    ports = [free_port() for _ in range(2)]
-    settings = {
-        "PEERS": f"http://127.0.0.1:{ports[0]}",
-        "DEV_MODE": "1",
-        "DRAIN_TIME": "0.2",
-    }
-    nodes = [
-        Node(folder / f"counter{number}", f"counter{number}", port, settings)
-        for number, port in enumerate(ports, 1)
-    ]
-    try:
-        start(nodes)
-        yield nodes
-    finally:
-        stop(nodes)
+pytestmark = pytest.mark.nodes(2, DEV_MODE="1", DRAIN_TIME="0.2")
 
 
 def start(nodes: list[Node]) -> None:

@@ -38,14 +38,6 @@ def one(video: str, count: int = 1) -> bytes:
     return json.dumps([{"video": video, "count": count}]).encode()
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with Node(tmp_path_factory.mktemp("visits"), "counter1") as node:
-        node.wait_ready()
-        yield node
-        assert "Traceback" not in node.log.read_text()
-
-
 # -- records
 
 
