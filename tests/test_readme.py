@@ -46,10 +46,12 @@ def examples() -> list[tuple[str, str]]:
 
 
 def same(printed: str) -> str:
+    """What is printed, with any store in the place of each."""
     return re.sub(r"~[0-9a-z]{13}", "~STORE", printed.strip())
 
 
 def agree(nodes: list[Node]) -> bool:
+    """Say whether all nodes show the same counters."""
     first, *others = (
         [
             counter["counts"]
@@ -64,9 +66,12 @@ def test_the_commands_print_what_the_pages_say(nodes: list[Node]) -> None:
     commands = examples()
     assert len(commands) == 7
     for command, printed in commands:
-        for number, node in enumerate(nodes, 1):
-            command = command.replace(f"127.0.0.1:123{number}", f"127.0.0.1:{node.port}")
-        words = shlex.split(command.removeprefix("$ "))
+        here = re.sub(
+            r"127\.0\.0\.1:123([123])\b",
+            lambda found: f"127.0.0.1:{nodes[int(found[1]) - 1].port}",
+            command.removeprefix("$ "),
+        )
+        words = shlex.split(here)
         assert words[0] == "curl"
         done = subprocess.run(
             ["curl", "-s", *words[1:]], capture_output=True, text=True, timeout=20, check=True
