@@ -117,7 +117,7 @@ def test_the_two_commands_come_first_and_are_those_of_ci() -> None:
     assert commands == [["make", "run"], ["make", "test"]]
     assert README.index(first) < 1500
     ci = (ROOT / ".ci/run").read_text().splitlines()
-    assert {"make check", "make test"} <= set(ci)
+    assert {"make check", "make test", "make proof SECONDS=60"} <= set(ci)
 
 
 def test_the_readme_is_read_in_one_go() -> None:
@@ -182,7 +182,7 @@ def test_every_metric_is_explained() -> None:
 
 def test_every_reason_for_a_drop_is_explained() -> None:
     reasons: set[str] = set()
-    for path in (ROOT / "counter/protocol/messages.py", ROOT / "counter/node/node.py"):
+    for path in (ROOT / "counter/protocol/messages.py", ROOT / "counter/node/gossip.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(
                 ("RejectedError", "._drop")
@@ -238,9 +238,17 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+def test_every_place_of_the_architecture_exists() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = table(text, "question | place")
+    places = [name for row in rows for name in code(row[1])]
+    assert len(places) > 20
+    for place in places:
+        assert (ROOT / place).exists(), place
+
+
 def test_the_pictures_are_small_and_shown() -> None:
-    folders = (ROOT / "docs/images", ROOT / "docs/pictures")
-    pictures = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    pictures = [path for path in (ROOT / "docs/pictures").rglob("*") if path.is_file()]
     assert pictures
     pages = "\n".join(page.read_text() for page in PAGES)
     for picture in pictures:
