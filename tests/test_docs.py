@@ -246,9 +246,17 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+def test_every_place_of_the_architecture_exists() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = table(text, "question | place")
+    places = [name for row in rows for name in code(row[1])]
+    assert len(places) > 20
+    for place in places:
+        assert (ROOT / place).exists(), place
+
+
 def test_the_pictures_are_small_and_shown() -> None:
-    folders = (ROOT / "docs/images", ROOT / "docs/pictures")
-    pictures = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    pictures = [path for path in (ROOT / "docs/pictures").rglob("*") if path.is_file()]
     assert pictures
     pages = "\n".join(page.read_text() for page in PAGES)
     for picture in pictures:
