@@ -52,21 +52,21 @@ class FoldingBeyondALiveRun(Folding):
     """Looks at closed runs only, and folds up to the newest of them."""
 
     def _agreed(self, member: str, mark: str, now: float) -> str:
-        kept, words = self._runs.__class__, self._words
+        kept, announced = self._runs.__class__, self._announced
         self._runs.__class__ = ClosedRunsOnly
-        self._words = [one and ClosedWords(one) for one in words]
+        self._announced = [one and ClosedAnnounced(one) for one in announced]
         try:
             return super()._agreed(member, mark, now)
         finally:
-            self._runs.__class__, self._words = kept, words
+            self._runs.__class__, self._announced = kept, announced
 
 
-class ClosedWords(Announced):
+class ClosedAnnounced(Announced):
     """What a node has said, but for runs that are open."""
 
-    def __init__(self, words: Announced) -> None:
+    def __init__(self, announced: Announced) -> None:
         super().__init__()
-        self._all = words
+        self._all = announced
 
     def of(self, member: str) -> MemberReport | None:
         report = self._all.of(member)

@@ -14,7 +14,7 @@ from counter.crdt.gcounter import MAX_COUNT, value
 
 
 class FullError(OverflowError):
-    """A video's number has no room for so many visits more; it never will have, on any node.
+    """A video's number has no room for that many more visits, now or later, on any node.
 
     `video` is the first of them, `visits` what it has and `more` what was to be counted; `room`
     says how many visits each of them could still take.

@@ -1,12 +1,12 @@
-"""The rule: one grow-only counter a video, kept as one vector a replica, old ones folded.
+"""The tally: a grow-only counter for each video, stored as a vector for each replica.
 
 State-based G-Counter: Shapiro, Preguiça, Baquero, Zawirski, *A comprehensive study of Convergent
-and Commutative Replicated Data Types*, INRIA RR-7506, 2011, section 3.1.1. A replica raises only
-its own entry, merging takes the larger entry, the value is the sum. The counters of all videos
-are stored turned on their side: a vector holds what one replica has counted for every video, so
-that one integer, its total, tells whether two copies of it are equal.
+and Commutative Replicated Data Types*, INRIA RR-7506, 2011, section 3.1.1. A replica increments
+only its own entry, a merge takes the larger entry, the value is the sum (see `gcounter.py`). The
+counters of all videos are stored turned on their side: a vector holds what one replica has counted
+for every video, so one integer, its total, tells whether two copies of it are equal.
 
-Pure: no I/O, no clock, no lock. Whoever shares a `Tally` between threads guards it.
+Pure: no I/O, no clock, no lock. A `Tally` is not thread-safe: its caller guards it.
 """
 
 from array import array
@@ -20,18 +20,18 @@ from counter.crdt.vector import Column, Refused, Segment, Vector
 from counter.crdt.videos import Videos, VideoSet
 
 MAX_PACKED = 20_000
-"""Of so many counts a vector may be packed: some 10 ms."""
+"""A vector with more counts is not packed: this many take some 10 ms."""
 
 
 class Tally:
     """Everything a node knows: a vector for each replica it has heard of.
 
-    A vector may be put to *rest*: it is then kept compressed, as a segment, and unpacked where
-    somebody asks for it. What is shown are the sums of each member, which this does not change.
+    A vector may be put to *rest*: it is then compressed, as a segment, and unpacked on demand. The
+    sums of each member, which are what is shown, do not change by that.
 
-    What old runs of a member have counted is folded into one vector a member, up to its *fold
-    mark*, the newest run in it. The vectors that count are the folded one of that very mark, and
-    those of later runs: any other is older news and ignored, so that no visit counts twice.
+    The counts of a member's old runs are folded into one vector, up to its *fold mark*, the newest
+    run in it. The vectors that count are the folded one with that mark and those of later runs.
+    Any other is old news and ignored, so no visit counts twice.
     """
 
     TOP = 1000
@@ -54,8 +54,8 @@ class Tally:
     ) -> dict[str, int]:
         """Join `counts` into a vector; return `{video: growth}` of what grew.
 
-        Idempotent, commutative and associative; nothing ever becomes smaller. An empty answer
-        means that nothing was news. A vector at rest that grows is not at rest any more.
+        Idempotent, commutative and associative; no count ever falls. An empty result means that
+        nothing was news. A vector at rest that grows wakes up.
         """
         if not self.current(vector):
             return {}
@@ -108,9 +108,9 @@ class Tally:
         return VideoSet(self._videos)
 
     def fold(self, member: str, mark: str, folded: Vector | None = None) -> None:
-        """Put `folded` in the place of its `parts`, in one step; it must be their sum.
+        """Replace the `parts` of a fold by `folded`, in one step; it must be their sum.
 
-        So no number changes. None is for no parts.
+        So no number changes. None means that there are no parts.
         """
         for part in self.parts(member, mark):
             del self._vectors[part]
@@ -123,7 +123,7 @@ class Tally:
     def discard(self, vector: str) -> Vector:
         """Forget a vector, and return it: what was loaded of it has turned out to be wrong.
 
-        The one step that lowers numbers, before anybody is shown them.
+        The only step that lowers numbers; it happens before they are shown.
         """
         gone = self.vector(vector)
         if self._vectors.pop(vector, None) is not None:
@@ -142,7 +142,7 @@ class Tally:
         return gone
 
     def rest(self, vector: str) -> int:
-        """Put a vector to rest, unless packing it would take long; say how many counts it has."""
+        """Put a vector to rest unless packing would take long; return how many counts it has."""
         own = self._vectors.get(vector)
         if not isinstance(own, Vector) or len(own) > MAX_PACKED:
             return 0
@@ -154,9 +154,9 @@ class Tally:
         return isinstance(self._vectors.get(vector), Segment)
 
     def visits(self, video: str) -> int:
-        """The video's visits: the sum of its counter, at most `MAX_COUNT`; 0 if nobody came."""
+        """The video's visits: the sum of its counter, at most `MAX_COUNT`; 0 if there are none."""
         row = self._videos.rows.get(video)
-        # The index also has videos whose first visits are on their way to the store.
+        # The index also has videos whose first visits are still pending.
         if row is None or row >= len(self._visits):
             return 0
         return min(MAX_COUNT, self._visits[row])

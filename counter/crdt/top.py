@@ -9,8 +9,8 @@ from heapq import nsmallest
 class TopVideos:
     """The most visited videos, exact up to `size` of them, at a constant cost a visit.
 
-    Visits never fall, so a video that is not kept here can only come in by growing: it is enough
-    to look at what grew. Among videos with equal visits at the very end, any may be kept.
+    Visits never fall, so a video outside the ranking can enter it only by growing: looking at what
+    grew is enough. Among videos that tie for the last place, any may be kept.
     """
 
     def __init__(self, size: int) -> None:

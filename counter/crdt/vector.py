@@ -1,14 +1,14 @@
-"""What one replica has counted, kept lean enough for millions of videos.
+"""What one replica has counted, small enough in memory for millions of videos.
 
-All vectors of a tally share one index, in which every video has a row: so a count takes eight
+All vectors of a tally share one index, in which every video has a row. So a count takes eight
 bytes, however long the video's id is, and one or two in a vector at rest. Beside its counts a
 vector keeps what tells two copies of it apart: its total, a content hash, and a hash for each
-bucket of videos. All of them are sums over the entries, brought up to date with every count; none
-is ever computed anew.
+bucket of videos. All of these are sums over the entries, updated with every count and never
+recomputed.
 
 The content hash is the sum of count times hash of video, modulo a prime: a multilinear hash
 (Carter, Wegman: *Universal classes of hash functions*, 1979), whose keys are the videos' hashes.
-Two different copies have the same one by an accident of 1 in 2^61.
+Two different copies have the same hash with a probability of 1 in 2^61.
 """
 
 import zlib
@@ -32,7 +32,7 @@ class Column:
     """
 
     sparse = 1000
-    """Up to so many counts are kept in a dict, and also more, while 15 of 16 rows are empty."""
+    """So many counts are kept in a dict; also more, while 15 of 16 rows are empty."""
 
     __slots__ = ("_counts", "_size", "_sparse", "_videos")
 
@@ -86,7 +86,7 @@ class Column:
         return ((row, count) for row, count in enumerate(self._counts) if count)
 
     def _make_room(self) -> None:
-        """From now on there is a place for every row: it is not worth while for few counts."""
+        """Become dense: from now on there is a place for every row."""
         assert self._sparse is not None
         sparse, self._sparse = self._sparse, None
         self._counts.frombytes(bytes(8 * len(self._videos.names)))
@@ -95,7 +95,7 @@ class Column:
 
 
 class Refused:
-    """Counts that are not taken, as the total of their vector would be larger than its writer says.
+    """Counts that are refused: the total of their vector would be larger than its writer says.
 
     `limit` is that total.
     """
@@ -160,7 +160,7 @@ class Vector(Column):
                 if row is None:
                     row = self._videos.row(video)
                 put(row, count, before)
-                # The index's own string, lest a message's copy of it be kept by who notes it.
+                # The index's own string: whatever keeps it does not keep the message's copy.
                 grew[names[row]] = count - before
         return grew
 
@@ -189,8 +189,8 @@ class Vector(Column):
     def hashes(self, buckets: int, salt: int) -> bytes:
         """A hash of two bytes for each of so many buckets, a power of two.
 
-        Where two copies of a bucket differ, so do their hashes, but for an accident of 1 in 2^16;
-        with another `salt`, from 1 to `PRIME` - 1, the same accident does not happen twice.
+        Where two copies of a bucket differ, their hashes are equal with a probability of 1 in 2^16;
+        with another `salt`, from 1 to `PRIME` - 1, the same pair does not collide again.
         """
         digests = [0] * buckets
         if self._sparse is None:

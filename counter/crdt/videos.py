@@ -18,7 +18,7 @@ _DIGEST = Struct(">QH")
 
 
 class Videos:
-    """The index: a row for each video that was ever heard of, in the order of first sight.
+    """The index: a row for each video that was ever heard of, in that order.
 
     No row is ever removed or moved.
     """
@@ -49,8 +49,8 @@ class Videos:
 class VideoSet:
     """A set of videos of one index: a byte for each row.
 
-    Python's own sets and dicts stop everything for 30 ms when they grow past some 700,000; and
-    the garbage collector looks at every element of a set, each time.
+    Python's own sets and dicts stop everything for 30 ms when they grow past some 700,000 entries,
+    and each garbage collection visits every element of a set.
     """
 
     __slots__ = ("_marks", "_next", "_size", "_videos")
@@ -77,7 +77,7 @@ class VideoSet:
         self._size = size
 
     def take(self, most: int) -> list[str]:
-        """Remove so many, or all if there are fewer, and return them."""
+        """Remove and return up to `most` videos."""
         names, marks, row = self._videos.names, self._marks, self._next
         taken: list[str] = []
         for _ in range(min(most, self._size)):

@@ -1,8 +1,8 @@
-"""What a node has announced in its reports: it remembers that itself, and so does who hears it.
+"""What a node has announced in its reports; both the node and every receiver remember it.
 
 A report holds what has changed of members since the one before, and the checksum of all that was
-said. Who has another checksum has missed a report, and asks for everything. What is said of a
-member takes the place of what was said of it before.
+said. A receiver with another checksum has missed a report, and asks for everything. What is said of
+a member replaces what was said of it before.
 
 Pure: no I/O, no clock.
 """
@@ -63,7 +63,7 @@ class Announced:
         return dict(self._members)
 
     def say(self, member: str, report: MemberReport) -> None:
-        """Take in what is said of a member, in the place of what was said of it before."""
+        """Take in what is said of a member; it replaces what was said of it before."""
         before = self._members.get(member)
         if before is not None:
             self._checksum -= _hash(member, _plain(before))
@@ -83,7 +83,7 @@ class Announced:
     def name(self, page: RunsPage) -> bool:
         """Take in a page of the names of a day's closed runs; say whether it follows the others.
 
-        One that does not is left out: without those before it, its end is not the end of all.
+        A page that does not is ignored: without those before it, its end is not the end of all.
         """
         day = page.member, page.day
         before = self.named.get(day)

@@ -1,8 +1,8 @@
-"""Whether what a store holds is what was written: a sum over each vector, and what it proves.
+"""Checks whether a store holds what was written: a sum over each vector, and what it proves.
 
 The *sum* of a vector is its total and its content hash (see `vector.py`), over all that the store
 holds of it. It is kept as a fact, `sum:VECTOR`, written in one step with the counts. So a vector
-that was read back is told from any other, but for an accident of 1 in 2^61.
+that was changed is taken for the right one with a probability of 1 in 2^61.
 
 Two sums that differ also say where, if one row alone was changed: a count that is too large by d
 makes the total too large by d, and the hash by d times the hash of its video, so that the quotient

@@ -1,11 +1,11 @@
 """Whose wall clock differs from this node's, as their messages say.
 
 A message is dropped when it was sent more than `MESSAGE_TTL` ago or from now (`messages.decode`).
-So nodes whose clocks differ by more do not hear each other, and each of them has to say so. What
-such a message proves is little: whoever has a copy of an old one can send it again. So only one
-counts that was sent later than the last one that was taken from its member, and only if another
-follows after a while and none is taken in between: one that was merely late is followed by one
-that is not.
+So nodes whose clocks differ by more do not hear each other, and each of them has to say so. One
+such message proves little: anybody with a copy of an old one can send it again. It counts only if
+it was sent later than the last message that was taken from its member, and only if another follows
+after a while and none is taken in between. A message that was merely late is followed by one that
+is not.
 
 Pure: no I/O. Each step takes `wall`, Unix time in seconds, and `now`, in seconds of a clock that
 never goes back; so a difference is known anew as soon as the own clock is set.
@@ -17,7 +17,7 @@ from itertools import combinations
 from counter.crdt.ids import member_of, run_of
 
 _MOST = 256
-"""Members that are remembered; forgotten first is who was never heard, or not for longest."""
+"""Members that are remembered; the one never heard, or silent for longest, is forgotten first."""
 _GONE = 86_400.0
 """Seconds of silence after which a member is forgotten."""
 _LASTING = 0.5

@@ -1,11 +1,11 @@
-"""Folding: the names of old runs are forgotten; what they have counted becomes one vector a member.
+"""Folding: the counts of old runs become one vector a member, and their names are forgotten.
 
-It must be right without a coordinator. Every node folds by itself, and only runs that have been
-closed for long, strictly oldest first, and what *every member's word* has been the same about for
-as long as a message can live, twice: then no more of these runs is anywhere, and all have folded,
-or will fold, the same. Who hears of a larger fold mark than its own adds up its own copies to that
-mark; then the copies of the one folded vector are joined like any others, by the larger count. So a
-join never lowers a count nor counts twice.
+There is no coordinator. Every node folds by itself, strictly oldest first, and only runs that have
+been closed for long and on which *the reports of every member* have agreed for twice as long as a
+message can live. Then nobody holds more of these runs, and all nodes have folded, or will fold, the
+same. A node that hears of a larger fold mark than its own adds up its own copies to that mark; then
+the copies of that folded vector are merged like any others, by the larger count. So a merge never
+lowers a count, and never counts twice.
 
 Pure: no I/O, no clock.
 """
@@ -37,7 +37,7 @@ class Agreement:
         self._since: dict[Statement, tuple[float, object]] = {}
 
     def say(self, statement: Statement, content: object, now: float) -> None:
-        """All members' words, this node's own among them, are this now."""
+        """All members, this node among them, say this now."""
         known = self._since.get(statement)
         if known is None or known[1] != content:
             self._since[statement] = now, content
@@ -141,10 +141,10 @@ class Folding:
         self._wait = 2 * message_ttl
         self._agreement = Agreement()
         self._looked = 0.0
-        self._words: list[Announced | None] = []
+        self._announced: list[Announced | None] = []
 
     def fold_blockers(self, now: float) -> Iterator[str]:
-        """The members without whose word nothing is folded, and that are not heard."""
+        """The members that are not heard, and without whose report nothing is folded."""
         live = {member_of(replica) for replica in self._peers.staying(now)} | {member_of(self.own)}
         for member in self._members:
             if member not in live and not self._members.is_removed(member):
@@ -170,7 +170,7 @@ class Folding:
         if not may_fold or previous or gap > self._peers.silence or any(self.fold_blockers(now)):
             self._agreement.end_all()
             return
-        self._words = list(self._known_words(now))
+        self._announced = list(self._known_reports(now))
         for member in self._members:
             mark = self._tally.mark(member)
             agreed = self._agreed(member, mark, now)
@@ -205,7 +205,7 @@ class Folding:
 
         Nothing at or beyond a run that is open anywhere, or not closed for long enough.
         """
-        reports = [None if words is None else words.of(member) for words in self._words]
+        reports = [None if said is None else said.of(member) for said in self._announced]
         self._note(member, mark, reports, now)
         if not self._agreement.lasted((member, _MARK), self._wait, now):
             return mark
@@ -251,7 +251,7 @@ class Folding:
         told = {day for report in reports if report is not None for day in report.days}
         return told | self._runs.days(member).keys()
 
-    def _known_words(self, now: float) -> Iterator[Announced | None]:
+    def _known_reports(self, now: float) -> Iterator[Announced | None]:
         """All that each node has said that is waited for; None where that is not known."""
         for replica, peer in self._peers.staying(now).items():
             if not self._members.is_removed(member_of(replica)):

@@ -1,10 +1,10 @@
-"""Joining: a node is ready once it holds what its peers told it that there is.
+"""Joining: a node is ready once it holds everything that its peers advertise.
 
-It first waits, for a while, for the members that its store knows: what others counted is shown
-before the store has it, so a node that was killed may have shown more than its store and the first
-peer that it hears hold. Then it waits for as long as there is progress. Where there is none for a
-while, as in a split in which it hears peers that do not hear it, it is ready for what does not
-depend on the past, and says what it lacks.
+It first waits, for a while, for the members that its store knows. Counts of others are shown before
+the store has them, so before a kill the node may have shown more than its store and the first peer
+that it hears hold. Then it waits as long as there is progress. Without progress for a while, as in
+a split in which it hears peers that do not hear it, it is ready for what does not depend on the
+past, and says what it lacks.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """

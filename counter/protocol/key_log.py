@@ -179,7 +179,7 @@ class KeyLog:
                 if entry is None or now - entry.key.taken < self._life:
                     break
                 self._drop(run)
-            # Others may still name it for a while, who were told later.
+            # Others, who were told later, may still name it for a while.
             if not run.serials and replica != own and now - run.heard >= self._life:
                 del self.runs[replica]
                 yield replica

@@ -1,9 +1,9 @@
 """Idempotency keys: which requests were counted, so that a repeat of one is not counted again.
 
 Each replica numbers the keys that it takes: 1, 2, 3 ... A key goes to the store in the same batch
-as its visits, and is told to everybody when it is there. Who receives keys knows up to which
-number it holds those of each replica without a gap, and says so in its reports; who holds less
-asks for the rest, page by page. So a key gets everywhere, whatever is lost on the way.
+as its visits, and is told to everybody once it is stored. A receiver of keys knows up to which
+number it holds those of each replica without a gap, and says so in its reports; a node that holds
+less asks for the rest, page by page. So a key gets everywhere, whatever is lost on the way.
 
 A key is forgotten after its `life`, or earlier if there are too many: then the oldest one. No
 clock of another node is needed: a message says how old a key is, not when it was taken.
@@ -210,7 +210,7 @@ class Keys:
         if run is None or self._published == run.reached:
             return []
         before = run.oldest()
-        # Who has never heard of this replica need not ask for what is forgotten here, too.
+        # A node that never heard of this replica need not ask for what is forgotten here, too.
         after = self._published if before and before.serial <= self._published else 0
         pages = []
         while after < run.reached:
@@ -303,7 +303,7 @@ class Keys:
         if not (writes or unanswered or not self._peers.speaks(replica, now)) or not peer.address:
             return None
         if asked is not None:
-            # Who has not answered is asked again, but others come first.
+            # A peer that has not answered is asked again, but others come first.
             patience = self._sync_interval * (2 if asked.address == peer.address else 1)
             if waited < patience:
                 asked.wanted = max(wanted, asked.wanted)

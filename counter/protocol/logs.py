@@ -1,4 +1,4 @@
-"""Visit logs: how far each was read, by whoever follows it, and by this process.
+"""Visit logs: how far each was read, by the node that follows it.
 
 A position counts only together with the visits up to it: it is stored in one step with them, told
 after them, and taken in only where all of them are held.
@@ -20,7 +20,7 @@ LOG = "log:"
 
 
 class Logs:
-    """The positions in every log that is followed, by `NAME/file`: who follows it, and its name.
+    """The positions in every log that is followed, by `NAME/file`, its node and file.
 
     `name` is that of this node.
     """
@@ -51,7 +51,7 @@ class Logs:
         self._log, self._read = name, read
 
     def has_read(self, log: str, files: Collection[str]) -> Positions:
-        """How far the log that has these files was read, by whoever followed it before."""
+        """How far the log that has these files was read, whichever node followed it."""
         same = [known for known in self._positions.values() if not known.keys().isdisjoint(files)]
         return join(self._read, join(*same)) or self.of(f"{self._name}/{log}")
 

@@ -1,8 +1,8 @@
 """The members that a node remembers, also while they are down, until an operator removes them.
 
 Two runs are known of each: the newest that was heard of, and the one up to which it was removed.
-Both only grow, so that they are joined like counts, in any order and any number of times. A member
-that counts again after its removal has a newer run, and with it is a member again.
+Both only grow, so they are merged like counts, in any order and any number of times. A member that
+counts again after its removal has a newer run, and so is a member again.
 
 Pure: no I/O, no clock.
 """

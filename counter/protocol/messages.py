@@ -119,12 +119,12 @@ class Health(Struct, array_like=True):
 class Report(Struct, array_like=True, tag="report"):
     """What the sender holds: what it has not told yet of each member that it remembers.
 
-    `checksum` is that of all that it has said (see `previous.PreviousAnnounced`), so that who
-    missed a report knows it; None if another part follows. `peers` names some of the nodes that
-    the sender hears, with their addresses. `keys`, in the first part only, is up to which serial
-    it holds the keys of each replica. `logs` says how far visit logs were read: the visits up to
-    there are in what the sender has said to hold. `health` is told when it changed, and now
-    and then.
+    `checksum` is that of all that it has said (see `previous.PreviousAnnounced`), so that a
+    receiver that missed a report knows it; None if another part follows. `peers` names some of the
+    nodes that the sender hears, with their addresses. `keys`, in the first part only, is up to
+    which serial it holds the keys of each replica. `logs` says how far visit logs were read; the
+    visits up to there are included in what the sender says it holds. `health` is sent when it has
+    changed, and now and then.
 
     `states` says what has changed of members, and `said` is the checksum of all that was said so;
     `number` counts the reports of the sender, so that one that comes late is known for that.

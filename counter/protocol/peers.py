@@ -1,4 +1,4 @@
-"""The other replicas as this one hears them: who is live, and what each has said.
+"""The other replicas as this one hears them: which are live, and what each has said.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
@@ -20,8 +20,8 @@ _OVERLAP = 1.0
 class Peer:
     """Another replica, and what it has said. `state` is None until its first report.
 
-    `confirmed` is when its words were last known to be all that it has said, `asked` when it was
-    last asked for all of them.
+    `confirmed` is when all that it has said was last known to be heard here, `asked` when it was
+    last asked for all of it.
     """
 
     address: str
@@ -41,7 +41,7 @@ class Peer:
     confirmed: float | None = None
     asked: float | None = None
     refused: int = 0
-    """What a part of its words that was refused makes of their checksum."""
+    """By how much the checksum differs for entries that were refused here."""
     keys: dict[str, int] = field(default_factory=dict)
     """Up to which serial it has said to hold the keys of each replica, in its last report."""
     unread: bool = False
@@ -66,7 +66,7 @@ class Peer:
             self.is_previous = True
 
     def is_late(self, report: Report, sent: int) -> bool:
-        """Whether a report was overtaken by a later one: what it says is not so any more.
+        """Whether a later report came before this one: what it says is out of date.
 
         One with a smaller number that was sent later is of a machine that was put back.
         """
@@ -76,7 +76,7 @@ class Peer:
         return False
 
     def missed(self, checksum: int, now: float, patience: float, *, refused: bool) -> bool:
-        """Whether to ask for all its words, by the checksum that it has told.
+        """Whether to ask for all that it has said, by the checksum that it has told.
 
         With `refused` a part of what it told just now cannot be read here, and asking again would
         not help.
@@ -142,7 +142,7 @@ class Peers:
         return True
 
     def forget(self, now: float) -> None:
-        """Forget who has been silent for long and has a successor, and old introductions."""
+        """Forget replicas that are long silent and have a successor, and old introductions."""
         for replica, told in list(self._introduced.items()):
             if now - told > self.silence:
                 del self._introduced[replica]

@@ -1,7 +1,7 @@
-"""Visits on their way to the store: *pending*, counted in memory only, then *in flight*.
+"""Visits that are not committed: *pending*, counted in memory only, then *in flight* to the store.
 
-They belong to the run that counted them, also when a later one has begun meanwhile: its counts are
-absolute, so that it does no harm to write them twice.
+They belong to the run that counted them, even if a later one has begun meanwhile. Counts are
+absolute, so writing them twice does no harm.
 
 Pure: no I/O, no clock.
 """
@@ -12,13 +12,13 @@ from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.limits import check_room
 from counter.crdt.tally import Tally
 
-_FEW = 100
-"""Fewer videos than this are looked at one by one for whether they are full."""
+_CHECKED_SINGLY = 100
+"""Fewer videos than this are checked one by one for room."""
 MAX_TOTAL = 2**56
 """The most visits of one run: totals are told in 63 bits, those of many runs folded as well."""
 
 _RESERVE = 2**52
-"""A run that comes so near to that ends."""
+"""A run that comes this near to `MAX_TOTAL` ends."""
 
 Counts = dict[str, dict[str, int]]
 """`{replica: {video: count}}`, absolute counts."""
@@ -36,10 +36,10 @@ class Pending:
         self._in_doubt: set[str] = set()
         self._notes: dict[str, str] = {}
         self.is_full = False
-        """Whether the own run can count no more, or soon not: it is time for another."""
+        """Whether the own run has no room for more visits, or little: it is time for another."""
 
     def visit(self, video: str) -> None:
-        """Count one visit. Raises `FullError` where there is no room for it, as `visits` does."""
+        """Count one visit. Raises `FullError` if there is no room for it, as `count_many` does."""
         count = self.count(video)
         # Its own committed count is in both, so most videos need no closer look.
         if count + self._tally.visits(video) >= MAX_COUNT or self._counted >= MAX_TOTAL:
@@ -63,8 +63,8 @@ class Pending:
         total = self._counted + sum(visits.values())
         # While all visits of all videos are fewer than one may have, nothing can be full: where
         # many are counted at once that is quicker to see than to look at each.
-        few = len(visits) < _FEW
-        if few or total + sum(self._tally.members().values()) > MAX_COUNT:
+        singly = len(visits) < _CHECKED_SINGLY
+        if singly or total + sum(self._tally.members().values()) > MAX_COUNT:
             committed = self._tally.visits
             counted = {
                 video: committed(video) - own.count(video) + counts[video] - more
@@ -126,7 +126,7 @@ class Pending:
         return self._in_flight, notes
 
     def stored(self, counts: Counts) -> dict[str, dict[str, int]]:
-        """The store holds this: it becomes visible. Returns what grew, by run."""
+        """The store holds this: it is committed. Returns what grew, by run."""
         self._in_flight = {}
         self._in_doubt -= counts.keys()
         return {run: self._tally.merge(run, of_run) for run, of_run in counts.items()}
@@ -150,7 +150,7 @@ class Pending:
         return [run for run in runs if self._in_flight.get(run) or self._pending.get(run)]
 
     def move(self, run: str) -> None:
-        """Have the own run count what is pending of an earlier one, which nobody heeds any more.
+        """Have the own run count what is pending of an earlier one, which others ignore now.
 
         Not while that is in doubt, for the store may hold it as the earlier one's.
         """
@@ -159,7 +159,7 @@ class Pending:
         self.count_many({video: more for video, more in moved.items() if more > 0})
 
     def drop_known(self) -> None:
-        """What the tally holds of earlier runs by now need not be written as theirs."""
+        """Drop what the tally holds of earlier runs by now: it need not be written as theirs."""
         for run, counts in list(self._pending.items()):
             if run != self.own:
                 left = {v: n for v, n in counts.items() if n > self._tally.count(run, v)}

@@ -1,7 +1,7 @@
 """How far each node has read its visit log: one position a file, joined like a count.
 
-A file goes by what it begins with, so that it keeps its position under every name that it is
-rotated to, and when it is copied or moved. A position only grows; a set of them (`Positions`) is
+A file is identified by how it begins, so it keeps its position under every name that it is rotated
+to, and when it is copied or moved. A position only grows; a set of them (`Positions`) is
 joined by taking the later one of each file, and keeps the `KEPT` files that began last. What
 began before the oldest of these was read long ago, or was there before anything was read.
 

@@ -1,8 +1,8 @@
-"""What nodes of the version before tell and expect to be told: every run by its name.
+"""Reports as nodes of the version before send and expect them: every run by its name.
 
-While one of them is heard, what it needs is told beside what all others read (`announced.py`).
-It never agrees to fold with a node of this version: that tells it no content hash of closed runs.
-This is what a rolling restart needs, and goes with the next version.
+While one of them is heard, what it needs is sent beside what all others read (`announced.py`).
+It never agrees to fold with a node of this version, which tells it no content hash of closed runs.
+A rolling restart needs this; it goes with the next version.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
@@ -31,16 +31,16 @@ class Claim:
 
 
 class PreviousAnnounced:
-    """All that a node has said of members: it remembers that itself, and so does who hears it.
+    """All that a node has said of members; both the node and every receiver remember it.
 
     A report holds only what has changed since the one before, and the checksum of all that was
-    said. Who has another checksum has missed a report, and asks for everything.
+    said. A receiver with another checksum has missed a report, and asks for everything.
     """
 
     def __init__(self) -> None:
         self.logs: dict[str, Positions] = {}
         """How far visit logs were said to have been read."""
-        self._words: dict[str, Claim] = {}
+        self._claims: dict[str, Claim] = {}
         self._checksum = 0
 
     @property
@@ -50,24 +50,24 @@ class PreviousAnnounced:
 
     def of(self, member: str) -> Claim | None:
         """What was said of a member."""
-        return self._words.get(member)
+        return self._claims.get(member)
 
-    def say(self, member: str, standing: PreviousMemberReport) -> Claim:
+    def say(self, member: str, report: PreviousMemberReport) -> Claim:
         """Take in what is said of a member, which may be a part; return all that was said of it."""
-        runs = standing.latest, standing.removed, standing.mark
-        word = self._words.get(member)
-        if word is None or (word.latest, word.removed, word.mark) != runs:
+        runs = report.latest, report.removed, report.mark
+        claim = self._claims.get(member)
+        if claim is None or (claim.latest, claim.removed, claim.mark) != runs:
             # Folded there meanwhile. Nothing else ever leaves what was said.
-            copies = word.copies if word else {}
+            copies = claim.copies if claim else {}
             kept = {vector: copy for vector, copy in copies.items() if run_of(vector) > runs[2]}
-            self._checksum -= _sum(member, word)
-            word = self._words[member] = Claim(*runs, kept)
-            self._checksum += _sum(member, word)
-        if word.mark:
-            self._copy(word, folded_of(member, word.mark), Copy(*standing.folded))
-        for run, copy in standing.runs.items():
-            self._copy(word, replica_of(member, run), Copy(*copy))
-        return word
+            self._checksum -= _sum(member, claim)
+            claim = self._claims[member] = Claim(*runs, kept)
+            self._checksum += _sum(member, claim)
+        if claim.mark:
+            self._copy(claim, folded_of(member, claim.mark), Copy(*report.folded))
+        for run, copy in report.runs.items():
+            self._copy(claim, replica_of(member, run), Copy(*copy))
+        return claim
 
     def say_read(self, log: str, positions: Positions) -> None:
         """Take in how far a visit log is said to have been read."""
@@ -76,66 +76,66 @@ class PreviousAnnounced:
                 self._checksum += sign * _hash(log, sorted(said.items()))
         self.logs[log] = positions
 
-    def news(self, member: str, standing: PreviousMemberReport) -> PreviousMemberReport | None:
+    def news(self, member: str, report: PreviousMemberReport) -> PreviousMemberReport | None:
         """The part of what might be said of a member that was not said yet, if there is any."""
-        word = self._words.get(member)
-        said = word.copies if word else {}
+        claim = self._claims.get(member)
+        said = claim.copies if claim else {}
         runs = {
             run: copy
-            for run, copy in standing.runs.items()
+            for run, copy in report.runs.items()
             if said.get(replica_of(member, run)) != copy
         }
-        folded = folded_of(member, standing.mark)
-        if word is not None and not runs:
-            heads = word.latest, word.removed, word.mark
-            same = heads == (standing.latest, standing.removed, standing.mark)
-            if same and (not word.mark or said.get(folded) == standing.folded):
+        folded = folded_of(member, report.mark)
+        if claim is not None and not runs:
+            heads = claim.latest, claim.removed, claim.mark
+            same = heads == (report.latest, report.removed, report.mark)
+            if same and (not claim.mark or said.get(folded) == report.folded):
                 return None
-        return replace(standing, runs=runs)
+        return replace(report, runs=runs)
 
-    def standings(self) -> dict[str, PreviousMemberReport]:
+    def reports(self) -> dict[str, PreviousMemberReport]:
         """Everything that was said, by member."""
         return {
             member: PreviousMemberReport(
-                word.latest,
-                word.removed,
-                word.mark,
-                word.copies.get(folded_of(member, word.mark), (0, 0)),
-                {run_of(v): copy for v, copy in word.copies.items() if not is_folded(v)},
+                claim.latest,
+                claim.removed,
+                claim.mark,
+                claim.copies.get(folded_of(member, claim.mark), (0, 0)),
+                {run_of(v): copy for v, copy in claim.copies.items() if not is_folded(v)},
             )
-            for member, word in self._words.items()
+            for member, claim in self._claims.items()
         }
 
     def total(self, replica: str) -> int:
         """How much was said to be held of a vector."""
-        word = self._words.get(member_of(replica))
-        copy = word.copies.get(replica) if word else None
+        claim = self._claims.get(member_of(replica))
+        copy = claim.copies.get(replica) if claim else None
         return copy.total if copy else 0
 
     def copies(self) -> Iterator[tuple[str, Copy]]:
         """Everything that was said to be held."""
-        for word in self._words.values():
-            yield from word.copies.items()
+        for claim in self._claims.values():
+            yield from claim.copies.items()
 
-    def _copy(self, word: Claim, vector: str, copy: Copy) -> None:
-        before = word.copies.get(vector)
+    def _copy(self, claim: Claim, vector: str, copy: Copy) -> None:
+        before = claim.copies.get(vector)
         if before != copy:
             self._checksum += _hash(vector, copy) - (_hash(vector, before) if before else 0)
-            word.copies[vector] = copy
+            claim.copies[vector] = copy
 
 
-def _sum(member: str, word: Claim | None) -> int:
-    if word is None:
+def _sum(member: str, claim: Claim | None) -> int:
+    if claim is None:
         return 0
-    copies = sum(_hash(vector, copy) for vector, copy in word.copies.items())
-    return copies + _hash(member, (word.latest, word.removed, word.mark))
+    copies = sum(_hash(vector, copy) for vector, copy in claim.copies.items())
+    return copies + _hash(member, (claim.latest, claim.removed, claim.mark))
 
 
 def _hash(name: str, said: object) -> int:
     return int.from_bytes(blake2b(f"{name} {said}".encode(), digest_size=8).digest(), "big")
 
 
-class Kept(Protocol):
+class Held(Protocol):
     """What a `PreviousMemberReport` is made of: the vectors of a node, as `Tally` has them."""
 
     def of(self, member: str) -> list[str]:
@@ -151,21 +151,21 @@ class Kept(Protocol):
         """Its content hash."""
 
 
-def standing(
-    kept: Kept, member: str, latest: str, removed: str, published: tuple[str, int]
+def previous_report(
+    held: Held, member: str, latest: str, removed: str, published: tuple[str, int]
 ) -> PreviousMemberReport:
-    """How a member stands here; `published` is the own replica with what it has published.
+    """What to tell of a member; `published` is the own replica with what it has published.
 
     No run is told with a content hash, so that nodes of the version before never find that all
     agree upon one, and fold none.
     """
     own, total = published
-    mark = kept.mark(member)
+    mark = held.mark(member)
     folded = folded_of(member, mark)
     runs: dict[str, tuple[int, int | None]] = {
-        run_of(vector): (total if vector == own else kept.total(vector), None)
-        for vector in kept.of(member)
+        run_of(vector): (total if vector == own else held.total(vector), None)
+        for vector in held.of(member)
         if not is_folded(vector)
     }
-    told = (kept.total(folded), kept.digest(folded)) if kept.total(folded) else (0, 0)
+    told = (held.total(folded), held.digest(folded)) if held.total(folded) else (0, 0)
     return PreviousMemberReport(latest, removed, mark, told, runs)

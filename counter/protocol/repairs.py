@@ -1,8 +1,8 @@
 """Repair: a receiver that misses something asks for the counts in which two copies differ.
 
-It sends the hashes of its copy's buckets, and is answered, page by page, with the counts in the
-buckets that differ. The asker paces it: it asks for the next page when it has the one before. What
-nobody was asked for is not taken.
+It sends the hashes of its copy's buckets and gets, page by page, the counts in the buckets that
+differ. The receiver sets the pace: it asks for the next page when it has the one before. Pages that
+it did not ask for are dropped.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
@@ -17,9 +17,9 @@ from counter.protocol.peers import Peer, Peers
 
 @dataclass(slots=True)
 class Repair:
-    """A repair under way: whom it asked, with which hashes, and when it last heard or asked.
+    """A repair under way: the address and hashes it asked with, and when it last asked or heard.
 
-    `after` is up to where it has come in the copy of whom it asked.
+    `after` is how far it has come in the copy of the node at that address.
     """
 
     at: float
@@ -78,7 +78,7 @@ class Repairs:
         """Ask an address for a vector, if it is time for that."""
         asked = self._repairs.get(vector)
         if asked is not None:
-            # Who has not answered is asked again, but others come first.
+            # A peer that has not answered is asked again, but others come first.
             patience = self._sync_interval * (2 if asked.address == address else 1)
             if now - asked.at < patience:
                 return None

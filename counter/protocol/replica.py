@@ -94,36 +94,33 @@ class Replica:
         date = round((now + epoch) * 1000)
         self.runs = runs = Runs(replica, date, tally, members, peers, message_ttl, now)
         self.pending = pending = Pending(replica, tally)
-        self.keys = self.keys_class(replica, peers, sync_interval, epoch, message_ttl, now)
-        self.folding = self.folding_class(
+        self.keys = keys = self.keys_class(replica, peers, sync_interval, epoch, message_ttl, now)
+        self.folding = folding = self.folding_class(
             replica, tally, members, peers, runs, message_ttl=message_ttl, fold_after=fold_after
         )
-        self.joining = self.joining_class(
-            replica, tally, members, peers, runs, self.keys, join_timeout, now, has_peers=has_peers
+        self.joining = joining = self.joining_class(
+            replica, tally, members, peers, runs, keys, join_timeout, now, has_peers=has_peers
         )
-        self.logs = Logs(self.name, pending, self.joining)
-        self.reports = self.reports_class(
-            replica, tally, members, peers, self.keys, self.logs, runs
+        self.logs = logs = Logs(self.name, pending, joining)
+        self.reports = reports = self.reports_class(
+            replica, tally, members, peers, keys, logs, runs
         )
-        self.roster = Roster(replica, now, members, tally, peers, runs, self.reports, self.joining)
-        self._suspects = Suspects(tally, runs)
-        self.backlog = Backlog(
-            tally, self.roster, pending, self.folding, runs, self.keys, self._suspects
-        )
+        self.roster = roster = Roster(replica, now, members, tally, peers, runs, reports, joining)
+        self._suspects = suspects = Suspects(tally, runs)
+        self.backlog = backlog = Backlog(tally, roster, pending, folding, runs, keys, suspects)
         self.recovery = self.recovery_class(
-            replica, tally, members, pending, runs, self.keys, self.folding, self.joining,
-            self.logs, self.roster, self.backlog, self._suspects,
+            replica, tally, members, pending, runs, keys, folding, joining, logs, roster, backlog,
+            suspects,
         )  # fmt: skip
-        self._deltas = Deltas(tally, self.reports)
+        self._deltas = Deltas(tally, reports)
         self._repairs = self.repairs_class(tally, peers, sync_interval, message_ttl)
         self._reverts = self.reverts_class(replica, tally, self._repairs, sync_interval)
         self.succession = self.succession_class(
-            replica, members, pending, self.folding, self._reverts,
-            epoch=epoch, message_ttl=message_ttl,
-        )  # fmt: skip
+            replica, members, pending, folding, self._reverts, epoch=epoch, message_ttl=message_ttl
+        )
         self._anti_entropy = self.anti_entropy_class(
-            tally, peers, self.roster, runs, self.keys, self.folding, self.joining, self.reports,
-            self._repairs, self._reverts, self.backlog, sync_interval, message_ttl,
+            tally, peers, roster, runs, keys, folding, joining, reports, self._repairs,
+            self._reverts, backlog, sync_interval, message_ttl,
         )  # fmt: skip
         self._has_heard = False
 

@@ -1,7 +1,8 @@
 """Reports: what a node tells the others of all that it holds, once a `SYNC_INTERVAL`.
 
-It remembers what it has said, and says only what is new, and a checksum over everything; who has
-missed something asks for all of it. So what a node sends does not grow with the number of nodes.
+It remembers what it has said, and says only what is new, with a checksum over everything; a peer
+that missed something asks for all of it. So what a node sends does not grow with the number of
+nodes.
 Runs that are open are told by name, closed ones by a digest for each day of a member.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
@@ -30,7 +31,7 @@ from counter.protocol.messages import (
 )
 from counter.protocol.peers import Peers
 from counter.protocol.positions import Positions
-from counter.protocol.previous import PreviousAnnounced, standing
+from counter.protocol.previous import PreviousAnnounced, previous_report
 from counter.protocol.runs import Runs
 
 _RUNS_A_REPORT = 300
@@ -39,8 +40,8 @@ _PEERS_A_REPORT = 5
 _PEERS_AT_ONCE = 100
 _TOTALS_A_REPORT = 20
 """How many totals of vectors that still grow a report tells: or it would grow with every node."""
-_CONDITION_EVERY = 10
-"""After how many reports a condition is told again that has not changed: one may be lost."""
+_HEALTH_EVERY = 10
+"""After how many reports unchanged health is told again: a report may be lost."""
 
 
 class Reports:
@@ -91,7 +92,7 @@ class Reports:
         """What one node is to be told that knows nothing; before it, the news in that, for all."""
         news, logs = self._news(now), self._news_of_logs(now, of_all=True)
         told = self._say(state, news, logs, now) if news or logs else []
-        previous = self._said_before.standings() if self._peers.are_previous(now) else None
+        previous = self._said_before.reports() if self._peers.are_previous(now) else None
         said = self.said.members(), self.said.logs, previous
         return told, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.health))
 
@@ -118,7 +119,7 @@ class Reports:
             self._said_before.say_read(log, positions)
         self._told_ago += 1
         health = None
-        if self.health != self._told or self._told_ago >= _CONDITION_EVERY:
+        if self.health != self._told or self._told_ago >= _HEALTH_EVERY:
             health = self._told = self.health
             self._told_ago = 0
         return list(self._parts(state, news, logs, previous, _PEERS_A_REPORT, now, health))
@@ -138,8 +139,8 @@ class Reports:
         number = self._number
         peers = self._acquaintances(most_peers, now)
         keys: dict[str, int] | None = self._keys.report(_RUNS_A_REPORT)
-        for standings in _of_previous(previous or {}):
-            yield Report(state, standings, peers, None, keys)
+        for members in _of_previous(previous or {}):
+            yield Report(state, members, peers, None, keys)
             peers, keys = {}, None
         part: dict[str, MemberReport] = {}
         size = 0
@@ -169,8 +170,8 @@ class Reports:
     def _news(self, now: float) -> dict[str, MemberReport]:
         """What was not said yet, by member.
 
-        Only some of the totals of vectors that still grow, others each time: who has missed
-        something of these learns it from their writers.
+        Only some of the totals of vectors that still grow, others each time: a peer
+        that missed some of these learns it from their writers.
         """
         members = list(self._members)
         first = self._turn % len(members)
@@ -234,8 +235,10 @@ class Reports:
         news = {}
         for member in self._members:
             latest, removed = self._members.latest(member), self._members.removed(member)
-            stands = standing(self._tally, member, latest, removed, (self.own, self.published))
-            told = self._said_before.news(member, stands)
+            report = previous_report(
+                self._tally, member, latest, removed, (self.own, self.published)
+            )
+            told = self._said_before.news(member, report)
             if told is not None:
                 news[member] = told
                 self._said_before.say(member, told)
@@ -243,19 +246,19 @@ class Reports:
 
 
 def _of_previous(
-    standings: dict[str, PreviousMemberReport],
+    reports: dict[str, PreviousMemberReport],
 ) -> Iterator[dict[str, PreviousMemberReport]]:
-    """Standings in parts; the runs of a member may be in several."""
+    """These reports in parts; the runs of a member may be in several."""
     part: dict[str, PreviousMemberReport] = {}
     size = 0
-    for member, stands in standings.items():
-        rest = iter(stands.runs.items())
+    for member, report in reports.items():
+        rest = iter(report.runs.items())
         while True:
             runs = dict(islice(rest, _RUNS_A_REPORT))
             if part and (member in part or size + 1 + len(runs) > _RUNS_A_REPORT):
                 yield part
                 part, size = {}, 0
-            part[member] = replace(stands, runs=runs)
+            part[member] = replace(report, runs=runs)
             size += 1 + len(runs)
             if len(runs) < _RUNS_A_REPORT:
                 break

@@ -2,8 +2,8 @@
 
 Its next counts would be swallowed, for others hold larger ones of the same run. The signs are that
 somebody holds more of a run than its writer says there is, or that a writer raises a count without
-raising its total by as much. Who sees one tells the writer, which asks for the larger counts: only
-what comes as the answer to its own question is taken in, and a new run begins.
+raising its total by as much. A node that sees one tells the writer, which asks for the larger
+counts. Only the answer to its own question is taken in, and a new run begins.
 
 Given up is what was counted between revert and detection, at most the smaller of that and of what
 was lost: both stand in one run, of which the larger count of each video is kept.
@@ -75,7 +75,7 @@ class Reverts:
         return Larger(vector, total, bool(refused))
 
     def forget(self, now: float) -> None:
-        """Forget whom was told what long ago."""
+        """Forget what was told long ago."""
         for vector, told in list(self._told.items()):
             if now - told >= self._sync_interval:
                 del self._told[vector]

@@ -1,12 +1,12 @@
 """Which runs of each member are open, which are closed and for how long, and when they began.
 
-A run is closed once its member has a later run, or was removed, and it was not itself heard for
-the longest time that a message may live. Every node decides that for itself, and nobody is asked:
-a closed run keeps its name, its counts only rest. Heard again, it is open again.
+A run is closed once its member has a later run, or was removed, and the run itself was not heard
+for the longest time that a message may live. Every node decides that for itself, without asking: a
+closed run keeps its name, and only its counts rest. When it is heard again, it is open again.
 
 How long a run has been closed is measured by the *age* of the store: the time for which nodes have
-run on it. So no clock that is set moves it, and a node that is down folds nothing when it returns
-that it had no time to hear of.
+run on it. So setting a clock does not change it, and a node that was down folds nothing, when it
+returns, that it had no time to hear of.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
