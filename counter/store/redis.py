@@ -59,6 +59,10 @@ def _script(*names: str) -> str:
     return "".join((_LUA / f"{name}.lua").read_text() for name in names)
 
 
+_TAKE, _RELEASE = _script("take"), _script("release")
+_WRITE, _UPGRADE = _script("seals", "write"), _script("seals", "upgrade")
+
+
 class RedisStore:
     """Keeps counts in a Redis server (7 or newer) under `counter:NAME:`, with a lease."""
 
@@ -76,13 +80,13 @@ class RedisStore:
             retry=Retry(NoBackoff(), 0),
             max_connections=1,
         )
-        self._take = self._redis.register_script(_script("take"))
-        self._write = self._redis.register_script(_script("seals", "write"))
-        self._release = self._redis.register_script(_script("release"))
+        self._take = self._redis.register_script(_TAKE)
+        self._write = self._redis.register_script(_WRITE)
+        self._release = self._redis.register_script(_RELEASE)
         self._holder = ""
         self._store = ""
         self._marks = Marks("")
-        self._upgrade_script = self._redis.register_script(_script("seals", "upgrade"))
+        self._upgrade_script = self._redis.register_script(_UPGRADE)
         self.damage = Damage()
 
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
