@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from counter.crdt.gcounter import merge, value
 from counter.crdt.ids import is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Written
@@ -285,8 +286,7 @@ class Oracle:
             self._damaged.discard(address)
             self._kept.pop(address, None)
         _, showed = self._showed.pop(address, (0.0, {}))
-        for video, visits in self._shown.pop(address, {}).items():
-            showed[video] = max(visits, showed.get(video, 0))
+        showed = merge(showed, self._shown.pop(address, {}))
         if all(member in node.replica.members for member, _ in self._written_by_member):
             self._showed[address] = waits_until, showed
         self._ready.discard(address)
@@ -324,7 +324,7 @@ class Oracle:
                     )
         for video in videos | shown.keys():
             counter = replica.counter(video)
-            visits = sum(counter.values())
+            visits = value(counter)
             if visits < shown.get(video, 0):
                 raise BrokenPromiseError(
                     f"monotone: at {address}, {video} fell from {shown[video]} to {visits}"
