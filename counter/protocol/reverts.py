@@ -1,9 +1,9 @@
 """Reverts: a machine put back to a snapshot with its memory goes on from less than others hold.
 
 Its next counts would be swallowed, for others hold larger ones of the same run. The signs are that
-somebody holds more of a run than its writer says there is, or that a writer increases a
-count without raising its total by as much. A node that sees one tells the writer, which asks for the larger
-counts. Only the answer to its own question is taken in, and a new run begins.
+somebody holds more of a run than its writer says there is, or that a writer increases a count
+without increasing its total by as much. A node that sees one tells the writer, which asks for the
+larger counts. Only the answer to its own question is taken in, and a new run begins.
 
 Given up is what was counted between revert and detection, at most the smaller of that and of what
 was lost: both stand in one run, of which the larger count of each video is kept.
