@@ -10,7 +10,7 @@ ONLY ?=
 ROUNDS ?= 5
 VIDEOS ?= 1000000
 ARGS ?=
-WORKERS ?= 4
+WORKERS ?= 3
 
 export PYTHON
 bin := .venv/bin

@@ -244,6 +244,8 @@ def make_nodes(
     return make
 
 
+# Alone, for a message may live a second: see test_restarts.py.
+@pytest.mark.alone
 @pytest.mark.timeout(240 + 2 * BESIDE)
 @pytest.mark.parametrize("kind", [MESH, BROKER])
 def test_a_rolling_restart_from_a_version_before_is_exact(
