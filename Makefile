@@ -34,7 +34,7 @@ traffic: $(run_stamp) ## visits to the running cluster: RATE=200 a second, SECON
 	@$(bin)/python -m tools.traffic --rate $(RATE) --seconds $(SECONDS)
 
 # Those that assert a time run alone. Status 5: ARGS selected none of these tests.
-test: packages $(dev_stamp) $(npm_stamp) ## install what the tests need and run all of them; ARGS="-k name" to pytest
+test: packages $(dev_stamp) $(npm_stamp) ## install what the tests need and run them, without those of make proof; ARGS="-k name" to pytest
 	$(npm) test --silent
 	$(bin)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not alone and not proof" $(ARGS) || [ $$? = 5 ]
 	$(bin)/python -m pytest -q -m "alone and not proof" $(ARGS) || [ $$? = 5 ]

@@ -129,8 +129,8 @@ class _Reader:
         if not least <= number <= most:
             kind = "a whole number" if whole else "a number of seconds"
             raise ConfigError(
-                f"{setting}={value!r} is not {kind} from {least:g} to {most:g}; "
-                f"the default is {default:g}"
+                f"{setting}={value!r} is not {kind} from {least:.10g} to {most:.10g}; "
+                f"the default is {default:.10g}"
             )
         return number
 

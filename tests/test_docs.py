@@ -18,12 +18,6 @@ README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs/reference.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
-OLD_WORDS = re.compile(
-    r"\b(?:raised|in the batch|visible|standing|overtaken|leaders|roll of members)\b"
-    r"|\bholds? (?:on|of) the store\b|\bMOST_"
-    r"|`(?:Words?|Standing|Tell|Ask|Answer|AskKeys|Taken|Condition|Leaders|Beat|Pace)`"
-    r"|`(?:awaited|roll|renew|hurry)`|\b(?:kept|sides|moves|front|guide|picture)\.js\b"
-)
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCES = sorted([ROOT / "app.py", ROOT / "gunicorn.conf.py", *(ROOT / "counter").rglob("*.py")])
 
@@ -130,11 +124,6 @@ def test_make_proof_runs_every_test_that_has_its_marker() -> None:
 
 def test_the_readme_is_read_in_one_go() -> None:
     assert len(README.splitlines()) <= 120
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_one_word_stands_for_one_thing(page: Path) -> None:
-    assert OLD_WORDS.findall(page.read_text()) == []
 
 
 def test_every_make_command_is_a_target() -> None:

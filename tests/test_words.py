@@ -5,6 +5,7 @@ import re
 import subprocess
 import tokenize
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +64,14 @@ PHRASES = {
     r"`(Words|Word|Standing|Tell|Ask|Answer|AskKeys|Taken|Leaders|Beat|Pace)`": "see NAMES",
 }
 """What prose does not say any more: in documents, docstrings, comments, logs and help texts."""
+OLD_WORDS = re.compile(
+    r"\b(?:raised|in the batch|visible|standing|overtaken|leaders|roll of members)\b"
+    r"|\bholds? (?:on|of) the store\b|\bMOST_"
+    r"|`(?:Words?|Standing|Tell|Ask|Answer|AskKeys|Taken|Condition|Leaders|Beat|Pace)`"
+    r"|`(?:awaited|roll|renew|hurry)`|\b(?:kept|sides|moves|front|guide|picture)\.js\b"
+)
+"""The same for documents alone, where these words have no other sense."""
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 @cache
@@ -125,3 +134,8 @@ def test_prose_uses_the_words_of_the_field(phrase: str) -> None:
         for match in re.finditer(phrase, (ROOT / path).read_text())
     ]
     assert found == [], f"say {PHRASES[phrase]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_one_word_stands_for_one_thing(page: Path) -> None:
+    assert OLD_WORDS.findall(page.read_text()) == []

@@ -123,13 +123,13 @@ class Joining:
         for replica, peer in self._peers.live(now).items():
             if peer.confirmed is None:
                 yield Lack(member_of(replica), "reports", replica)
-            lacked = [v for v, copy in peer.copies() if not self.holds(v, copy.total)]
             # A delta may have told a larger total than a report that was sent before it.
-            told = peer.told
-            if told is not None and not self.holds(replica, told) and replica not in lacked:
-                lacked.append(replica)
-            for vector in lacked:
-                yield Lack(member_of(vector), vector, replica)
+            behind = peer.told is not None and not self.holds(replica, peer.told)
+            if behind:
+                yield Lack(member_of(replica), replica, replica)
+            for vector, copy in peer.copies():
+                if not self.holds(vector, copy.total) and not (behind and vector == replica):
+                    yield Lack(member_of(vector), vector, replica)
             for member, day in self.unnamed(peer):
                 yield Lack(member, f"closed runs of day {day}", replica)
             if not self._keys.holds(peer):
