@@ -42,18 +42,6 @@ def test_the_books_tell_the_window_from_other_requests_counted_twice() -> None:
     assert (account.lost, account.counted_again, account.right) == (1, 2, False)
 
 
-@pytest.mark.timeout(300)
-def test_a_few_faults_under_load_lose_nothing_and_double_nothing() -> None:
-    account = run(5, seed=2)
-    table = account.table()
-    assert account.lost == 0, table
-    assert account.counted_again == 0, table
-    assert account.right, table
-    assert account.clusters == list(CLUSTERS)
-    assert account.faults
-    assert account.exact.acknowledged > 100, table
-
-
 @pytest.mark.proof
 @pytest.mark.timeout(500 + SECONDS)  # two clusters start, and fold what is left in the end
 def test_all_faults_under_load_lose_nothing_and_double_nothing() -> None:

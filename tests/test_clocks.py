@@ -462,7 +462,14 @@ def test_a_small_step_of_one_node_is_nothing(make: Make, seconds: float) -> None
     assert differs(two)
 
 
-@pytest.mark.parametrize("seconds", [-2 * HOUR, 2 * HOUR, 10 * DAY])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        -2 * HOUR,
+        pytest.param(2 * HOUR, marks=pytest.mark.proof),
+        pytest.param(10 * DAY, marks=pytest.mark.proof),
+    ],
+)
 def test_two_nodes_whose_clocks_differ_both_say_so_and_count_on(make: Make, seconds: float) -> None:
     one, two = make(2)
     travel(one, two, "cats", 5)
@@ -488,7 +495,15 @@ def test_two_nodes_whose_clocks_differ_both_say_so_and_count_on(make: Make, seco
     assert one.running()
 
 
-@pytest.mark.parametrize("seconds", [2 * HOUR, -2 * HOUR, 10 * DAY, -10 * DAY])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        2 * HOUR,
+        pytest.param(-2 * HOUR, marks=pytest.mark.proof),
+        pytest.param(10 * DAY, marks=pytest.mark.proof),
+        pytest.param(-10 * DAY, marks=pytest.mark.proof),
+    ],
+)
 def test_a_clock_that_is_set_while_the_node_runs_is_told_on_both_sides(
     make: Make, seconds: float
 ) -> None:
@@ -512,6 +527,7 @@ def test_a_clock_that_is_set_while_the_node_runs_is_told_on_both_sides(
     until(lambda: runs() == 3, 3, "a run whose date is wrong ends")
 
 
+@pytest.mark.proof
 def test_clocks_that_differ_are_told_over_a_broker_as_well(
     make: Make, rabbitmq_server: RabbitMQ
 ) -> None:

@@ -159,7 +159,14 @@ def test_the_broker_may_be_gone(make_cluster: Callable[[str], Cluster], seconds:
     cluster.check_logs()
 
 
-@pytest.mark.parametrize("returns", ["as it was", "empty", "as it was before"])
+@pytest.mark.parametrize(
+    "returns",
+    [
+        pytest.param("as it was", marks=pytest.mark.proof),
+        pytest.param("empty", marks=pytest.mark.proof),
+        "as it was before",
+    ],
+)
 def test_redis_may_go_and_return_with_less(
     make_cluster: Callable[[str], Cluster], stack: ExitStack, returns: str
 ) -> None:
@@ -239,7 +246,9 @@ def http_get(url: str, path: str) -> tuple[int, http.client.HTTPResponse]:
         connection.close()
 
 
-@pytest.mark.parametrize("lost", ["an older copy", "nothing"])
+@pytest.mark.parametrize(
+    "lost", ["an older copy", pytest.param("nothing", marks=pytest.mark.proof)]
+)
 def test_a_store_may_come_back_older_or_not_at_all(
     make_cluster: Callable[[str], Cluster], lost: str
 ) -> None:
@@ -387,6 +396,9 @@ def test_a_node_starts_and_refuses_visits_while_redis_is_away(
         agree([node.url], books, 2)
 
 
+@pytest.mark.parametrize(
+    "cluster", [MESH, pytest.param(BROKER, marks=pytest.mark.proof)], indirect=True
+)
 def test_a_rolling_restart_through_nginx_fails_no_request(
     tmp_path: Path, cluster: Cluster, stack: ExitStack
 ) -> None:
@@ -419,6 +431,9 @@ def test_a_rolling_restart_through_nginx_fails_no_request(
     cluster.check_logs()
 
 
+@pytest.mark.parametrize(
+    "cluster", [MESH, pytest.param(BROKER, marks=pytest.mark.proof)], indirect=True
+)
 def test_a_node_killed_behind_nginx_doubles_nothing(
     tmp_path: Path, cluster: Cluster, stack: ExitStack
 ) -> None:

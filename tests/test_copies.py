@@ -120,8 +120,15 @@ def right_everywhere(nodes: list[Node], books: Books) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("store", ["SQLite", "Redis"])
-@pytest.mark.parametrize("restarted", ["the copy", "the original", "both in turn"])
+@pytest.mark.parametrize("store", ["SQLite", pytest.param("Redis", marks=pytest.mark.proof)])
+@pytest.mark.parametrize(
+    "restarted",
+    [
+        pytest.param("the copy", marks=pytest.mark.proof),
+        pytest.param("the original", marks=pytest.mark.proof),
+        "both in turn",
+    ],
+)
 def test_a_copy_that_is_restarted_beside_the_original_neither_loses_nor_doubles(
     nodes: list[Node], tmp_path: Path, stack: ExitStack, restarted: str, store: str
 ) -> None:
@@ -156,6 +163,7 @@ def test_a_copy_that_is_restarted_beside_the_original_neither_loses_nor_doubles(
     right_everywhere(nodes, books)
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_a_run_that_sorts_before_one_that_others_know_neither_loses_nor_doubles(
     nodes: list[Node], tmp_path: Path

@@ -17,7 +17,7 @@ PATIENCE = 30.0
 """Seconds that a condition has; most are met within two."""
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.proof)])
 def nodes(
     request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis
 ) -> Iterator[list[Node]]:

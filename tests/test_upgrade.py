@@ -146,7 +146,13 @@ class Before:
         self.expected["beacon"] += number
 
 
-@pytest.fixture(scope="module", params=[ARCHIVE, OLDER], ids=["the version before", "an older one"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(ARCHIVE, id="the version before"),
+        pytest.param(OLDER, id="an older one", marks=pytest.mark.proof),
+    ],
+)
 def version_before(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
@@ -165,6 +171,7 @@ def written_before(folder: Path, root: Path) -> Iterator[Before]:
         yield Before(folder, root, redis, stack)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", [FOLLOWER, SERVED], ids=["SQLite", "Redis"])
 def test_a_store_of_a_version_before_holds_all_that_it_held(
     tmp_path: Path, version_before: Path, name: str
@@ -195,6 +202,7 @@ def test_a_store_of_a_version_before_holds_all_that_it_held(
         assert show([node], before.expected)
 
 
+@pytest.mark.proof
 def test_a_cluster_of_a_version_before_starts_again_as_this_one_and_folds(
     tmp_path: Path, version_before: Path
 ) -> None:
@@ -247,7 +255,7 @@ def make_nodes(
 # Alone, for a message may live a second: see test_restarts.py.
 @pytest.mark.alone
 @pytest.mark.timeout(240 + 2 * BESIDE)
-@pytest.mark.parametrize("kind", [MESH, BROKER])
+@pytest.mark.parametrize("kind", [MESH, pytest.param(BROKER, marks=pytest.mark.proof)])
 def test_a_rolling_restart_from_a_version_before_is_exact(
     make_nodes: Callable[[str], list[Node]], kind: str
 ) -> None:

@@ -173,7 +173,9 @@ def test_three_nodes_count_every_beacon_once(tmp_path: Path, stack: ExitStack) -
     assert min(lines) > 0.2 * sum(lines), "each has its share"
 
 
-@pytest.mark.parametrize("lost", ["an older copy", "nothing"])
+@pytest.mark.parametrize(
+    "lost", ["an older copy", pytest.param("nothing", marks=pytest.mark.proof)]
+)
 def test_a_store_may_come_back_older_or_not_at_all(
     tmp_path: Path, stack: ExitStack, lost: str
 ) -> None:
@@ -225,7 +227,7 @@ def test_a_node_is_killed_at_any_moment(site: Callable[..., Site]) -> None:
     agrees(here.node.url, beacons.sent)
 
 
-@pytest.mark.parametrize("ack", ["stored", "memory"])
+@pytest.mark.parametrize("ack", ["stored", pytest.param("memory", marks=pytest.mark.proof)])
 def test_the_store_fails_for_a_while(
     site: Callable[..., Site], tmp_path: Path, stack: ExitStack, ack: str
 ) -> None:

@@ -64,6 +64,11 @@ def proofs(seconds: int) -> list[Proof]:
     # A shorter run cannot see every fault, and enough of each.
     chaos = str(max(90, seconds))
     restarts = str(min(100, max(5, seconds // 6)))
+    beside = str(seconds)
+    other_stores = [
+        f"tests/test_{name}.py"
+        for name in ("cluster", "copies", "clocks", "damaged_nodes", "visit_log")
+    ]
     million = ["tests/test_visit_log.py", "-k", "lines_wait"]
     return [
         marked("faults lose and double nothing", "tests/test_chaos.py", CHAOS=chaos),
@@ -71,8 +76,8 @@ def proofs(seconds: int) -> list[Proof]:
         Proof("so do all states of a small scope", ["simulation.search", *time_]),
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
         tests("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
-        tests("two versions side by side are exact", "tests/test_upgrade.py", BESIDE=str(seconds)),
-        marked("visits go on without a broker", "tests/test_cluster.py"),
+        tests("versions side by side are exact", "-m", "", "tests/test_upgrade.py", BESIDE=beside),
+        marked("faults with other stores and brokers", "-n2", *other_stores),
         tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),
         marked("benchmarks count what they measure", "tests/test_benchmarks.py"),
     ]
