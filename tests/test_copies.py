@@ -16,6 +16,8 @@ from lab.clients import Books, Traffic, Watcher, agree, fetch, until
 from lab.clock import HOUR, Clock
 from lab.servers import Node, Redis, free_port
 
+pytestmark = pytest.mark.proof
+
 SETTINGS = {
     "MESSAGE_TTL": "1",
     "SYNC_INTERVAL": "0.3",
@@ -120,15 +122,8 @@ def right_everywhere(nodes: list[Node], books: Books) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("store", ["SQLite", pytest.param("Redis", marks=pytest.mark.proof)])
-@pytest.mark.parametrize(
-    "restarted",
-    [
-        pytest.param("the copy", marks=pytest.mark.proof),
-        pytest.param("the original", marks=pytest.mark.proof),
-        "both in turn",
-    ],
-)
+@pytest.mark.parametrize("store", ["SQLite", "Redis"])
+@pytest.mark.parametrize("restarted", ["the copy", "the original", "both in turn"])
 def test_a_copy_that_is_restarted_beside_the_original_neither_loses_nor_doubles(
     nodes: list[Node], tmp_path: Path, stack: ExitStack, restarted: str, store: str
 ) -> None:
@@ -138,7 +133,7 @@ def test_a_copy_that_is_restarted_beside_the_original_neither_loses_nor_doubles(
         redis = stack.enter_context(Redis(tmp_path / "redis"))
         first.settings["REDIS_URI"] = redis.uri
     start(nodes)
-    traffic = Traffic(urls_of(nodes), books, videos=len(VIDEOS), visitors=6, pause=0.02)
+    traffic = Traffic(urls_of(nodes), books, videos=len(VIDEOS), visitors=6, pause=0.05)
     with Watcher(urls_of(others), VIDEOS) as watcher, traffic:
         traffic.more(100)
         first.kill()
@@ -147,7 +142,7 @@ def test_a_copy_that_is_restarted_beside_the_original_neither_loses_nor_doubles(
         twin.launch()
         first.start()
         twin.wait()
-        with Traffic([twin.url], books, videos=len(VIDEOS), visitors=2, pause=0.02, seed=2) as more:
+        with Traffic([twin.url], books, videos=len(VIDEOS), visitors=2, pause=0.05, seed=2) as more:
             for life in range(LIVES):
                 live_on(traffic, others)
                 victims = {"the copy": twin, "the original": first}
@@ -163,7 +158,6 @@ def test_a_copy_that_is_restarted_beside_the_original_neither_loses_nor_doubles(
     right_everywhere(nodes, books)
 
 
-@pytest.mark.proof
 @pytest.mark.timeout(300)
 def test_a_run_that_sorts_before_one_that_others_know_neither_loses_nor_doubles(
     nodes: list[Node], tmp_path: Path
@@ -195,7 +189,7 @@ def test_a_run_that_sorts_before_one_that_others_know_neither_loses_nor_doubles(
     for file in older.glob("counter.sqlite*"):
         shutil.copy(file, first.folder)
     start(nodes)
-    traffic = Traffic(urls_of(nodes), books, videos=len(VIDEOS), visitors=6, pause=0.02, seed=9)
+    traffic = Traffic(urls_of(nodes), books, videos=len(VIDEOS), visitors=6, pause=0.05, seed=9)
     with Watcher(urls_of(others), VIDEOS) as watcher, traffic:
         for _ in range(LIVES):
             live_on(traffic, others)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from lab.browser import QUIET
+from lab.browser import CHROMIUM, QUIET
 from lab.clients import Client, fetch, until
 from lab.servers import ROOT, Nginx, Node, find, free_port
 
@@ -277,7 +277,7 @@ def lone_browser(address: str) -> Iterator[None]:
     """A browser that nobody drives: one with its tools open renders nothing in advance."""
     # Not the test's own folder: the name of a socket in it would be too long.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        program = [find("chromium") or "chromium", "--headless", f"--user-data-dir={folder}/own"]
+        program = [find(CHROMIUM) or CHROMIUM, f"--user-data-dir={folder}/own"]
         process = subprocess.Popen(
             [*program, *QUIET, address],
             env=os.environ | {"TMPDIR": folder},

@@ -604,7 +604,7 @@ def test_who_missed_a_report_asks_for_all_that_was_said(network: Network) -> Non
 def test_a_report_tells_of_some_growing_vectors_at_a_time_and_in_turn_of_all(
     network: Network,
 ) -> None:
-    nodes = [network.node(f"n{number}") for number in range(30)]
+    nodes = [network.node(f"n{number}") for number in range(25)]
     network.seconds(3)
     for _ in range(6):
         for node in nodes:

@@ -119,7 +119,7 @@ def resident(node: Node) -> float:
 
 # Alone, for a message may live half a second. Beside other workers none arrives in time; a node
 # that is restarted then hears nobody, and after JOIN_TIMEOUT shows what its own store holds.
-@pytest.mark.alone
+@pytest.mark.proof
 @pytest.mark.timeout(300 + 20 * RESTARTS)
 def test_counters_stay_small_and_exact_however_often_nodes_restart(
     nodes: list[Node], redis_server: Redis, browser: Browser

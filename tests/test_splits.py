@@ -19,7 +19,8 @@ from tests.test_visit_log import line
 
 JOIN_TIMEOUT = 3.0
 """Longer than peers take to find a restarted node again: else it is ready alone before that."""
-MESSAGE_TTL = 1.5
+MESSAGE_TTL = 4.0
+"""Longer than a delta takes on a busy machine: one that is too old cannot be asked for again."""
 SETTINGS = {
     "MESSAGE_TTL": f"{MESSAGE_TTL}",
     "SYNC_INTERVAL": "0.3",

@@ -75,7 +75,7 @@ def proofs(seconds: int) -> list[Proof]:
         Proof("random histories keep all promises", ["simulation", *time_]),
         Proof("so do all states of a small scope", ["simulation.search", *time_]),
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
-        tests("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
+        marked("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
         tests("versions side by side are exact", "-m", "", "tests/test_upgrade.py", BESIDE=beside),
         marked("faults with other stores and brokers", "-n2", *other_stores),
         tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),

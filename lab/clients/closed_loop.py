@@ -173,7 +173,7 @@ class Watcher(_Visitors):
 
     def _run(self, url: str) -> None:
         client, seen = Client(url), Counter[str]()
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(0.05):
             try:
                 status, body = client.get(self._query)
             except (OSError, http.client.HTTPException):
