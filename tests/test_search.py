@@ -4,7 +4,7 @@ import pytest
 
 from simulation.scope import Action, Scope
 from simulation.search import replay, search
-from tests.faults import NEW_FAULTS
+from tests.mutants_of_runs import NEW_FAULTS
 
 A, C, B = range(3)
 """The first member, a process on a copy of its store, and the second member."""
