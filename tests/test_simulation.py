@@ -1,7 +1,7 @@
 """The simulated cluster keeps its promises, and a fault in the protocol does not go unseen.
 
-Each fault in `mutants` is a plausible mistake, put in the place of one part of a node. The simulation
-must catch it soon: one that it does not catch means that it looks too little.
+Each fault in `mutants` is a plausible mistake, put in the place of one part of a node. The
+simulation must catch it soon: one that it does not catch means that it looks too little.
 """
 
 from collections.abc import Iterator
