@@ -101,7 +101,7 @@ def make_cluster(
         yield make
 
 
-@pytest.fixture(params=[MESH, BROKER])
+@pytest.fixture(params=[MESH, pytest.param(BROKER, marks=pytest.mark.proof)])
 def cluster(request: pytest.FixtureRequest, make_cluster: Callable[..., Cluster]) -> Cluster:
     return make_cluster(request.param)
 
@@ -117,9 +117,6 @@ def test_3000_visits_are_exact_on_every_node_within_two_seconds(cluster: Cluster
     cluster.check_logs()
 
 
-@pytest.mark.parametrize(
-    "cluster", [MESH, pytest.param(BROKER, marks=pytest.mark.proof)], indirect=True
-)
 def test_a_killed_node_loses_nothing_and_no_number_falls(cluster: Cluster) -> None:
     books, victim = Books(), cluster.nodes[1]
     with Watcher(cluster.urls, VIDEOS) as watcher:
@@ -145,8 +142,8 @@ def test_the_broker_may_be_gone(make_cluster: Callable[..., Cluster], seconds: i
     def connected(node: Node) -> bool:
         return bool(fetch(node.url, "/cluster")["transport"]["up"])
 
-    with Traffic(cluster.urls, books, pause=0.03) as traffic:
-        traffic.more(300)
+    with Traffic(cluster.urls, books, visitors=4, pause=0.03) as traffic:
+        traffic.more(100)
         cluster.rabbitmq.kill()
         gone = time.monotonic()
         until(lambda: not any(map(connected, cluster.nodes)), 10, "the broker is missed")
@@ -341,6 +338,7 @@ def test_a_restarted_node_is_not_taken_for_two(make_cluster: Callable[..., Clust
                 assert fetch(url, "/cluster")["warnings"] == []
 
 
+@pytest.mark.parametrize("cluster", [MESH, BROKER], indirect=True)
 def test_a_stopping_node_hands_on_what_it_has(cluster: Cluster) -> None:
     books, victim = Books(), cluster.nodes[2]
     with Traffic([victim.url], books, visits=500) as traffic:
@@ -409,7 +407,7 @@ def test_a_rolling_restart_through_nginx_fails_no_request(
     backends = [f"127.0.0.1:{node.port}" for node in cluster.nodes]
     books, posts = Books(), Posts()
     nginx = stack.enter_context(Nginx(tmp_path / "nginx", backends))
-    keyed = Posters([nginx.url], posts, visitors=2, again=0.0)
+    keyed = Posters([nginx.url], posts, visitors=2, again=0.0, pause=0.05)
     with keyed, Traffic([nginx.url], books, visitors=3, pause=0.02) as traffic:
         for node in cluster.nodes:
             assert node.stop() == 0

@@ -164,7 +164,7 @@ def test_in_a_ring_split_restarted_nodes_count_and_are_read_and_heal(site: Site)
     until(site.complete, PATIENCE, "keyed requests are counted")
 
 
-@pytest.mark.parametrize("store", ["kept", "lost"])
+@pytest.mark.parametrize("store", ["kept", pytest.param("lost", marks=pytest.mark.proof)])
 def test_a_restarted_node_that_hears_and_is_not_heard_counts_and_heals(
     site: Site, store: str
 ) -> None:

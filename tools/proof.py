@@ -60,6 +60,8 @@ def proofs(seconds: int) -> list[Proof]:
     def marked(promise: str, *arguments: str, **environment: str) -> Proof:
         return tests(promise, "-m", "proof", *arguments, **environment)
 
+    beside_others = ["-m", "proof and not alone", "-n2"]
+
     time_ = ["--seconds", str(seconds)]
     # A shorter run cannot see every fault, and enough of each.
     chaos = str(max(90, seconds))
@@ -67,7 +69,7 @@ def proofs(seconds: int) -> list[Proof]:
     beside = str(seconds)
     other_stores = [
         f"tests/test_{name}.py"
-        for name in ("cluster", "copies", "clocks", "damaged_nodes", "visit_log")
+        for name in ("cluster", "copies", "splits", "clocks", "damaged_nodes", "visit_log")
     ]
     million = ["tests/test_visit_log.py", "-k", "lines_wait"]
     return [
@@ -77,7 +79,8 @@ def proofs(seconds: int) -> list[Proof]:
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
         marked("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
         tests("versions side by side are exact", "-m", "", "tests/test_upgrade.py", BESIDE=beside),
-        marked("faults with other stores and brokers", "-n2", *other_stores),
+        tests("faults with other stores and brokers", *beside_others, *other_stores),
+        tests("a broker is as quick", "-m", "proof and alone", "tests/test_cluster.py"),
         tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),
         marked("benchmarks count what they measure", "tests/test_benchmarks.py"),
     ]
