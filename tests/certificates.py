@@ -14,7 +14,10 @@ class Signed(NamedTuple):
 
 
 def sign(folder: Path, name: str = "127.0.0.1") -> Signed:
-    """Make an authority, and a certificate for the server at this address."""
+    """Make an authority, and a certificate for the server at this address.
+
+    As with the shortest commands, neither has the extensions that Python 3.13 asks for by default.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     made = Signed(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     ca_key, request, names = folder / "ca.key", folder / "server.csr", folder / "names"

@@ -73,7 +73,9 @@ class RedisStore:
         uri, ca_file = tls.without_ca(uri)
         self._encrypted = urlsplit(uri).scheme == "rediss"
         self._where = f"{urlsplit(uri).hostname}:{urlsplit(uri).port or 6379}"
-        trusted = {"ssl_ca_certs": ca_file} if ca_file else {}
+        trusted: dict[str, Any] = {}
+        if ca_file is not None:
+            trusted = {"ssl_ca_certs": ca_file, "ssl_exclude_verify_flags": tls.LENIENT}
         self._redis = redis.Redis.from_url(
             uri,
             **trusted,
