@@ -1,4 +1,4 @@
-FROM python:3.11-slim-bookworm
+FROM python:3.13-slim-trixie
 
 WORKDIR /app
 
@@ -21,7 +21,8 @@ VOLUME /data
 EXPOSE 1234
 STOPSIGNAL SIGTERM
 
+# Not with urllib: a proxy that is set in the environment is not for this machine.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['LISTEN_PORT'] + '/healthz', timeout=2)"]
+    CMD ["python", "-c", "import os, http.client as h; c = h.HTTPConnection('127.0.0.1', int(os.environ.get('LISTEN_PORT') or 1234), timeout=2); c.request('GET', '/healthz'); exit(c.getresponse().status != 200)"]
 
 CMD ["gunicorn"]

@@ -4,11 +4,13 @@ Only this file knows gevent. `gunicorn` without arguments reads this file.
 """
 
 import ctypes
+import errno
 import logging
 import mmap
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -71,6 +73,48 @@ _steady = SimpleNamespace(**vars(time) | {"time": time.monotonic})
 gunicorn.arbiter.time = _steady
 
 _refused = mmap.mmap(-1, 1)  # shared by arbiter and worker
+
+
+_PATIENCE = 5.0
+"""Seconds that a start waits for the port, which the process before it may be just leaving."""
+
+
+def on_starting(server):
+    """End with status 1 and one sentence if the port cannot be had.
+
+    gunicorn logs eleven lines. It binds the port itself, later; sockets that it was handed are
+    bound already.
+    """
+    if {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys():
+        return
+    deadline = time.monotonic() + _PATIENCE
+    for address in server.cfg.address:
+        while isinstance(address, tuple) and (why := _refusal_to_bind(*address[:2])):
+            in_use = why == os.strerror(errno.EADDRINUSE)
+            if not in_use or time.monotonic() >= deadline:
+                remedy = "set LISTEN_HOST to an address of this machine, LISTEN_PORT to a free port"
+                print(
+                    f"counter: no node can listen on port {address[1]} of {address[0]} ({why}); "
+                    + ("stop what listens there, or set another LISTEN_PORT" if in_use else remedy),
+                    file=sys.stderr,
+                )
+                sys.exit(1)
+            time.sleep(0.1)
+
+
+def _refusal_to_bind(host, port):
+    """Why nobody can listen at an address now; "" if one can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # What gunicorn does too: a port that only old connections linger on is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def post_worker_init(worker):

@@ -6,15 +6,25 @@ opened. Its errors name the setting, its value and the remedy in one sentence.
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from counter.crdt.ids import LOG_FILE, NAME
+from counter.tls import CA_FILE, CA_OPTION, ENCRYPTED, ca_problem, without_ca
 
 KEEP_ALIVE = 2
 """Seconds that an idle HTTP connection is kept; the balancer must close its own sooner."""
+
+_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of what is not seen: control and format characters, ends of lines, and
+bytes that are not UTF-8."""
+_QUOTES = "\"'\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
+"""Those of an env file, which some programs take for a part of the value, and those of a text."""
+_ENCODED = {"/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D", " ": "%20"}
+"""What ends or splits the user and password of a URI, and how it is written there."""
 
 WORKER_CONNECTIONS = 11_000
 LIVE_PAGES = 10_000
@@ -53,6 +63,8 @@ class Config:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
         """Read and check the settings. Raises `ConfigError` for the first that is wrong."""
+        for field in fields(cls):
+            _check_characters(field.name.upper(), environ.get(field.name.upper()) or "")
         read = _Reader(environ)
         config = cls(
             name=read.text("NAME", rf"{NAME}", "1 to 32 characters out of A-Z a-z 0-9 . _ -"),
@@ -114,7 +126,7 @@ class _Reader:
     def text(self, setting: str, pattern: str, remedy: str) -> str | None:
         value = self._environ.get(setting)
         if value and not re.fullmatch(pattern, value):
-            shown = "the value" if "SECRET" in setting or "TOKEN" in setting else repr(value)
+            shown = "the value" if _may_be_secret(setting, value) else repr(value)
             raise ConfigError(f"{setting}: {shown} is not allowed; use {remedy}")
         return value or None
 
@@ -175,17 +187,37 @@ class _Reader:
         value = self._environ.get(setting)
         if not value:
             return None
-        problem = _uri_problem(value, schemes)
+        bare, ca_file = without_ca(value)
+        problem = _uri_problem(bare, schemes) or _user_problem(bare, setting)
         if (
             not problem
             and setting == "REDIS_URI"
-            and not re.fullmatch(r"|/[0-9]*", urlsplit(value).path)
+            and not re.fullmatch(r"|/[0-9]*", urlsplit(bare).path)
         ):
             problem = "names a database that is no number"
+        if problem and (strange := _unencoded(bare)):
+            # Otherwise the password would be taken for a host, a path or options.
+            problem = "has a character in its user or password that has a meaning in a URI"
+            example = f"{' and '.join(f'{each!r} as {_ENCODED[each]}' for each in strange)}"
+            raise ConfigError(f"{setting} {problem}; write {example}")
         if problem:
             # The value may hold a password.
             raise ConfigError(f"{setting} {problem}; write it like {example}")
+        if ca_file is not None:
+            self._check_ca(setting, urlsplit(bare).scheme, ca_file)
         return value
+
+    def _check_ca(self, setting: str, scheme: str, file: str) -> None:
+        if scheme not in ENCRYPTED:
+            raise ConfigError(
+                f"{setting} has {CA_OPTION}={file!r}, which is for TLS, and begins with "
+                f"{scheme}://; write {scheme}s://, or leave out the option"
+            )
+        if problem := ca_problem(file):
+            raise ConfigError(
+                f"{setting}: {CA_OPTION}={file!r} {problem}; set it to a file with the "
+                "certificate (PEM) of the authority that has signed the server's"
+            )
 
     def addresses(self, setting: str) -> tuple[str, ...]:
         given = tuple(filter(None, map(str.strip, self._environ.get(setting, "").split(","))))
@@ -216,8 +248,55 @@ def _uri_problem(value: str, schemes: tuple[str, ...]) -> str:
         return "names no host and port"
     # The libraries would read options there, and override those that the adapters rely on.
     if parts.query or parts.fragment:
-        return "has options behind its path (?...), which are not used"
+        return f"has options behind its path other than ?{CA_FILE}, which are not used"
     return ""
+
+
+def _user_problem(value: str, setting: str) -> str:
+    """What is wrong with the user and password of a URI that can be read otherwise."""
+    parts = urlsplit(value)
+    if setting == "AMQP_URI" and parts.username is not None and parts.password is None:
+        return "names a user and no password"
+    user = parts.netloc.rpartition("@")[0]
+    if "[" in user or "]" in user:
+        return "has a bracket in its user or password"
+    if "@" in parts.path:
+        # Behind a password with a / in it, or in a virtual host, where it can be written %40.
+        return "has an @ in its path"
+    return ""
+
+
+def _unencoded(value: str) -> list[str]:
+    """What stands in the user or password of a URI, and must be written otherwise there."""
+    before = value.partition("://")[2].rpartition("@")[0]
+    return [each for each in _ENCODED if each in before]
+
+
+def _check_characters(setting: str, value: str) -> None:
+    """Raise `ConfigError` for a character that nobody means to be part of a setting."""
+    shown = "the value" if _may_be_secret(setting, value) else repr(value)
+    for character in value:
+        if unicodedata.category(character) in _INVISIBLE:
+            remedy = "write it without"
+            if character == "\r":
+                remedy = "write the env file with the line ends of Unix: it has those of Windows"
+            elif unicodedata.category(character) == "Cs":
+                remedy = "write it in UTF-8"
+            raise ConfigError(
+                f"{setting}: {shown} has a character that is not seen, {character!r}; {remedy}"
+            )
+        if character in _QUOTES:
+            remedy = "write it without, also in an env file"
+            if setting.endswith("_URI"):
+                remedy += ", and one that belongs to a password as %22 or %27"
+            raise ConfigError(
+                f"{setting}: {shown} has a quotation mark, {character}, in it; {remedy}"
+            )
+
+
+def _may_be_secret(setting: str, value: str) -> bool:
+    named = any(word in setting for word in ("SECRET", "TOKEN", "_URI"))
+    return named or (setting in ("PEERS", "NODES") and "@" in value)
 
 
 def _is_loopback(host: str) -> bool:

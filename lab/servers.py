@@ -412,10 +412,16 @@ def for_nodes(conf: str, names: Sequence[str]) -> str:
 
 
 class Redis(Server):
-    """A Redis that keeps what it acknowledged: its append-only file is synced at every write."""
+    """A Redis that keeps what it acknowledged: its append-only file is synced at every write.
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    `options` are settings of its own, as in redis.conf.
+    """
+
+    def __init__(
+        self, folder: Path, port: int | None = None, options: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(folder, "redis", port)
+        self._options = dict(options or {})
         self.uri = f"redis://127.0.0.1:{self.port}/0"
 
     def command(self) -> list[str]:
@@ -428,7 +434,7 @@ class Redis(Server):
             "appendfsync": "always",
             "save": "",
             "daemonize": "no",
-        }
+        } | self._options
         return [
             program,
             *(part for name, value in settings.items() for part in (f"--{name}", value)),
@@ -451,10 +457,14 @@ class _Epmd(Server):
 
 
 class RabbitMQ(Server):
-    """A broker without plugins; user and password are guest, from this machine only."""
+    """A broker without plugins; user and password are guest, from this machine only.
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    `conf` is added to its rabbitmq.conf.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, conf: str = "") -> None:
         super().__init__(folder, "rabbitmq", port)
+        self._conf = conf
         self.uri = f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
         self._distribution = free_port()
         self._epmd = _Epmd(self.folder / "epmd", "epmd")
@@ -489,7 +499,7 @@ class RabbitMQ(Server):
         (self.folder / "rabbitmq.conf").write_text(
             "listeners.tcp.1 = 127.0.0.1:" + str(self.port) + "\n"
             "vm_memory_high_watermark.absolute = 512MB\n"
-            "disk_free_limit.absolute = 20MB\n"
+            "disk_free_limit.absolute = 20MB\n" + self._conf
         )
 
     def command(self) -> list[str]:

@@ -144,11 +144,11 @@ export function nameOf(id) {
 }
 
 /**
- * Whether a text can be the id of a video.
+ * Whether a text can be the id of a video. Browsers take "." and ".." for folders.
  * @param {string} text
  */
 export function isVideo(text) {
-  return /^[A-Za-z0-9._~-]{1,128}$/.test(text);
+  return /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$/.test(text);
 }
 
 /**

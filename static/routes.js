@@ -75,11 +75,11 @@ export function isPlain(click, link) {
  * @param {string} video
  */
 export function complaint(video) {
-  if (isVideo(video) && video !== "." && video !== "..") return "";
+  if (isVideo(video)) return "";
   if (video === "") return "Type the id of a video, for example cats.";
   if (video.length > 128) return `An id has up to 128 characters; this one has ${video.length}.`;
   const strange = [...new Set(video)]
-    .filter((letter) => !isVideo(letter))
+    .filter((letter) => !isVideo(`a${letter}`))
     .map((letter) => (letter.trim() ? `“${letter}”` : "spaces"));
   if (strange.length === 0) return "Browsers take “.” and “..” for folders; please choose another id.";
   return `An id is made of the letters A to Z, digits and . _ ~ - and cannot hold ${strange.join(" or ")}.`;

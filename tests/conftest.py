@@ -1,5 +1,6 @@
 """Servers that many tests share, and the rule that no test leaves a thread behind."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from lab.browser import chromium
 from lab.clients import STRETCH
 from lab.servers import Node, RabbitMQ, Redis
 from tests.nodes import mesh
+
+# Every server of the tests is on this machine, where no proxy leads.
+for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+    del os.environ[name]
 
 # How long an example takes says nothing of what it shows, on a machine that others use as well.
 settings.register_profile("without deadlines", deadline=None)

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -206,6 +207,148 @@ def test_a_bad_value_that_may_hold_a_password_is_not_shown(setting: str, value: 
     assert_has_a_remedy(sentence)
 
 
+SETTINGS = [field.name.upper() for field in dataclasses.fields(Config)]
+GOOD = {
+    "NAME": "counter1",
+    "LISTEN_HOST": "127.0.0.1",
+    "LISTEN_PORT": "1234",
+    "REDIS_URI": f"redis://:{SECRET}@localhost:6379/0",
+    "AMQP_URI": f"amqp://user:{SECRET}@localhost:5672/%2F",
+    "PEERS": "http://10.0.0.1:1234",
+    "NODES": "http://10.0.0.1:1234",
+    "DATA_DIR": "data",
+    "ACK": "stored",
+    "CLUSTER_SECRET": SECRET,
+    "ADMIN_TOKEN": SECRET,
+    "LOG_LEVEL": "info",
+    "DEV_MODE": "1",
+    "VISIT_LOG": "/tmp/counter1.log",
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    ("bad", "named", "remedy"),
+    [
+        ("{}\r", r"'\r'", "it has those of Windows"),
+        ("{}\n", r"'\n'", "write it without"),
+        ("\t{}", r"'\t'", "write it without"),
+        ("{}\x00", r"'\x00'", "write it without"),
+        ("{}\x1b[0m", r"'\x1b'", "write it without"),
+        ("{}\x7f", r"'\x7f'", "write it without"),
+        ("{}\x85", r"'\x85'", "write it without"),
+        ("\ufeff{}", r"'\ufeff'", "write it without"),
+        ("{}\u200b", r"'\u200b'", "write it without"),
+        ("{}\u2028", r"'\u2028'", "write it without"),
+        ("{}\udcff", r"'\udcff'", "write it in UTF-8"),
+        ('"{}"', '"', "write it without"),
+        ("'{}'", "'", "write it without"),
+        ('"{}', '"', "write it without"),
+        ("\u201c{}\u201d", "\u201c", "write it without"),
+        ('""', '"', "write it without"),
+        ('"{}"\r', '"', "write it without"),
+        ("\r", r"'\r'", "it has those of Windows"),
+    ],
+)
+def test_a_character_that_nobody_means_is_refused_in_every_setting(
+    setting: str, bad: str, named: str, remedy: str
+) -> None:
+    sentence = refusal({"NAME": "counter1", setting: bad.format(GOOD.get(setting, "2"))})
+    assert sentence.startswith(f"{setting}: ")
+    assert named in sentence
+    assert remedy in sentence
+    assert "hunter2" not in sentence
+
+
+def test_where_nothing_secret_is_in_it_the_value_is_shown() -> None:
+    assert repr("stored\r") in refusal({"ACK": "stored\r"})
+    assert repr('"counter1"') in refusal({"NAME": '"counter1"'})
+
+
+@pytest.mark.parametrize(
+    "secret", ["hunter2 hunter2", "hünter2hünter2", "\U0001f510hunter2hunter2", "%$&/?#[]{}()=\\`*"]
+)
+def test_any_other_character_may_be_in_a_secret(secret: str) -> None:
+    assert Config.from_environ({"CLUSTER_SECRET": secret}).cluster_secret == secret
+
+
+@pytest.mark.parametrize(
+    ("setting", "uri"),
+    [
+        ("REDIS_URI", "redis://{}@localhost:6379/0"),
+        ("REDIS_URI", "redis://{}@localhost"),
+        ("REDIS_URI", "rediss://{}@redis.example:6379/0?ssl_ca_certs=/etc/ca@home.pem"),
+        ("AMQP_URI", "amqp://{}@localhost:5672/%2F"),
+        ("AMQP_URI", "amqp://{}@localhost"),
+        ("AMQP_URI", "amqps://{}@localhost/cats"),
+    ],
+)
+@pytest.mark.parametrize("user", ["user:{}", "user:9{}", "us{}er:hunter2", "user:p@ss{}"])
+@pytest.mark.parametrize(
+    ("character", "written"),
+    [("/", "%2F"), ("?", "%3F"), ("#", "%23"), ("[", "%5B"), ("]", "%5D"), (" ", "%20")],
+)
+def test_how_a_character_of_a_password_is_written_in_a_uri_is_said(
+    setting: str, uri: str, user: str, character: str, written: str
+) -> None:
+    for more in ("", "hunter2", "1", "[", "]"):
+        password = uri.format(user.format(f"{character}{more}"))
+        sentence = refusal({"NAME": "counter1", setting: password})
+        assert sentence.startswith(f"{setting} has a character in its user or password")
+        assert f"{character!r} as {written}" in sentence
+        assert "hunter2" not in sentence
+        assert "p@ss" not in sentence
+        assert_has_a_remedy(sentence)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "redis://:p@ss:word@localhost:6379/0",
+        "redis://:%2F%3F%23%5B%5D%20%40@localhost:6379/0",
+        "redis://user:100%@localhost",
+    ],
+)
+def test_what_can_be_read_all_the_same_is_taken_as_before(uri: str) -> None:
+    assert Config.from_environ({"NAME": "counter1", "REDIS_URI": uri}).redis_uri == uri
+
+
+def test_a_virtual_host_may_have_an_at_sign() -> None:
+    uri = "amqp://guest:guest@localhost:5672/a%40b"
+    assert Config.from_environ({"AMQP_URI": uri}).amqp_uri == uri
+    # Which of the two hosts is meant is anybody's guess.
+    assert "'/' as %2F" in refusal({"AMQP_URI": "amqp://guest:a@b/c@localhost"})
+
+
+def test_a_user_without_a_password_is_refused_where_the_broker_needs_one() -> None:
+    assert "no password" in refusal({"AMQP_URI": "amqp://guest@localhost"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "uri"),
+    [("REDIS_URI", "rediss://localhost:6379/0"), ("AMQP_URI", "amqps://a:b@localhost/%2F")],
+)
+def test_a_file_of_authorities_that_is_none_is_named(
+    setting: str, uri: str, tmp_path: Path
+) -> None:
+    (tmp_path / "diary").write_text("dear diary")
+    for file, why in (
+        ("nowhere.pem", "No such file or directory"),
+        ("diary", "holds no certificate"),
+        ("", "Is a directory"),
+    ):
+        path = tmp_path / file if file else tmp_path
+        sentence = refusal({"NAME": "counter1", setting: f"{uri}?ssl_ca_certs={path}"})
+        assert sentence.startswith(f"{setting}: ssl_ca_certs={str(path)!r} ")
+        assert why in sentence
+        assert_has_a_remedy(sentence)
+    assert "names no file" in refusal({"NAME": "c", setting: f"{uri}?ssl_ca_certs="})
+    plain = uri.replace("s://", "://")
+    assert "which is for TLS" in refusal({"NAME": "c", setting: f"{plain}?ssl_ca_certs=/x"})
+    both = f"{uri}?ssl_ca_certs=/x&ssl_cert_reqs=none"
+    assert "which are not used" in refusal({"NAME": "c", setting: both})
+
+
 @pytest.mark.parametrize(
     "peer",
     [
@@ -328,6 +471,42 @@ def test_a_store_that_cannot_be_used_ends_the_start_with_2_and_one_sentence(
     assert done.returncode == 2, done.stderr
     assert_one_sentence(done.stderr, words)
     assert SECRET not in done.stderr
+
+
+def test_a_port_in_use_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+        done = gunicorn(tmp_path, LISTEN_HOST="::1", LISTEN_PORT=str(port))
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line == (
+        f"counter: no node can listen on port {port} of ::1 (Address already in use); stop what "
+        "listens there, or set another LISTEN_PORT"
+    )
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nobody.invalid"])
+def test_an_address_of_another_machine_ends_the_start_with_one_sentence(
+    tmp_path: Path, host: str
+) -> None:
+    done = gunicorn(tmp_path, LISTEN_HOST=host, CLUSTER_SECRET=SECRET)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert f"of {host} (" in line
+    assert "; set LISTEN_HOST to an address of this machine" in line
+
+
+def test_a_port_that_becomes_free_meanwhile_is_taken(tmp_path: Path) -> None:
+    node = Node(tmp_path, "counter1")
+    with socket.create_server(("127.0.0.1", node.port)):
+        node.launch()
+        until(lambda: len(node.processes()) == 1, 5, "it has begun")
+    try:
+        node.wait(20)
+        assert "Connection in use" not in node.log.read_text()
+    finally:
+        node.kill()
 
 
 def assert_one_sentence(log: str, words: str) -> None:

@@ -12,8 +12,11 @@ STORE_LENGTH = _RANDOM
 DIGIT = "[0-9a-hjkmnp-tv-z]"
 LONGEST_VIDEO = 128
 """The most characters of a video's id."""
-VIDEO = rf"[A-Za-z0-9._~-]{{1,{LONGEST_VIDEO}}}"
-"""A video's id, as a regular expression, like the next three."""
+STEPS = (".", "..")
+"""No ids of videos: in a path, browsers and proxies take these for steps between folders."""
+_OF_VIDEO = "[A-Za-z0-9._~-]"
+VIDEO = rf"(?!\.{{1,2}}(?!{_OF_VIDEO})){_OF_VIDEO}{{1,{LONGEST_VIDEO}}}"
+"""A video's id, as a regular expression, like the next three; none of the `STEPS`."""
 NAME = r"[A-Za-z0-9._-]{1,32}"
 """The name of a node."""
 KEY = r"[\x21-\x7e]{1,128}"

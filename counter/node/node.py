@@ -16,7 +16,7 @@ import msgspec
 
 from counter.config import LIVE_PAGES, Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import mint_run, mint_store, run_of
+from counter.crdt.ids import STEPS, mint_run, mint_store, run_of
 from counter.crdt.limits import shown_counts, visits_of
 from counter.crdt.tally import Tally
 from counter.node.counting import Counting
@@ -67,7 +67,7 @@ class Node:
         self.config = config
         self.live = Live(self._live_message, LIVE_PAGES)
         self.metrics = Metrics(self._gauges)
-        self.transport = _new_transport(config)
+        self.transport = self._new_transport()
         self.mesh = self.transport if isinstance(self.transport, MeshTransport) else None
         """The transport, if the web server takes in its messages."""
         self.store = self._new_store()
@@ -105,6 +105,14 @@ class Node:
         self.status = Status(self._flusher, self.gossip, self._lock)
         self.follower = self._new_follower(warn)
         """None without a VISIT_LOG."""
+
+    def _new_transport(self) -> Transport:
+        config = self.config
+        if config.amqp_uri:
+            from counter.transport.rabbitmq import RabbitmqTransport
+
+            return RabbitmqTransport(config.amqp_uri, config.message_ttl, self._refuse)
+        return MeshTransport(config.listen_host, config.listen_port, config.peers)
 
     def _new_store(self) -> Store:
         config = self.config
@@ -184,7 +192,9 @@ class Node:
     def top(self, limit: int) -> list[str]:
         """The most visited videos, most visits first."""
         with self._lock:
-            return self.replica.tally.top(limit) if self.replica else []
+            top = self.replica.tally.top(min(limit + len(STEPS), Tally.TOP)) if self.replica else []
+        # The version before counted those as well.
+        return [video for video in top if video not in STEPS][:limit]
 
     def show(self, video: str, counter: dict[str, int]) -> dict[str, Any]:
         """A counter in the form of the answers and the live pages."""
@@ -235,7 +245,7 @@ class Node:
         """Start every thread and return; the store is opened in the background.
 
         `end` is called if the node cannot go on: its store belongs to another process, or can
-        never be used. The reason is logged.
+        never be used, or its broker refuses it at the start. The reason is logged.
         """
         self._end, self._offload = end, offload
         self._stage.started = True
@@ -300,10 +310,14 @@ class Node:
         try:
             self._flusher.run(self._stage.stopping)
         except (StoreTakenError, StoreRefusedError) as error:
-            log.critical("refused %s", error)
-            self._stage.draining.set()
-            self._waits_cancelled.set()
-            self._end()
+            self._refuse(str(error))
+
+    def _refuse(self, why: str) -> None:
+        """End the node: its store or its broker can never be used as it is."""
+        log.critical("refused %s", why)
+        self._stage.draining.set()
+        self._waits_cancelled.set()
+        self._end()
 
     def _let_go(self) -> None:
         self._stage.stopping.set()
@@ -373,14 +387,6 @@ def _start_new_run(replica: Replica, *, reverted: bool = False) -> set[str]:
     grew = replica.start_new_run(run, time.monotonic(), reverted=reverted)
     log.warning("renewed replica=%s", replica.id)
     return grew
-
-
-def _new_transport(config: Config) -> Transport:
-    if config.amqp_uri:
-        from counter.transport.rabbitmq import RabbitmqTransport
-
-        return RabbitmqTransport(config.amqp_uri, config.message_ttl)
-    return MeshTransport(config.listen_host, config.listen_port, config.peers)
 
 
 def _mint_store() -> str:

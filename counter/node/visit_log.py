@@ -26,7 +26,8 @@ _first_line = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).search
 _timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).finditer
 # Not anchored at the beginning of a line: if nginx left half a line, because it died or the disk
 # was full, the next one is glued to it. Only a whole line ends like this.
-_videos = re.compile(rf"{_TIME} {_NUMBER} ({_VIDEO})\n").findall
+# "." and ".." are no ids: see `ids.py`.
+_videos = re.compile(rf"{_TIME} {_NUMBER} ((?!\.\.?\n){_VIDEO})\n").findall
 
 _HEAD = 512
 _MAX_JUNK = 1024 * 1024

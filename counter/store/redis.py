@@ -16,18 +16,10 @@ from urllib.parse import urlsplit
 import redis
 from msgspec import json
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    InvalidResponse,
-    NoPermissionError,
-    OutOfMemoryError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
+from counter import tls
 from counter.store.contract import (
     NOTHING,
     PATIENCE,
@@ -39,6 +31,15 @@ from counter.store.contract import (
     StoreRefusedError,
     StoreTakenError,
 )
+from counter.store.redis_errors import (
+    KEYED,
+    KEYLESS,
+    encrypted,
+    no_redis,
+    not_encrypted,
+    not_permitted,
+    refusal,
+)
 from counter.store.redis_layout import Keys, fact_of, row_of
 from counter.store.redis_salvage import Salvage
 from counter.store.seals import SEALED, Damage, read_facts, to_text
@@ -49,8 +50,6 @@ LEASE = 3.0
 _TIMEOUT = 2.0
 _ROWS_A_PIECE = 5_000
 _VERSION = "3"
-_PASSING = ("MISCONF", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN")
-"""How those errors of a Redis begin that it may recover from."""
 
 _LUA = Path(__file__).parent / "lua"
 
@@ -59,7 +58,7 @@ def _script(*names: str) -> str:
     return "".join((_LUA / f"{name}.lua").read_text() for name in names)
 
 
-_TAKE, _RELEASE = _script("take"), _script("release")
+_TAKE, _RELEASE, _PERMITS = _script("take"), _script("release"), _script("permits")
 _WRITE, _UPGRADE = _script("seals", "write"), _script("seals", "upgrade")
 
 
@@ -71,15 +70,21 @@ class RedisStore:
     def __init__(self, uri: str, name: str) -> None:
         self._keys = Keys(name)
         self._name = name
+        uri, ca_file = tls.without_ca(uri)
         self._encrypted = urlsplit(uri).scheme == "rediss"
         self._where = f"{urlsplit(uri).hostname}:{urlsplit(uri).port or 6379}"
+        trusted: dict[str, Any] = {}
+        if ca_file is not None:
+            trusted = {"ssl_ca_certs": ca_file, "ssl_exclude_verify_flags": tls.LENIENT}
         self._redis = redis.Redis.from_url(
             uri,
+            **trusted,
             socket_timeout=_TIMEOUT,
             socket_connect_timeout=_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             max_connections=1,
         )
+        self._permits = self._redis.register_script(_PERMITS)
         self._take = self._redis.register_script(_TAKE)
         self._write = self._redis.register_script(_WRITE)
         self._release = self._redis.register_script(_RELEASE)
@@ -92,7 +97,8 @@ class RedisStore:
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
         """See `Store.open`."""
         self._holder = holder
-        try:
+        with self._calling():
+            self._check_permissions()
             self._take_lease()
             kept, _, wrong = self._row()
             version = kept.get("version", _VERSION)
@@ -110,24 +116,6 @@ class RedisStore:
             self.damage = Damage(wrong)
             self._store = kept.get("id") or mint()
             return Opened(self._store, self._name)
-        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-            raise StoreRefusedError(
-                f"REDIS_URI: Redis at {self._where} refuses this user ({error}); "
-                "check user and password"
-            ) from None
-        except (BusyLoadingError, OutOfMemoryError) as error:
-            raise StoreDownError(f"Redis at {self._where}: {error}") from None
-        except (InvalidResponse, ResponseError) as error:
-            if "WRONGTYPE" in str(error):
-                raise self._failed(error) from None
-            if str(error).startswith(_PASSING):
-                raise StoreDownError(f"Redis at {self._where}: {error}") from None
-            raise self._no_redis(str(error)) from None
-        except (RedisError, OSError) as error:
-            answer = b"" if isinstance(error, redis.TimeoutError) else self._answer_to_ping()
-            if answer and not answer.startswith((b"+", b"-")):
-                raise self._no_redis(f"it says {answer!r}") from None
-            raise StoreDownError(f"Redis at {self._where}: {error}") from None
 
     def begin(self, replica: str, facts: Mapping[str, str]) -> None:
         """See `Store.begin`."""
@@ -238,16 +226,16 @@ class RedisStore:
             left = found[1]
             time.sleep(0.1)
 
-    def _no_redis(self, what: str) -> StoreRefusedError:
-        return StoreRefusedError(
-            f"REDIS_URI: what answers at {self._where} is not a Redis that can be written to "
-            f"({what}); name the address of one"
-        )
+    def _check_permissions(self) -> None:
+        """Raise `StoreRefusedError` for a command that is needed later, maybe in months."""
+        arguments: list[int | str] = [len(KEYED), *KEYED, *KEYLESS]
+        refused = cast(list[bytes], self._permits([self._keys.lease], arguments))
+        if refused:
+            commands = list(map(to_text, refused))
+            raise StoreRefusedError(not_permitted(self._where, self._keys.prefix, commands))
 
     def _answer_to_ping(self) -> bytes:
         """What the other side says before it hangs up, which redis-py does not tell."""
-        if self._encrypted:
-            return b""
         host, _, port = self._where.rpartition(":")
         with suppress(OSError), socket.create_connection((host, int(port)), _TIMEOUT) as probe:
             # Eight bytes: as much as a broker reads before it answers.
@@ -268,14 +256,37 @@ class RedisStore:
         except (RedisError, OSError) as error:
             raise self._failed(error) from None
 
-    def _failed(self, error: Exception) -> StoreDownError | StoreRefusedError:
-        """What an error means: it passes, or a key can never be used."""
+    def _failed(self, error: RedisError | OSError) -> StoreDownError | StoreRefusedError:
+        """What an error means: it passes, or the store can never be used as it is.
+
+        Once it was written, only a key of the wrong type is for good: whoever changed a user or
+        a certificate meanwhile can change it back.
+        """
         if "WRONGTYPE" in str(error):
             return StoreRefusedError(
                 f"Redis at {self._where}: {self._of_wrong_type()} was not written by this program "
                 "(WRONGTYPE); rename it, and what other nodes have heard comes back from them"
             )
+        if not self._marks.written:
+            sentence = refusal(error, self._where, self._keys.prefix) or self._of_another(error)
+            if sentence:
+                return StoreRefusedError(sentence)
         return StoreDownError(f"Redis at {self._where}: {error}")
+
+    def _of_another(self, error: RedisError | OSError) -> str:
+        """The sentence about what is no Redis, or does not expect TLS or its lack; else ""."""
+        if isinstance(error, ResponseError | BusyLoadingError):
+            return ""
+        if isinstance(error, redis.TimeoutError) and not self._encrypted:
+            return ""
+        answer = self._answer_to_ping()
+        if answer[:1] in (b"+", b"-"):
+            return not_encrypted(self._where) if self._encrypted else ""
+        if self._encrypted:
+            return ""
+        if answer:
+            return no_redis(self._where, f"it says {answer!r}")
+        return encrypted(self._where) if tls.spoken_at(self._where) else ""
 
     def _of_wrong_type(self) -> str:
         """The name of the first key that is of another type than it should be."""

@@ -18,6 +18,8 @@ class Transport(Protocol):
     """
 
     kind: str
+    problem: str
+    """Why no messages can go out until somebody changes something, in one sentence; else ""."""
 
     @property
     def address(self) -> str:

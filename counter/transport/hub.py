@@ -26,6 +26,7 @@ class HubTransport:
     """One node's place on a hub; delivers in a thread of its own."""
 
     kind = "hub"
+    problem = ""
 
     def __init__(self, hub: Hub, address: str) -> None:
         self.address = address

@@ -36,6 +36,7 @@ class MeshTransport:
     """Posts messages to `/mesh` of the peers; the web server hands in what arrives at its own."""
 
     kind = "mesh"
+    problem = ""
     path = "/mesh"
     """Where the web server takes in messages."""
 

@@ -6,6 +6,7 @@ through pika's own queue, which is unbounded.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,8 +17,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ConnectionWrongStateError
 
+from counter import tls
 from counter.backoff import backoff
 from counter.transport.contract import Receive
+from counter.transport.rabbitmq_errors import refusal
 
 log = logging.getLogger("counter.transport")
 
@@ -26,6 +29,10 @@ _QUEUE_BYTES = 16 * 1024 * 1024
 _PREFETCH = 50
 _WAITING = 256
 """Messages that wait to go out. The oldest is dropped for one more; later ones replace it."""
+_STARTING = 10.0
+"""Seconds after the start in which a broker may come up and still end a node that it refuses."""
+_SAY_AGAIN = 60.0
+"""Seconds between two log lines about a broker that cannot be reached or refuses."""
 
 
 class RabbitmqTransport:
@@ -33,10 +40,22 @@ class RabbitmqTransport:
 
     kind = "rabbitmq"
 
-    def __init__(self, uri: str, message_ttl: float) -> None:
-        """Messages wait in a queue of the broker for at most `message_ttl` seconds."""
+    def __init__(
+        self, uri: str, message_ttl: float, refused: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Messages wait in a queue of the broker for at most `message_ttl` seconds.
+
+        `refused` is called, once, with a sentence, if the broker refuses for good at the start.
+        """
+        self.problem = ""
+        self._refused = refused
+        self._connected_once = False
+        self._began = self._said = 0.0
         self._ttl_ms = int(message_ttl * 1000)
-        self._parameters = pika.URLParameters(uri)
+        self._parameters = pika.URLParameters(tls.without_ca(uri)[0])
+        if context := tls.context_of(uri):
+            self._parameters.ssl_options = pika.SSLOptions(context, self._parameters.host)
+        self._where = f"{self._parameters.host}:{self._parameters.port}"
         self._parameters.heartbeat = 10
         self._parameters.blocked_connection_timeout = 5
         self._parameters.socket_timeout = 2
@@ -98,30 +117,48 @@ class RabbitmqTransport:
 
     def _run(self, receive: Receive, connected: Callable[[], None]) -> None:
         tries = 0
+        self._began = time.monotonic()
         while not self._stopping.is_set():
-            failure = ""
+            failure: Exception | None = None
             try:
                 self._connection = pika.BlockingConnection(self._parameters)
                 channel = self._declare(receive)
-                tries = 0
+                tries, self.problem, self._connected_once = 0, "", True
                 connected()
                 self._exchange_messages(channel)
             except (AMQPError, AMQPConnectorException, OSError) as error:
-                failure = f"{type(error).__name__} {error}".strip()
+                failure = error
             except Exception:
                 log.exception("transport.failed kind=rabbitmq")
             finally:
                 self._disconnect()
-            if failure and tries == 0:
-                log.warning("transport.down kind=rabbitmq error=%r", failure)
+            if failure is not None:
+                self._note(failure, tries)
             tries += 1
             self._stopping.wait(backoff(tries))
+
+    def _note(self, error: Exception, tries: int) -> None:
+        """Log a failure the first time, then once a minute; a refusal at the start is for good."""
+        now, before = time.monotonic(), self.problem
+        to = self._parameters
+        user, encrypted = getattr(to.credentials, "username", ""), to.ssl_options is not None
+        self.problem = refusal(error, self._where, user, to.virtual_host, encrypted=encrypted)
+        if tries == 0 or self.problem != before or now - self._said >= _SAY_AGAIN:
+            self._said = now
+            what = self.problem or f"{type(error).__name__} {error}".strip()
+            log.warning("transport.down kind=rabbitmq address=%s error=%r", self._where, what)
+        if self.problem and not self._connected_once:
+            if tries == 0 or now - self._began < _STARTING:
+                self._refused(self.problem)
+            # Only once, and never again by a broker that comes up later.
+            self._connected_once = True
 
     def _declare(self, receive: Receive) -> BlockingChannel:
         assert self._connection is not None
         channel = self._connection.channel()
         channel.basic_qos(prefetch_count=_PREFETCH)
         channel.exchange_declare(EXCHANGE, "fanout", durable=True)
+        self._check_writing(self._connection)
         declared = channel.queue_declare(
             "",
             exclusive=True,
@@ -149,6 +186,18 @@ class RabbitmqTransport:
         self._woken = False
         self._queue = queue
         return channel
+
+    def _check_writing(self, connection: pika.BlockingConnection) -> None:
+        """Raise what the broker says if this user may not send to all nodes, or to one.
+
+        It checks each message, but says so only later. What is rolled back reaches nobody.
+        """
+        channel = connection.channel()
+        channel.tx_select()
+        for exchange in (EXCHANGE, ""):
+            channel.basic_publish(exchange, "", b"")
+        channel.tx_rollback()
+        channel.close()
 
     def _exchange_messages(self, channel: BlockingChannel) -> None:
         assert self._connection is not None

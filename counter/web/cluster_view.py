@@ -50,6 +50,7 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "warnings": [
+            *_refused(node),
             *_damaged(node),
             *_clocks(node, differing),
             *_duplicates(node),
@@ -133,6 +134,12 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
             f"{node.name} does not know what others have counted: until it hears one of them it "
             "refuses requests with an Idempotency-Key, and does not read its visit log."
         )
+
+
+def _refused(node: Node) -> Iterator[str]:
+    """A warning while the broker refuses this node."""
+    if problem := node.transport.problem:
+        yield f"This node hears no other, and counts on alone; nothing is lost. {problem}."
 
 
 def _damaged(node: Node) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Blueprint, Response, request
 
-from counter.crdt.ids import VIDEO
+from counter.crdt.ids import STEPS, VIDEO
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
 from counter.node.counting import MaybeCountedError, NotCountedError
@@ -99,6 +99,13 @@ def _limit() -> int:
 
 def check(video: str) -> None:
     """Raise a `Problem` for what is not a video's id."""
+    if video in STEPS:
+        raise Problem(
+            400,
+            "Bad video id",
+            f"{video!r} is not an id: in a path, browsers and proxies take it for a step between "
+            "folders; use another one",
+        )
     if not is_video(video):
         raise Problem(
             400,

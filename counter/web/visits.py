@@ -11,7 +11,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY
+from counter.crdt.ids import KEY, STEPS
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
 from counter.node.node import Node
@@ -146,7 +146,7 @@ def _are_ids(counts: dict[str, int]) -> bool:
     return (
         letters.isascii()
         and not letters.encode().translate(None, _OF_IDS)
-        and "" not in counts
+        and counts.keys().isdisjoint(("", *STEPS))
         and max(map(len, counts)) <= _LONGEST
     )
 
@@ -196,7 +196,7 @@ def _check(record: Record) -> None:
     if not _are_ids({record.video: 1}):
         raise ValueError(
             f"{record.video[:200]!r} is not a video's id: use 1 to {_LONGEST} characters out of "
-            "A-Z a-z 0-9 . _ ~ -"
+            "A-Z a-z 0-9 . _ ~ -, but neither . nor .. alone"
         )
 
 

@@ -41,6 +41,8 @@ test("an invalid id is refused, and the text says what is wrong", () => {
   assert.match(complaint("w".repeat(129)), /up to 128 characters; this one has 129/);
   assert.match(complaint("a b<c>"), /cannot hold spaces or “<” or “>”/);
   assert.match(complaint(".."), /folders/);
+  assert.match(complaint(". "), /cannot hold spaces\./);
+  assert.equal(viewAt("/video/%252e%252e", PLACE), null);
 });
 
 test("no group of videos makes an address that a server refuses, and no video is left out", () => {

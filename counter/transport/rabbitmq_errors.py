@@ -1,0 +1,50 @@
+"""Why RabbitMQ refuses a node: a refusal lasts until somebody changes the broker or the setting."""
+
+import re
+
+from pika.exceptions import (
+    ChannelClosedByBroker,
+    IncompatibleProtocolError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+from counter import tls
+
+# Reply texts begin so. pika tells them in the representation of another error.
+_refused = re.compile(
+    r"(['\"])((?:ACCESS_REFUSED|NOT_ALLOWED|PRECONDITION_FAILED) - .*)\1", re.DOTALL
+).search
+_PASSING = ("limit", "is down")
+"""What reply texts have in them that hold only for now: a limit of connections, a virtual host
+that is being started."""
+
+
+def refusal(error: Exception, where: str, user: str, host: str, *, encrypted: bool) -> str:
+    """Why RabbitMQ `where` refuses a user in a virtual host, in one sentence; "" if that passes."""
+    if isinstance(error, IncompatibleProtocolError) and not encrypted and tls.spoken_at(where):
+        return f"AMQP_URI: what answers at {where} speaks TLS; write amqps:// for amqp://"
+    if problem := tls.refusal(error):
+        return f"AMQP_URI: no node can talk to RabbitMQ at {where}: {problem}"
+    found = _refused(str(error))
+    if not found or any(word in found[2] for word in _PASSING):
+        return ""
+    said = found[2]
+    if isinstance(error, ProbableAuthenticationError):
+        return (
+            f"AMQP_URI: RabbitMQ at {where} refuses user {user!r} ({said}); check user and password"
+        )
+    if isinstance(error, ProbableAccessDeniedError):
+        return (
+            f"AMQP_URI: RabbitMQ at {where} refuses user {user!r} the virtual host {host!r} "
+            f"({said}); create it, give the user permissions in it, or name another one"
+        )
+    if isinstance(error, ChannelClosedByBroker):
+        remedy = "allow it: rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ"
+        if error.reply_code != 403:
+            remedy = "delete what is there under this name, or name another virtual host"
+        return (
+            f"AMQP_URI: RabbitMQ at {where} refuses what a node of user {user!r} must do in the "
+            f"virtual host {host!r} ({said}); {remedy}"
+        )
+    return ""
