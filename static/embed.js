@@ -3,17 +3,22 @@
 /** @import {Sent, State} from "./live.js" */
 
 import { Counter } from "./counter.js";
-import { ask, whileSeen, write, written } from "./dom.js";
+import { ask, attempt, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
 import { complaint, grouped } from "./routes.js";
 
 // How often numbers that do not come over the connection are read, ms.
 const REFRESH = 5000;
+const SPANS = "[data-visits]";
+// What may bring a span, or change one.
+const CHANGES = { subtree: true, childList: true, attributes: true, attributeFilter: ["data-visits", "data-count"] };
+
+/** @typedef {Document | ShadowRoot | Element | DocumentFragment} Root where spans are looked for */
 
 /**
  * What the numbers need from the page around them; tests pass their own.
  * @typedef {object} Surroundings
- * @property {URL} node the address of this module, and so of a node
+ * @property {URL} node the address of this module: a node is what the folder of the module is in
  * @property {Pick<Document, "querySelectorAll" | "addEventListener" | "visibilityState"> & {prerendering?: boolean}} page
  * @property {(receive: (sent: Sent) => void, show: (state: State) => void) => {watch: (address: string) => void}} connect
  * @property {(address: string) => Promise<{counters: Sent[]} | null>} read
@@ -36,12 +41,17 @@ export class Numbers {
   #counted = new Set();
   /** @type {WeakMap<HTMLElement, string>} spans with an invalid id */
   #refused = new WeakMap();
+  /** @type {Set<WeakRef<Root>>} what else is scanned beside the document; a root may leave the page, and come back */
+  #roots = new Set();
   #live;
+  #home;
   #around;
 
   /** @param {Surroundings} surroundings */
   constructor(surroundings) {
     this.#around = surroundings;
+    // Another proxy may have the node under a path.
+    this.#home = new URL("..", surroundings.node);
     this.#live = surroundings.connect(
       (sent) => this.#receive(sent),
       (state) => {
@@ -55,10 +65,15 @@ export class Numbers {
     this.scan();
   }
 
-  /** Find the spans that are on the page now. */
-  scan() {
+  /**
+   * Find the spans that are on the page now.
+   * @param {Root[]} roots are searched as well, from now on: a query of the document finds nothing in shadow roots
+   */
+  scan(...roots) {
+    const known = this.#known();
+    for (const root of roots) if (!known.includes(root)) this.#roots.add(new WeakRef(root));
     this.#spans = new Map();
-    for (const span of /** @type {Iterable<HTMLElement>} */ (this.#around.page.querySelectorAll("[data-visits]"))) {
+    for (const span of this.#found()) {
       const { visits: video = "" } = span.dataset;
       if (complaint(video)) this.#refuse(span, video);
       else this.#spans.set(video, [...(this.#spans.get(video) ?? []), span]);
@@ -72,9 +87,30 @@ export class Numbers {
       this.#groups = [live, ...grouped(videos.filter((video) => !live.includes(video)))];
     } else {
       this.#groups = grouped(videos);
-      this.#live.watch(first.length ? liveAddress(first, this.#around.node) : "");
+      this.#live.watch(first.length ? liveAddress(first, this.#home, this.#home.pathname) : "");
     }
     this.#count();
+  }
+
+  /** The roots that still exist. */
+  #known() {
+    return [...this.#roots].flatMap((kept) => {
+      const root = kept.deref();
+      if (!root) this.#roots.delete(kept);
+      return root ?? [];
+    });
+  }
+
+  /** Each span once, although a root may be in another one. */
+  #found() {
+    /** @type {Set<HTMLElement>} */
+    const found = new Set(this.#around.page.querySelectorAll(SPANS));
+    for (const root of this.#known()) {
+      if (!root.isConnected) continue;
+      if ("matches" in root && root.matches(SPANS)) found.add(/** @type {HTMLElement} */ (root));
+      for (const span of root.querySelectorAll(SPANS)) found.add(/** @type {HTMLElement} */ (span));
+    }
+    return found;
   }
 
   /** @param {Sent} sent */
@@ -100,19 +136,20 @@ export class Numbers {
     for (const videos of this.#state === "live" ? others : [live, ...others]) {
       if (videos.length === 0) continue;
       const query = videos.map((video) => `video=${video}`).join("&");
-      const answer = await this.#around.read(new URL(`/counts?${query}`, this.#around.node).href);
+      const answer = await this.#around.read(new URL(`counts?${query}`, this.#home).href);
       answer?.counters.forEach((sent) => this.#receive(sent));
     }
   }
 
   /** Count one visit for each video with `data-count`, once the page is visible. */
   #count() {
-    const { page, node, count } = this.#around;
+    const { page, count } = this.#around;
     if (page.prerendering || page.visibilityState !== "visible") return;
     for (const [video, spans] of this.#spans) {
       if (this.#counted.has(video) || !spans.some((span) => span.dataset.count !== undefined)) continue;
       this.#counted.add(video);
-      count(new URL(`/hit/${video}`, node).href);
+      // Whatever becomes of the visit, the numbers go on.
+      attempt(() => count(new URL(`hit/${video}`, this.#home).href));
     }
   }
 
@@ -135,15 +172,56 @@ export class Numbers {
  * @param {MutationRecord} change
  */
 function concernsSpans({ type, addedNodes, removedNodes }) {
-  return type === "attributes" || [...addedNodes, ...removedNodes].some((node) => node instanceof Element);
+  return type === "attributes" || [...addedNodes, ...removedNodes].some(isElement);
+}
+
+/**
+ * Whether a node is an element, also of another frame's document, which has a class of its own for that.
+ * @param {Node} node
+ */
+function isElement({ nodeType }) {
+  return nodeType === 1;
+}
+
+/**
+ * Report a visit, also when the page is being left. Some browsers, extensions and settings take `sendBeacon` away, and
+ * it refuses when too much is under way.
+ * @param {string} address
+ */
+async function send(address) {
+  if (attempt(() => navigator.sendBeacon(address))) return;
+  try {
+    await fetch(address, { method: "POST", mode: "no-cors", credentials: "omit", keepalive: true });
+  } catch {
+    // Like a beacon it is not tried again: it may have been counted.
+  }
 }
 
 /** @type {Numbers | undefined} */
 let numbers;
+/** @type {MutationObserver | undefined} */
+let observer;
 
-/** Find spans that a script has just added. Without this call they are found a moment later. */
-export function scan() {
-  numbers?.scan();
+/**
+ * Find spans that a script has just added. Without this call they are found a moment later.
+ *
+ * Spans in a shadow root are found only if the root is named once. From then on it is watched like the document.
+ * @param {unknown} [root] a shadow root, a document, or an element; anything else, such as an event, is ignored
+ */
+export function scan(root) {
+  const roots = rootsOf(root);
+  for (const named of roots) observer?.observe(named, CHANGES);
+  numbers?.scan(...roots);
+}
+
+/**
+ * What is to be searched beside the document of the page. An element may have a shadow root of its own.
+ * @param {any} root
+ * @returns {Root[]}
+ */
+function rootsOf(root) {
+  if (typeof root?.querySelectorAll !== "function" || typeof root.getRootNode !== "function") return [];
+  return [root, root.shadowRoot].filter((named) => named && named.getRootNode() !== globalThis.document);
 }
 
 if (globalThis.document) {
@@ -152,16 +230,12 @@ if (globalThis.document) {
     page: document,
     connect: (receive, show) => new Live(receive, show),
     read: ask,
-    count: (address) => navigator.sendBeacon(address),
+    count: send,
     again: (act) => whileSeen(REFRESH, act),
     warn: (words) => console.warn(words),
   }));
-  new MutationObserver((changes) => {
+  observer = new MutationObserver((changes) => {
     if (changes.some(concernsSpans)) found.scan();
-  }).observe(document, {
-    subtree: true,
-    childList: true,
-    attributes: true,
-    attributeFilter: ["data-visits", "data-count"],
   });
+  observer.observe(document, CHANGES);
 }

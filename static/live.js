@@ -56,13 +56,14 @@ export function backoff(random = Math.random) {
  * The address that sends the counter of one video, or of each in a list.
  * @param {string | string[]} videos
  * @param {{protocol: string, host: string}} place
+ * @param {string} folder where the node is at that place, with a slash at both ends
  */
-export function liveAddress(videos, place = location) {
+export function liveAddress(videos, place = location, folder = "/") {
   const scheme = place.protocol === "https:" ? "wss:" : "ws:";
   const path = Array.isArray(videos)
-    ? `/live?${videos.map((video) => `video=${encodeURIComponent(video)}`).join("&")}`
-    : `/live/${encodeURIComponent(videos)}`;
-  return `${scheme}//${place.host}${path}`;
+    ? `live?${videos.map((video) => `video=${encodeURIComponent(video)}`).join("&")}`
+    : `live/${encodeURIComponent(videos)}`;
+  return `${scheme}//${place.host}${folder}${path}`;
 }
 
 /**

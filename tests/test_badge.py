@@ -145,6 +145,7 @@ def test_nginx_takes_a_badge_from_a_node_that_has_joined(
         assert texts(answer)[2] == "1.0k"
     for path in ("/static/embed.js", "/count/behind", "/counts?video=behind", "/hit/behind"):
         assert get(balancer, path).headers["access-control-allow-origin"] == "*"
+        assert get(balancer, path).headers["cross-origin-resource-policy"] == "cross-origin"
 
 
 @pytest.mark.parametrize(
@@ -152,12 +153,18 @@ def test_nginx_takes_a_badge_from_a_node_that_has_joined(
     [("/count/cats", 200), ("/count/a%20b", 400), ("/counts?video=cats", 200), ("/counts", 400),
      ("/top", 200), ("/hit/cats", 204), ("/hit/a%20b", 400), ("/badge/cats.svg", 200),
      ("/static/embed.js", 200), ("/static/live.js", 200), ("/static/counter.js", 200),
-     ("/static/page.js", 200)],
+     ("/static/page.js", 200), ("/static/style.css", 200), ("/static/favicon.svg", 200),
+     ("/static/clips/clock.webp", 200), ("/static/nothing.js", 404)],
 )  # fmt: skip
 def test_pages_of_other_sites_may_read_what_is_public(node: Node, path: str, status: int) -> None:
     answer = get(node, path, Origin="https://elsewhere.example")
     assert answer.status == status
     assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    if "etag" in answer.headers:
+        again = get(node, path, If_None_Match=answer.headers["etag"])
+        assert again.status == 304
+        assert again.headers["cross-origin-resource-policy"] == "cross-origin"
     asked = {
         "Origin": "https://elsewhere.example",
         "Access-Control-Request-Method": "GET",
@@ -172,8 +179,9 @@ def test_pages_of_other_sites_may_read_what_is_public(node: Node, path: str, sta
     "path", ["/", "/video/cats", "/cluster", "/metrics", "/visits", "/nowhere"]
 )
 def test_pages_of_other_sites_may_read_nothing_else(node: Node, path: str) -> None:
-    assert "access-control-allow-origin" not in get(node, path).headers
-    assert "access-control-allow-origin" not in browse(node, path).headers
+    for answer in (get(node, path), browse(node, path)):
+        assert "access-control-allow-origin" not in answer.headers
+        assert "cross-origin-resource-policy" not in answer.headers
 
 
 def test_a_beacon_of_another_site_counts(node: Node) -> None:

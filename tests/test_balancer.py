@@ -46,7 +46,8 @@ def test_what_is_not_for_visitors_is_not_there(balancer: Node, method: str, path
 @pytest.mark.parametrize(
     "path",
     ["/", "/video/cats", "/badge/cats.svg", "/count/cats", "/counts?video=cats", "/top", "/cluster",
-     "/cluster/counts?video=cats", "/static/embed.js", "/static/clips/clock.webp", "/healthz"],
+     "/cluster/counts?video=cats", "/static/embed.js", "/static/clips/clock.webp", "/healthz",
+     "/robots.txt"],
 )  # fmt: skip
 def test_what_is_for_visitors_comes_from_a_node(balancer: Node, path: str) -> None:
     for answer in (get(balancer, path), browse(balancer, path)):
@@ -143,6 +144,34 @@ def test_what_may_have_counted_is_never_sent_twice(
         assert len(asked) == sent
 
 
+def test_pages_of_other_sites_may_read_what_nginx_itself_says_of_public_numbers(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    gone = f"127.0.0.1:{free_port()}"
+    nginx = stack.enter_context(Nginx(tmp_path, [gone]))
+    balancer = Node(tmp_path, "nginx", nginx.port)
+    public = [
+        ("GET", "/hit/cats", 204),
+        ("GET", "/hit/a%20b", 400),
+        ("PUT", "/hit/cats", 405),
+        ("GET", "/badge/cats.svg", 502),
+        ("GET", "/count/cats", 503),
+        ("GET", "/counts?video=cats", 503),
+        ("GET", "/top", 503),
+        ("GET", "/live/cats", 503),
+        ("GET", "/static/embed.js", 503),
+    ]
+    for method, path, status in public:
+        answer = ask(balancer, method, path, OTHER)
+        assert answer.status == status or {answer.status, status} == {502, 503}, path
+        assert answer.headers["access-control-allow-origin"] == "*", path
+        assert answer.headers["cross-origin-resource-policy"] == "cross-origin", path
+    for path in ("/", "/video/cats", "/visits", "/cluster", "/metrics", "/countless"):
+        answer = get(balancer, path)
+        assert "access-control-allow-origin" not in answer.headers, path
+        assert "cross-origin-resource-policy" not in answer.headers, path
+
+
 def test_a_file_that_one_version_lacks_comes_from_a_node_that_has_it(
     tmp_path: Path, stack: ExitStack
 ) -> None:
@@ -157,6 +186,7 @@ def test_a_file_that_one_version_lacks_comes_from_a_node_that_has_it(
     balancer = Node(tmp_path, "nginx", nginx.port)
     for _ in range(4):
         assert get(balancer, "/static/dom.js").status == 200
+        assert get(balancer, "/robots.txt").status == 200
     # No other answer is asked for twice.
     assert {get(balancer, "/count/cats").status for _ in range(4)} == {200, 404}
     alone = stack.enter_context(Nginx(tmp_path / "alone", [before.address]))

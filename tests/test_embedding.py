@@ -40,6 +40,7 @@ class Site:
     def __init__(self) -> None:
         self.pages: dict[str, str] = {}
         self.policy = ""
+        self.headers: dict[str, str] = {}
         self.asked: list[str] = []
         self.released = threading.Event()
         site = self
@@ -55,6 +56,8 @@ class Site:
                 self.send_header("Content-Length", str(len(page)))
                 if site.policy:
                     self.send_header("Content-Security-Policy", site.policy)
+                for name, value in site.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(page)
 
@@ -149,10 +152,11 @@ def is_drawn(badge: Locator) -> None:
 
 def test_every_example_is_tested() -> None:
     assert len(examples("markdown")) == 1
-    assert len(examples("html")) == 6
+    assert len(examples("html")) == 7
     assert len(examples("console")) == 2
     assert len(examples("text")) == 1
-    assert DOCUMENT.count("```") == 2 * 10
+    assert len(examples("nginx")) == 1
+    assert DOCUMENT.count("```") == 2 * 12
 
 
 def test_a_live_number_is_shown_and_its_visit_counted_once(
@@ -191,6 +195,180 @@ def test_a_policy_as_the_document_says_lets_everything_through(
     page.goto(site.show(body))
     shows(page, "[data-visits=cats]", lambda: before + 1)
     is_drawn(page.locator("img"))
+
+
+def test_a_site_that_is_isolated_from_others_may_embed_everything(
+    url: str, site: Site, page: Page
+) -> None:
+    site.headers = {
+        "Cross-Origin-Embedder-Policy": "require-corp",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
+    count(url, "cats", 1)
+    dogs = visits(url, "dogs")
+    page.goto(
+        site.show(
+            here(only("html", "label=views") + only("html", "data-count"), url)
+            + f'<link rel="stylesheet" href="{url}/static/style.css">'
+            + f'<video src="{url}/static/clips/clock.webm" preload="metadata"></video>'
+            + f'<img id="beacon" src="{url}/hit/dogs" alt="">'
+        )
+    )
+    assert page.evaluate("crossOriginIsolated")
+    is_drawn(page.locator("img[alt^=views]"))
+    shows(page, "[data-visits=cats]", lambda: visits(url, "cats"))
+    shows(page, "[data-visits=dogs]", lambda: dogs + 1)
+    clip = page.locator("video")
+    until(lambda: clip.evaluate("clip => clip.readyState") > 0, 5, "the clip is read")
+    assert page.evaluate("document.styleSheets.length") == 1
+
+
+NO_BEACON = {
+    "missing": "delete Navigator.prototype.sendBeacon",
+    "false": "Navigator.prototype.sendBeacon = () => false",
+    "failing": "Navigator.prototype.sendBeacon = () => { throw new TypeError('blocked') }",
+    "no function": "Navigator.prototype.sendBeacon = null",
+}
+
+
+@pytest.mark.parametrize("script", NO_BEACON.values(), ids=NO_BEACON)
+def test_without_a_beacon_numbers_are_shown_and_a_visit_counts_once(
+    url: str, site: Site, page: Page, script: str
+) -> None:
+    page.add_init_script(script)
+    count(url, "cats", 1)
+    before = visits(url, "cats")
+    fetches: list[str] = []
+    page.on("request", lambda asked: fetches.append(f"{asked.resource_type} {asked.url}"))
+    page.goto(site.show(here(only("html", "data-count"), url)))
+    shows(page, "[data-visits=cats]", lambda: before + 1)
+    assert fetches.count(f"fetch {url}/hit/cats") == 1
+    count(url, "cats", 1)
+    shows(page, "[data-visits=cats]", lambda: before + 2)
+    assert visits(url, "cats") == before + 2
+
+
+def test_a_visit_without_a_beacon_outlives_its_page(url: str, site: Site, page: Page) -> None:
+    page.add_init_script("delete Navigator.prototype.sendBeacon")
+    before = visits(url, "cats")
+    script = (
+        '<b id="later"></b><script type="module">'
+        f'import {{ scan }} from "{url}/static/embed.js";'
+        'Object.assign(document.querySelector("b").dataset, { visits: "cats", count: "" });'
+        'scan(); location.href = "/left";</script>'
+    )
+    site.show("<p>left</p>", at="/left")
+    page.goto(site.show(script))
+    page.wait_for_url("**/left")
+    until(lambda: visits(url, "cats") == before + 1, 5, "it is counted")
+
+
+def test_numbers_are_shown_where_neither_beacon_nor_fetch_works(
+    url: str, site: Site, page: Page
+) -> None:
+    page.add_init_script(
+        "delete Navigator.prototype.sendBeacon; fetch = () => { throw new TypeError('blocked') }"
+    )
+    count(url, "birds", 1)
+    page.goto(
+        site.show(
+            f'<script type="module" src="{url}/static/embed.js"></script>'
+            '<b data-visits="birds" data-count></b><i data-visits="fish" data-count></i>'
+        )
+    )
+    shows(page, "b", lambda: visits(url, "birds"))
+    page.evaluate("() => { document.querySelector('i').dataset.visits = 'birds' }")
+    shows(page, "i", lambda: visits(url, "birds"))
+
+
+def test_elements_in_a_shadow_root_are_found_and_counted_once(
+    url: str, site: Site, page: Page
+) -> None:
+    count(url, "cats", 1)
+    before = visits(url, "cats")
+    page.goto(site.show(here(only("html", "attachShadow"), url)))
+    inner = "visit-count b"
+    shows(page, inner, lambda: before)
+    page.evaluate(
+        """async (url) => {
+            const { scan } = await import(`${url}/static/embed.js`);
+            const { shadowRoot } = document.querySelector("visit-count");
+            shadowRoot.querySelector("b").dataset.count = "";
+            for (const root of [shadowRoot, shadowRoot, undefined]) scan(root);
+        }""",
+        url,
+    )
+    shows(page, inner, lambda: before + 1)
+    count(url, "cats", 1)
+    shows(page, inner, lambda: before + 2)
+    assert visits(url, "cats") == before + 2, "twice is once"
+
+
+ROOTS = {
+    "closed": "scan(root);",
+    "scanned before it is on the page": "host.remove(); scan(root); document.body.append(host);",
+    "its host": "scan(open);",
+    "the element itself": "scan(root.querySelector('b'));",
+    "an element around it": "scan(root.querySelector('p'));",
+    "moved": "scan(root); host.remove(); await soon(); document.body.append(host);",
+    "filled later": "root.innerHTML = ''; scan(root); await soon(); root.innerHTML = HTML;",
+    "a frame": """
+        const frame = document.body.appendChild(document.createElement("iframe"));
+        frame.contentDocument.body.append(host);
+        scan(frame.contentDocument); scan(root);""",
+    "a fragment": """
+        const part = new DocumentFragment(); part.append(root.querySelector("p"));
+        scan(part); document.body.append(part);""",
+}
+
+
+@pytest.mark.parametrize("how", ROOTS)
+def test_a_number_in_any_root_is_shown_and_goes_on(
+    cluster: tuple[Node, Nginx], site: Site, page: Page, how: str
+) -> None:
+    url = cluster[0].url
+    count(url, "roots", 1)
+    before = visits(url, "roots")
+    page.goto(site.show("<p>Roots</p>"))
+    page.evaluate(
+        """async ([url, mode, act]) => {
+            const { scan } = await import(`${url}/static/embed.js`);
+            const HTML = "<p><b data-visits='roots' data-count>some</b></p>";
+            const soon = () => new Promise((done) => setTimeout(done));
+            const host = document.body.appendChild(document.createElement("div"));
+            const root = host.attachShadow({ mode });
+            root.innerHTML = HTML;
+            globalThis.seen = () =>
+                (root.querySelector("b") ?? document.querySelector("b")).textContent;
+            const run = `return (async () => { ${act} })()`;
+            await new Function("scan", "host", "root", "open", "HTML", "soon", run)(
+                scan, host, root, host, HTML, soon);
+        }""",
+        [url, "open" if how == "its host" else "closed", ROOTS[how]],
+    )
+    for more in (1, 2):
+        until(lambda: page.evaluate("seen()") == str(before + more), 5, f"{before + more}")  # noqa: B023
+        if more == 1:
+            count(url, "roots", 1)
+    assert visits(url, "roots") == before + 2
+
+
+def test_scan_takes_whatever_an_event_or_a_closed_root_hands_it(
+    cluster: tuple[Node, Nginx], site: Site, page: Page
+) -> None:
+    url = cluster[0].url
+    count(url, "roots", 1)
+    page.goto(site.show('<p><b data-visits="roots"></b></p>'))
+    page.evaluate(
+        """async (url) => {
+            const { scan } = await import(`${url}/static/embed.js`);
+            addEventListener("scanned", scan);
+            dispatchEvent(new Event("scanned"));
+            [null, undefined, "p", 7, {}, document, document.body, new Text("x")].forEach(scan);
+        }""",
+        url,
+    )
+    shows(page, "b", lambda: visits(url, "roots"))
 
 
 def test_elements_that_come_later_are_found(url: str, site: Site, page: Page) -> None:

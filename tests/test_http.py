@@ -13,6 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
+from urllib.robotparser import RobotFileParser
 
 import pytest
 from click.testing import CliRunner, Result
@@ -165,7 +166,13 @@ def test_pages_have_a_strict_policy_and_nothing_inline(node: Node, path: str) ->
         {"Sec-Purpose": "prefetch;prerender"},
         {"Sec-Purpose": "prefetch; anonymous-client-ip"},
         {"Purpose": "prefetch"},
+        {"Purpose": "preview"},
+        {"X-Purpose": "preview"},
+        {"X-Purpose": ": preview"},
         {"X-Moz": "prefetch"},
+        {"X-Moz": "Prefetch"},
+        {"Sec-Purpose": "speculation", "Purpose": "prefetch"},
+        {"Purpose": "unknown", "X-Purpose": "PREVIEW"},
     ],
     ids=str,
 )
@@ -178,6 +185,27 @@ def test_what_is_fetched_in_advance_is_no_visit(
     assert visits(node, "prefetched") == before
     ask(node, "GET", path)
     assert visits(node, "prefetched") == before + 1
+
+
+@pytest.mark.parametrize("path", ["/video/followed", "/hit/followed"])
+def test_what_is_fetched_for_another_purpose_is_a_visit(node: Node, path: str) -> None:
+    before = visits(node, "followed")
+    for headers in ({"Purpose": "navigation"}, {"X-Moz": ""}, {"Sec-Purpose": "unknown"}):
+        ask(node, "GET", path, headers)
+    assert visits(node, "followed") == before + 3
+
+
+def test_crawlers_are_kept_from_what_counts(node: Node) -> None:
+    answer = get(node, "/robots.txt")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "max-age" in answer.headers["cache-control"]
+    rules = RobotFileParser()
+    rules.parse(answer.body.decode().splitlines())
+    for path in ("/video/cats", "/video/cats?from=there", "/hit/cats", "/hit/a.b"):
+        assert not rules.can_fetch("Anybot/1.0", path), path
+    for path in ("/", "/top", "/badge/cats.svg", "/count/cats", "/static/embed.js"):
+        assert rules.can_fetch("Anybot/1.0", path), path
 
 
 def test_a_head_is_no_visit(node: Node) -> None:

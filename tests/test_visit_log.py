@@ -375,7 +375,11 @@ def test_what_is_a_beacon_and_what_is_logged(site: Callable[..., Site]) -> None:
         ("cats", "OPTIONS", "", 204, None),
         ("cats", "GET", "Sec-Purpose: prefetch;prerender\r\n", 204, None),
         ("cats", "GET", "Purpose: prefetch\r\n", 204, None),
+        ("cats", "GET", "Purpose: Preview\r\n", 204, None),
+        ("cats", "GET", "X-Purpose: preview\r\n", 204, None),
         ("cats", "GET", "X-Moz: prefetch\r\n", 204, None),
+        ("cats", "GET", "Sec-Purpose: unknown\r\nPurpose: prefetch\r\n", 204, None),
+        ("cats", "GET", "Purpose: navigation\r\n", 204, "cats"),
         ("cats", "PUT", "Content-Length: 0\r\n", 405, None),
         ("cats", "DELETE", "", 405, None),
         ("x" * 129, "GET", "", 400, None),
@@ -397,8 +401,9 @@ def test_what_is_a_beacon_and_what_is_logged(site: Callable[..., Site]) -> None:
         assert head.split()[1] == b"%d" % status, (path, method, head)
         assert b"Cache-Control: no-store" in head
         assert b"X-Served-By: balancer" in head
+        assert b"Access-Control-Allow-Origin: *" in head
+        assert b"Cross-Origin-Resource-Policy: cross-origin" in head
         if status == 204:
-            assert b"Access-Control-Allow-Origin: *" in head
             assert not body
         else:
             assert b"application/problem+json" in head

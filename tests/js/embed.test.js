@@ -7,8 +7,10 @@ import { Numbers, scan } from "../../static/embed.js";
  * A page with spans, and the node behind it, both in the hands of the test.
  * @param {[string, string?][]} spans the video of each, and `data-count`
  * @param {{visibilityState?: DocumentVisibilityState, prerendering?: boolean}} shown
+ * @param {string} module the address of the module
+ * @param {(address: string) => void} [send]
  */
-function start(spans, shown = {}) {
+function start(spans, shown = {}, module = "https://node.example/static/embed.js", send = () => {}) {
   /** @type {{visibilityState: DocumentVisibilityState, prerendering: boolean}} */
   const seen = { visibilityState: "visible", prerendering: false, ...shown };
   const page = Object.assign(new EventTarget(), seen);
@@ -41,7 +43,7 @@ function start(spans, shown = {}) {
   };
   spans.forEach(on.add);
   const numbers = new Numbers({
-    node: new URL("https://node.example/static/embed.js"),
+    node: new URL(module),
     page: Object.assign(page, { querySelectorAll: /** @type {any} */ (() => on.spans) }),
     connect: (receive, show) => {
       Object.assign(on, { receive, show });
@@ -52,7 +54,10 @@ function start(spans, shown = {}) {
       on.asked.push(address);
       return { counters: on.counters };
     },
-    count: (address) => on.counted.push(address),
+    count: (address) => {
+      on.counted.push(address);
+      send(address);
+    },
     again: (act) => {
       on.again = act;
     },
@@ -162,6 +167,70 @@ test("a hundred videos are live, and the others are read", async () => {
   assert.equal(new URL(on.watched[0] ?? "").searchParams.size, 100);
   assert.equal(on.asked.length, 1);
   assert.deepEqual(new URL(on.asked[0] ?? "").searchParams.getAll("video"), ids("video-", 130).slice(100));
+});
+
+for (const [module, home] of [
+  ["https://node.example/counter/static/embed.js", "node.example/counter"],
+  ["https://node.example/a/b/static/embed.js?v=3#x", "node.example/a/b"],
+  ["https://node.example:8443/static/embed.js?of=/x/y", "node.example:8443"],
+]) {
+  test(`everything is beside the module: ${module}`, async () => {
+    const on = start([["cats", ""]], {}, module);
+    await on.again();
+    assert.deepEqual(on.watched, [`wss://${home}/live?video=cats`]);
+    assert.deepEqual(on.counted, [`https://${home}/hit/cats`]);
+    assert.deepEqual(on.asked, [`https://${home}/counts?video=cats`]);
+  });
+}
+
+test("a visit that cannot be sent keeps no number away", () => {
+  const on = start([["cats", ""], ["dogs", ""]], {}, "https://node.example/static/embed.js", () => {
+    throw new TypeError("blocked");
+  });
+  on.add(["birds"]);
+  on.numbers.scan();
+  assert.equal(on.watched.at(-1), "wss://node.example/live?video=cats&video=dogs&video=birds");
+  on.receive(sent("birds", { a: 3 }));
+  assert.deepEqual(on.texts(), ["…", "…", "3"]);
+});
+
+/** @param {any[]} spans */
+function root(...spans) {
+  return /** @type {any} */ ({ spans, isConnected: true, querySelectorAll: () => spans });
+}
+
+/** @param {string} visits */
+const span = (visits) => ({ dataset: { visits, count: "" }, textContent: "…" });
+
+test("numbers in another root are shown and counted like the page's own, and twice is once", () => {
+  const on = start([["cats", ""]]);
+  const shadow = root(span("dogs"), span("cats"));
+  on.numbers.scan(shadow);
+  on.numbers.scan(shadow);
+  on.numbers.scan();
+  assert.equal(on.watched.at(-1), "wss://node.example/live?video=cats&video=dogs");
+  assert.equal(on.watched.length, 2);
+  assert.deepEqual(on.counted, ["https://node.example/hit/cats", "https://node.example/hit/dogs"]);
+  on.receive(sent("cats", { a: 5 }));
+  assert.deepEqual([...on.texts(), shadow.spans[1].textContent], ["5", "5"]);
+});
+
+test("a root that left the page is left alone until it is back", () => {
+  const on = start([["cats"]]);
+  const shadow = root(span("dogs"));
+  shadow.isConnected = false;
+  on.numbers.scan(shadow);
+  assert.deepEqual(on.counted, []);
+  shadow.isConnected = true;
+  on.numbers.scan();
+  assert.deepEqual(on.counted, ["https://node.example/hit/dogs"]);
+  shadow.isConnected = false;
+  on.numbers.scan();
+  on.receive(sent("dogs", { a: 5 }));
+  assert.equal(shadow.spans[0].textContent, "…");
+  shadow.isConnected = true;
+  on.numbers.scan();
+  assert.equal(shadow.spans[0].textContent, "5");
 });
 
 test("without a page the module does nothing", () => {
