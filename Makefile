@@ -10,7 +10,7 @@ ONLY ?=
 ROUNDS ?= 5
 VIDEOS ?= 1000000
 ARGS ?=
-WORKERS ?= 3
+WORKERS ?= 4
 
 export PYTHON
 bin := .venv/bin
@@ -56,7 +56,7 @@ restarts: packages $(dev_stamp) ## a hundred restarts of each of three nodes und
 	@RESTARTS=$(RESTARTS) $(bin)/python -m pytest -q -s -m proof tests/test_restarts.py
 
 upgrade: packages $(dev_stamp) ## a rolling restart from the version before, with both side by side: SECONDS=60
-	@BESIDE=$(SECONDS) $(bin)/python -m pytest -q -m "" tests/test_upgrade.py
+	@BESIDE=$(SECONDS) $(bin)/python -m pytest -q -m proof tests/test_upgrade.py
 
 bench: SECONDS = 3
 bench: packages $(run_stamp) ## a node against what one would run instead: ONLY=visits,records ROUNDS=5 SECONDS=3

@@ -302,6 +302,7 @@ def test_two_nodes_of_one_name_are_exact_and_warned_of(
         assert "copies" not in warning
 
 
+@pytest.mark.proof
 def test_a_copy_of_a_store_beside_the_original_is_exact(
     make_cluster: Callable[..., Cluster],
 ) -> None:

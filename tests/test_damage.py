@@ -552,6 +552,7 @@ def test_a_flipped_bit_of_a_database_is_without_effect_or_noticed(tmp_path: Path
     assert came.keys() >= {"without effect", "put right"}
 
 
+@pytest.mark.proof
 def test_a_flipped_bit_in_redis_is_without_effect_or_noticed(
     redis_server: Redis, client: "redis.Redis"
 ) -> None:

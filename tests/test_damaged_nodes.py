@@ -117,6 +117,7 @@ def test_counts_that_are_not_as_they_were_written_are_asked_of_the_peers(
     assert "damaged" not in warnings(nodes[0])
 
 
+@pytest.mark.proof
 def test_they_are_not_used_while_a_member_that_may_hold_them_is_not_heard(
     nodes: list[Node],
 ) -> None:

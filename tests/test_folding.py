@@ -96,6 +96,7 @@ def test_runs_of_a_node_that_restarts_are_folded_into_one(nodes: list[Node]) -> 
     assert fetch(first.url, "/count/cats")["counts"] == {member: 16}
 
 
+@pytest.mark.proof
 def test_an_earlier_life_delays_folding_until_it_is_removed_and_may_return(
     nodes: list[Node], tmp_path: Path
 ) -> None:

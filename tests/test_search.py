@@ -89,6 +89,7 @@ TRACES_OF_FAULTS = {
 """A short trace on which a fault shows, and right code does not fail."""
 
 
+@pytest.mark.proof
 def test_the_first_states_of_the_scope_keep_the_promises() -> None:
     found = search(Scope(), states=600)
     assert not found.failure, (found.failure, [str(action) for action in found.trace])

@@ -30,6 +30,8 @@ from lab.servers import ROOT, Node, RabbitMQ, Redis, free_port
 from tests.previous import ARCHIVE, OLDER, unpack
 from tests.test_visit_log import line
 
+pytestmark = pytest.mark.proof
+
 BESIDE = float(os.environ.get("BESIDE", "2"))
 """Seconds for which both versions run side by side, before the last node is replaced."""
 SETTINGS = {"MESSAGE_TTL": "0.5", "SYNC_INTERVAL": "0.1", "FOLD_AFTER": "1", "DRAIN_TIME": "0"}
@@ -146,13 +148,7 @@ class Before:
         self.expected["beacon"] += number
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(ARCHIVE, id="the version before"),
-        pytest.param(OLDER, id="an older one", marks=pytest.mark.proof),
-    ],
-)
+@pytest.fixture(scope="module", params=[ARCHIVE, OLDER], ids=["the version before", "an older one"])
 def version_before(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
@@ -171,7 +167,6 @@ def written_before(folder: Path, root: Path) -> Iterator[Before]:
         yield Before(folder, root, redis, stack)
 
 
-@pytest.mark.proof
 @pytest.mark.parametrize("name", [FOLLOWER, SERVED], ids=["SQLite", "Redis"])
 def test_a_store_of_a_version_before_holds_all_that_it_held(
     tmp_path: Path, version_before: Path, name: str
@@ -202,7 +197,6 @@ def test_a_store_of_a_version_before_holds_all_that_it_held(
         assert show([node], before.expected)
 
 
-@pytest.mark.proof
 def test_a_cluster_of_a_version_before_starts_again_as_this_one_and_folds(
     tmp_path: Path, version_before: Path
 ) -> None:
@@ -253,9 +247,8 @@ def make_nodes(
 
 
 # Alone, for a message may live a second: see test_restarts.py.
-@pytest.mark.alone
 @pytest.mark.timeout(240 + 2 * BESIDE)
-@pytest.mark.parametrize("kind", [MESH, pytest.param(BROKER, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("kind", [MESH, BROKER])
 def test_a_rolling_restart_from_a_version_before_is_exact(
     make_nodes: Callable[[str], list[Node]], kind: str
 ) -> None:

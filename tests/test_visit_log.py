@@ -173,9 +173,8 @@ def test_three_nodes_count_every_beacon_once(tmp_path: Path, stack: ExitStack) -
     assert min(lines) > 0.2 * sum(lines), "each has its share"
 
 
-@pytest.mark.parametrize(
-    "lost", ["an older copy", pytest.param("nothing", marks=pytest.mark.proof)]
-)
+@pytest.mark.proof
+@pytest.mark.parametrize("lost", ["an older copy", "nothing"])
 def test_a_store_may_come_back_older_or_not_at_all(
     tmp_path: Path, stack: ExitStack, lost: str
 ) -> None:

@@ -69,7 +69,16 @@ def proofs(seconds: int) -> list[Proof]:
     beside = str(seconds)
     other_stores = [
         f"tests/test_{name}.py"
-        for name in ("cluster", "copies", "splits", "clocks", "damaged_nodes", "visit_log")
+        for name in (
+            "cluster",
+            "copies",
+            "splits",
+            "clocks",
+            "damage",
+            "damaged_nodes",
+            "folding",
+            "visit_log",
+        )
     ]
     million = ["tests/test_visit_log.py", "-k", "lines_wait"]
     return [
@@ -78,7 +87,7 @@ def proofs(seconds: int) -> list[Proof]:
         Proof("so do all states of a small scope", ["simulation.search", *time_]),
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
         marked("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
-        tests("versions side by side are exact", "-m", "", "tests/test_upgrade.py", BESIDE=beside),
+        marked("versions side by side are exact", "tests/test_upgrade.py", BESIDE=beside),
         tests("faults with other stores and brokers", *beside_others, *other_stores),
         tests("a broker is as quick", "-m", "proof and alone", "tests/test_cluster.py"),
         tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),
