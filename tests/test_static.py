@@ -76,6 +76,9 @@ def test_parts_of_a_file_come_from_any_checkout(sites: tuple[Site, Site]) -> Non
         whole = sites[0](path, Range="bytes=0-9", If_Range=wrong)
         assert (whole.status_code, whole.data) == (200, CLIP), wrong
     assert sites[0](path, Range="bytes=-5").data == CLIP[-5:]
+    unchanged = sites[1](path, Range="bytes=0-9", If_None_Match=tag)
+    assert (unchanged.status_code, unchanged.data) == (304, b"")
+    assert sites[1](path, Range="bytes=0-9", If_None_Match='"other"').data == CLIP[:10]
     beyond = sites[0](path, Range="bytes=99999-")
     assert beyond.status_code == 416
     assert sites[0](path).headers["Accept-Ranges"] == "bytes"

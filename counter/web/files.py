@@ -44,14 +44,17 @@ def install(app: Flask) -> None:
 
 def _answer_conditions(response: Response) -> None:
     """Send a part, or nothing, where the request asks for that."""
+    response.make_conditional(request)
+    response.accept_ranges = "bytes"
     # A weak tag is of the compressed form, and a part of the file is no part of that.
     is_weak = request.headers.get("If-Range", "").startswith("W/")
+    if response.status_code != 200 or is_weak:
+        return
     try:
-        response.make_conditional(request, not is_weak, response.content_length)
+        response.make_conditional(request, True, response.content_length)
     except RequestedRangeNotSatisfiable:
         response.close()
         raise
-    response.accept_ranges = "bytes"
 
 
 def _compress(response: Response, file: Path, changed: int) -> None:
