@@ -10,7 +10,7 @@ ONLY ?=
 ROUNDS ?= 5
 VIDEOS ?= 1000000
 ARGS ?=
-WORKERS ?= 4
+WORKERS ?= 3
 
 export PYTHON
 bin := .venv/bin
@@ -39,7 +39,8 @@ test: packages $(dev_stamp) $(npm_stamp) ## install what the tests need and run 
 	$(bin)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not alone and not proof" $(ARGS) || [ $$? = 5 ]
 	$(bin)/python -m pytest -q -m "alone and not proof" $(ARGS) || [ $$? = 5 ]
 
-proof: packages $(dev_stamp) $(npm_stamp) ## what takes long, and a table of promises: SECONDS=60 is about how long each takes
+proof: SECONDS = 600
+proof: packages $(dev_stamp) $(npm_stamp) ## what takes long, and a table of promises: SECONDS=600 is about how long each takes
 	@$(bin)/python -m tools.proof --seconds $(SECONDS)
 
 simulate: $(run_stamp) ## random histories of a simulated cluster: SECONDS=60, SEED= runs one again; then a short search

@@ -176,7 +176,7 @@ export class Outbox {
     if (locks) return void (await locks.request(LOCK, act));
     const lease = this.#lease();
     if (lease && lease.tab !== this.#tab && lease.until > now() && lease.until <= now() + LEASED) return;
-    this.#renew();
+    this.#extend();
     await new Promise((resolve) => later(() => resolve(null), SETTLED * (1 + random())));
     const settled = this.#lease();
     if (settled && settled.tab !== this.#tab) return;
@@ -188,7 +188,7 @@ export class Outbox {
     return parsed(attempt(() => this.#around.storage?.getItem(LEASE)));
   }
 
-  #renew() {
+  #extend() {
     const { locks, now, storage } = this.#around;
     const lease = JSON.stringify({ tab: this.#tab, until: now() + LEASED });
     if (!locks) attempt(() => storage?.setItem(LEASE, lease));
@@ -206,7 +206,7 @@ export class Outbox {
       const visit = this.waiting.find(({ key }) => !seen.has(key));
       if (!visit) return done;
       seen.add(visit.key);
-      this.#renew();
+      this.#extend();
       const status = await this.#sendOne(visit);
       if (status !== "ended") done = false;
       if (status === "silence") return false;

@@ -133,6 +133,7 @@ def test_a_refusal_ends_the_start_with_2_and_one_sentence(
     assert "wr0ng" not in line
 
 
+@pytest.mark.proof
 def test_a_permission_taken_while_a_node_runs_is_a_warning_and_given_back_is_none(
     broker: RabbitMQ, tmp_path: Path
 ) -> None:

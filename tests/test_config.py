@@ -545,7 +545,7 @@ def test_a_second_process_on_one_sqlite_store_is_refused(tmp_path: Path) -> None
         taken = {"DATA_DIR": str(first.folder)}
         second = Node(tmp_path / "2", "counter2", settings=taken)
         log = refused(second)
-        assert_one_sentence(log, "is held by counter1 (process ")
+        assert_one_sentence(log, "is leased by counter1 (process ")
         assert f"port {first.port}" in log
         assert fetch(first.url, "/video/unharmed")["visits"] == 1
         assert first.ready()

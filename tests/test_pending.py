@@ -103,6 +103,26 @@ def test_the_own_run_takes_over_what_the_tally_does_not_hold_of_a_run_nobody_hee
     assert pending.count("cats") == 3
 
 
+def test_the_own_run_takes_over_visits_of_a_video_that_others_have_filled_meanwhile(
+    tally: Tally, pending: Pending
+) -> None:
+    other = f"b~{encode_id(2, 13)}.{encode_id(1, 23)}"
+    for video in ("cats", "cats", "dogs"):
+        pending.visit(video)
+    tally.merge(other, {"cats": MAX_COUNT - 1})
+    pending.begin(SECOND)
+    pending.move(FIRST)
+    assert pending.take()[0] == {SECOND: {"cats": 2, "dogs": 1}}
+
+
+def test_what_the_own_run_takes_over_is_capped_where_no_number_shows_more(pending: Pending) -> None:
+    pending.count_many({"cats": MAX_COUNT, "dogs": 5})
+    pending.begin(SECOND)
+    pending.count_many({"cats": 3, "dogs": 1})
+    pending.move(FIRST)
+    assert pending.take()[0] == {SECOND: {"cats": MAX_COUNT, "dogs": 6}}
+
+
 def test_what_the_tally_holds_by_now_of_earlier_runs_is_not_written(
     tally: Tally, pending: Pending
 ) -> None:

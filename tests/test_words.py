@@ -1,5 +1,6 @@
 """One word for one thing: names that were given up do not come back."""
 
+import ast
 import io
 import re
 import subprocess
@@ -34,6 +35,10 @@ NAMES = {
     "roll": "roster",
 }
 """Names in Python that were given up, and what stands in their place."""
+MESSAGES = {"Answer": "RepairPage", "Ask": "RepairRequest", "Condition": "Health"}
+"""The same in the protocol and above it; elsewhere these are words of other things."""
+ELSEWHERE = re.compile(r"\b(?:awaited|doubled|hurry|in_batch|overtaken|renew|Standing)\b")
+"""The same in JavaScript, Lua and templates, whose words are not told apart from prose."""
 LIMIT = re.compile(r"_?MOST_\w+")
 """A limit is `MAX_`."""
 MODULES = {
@@ -59,7 +64,7 @@ PHRASES = {
     r"(?i)\braises? (a|its own|the) (count|entry)": "increases, or increments",
     r"(?i)\bovertaken run": "a run that others have ended",
     r"(?i)\bstandings?\b": "member report",
-    r"(?i)\bheld by (host|process|pid)": "leased by",
+    r"(?i)\bheld by (host|process|pid|\{)": "leased by",
     r"(?i)\b(the|a) roll of\b": "roster",
     r"`(Words|Word|Standing|Tell|Ask|Answer|AskKeys|Taken|Leaders|Beat|Pace)`": "see NAMES",
 }
@@ -94,14 +99,44 @@ def places() -> dict[str, list[str]]:
     for path in files(*CODE):
         if path.endswith(".py"):
             text = (ROOT / path).read_text()
+            above = path.startswith(("counter/protocol/", "counter/node/", "counter/web/"))
+            given_up = NAMES | MESSAGES if above else NAMES
             for token in tokenize.generate_tokens(io.StringIO(text).readline):
-                if token.type == tokenize.NAME and token.string in NAMES:
+                if token.type == tokenize.NAME and token.string in given_up:
                     found.setdefault(token.string, []).append(f"{path}:{token.start[0]}")
     return found
 
 
 def test_a_name_that_was_given_up_is_not_in_the_code() -> None:
     assert places() == {}, f"they are {NAMES}"
+
+
+def test_nor_is_it_in_other_languages() -> None:
+    found = [
+        f"{path}: {match[0]}"
+        for path in files("counter", "static", "templates", "benchmarks")
+        if path.endswith((".js", ".lua", ".html"))
+        for match in ELSEWHERE.finditer((ROOT / path).read_text())
+    ]
+    assert found == []
+
+
+def test_nor_in_what_a_node_says() -> None:
+    """In its log, its errors and the help of its metrics: every string that is no docstring."""
+    found = []
+    for path in files("app.py", "gunicorn.conf.py", "counter"):
+        if not path.endswith(".py"):
+            continue
+        tree = ast.parse((ROOT / path).read_text())
+        prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        found += [
+            f"{path}:{node.lineno}: {node.value}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if id(node) not in prose
+            if OLD_WORDS.search(node.value.replace("visible characters", ""))
+        ]
+    assert found == []
 
 
 def test_a_limit_is_a_maximum() -> None:

@@ -152,11 +152,17 @@ class Pending:
     def move(self, run: str) -> None:
         """Have the own run count what is pending of an earlier one, which others ignore now.
 
-        Not while that is in doubt, for the store may hold it as the earlier one's.
+        Not while that is in doubt, for the store may hold it as the earlier one's. These visits
+        are counted already, so a video that is full meanwhile refuses none of them. Only a count
+        that alone is as large as any number shown stays at `MAX_COUNT`.
         """
-        counts = self._pending.pop(run, {})
-        moved = {video: count - self._tally.count(run, video) for video, count in counts.items()}
-        self.count_many({video: more for video, more in moved.items() if more > 0})
+        own = self._pending[self.own]
+        for video, count in self._pending.pop(run, {}).items():
+            more, before = count - self._tally.count(run, video), self.count(video)
+            if more > 0:
+                own[video] = min(before + more, MAX_COUNT)
+                self._counted += own[video] - before
+        self.is_full = self.is_full or self._counted > MAX_TOTAL - _RESERVE
 
     def drop_known(self) -> None:
         """Drop what the tally holds of earlier runs by now: it need not be written as theirs."""

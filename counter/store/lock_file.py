@@ -44,7 +44,7 @@ class LockFile:
                     file.seek(0)
                     with closing(file):
                         raise StoreTakenError(
-                            f"DATA_DIR={str(self._folder)!r} is held by {file.read().strip()}; "
+                            f"DATA_DIR={str(self._folder)!r} is leased by {file.read().strip()}; "
                             "stop that process, or set another DATA_DIR"
                         ) from None
                 time.sleep(_POLL)

@@ -31,7 +31,7 @@ class MemoryStore:
     def open(self, holder: str, mint: Callable[[], str]) -> Opened:
         """See `Store.open`; leases never run out here, so it does not wait."""
         if self.holder not in (None, holder):
-            raise StoreTakenError(f"the memory store is held by {self.holder}")
+            raise StoreTakenError(f"the memory store is leased by {self.holder}")
         self.holder = self._own_holder = holder
         self.damage = Damage()
         self._kept = self.store or mint(), self.name
@@ -92,7 +92,7 @@ class MemoryStore:
     ) -> None:
         """See `Store.write`."""
         if self.holder != self._own_holder:
-            raise StoreTakenError(f"the memory store is held by {self.holder}")
+            raise StoreTakenError(f"the memory store is leased by {self.holder}")
         if not self._marks.accepts(self.mark, heal=heal):
             raise self._marks.forgot("the memory store", self.mark)
         if self._sum() is None:

@@ -201,7 +201,7 @@ class RedisStore:
         with self._calling():
             outcome, *detail = cast(list[bytes], self._write(keys, arguments))
         if outcome == b"taken":
-            raise StoreTakenError(self._held_by(detail[0]))
+            raise StoreTakenError(self._leased_by(detail[0]))
         if outcome == b"forgot":
             raise marks.forgot(f"Redis at {self._where}", to_text(detail[0]))
         marks.done()
@@ -222,7 +222,7 @@ class RedisStore:
                 return
             renewed = found[1] > left
             if renewed or time.monotonic() >= deadline:
-                raise StoreTakenError(self._held_by(found[0]))
+                raise StoreTakenError(self._leased_by(found[0]))
             left = found[1]
             time.sleep(0.1)
 
@@ -243,9 +243,9 @@ class RedisStore:
             return probe.recv(32)
         return b""
 
-    def _held_by(self, holder: bytes) -> str:
+    def _leased_by(self, holder: bytes) -> str:
         return (
-            f"NAME={self._name!r} on Redis at {self._where} is held by {to_text(holder)}; "
+            f"NAME={self._name!r} on Redis at {self._where} is leased by {to_text(holder)}; "
             "stop that process, or set another NAME"
         )
 
@@ -311,7 +311,7 @@ class RedisStore:
         with self._redis.pipeline() as step:
             holder = salvage.run(step, self._holder, rows, renamed)
         if holder is not None:
-            raise StoreTakenError(self._held_by(holder))
+            raise StoreTakenError(self._leased_by(holder))
 
     def _vectors(self) -> list[str]:
         vectors = cast(set[bytes], self._redis.smembers(self._keys.vectors))
