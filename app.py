@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from flask import Flask
+from flask.cli import FlaskGroup
 
-from counter.cli import COMMANDS
+from counter.cli import COMMANDS, listed_first
 from counter.config import Config, ConfigError
 from counter.node import Node
 from counter.web import blueprints, files, problems, sharing, visit, visits
@@ -31,9 +32,14 @@ def create_app(config: Config | None = None) -> Flask:
     """Make the application with a node that is not started: it opens no store and no transport.
 
     The server starts and stops `app.extensions["node"]`. Settings come from the environment
-    unless given. Raises `ConfigError` for a bad one.
+    unless given. Raises `ConfigError` for a bad one. While `flask` only looks up its commands, the
+    application has these and nothing else, and reads no settings.
     """
     app = Flask(__name__)
+    for command in COMMANDS:
+        app.cli.add_command(command, listed_first(command))
+    if config is None and _is_look_up():
+        return app
     app.config["MAX_CONTENT_LENGTH"] = visits.MAX_BYTES
     node = Node(config or _settings())
     app.extensions["node"] = node
@@ -42,8 +48,6 @@ def create_app(config: Config | None = None) -> Flask:
     files.install(app)
     for pages in blueprints(node):
         app.register_blueprint(pages)
-    for command in COMMANDS:
-        app.cli.add_command(command)
 
     # Flask's own way to add something around an application; its types know only the method.
     app.wsgi_app = _finish(app.wsgi_app, node)  # type: ignore[assignment,method-assign]
@@ -75,6 +79,16 @@ def _finish(application: "WSGIApplication", node: Node) -> "WSGIApplication":
         return application(environ, start) if body is None else body
 
     return serve
+
+
+def _is_look_up() -> bool:
+    """Whether `flask` asks which commands there are, to list them or to run one of ours.
+
+    Ours speak to running nodes, so a bad setting of a node must not stop them. Flask's own commands
+    that need the application ask for it from a context of their own.
+    """
+    context = click.get_current_context(silent=True)
+    return context is not None and isinstance(context.command, FlaskGroup)
 
 
 def _settings() -> Config:

@@ -73,8 +73,8 @@ export class Cards {
   }
 
   /**
-   * Show cards for these videos and for those with clips, most visits first. If careful, cards do not move while the
-   * pointer or the focus is on them, and otherwise slide, so that the eye can follow.
+   * Show cards for those with clips, then for these videos, each most visits first. If careful, cards do not move while
+   * the pointer or the focus is on them, and otherwise slide, so that the eye can follow.
    * @param {Iterable<string>} videos
    * @param {(video: string) => number | null} visitsOf
    * @param {boolean} careful
@@ -82,11 +82,13 @@ export class Cards {
   order(videos, visitsOf, careful) {
     if (careful && this.#inUse()) return;
     const listed = new Set(videos);
-    const staying = [...this.#cards].filter(([video, card]) => listed.has(video) || card.dataset.about !== undefined);
+    const staying = [...this.#cards].filter(([video, card]) => listed.has(video) || hasClip(card));
     const known = new Map(staying);
     for (const video of listed) known.set(video, known.get(video) ?? newCard(video));
     // The sort is stable, so cards with equal numbers stay in place.
-    const ranked = [...known].sort(([left], [right]) => (visitsOf(right) ?? -1) - (visitsOf(left) ?? -1));
+    const ranked = [...known].sort(
+      ([left, a], [right, b]) => Number(hasClip(b)) - Number(hasClip(a)) || (visitsOf(right) ?? -1) - (visitsOf(left) ?? -1),
+    );
     this.#cards = new Map(ranked);
     for (const video of this.#cards.keys()) {
       const visits = visitsOf(video);
@@ -115,6 +117,11 @@ export class Cards {
       card.animate([start, {}], { duration: SLIDE, easing: "ease-in-out" });
     }
   }
+}
+
+/** @param {HTMLElement} card */
+function hasClip(card) {
+  return card.dataset.about !== undefined;
 }
 
 /** @param {string} video */

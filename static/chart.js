@@ -3,6 +3,7 @@
 /** A node's number at one moment; null if it did not answer. @typedef {{at: number, visits: number | null}} Point */
 
 import { shape, written } from "./dom.js";
+import { shortened } from "./short_names.js";
 
 /** How far back the chart looks, in ms. */
 export const SPAN = 180_000;
@@ -208,11 +209,12 @@ export class Chart {
    */
   draw(history, now) {
     const { width, height } = this.#drawing.getBoundingClientRect();
-    const nodes = history.nodes.map((node) => ({ node, pieces: history.pieces(node) }));
+    const labels = shortened(history.nodes, (text) => text.length <= LONGEST);
+    const nodes = history.nodes.map((node, place) => ({ node, label: labels[place] ?? node, pieces: history.pieces(node) }));
     const numbers = nodes.flatMap(({ pieces }) => pieces.flat().map(({ visits }) => visits));
     if (!width || !numbers.length) return this.#drawing.replaceChildren();
 
-    const longest = Math.max(...nodes.map(({ node }) => Math.min(node.length, LONGEST)));
+    const longest = Math.max(...labels.map((label) => label.length));
     const right = width - longest * LETTER - 26;
     const bottom = height - FOOT;
     const lines = ticks(Math.min(...numbers), Math.max(...numbers));
@@ -246,16 +248,16 @@ export class Chart {
   }
 
   /**
-   * @param {{node: string, pieces: {at: number, visits: number}[][]}[]} nodes
+   * @param {{node: string, label: string, pieces: {at: number, visits: number}[][]}[]} nodes
    * @param {(at: number) => number} x
    * @param {(visits: number) => number} y
    * @param {number} right
    * @param {number} bottom
    */
   #labels(nodes, x, y, right, bottom) {
-    const ends = nodes.flatMap(({ node, pieces }) => {
+    const ends = nodes.flatMap(({ node, label, pieces }) => {
       const last = pieces.at(-1)?.at(-1);
-      return last ? [{ node, x: x(last.at), y: y(last.visits) }] : [];
+      return last ? [{ node, label, x: x(last.at), y: y(last.visits) }] : [];
     });
     const places = apart(
       ends.map((end) => end.y),
@@ -266,12 +268,11 @@ export class Chart {
     return ends.flatMap((end, index) => {
       const place = places[index] ?? end.y;
       const slot = { "data-slot": this.slot(end.node) };
-      const name = end.node.length > LONGEST ? `${end.node.slice(0, LONGEST - 1)}…` : end.node;
       const lead = `M${round(Math.max(end.x, right))} ${round(end.y)}L${round(right + 14)} ${round(place)}`;
       return [
         shape("path", { class: "lead", ...slot, d: lead }),
         shape("circle", { class: "end", ...slot, cx: round(end.x), cy: round(end.y), r: 3.5 }),
-        shape("text", { class: "name", ...slot, x: round(right + 18), y: round(place + 5) }, name),
+        shape("text", { class: "name", ...slot, x: round(right + 18), y: round(place + 5) }, end.label),
       ];
     });
   }

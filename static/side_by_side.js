@@ -5,6 +5,7 @@
 import { Chart, History, apartByName } from "./chart.js";
 import { arrange, ask, element, write, written } from "./dom.js";
 import { complaint } from "./routes.js";
+import { shortened } from "./short_names.js";
 
 /**
  * What a node shows of the video; without an answer `visits` is null and `problem` says why.
@@ -12,6 +13,8 @@ import { complaint } from "./routes.js";
  */
 
 const BURST = 50;
+// The space between the sample of a line and the name, px. The style sheet has the same.
+const GAP = 10;
 
 /** One video as each node shows it: a chart of the last minutes, and a table of the newest numbers. */
 export class SideBySide {
@@ -38,7 +41,10 @@ export class SideBySide {
     });
     this.#body.addEventListener("click", (event) => this.#press(event));
     for (const row of this.#rows()) this.#style(row);
-    new ResizeObserver(() => this.#draw()).observe(element("chart"));
+    new ResizeObserver(() => {
+      this.#draw();
+      this.#name();
+    }).observe(element("chart"));
   }
 
   /** Ask each node what it shows now. */
@@ -81,6 +87,18 @@ export class SideBySide {
       }),
     );
     this.#agree(missing);
+    this.#name();
+  }
+
+  /** Write the names of the nodes so that they fit, and so that each differs from the others. */
+  #name() {
+    const rows = this.#rows();
+    const [first] = rows;
+    if (!first) return;
+    const names = rows.map(({ dataset }) => dataset.node ?? "");
+    const [room, width] = roomOf(first);
+    const short = shortened(names, (text) => width(text) <= room);
+    rows.forEach((row, place) => writeName(row, names[place] ?? "", short[place] ?? "", room < width(short[place] ?? "")));
   }
 
   /**
@@ -108,7 +126,7 @@ export class SideBySide {
     const { content } = /** @type {HTMLTemplateElement} */ (element("node-row"));
     const row = /** @type {HTMLElement} */ (content.querySelector("tr")?.cloneNode(true));
     row.dataset.node = node;
-    row.querySelector("th")?.append(node);
+    writeName(row, node, node);
     row.querySelector(".burst")?.setAttribute("aria-label", `${BURST} visits to ${node}`);
     this.#style(row);
     return row;
@@ -132,6 +150,45 @@ export class SideBySide {
   #draw() {
     this.#chart.draw(this.#history, Date.now());
   }
+}
+
+/**
+ * How much room a row has for its name, in px, and how wide a text is in its letters.
+ * @param {HTMLElement} row
+ * @returns {[number, (text: string) => number]}
+ */
+function roomOf(row) {
+  const head = /** @type {HTMLElement} */ (row.querySelector("th"));
+  const { maxWidth, paddingLeft, paddingRight, fontWeight, fontSize, fontFamily } = getComputedStyle(head);
+  // In a table the width follows the text, up to this limit; in a grid the text has what the numbers leave.
+  const limit = parseFloat(maxWidth);
+  const whole = Number.isNaN(limit) ? head.clientWidth : limit;
+  const sample = head.querySelector("svg")?.getBoundingClientRect().width ?? 0;
+  const pen = document.createElement("canvas").getContext("2d");
+  // Where figures have one width, which a shorthand cannot say, the computed `font` is empty.
+  if (pen) pen.font = `${fontWeight} ${fontSize} ${fontFamily}`;
+  // The least part of a pixel may be lost where the browser draws it.
+  const width = (/** @type {string} */ text) => (pen ? Math.ceil(pen.measureText(text).width) : 0);
+  return [whole - parseFloat(paddingLeft) - parseFloat(paddingRight) - sample - GAP, width];
+}
+
+/**
+ * Write a node's name, short for the eye and whole for everything else.
+ * @param {HTMLElement} row
+ * @param {string} name
+ * @param {string} short
+ * @param {boolean} wraps whether it may take more than one line
+ */
+function writeName(row, name, short, wraps = false) {
+  const head = /** @type {HTMLElement} */ (row.querySelector("th"));
+  const [seen, heard] = /** @type {HTMLElement[]} */ ([...head.querySelectorAll(".name, .unseen")]);
+  head.title = name;
+  if (!seen || !heard) return;
+  seen.classList.toggle("wraps", wraps);
+  write(seen, short);
+  write(heard, short === name ? "" : name);
+  if (short === name) seen.removeAttribute("aria-hidden");
+  else seen.setAttribute("aria-hidden", "true");
 }
 
 /**

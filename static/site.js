@@ -99,13 +99,13 @@ function draw(next) {
   view = next;
   const { video } = view;
   const clip = video === null ? null : cards.clip(video);
-  const title = video === null ? "Most visited videos" : (clip?.title ?? video);
+  const title = video === null ? "Videos" : (clip?.title ?? video);
   main.dataset.view = video === null ? "front" : "video";
   write(heading, title);
   heading.classList.toggle("long", title.length > LONG);
   document.title = `${title} · Visits`;
   for (const id of ["back", "video", "more"]) element(id).hidden = video === null;
-  element("open-video").hidden = video !== null;
+  for (const id of ["open-video", "by-command"]) element(id).hidden = video !== null;
   element("videos").setAttribute("aria-labelledby", video === null ? "heading" : "more");
   const home = document.querySelector("nav a[href='/']");
   if (video === null) home?.setAttribute("aria-current", "page");
@@ -201,7 +201,10 @@ addEventListener("popstate", () => {
   heading.focus({ preventScroll: true });
 });
 
-element("open-video").addEventListener("submit", (event) => {
+const form = /** @type {HTMLFormElement} */ (element("open-video"));
+// Without this script the browser itself says what is wrong, in fewer words.
+form.noValidate = true;
+form.addEventListener("submit", (event) => {
   event.preventDefault();
   const field = /** @type {HTMLInputElement} */ (element("video-id"));
   const video = field.value.trim();

@@ -40,6 +40,15 @@ export class Rates {
     return this.#visits.map((visits) => (visits * 1000) / STRETCH);
   }
 
+  /**
+   * How many visits came within the last three minutes.
+   * @param {number} now ms
+   */
+  seen(now) {
+    this.#move(now);
+    return this.#visits.reduce((sum, visits) => sum + visits, 0);
+  }
+
   /** @param {number} now */
   #move(now) {
     const stretch = Math.floor(now / STRETCH);

@@ -9,6 +9,8 @@ import { placeholder } from "./placeholder.js";
 import { Rates, STRETCHES, line } from "./sparkline.js";
 
 const FLASH = 600;
+// Fewer visits are a spike or two, and a rate of which nobody can say anything.
+const ENOUGH = 10;
 // The same as in the template.
 const CHART = { width: STRETCHES, height: 24 };
 
@@ -98,16 +100,19 @@ export class VideoView {
     for (const rates of this.#rates.values()) rates.pause();
   }
 
+  /** Draw the curve of the last minutes, or say what it needs. */
   drawRates() {
-    const values = this.#ratesNow()?.at(Date.now());
-    if (!values) return;
-    const drawn = line(values, CHART);
+    const rates = this.#ratesNow();
+    if (!rates) return;
+    const now = Date.now();
+    const values = rates.at(now);
+    const seen = rates.seen(now);
+    const drawn = line(seen < ENOUGH ? [] : values, CHART);
     const figure = element("rates");
     figure.hidden = false;
     figure.querySelector(".line")?.setAttribute("d", drawn.line);
     figure.querySelector(".area")?.setAttribute("d", drawn.area);
-    const most = Math.max(0, ...values);
-    write(element("rate"), most ? `at most ${written(most)}` : "none");
+    write(element("rate"), seen < ENOUGH ? needed(seen) : told(Math.max(...values)));
   }
 
   #ratesNow() {
@@ -168,6 +173,16 @@ export class VideoView {
     this.#rows.set(name, row);
     return row;
   }
+}
+
+/** @param {number} seen visits within the last three minutes */
+function needed(seen) {
+  return `The curve needs ${ENOUGH} visits in 3 minutes. This page has seen ${seen}.`;
+}
+
+/** @param {number} most visits a second */
+function told(most) {
+  return `Visits per second in the last 3 minutes: ${most < 1 ? "fewer than 1" : `at most ${written(most)}`}`;
 }
 
 /**

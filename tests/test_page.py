@@ -1,6 +1,7 @@
 """The pages in a real browser, on real nodes."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -338,14 +339,25 @@ def test_cards_are_live_and_do_not_move_under_a_pointer_or_the_focus(
     assert tabs[0].complaints == []
 
 
-def test_a_line_shows_that_visits_come_in(nodes: list[Node], tabs: list[Tab]) -> None:
+def test_a_line_shows_that_visits_come_in_and_says_before_what_it_needs(
+    nodes: list[Node], tabs: list[Tab]
+) -> None:
     page = tabs[0].page
     tabs[0].open(f"{nodes[0].url}/video/sparkling")
-    expect(page.locator("#rate")).to_have_text("none")
-    for _ in range(10):
-        fetch(nodes[1].url, "/video/sparkling")
-    expect(page.locator("#rate")).to_contain_text("at most")
-    assert page.locator("#rates .line").get_attribute("d")
+    rate, drawn = page.locator("#rate"), page.locator("#rates .line")
+    needs = "The curve needs 10 visits in 3 minutes. This page has seen"
+    for seen in range(10):
+        if seen:
+            fetch(nodes[1].url, "/video/sparkling")
+        expect(rate).to_have_text(f"{needs} {seen}.")
+        assert not drawn.get_attribute("d")
+    height = page.locator("#rates").bounding_box()
+    fetch(nodes[1].url, "/video/sparkling")
+    expect(rate).to_have_text(
+        re.compile("Visits per second in the last 3 minutes: (fewer than 1|at most [1-9])")
+    )
+    assert drawn.get_attribute("d")
+    assert page.locator("#rates").bounding_box() == height
 
 
 def test_a_video_without_a_clip_has_a_picture_of_its_own(
@@ -474,9 +486,9 @@ def test_back_and_forward_draw_what_was_there_and_count_nothing(
     mark(page)
     tab.follow("mandelbrot")
     page.locator("#back a").click()
-    expect(page.locator("h1")).to_have_text("Most visited videos")
+    expect(page.locator("h1")).to_have_text("Videos")
     expect(page.locator("#video")).to_be_hidden()
-    expect(page).to_have_title("Most visited videos · Visits")
+    expect(page).to_have_title("Videos · Visits")
     expect(page.locator("nav a[aria-current]")).to_have_text("Videos")
     expect(page.locator("#waiting")).to_have_text("")
     hears_of(nodes[0], "back-and-forth", 1)
@@ -492,7 +504,7 @@ def test_back_and_forward_draw_what_was_there_and_count_nothing(
     tab.comes_to(1, 5)
     page.go_forward()
     page.go_forward()
-    expect(page.locator("h1")).to_have_text("Most visited videos")
+    expect(page.locator("h1")).to_have_text("Videos")
     expect(page.locator("#open-video")).to_be_visible()
     assert is_marked(page)
     # A visit would be answered before this one is.
@@ -514,7 +526,7 @@ def test_the_site_works_by_keyboard(nodes: list[Node], tabs: list[Tab]) -> None:
     page.keyboard.press("Shift+Tab")
     expect(page.locator("#back a")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("Most visited videos")
+    expect(page.locator("h1")).to_have_text("Videos")
 
     field = page.locator("#video-id")
     field.focus()
@@ -540,7 +552,7 @@ def test_a_click_that_asks_for_a_new_tab_gets_one(nodes: list[Node], tabs: list[
         page.locator('#videos [data-video="life"] a').click(modifiers=["Control"])
     opened.value.wait_for_load_state()
     expect(opened.value.locator("h1")).to_have_text("The game of life")
-    expect(page.locator("h1")).to_have_text("Most visited videos")
+    expect(page.locator("h1")).to_have_text("Videos")
     assert visits(nodes[0], "life") == before + 1
 
 
@@ -583,7 +595,7 @@ def test_one_socket_is_open_wherever_one_moves(nodes: list[Node], tabs: list[Tab
     tab.follow("life")
     page.go_back()
     page.locator("#back a").click()
-    expect(page.locator("h1")).to_have_text("Most visited videos")
+    expect(page.locator("h1")).to_have_text("Videos")
     page.go_back()
     expect(page.locator("h1")).to_have_text("Rings on water")
     only(page, sockets, f"ws://127.0.0.1:{nodes[0].port}/live/rings")

@@ -16,6 +16,8 @@ BALANCER_PORT = 1234
 START_TIMEOUT = 20.0
 # Of the 5 s in which Ctrl-C must have stopped everything.
 STOP_TIMEOUT = 4.0
+FIRST = "life"
+"""The video to open first: one with a clip."""
 
 
 def main() -> int:
@@ -89,9 +91,9 @@ def _announce(nodes: Sequence[Node], with_nginx: bool) -> None:
         say(f"no nginx on this machine, so port {BALANCER_PORT} stays empty")
     port = BALANCER_PORT if with_nginx else next(iter(NODE_PORTS.values()))
     say("")
-    say(f"Open http://127.0.0.1:{port}/video/cats in two windows, or run `make traffic`.")
+    say(f"Open http://127.0.0.1:{port}/video/{FIRST} in two windows, or run `make traffic`.")
     say("The cluster, with a tour in four steps: count, cut a node off, count on, heal it:")
-    say(f"  http://127.0.0.1:{port}/cluster?video=cats")
+    say(f"  http://127.0.0.1:{port}/cluster?video={FIRST}")
     say("Ctrl-C stops; the counts stay in data/.")
 
 

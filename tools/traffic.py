@@ -1,11 +1,13 @@
 """`make traffic`: sends visits to the cluster that `make run` or docker-compose started.
 
-Zipf over 200 videos: the first is visited most, the second half as often, and so on.
+Zipf over 200 videos: the first is visited most, the second half as often, and so on. The site's own
+videos, those with a clip, come first.
 """
 
 import argparse
 import http.client
 import itertools
+import json
 import math
 import random
 import signal
@@ -17,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from lab.clients.open_loop import OpenLoop, Outcome, Target
-from lab.servers import get
+from lab.servers import ROOT, get
 from lab.terminal import foreground, say, show
 from tools.run import BALANCER_PORT, NODE_PORTS
 
@@ -55,11 +57,15 @@ class Progress:
 
 
 def zipf() -> Iterator[str]:
-    """Paths of videos, chosen at random, without end."""
+    """Paths of videos without end: each with a clip once, then all, chosen at random."""
+    clips = [clip["id"] for clip in json.loads((ROOT / "static/clips/clips.json").read_bytes())]
     named = [f"{subject}-{kind}" for kind in KINDS for subject in SUBJECTS]
+    videos = [*clips, "cats", *named][:VIDEOS]
     weights = list(itertools.accumulate(1 / rank for rank in range(1, VIDEOS + 1)))
+    for video in clips:
+        yield f"/video/{video}"
     while True:
-        (video,) = random.choices(["cats", *named][:VIDEOS], cum_weights=weights)
+        (video,) = random.choices(videos, cum_weights=weights)
         yield f"/video/{video}"
 
 

@@ -5,9 +5,10 @@ speaks HTTP to a running node, and imports only `crdt` and `backoff`.
 """
 
 from counter.cli.cluster import cluster as _cluster
+from counter.cli.listing import listed_first, with_version
 from counter.cli.visits import visits as _visits
 
-COMMANDS = (_cluster, _visits)
+COMMANDS = (with_version(_cluster), with_version(_visits))
 """All command groups."""
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "listed_first"]

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import IO, Any
-from urllib.parse import quote
+from urllib.parse import SplitResult, quote, urlsplit
 
 import click
 
@@ -15,6 +15,21 @@ import click
 def default_url() -> str:
     """The address of the node on this machine."""
     return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
+
+
+def checked_url(url: str, *schemes: str) -> SplitResult:
+    """The parts of a node's address; raises ClickException for what is none."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if is_address and url.isprintable() and " " not in url:
+        return parts
+    # The default is made of a setting of the server, which may be a bad one.
+    own = os.environ.get("LISTEN_PORT") if url == default_url() else None
+    wrong = f"--url {url!r} is not an address" if own is None else f"LISTEN_PORT={own!r} is no port"
+    raise click.ClickException(f"{wrong}; write --url http://HOST:PORT")
 
 
 MAX_COLUMNS = 100
@@ -176,8 +191,7 @@ def _up(part: dict[str, Any]) -> str:
 
 
 def _get(url: str) -> dict[str, Any]:
-    if not url.startswith(("http://", "https://")):
-        raise click.ClickException(f"--url {url!r} is not an address; write http://HOST:PORT")
+    checked_url(url, "http", "https")
     shown = _ask(urllib.request.Request(_cluster(url)))  # noqa: S310 - http(s) only
     if not {"node", "members", "folding"} <= shown.keys():
         raise click.ClickException(f"what answers at {url} is no node of this release")

@@ -17,12 +17,11 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, cast
-from urllib.parse import urlsplit
 
 import click
 
 from counter.backoff import backoff
-from counter.cli.cluster import default_url
+from counter.cli.cluster import checked_url, default_url
 from counter.cli.formats import HERE, READ, SAMPLE, Found, Shape, checked, recognize
 from counter.cli.packed import UNPACKING, UnreadableError, pieces, unpacked
 
@@ -98,15 +97,14 @@ def import_file(file: Path, url: str, start: int, path: str | None, header: bool
 
     Do not import a log that a node follows: the node counts it itself.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise click.ClickException(f"--url {url!r} is not an address; write http://HOST:PORT")
+    parts = checked_url(url, "http")
     if path is not None and not _is_path(path):
         raise click.ClickException(
             f"--path {path!r} is not one path with one {HERE} in it; write it like '/video/{HERE}'"
         )
     with ExitStack() as stack:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=_TIMEOUT)
+        host = parts.hostname or ""
+        connection = http.client.HTTPConnection(host, parts.port or 80, timeout=_TIMEOUT)
         stack.callback(connection.close)
         source = _source(stack.enter_context(_opened(file)), file.name, path, header)
         _Import(connection, source, file.name, start).run()

@@ -1,13 +1,15 @@
 """The pages for people: the front of the site and a video, both in one document."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response, current_app, make_response, render_template
+from flask import Blueprint, Response, current_app, make_response, render_template, request
 from flask.blueprints import BlueprintSetupState
 
+from counter.crdt.ids import VIDEO
 from counter.crdt.limits import visits_of
 from counter.node.node import Node
 
@@ -38,7 +40,13 @@ def blueprint(node: Node) -> Blueprint:
 
     @pages.get("/")
     def front() -> Response:
-        return _page(node, CARDS)
+        asked = request.args.get("video", "").strip()
+        if re.fullmatch(VIDEO, asked):
+            # Without JavaScript the form sends the id here.
+            return Response(status=303, headers={"Location": f"/video/{asked}"})
+        page = _page(node, CARDS, asked=asked)
+        page.status_code = 400 if asked else 200
+        return page
 
     return pages
 
@@ -48,7 +56,9 @@ def video_page(node: Node, counter: dict[str, Any]) -> Response:
     return _page(node, CARDS_BESIDE, counter)
 
 
-def _page(node: Node, limit: int, counter: dict[str, Any] | None = None) -> Response:
+def _page(
+    node: Node, limit: int, counter: dict[str, Any] | None = None, asked: str = ""
+) -> Response:
     clips: dict[str, Clip] = current_app.extensions["clips"]
     page = render_template(
         "site.html",
@@ -57,12 +67,13 @@ def _page(node: Node, limit: int, counter: dict[str, Any] | None = None) -> Resp
         clips=clips,
         cards=_cards(node, clips, limit),
         counter=counter,
+        asked=asked,
     )
     return make_response(page)
 
 
-def _cards(node: Node, clips: Iterable[str], limit: int) -> Sequence[tuple[str, int | None]]:
-    """The most visited videos and all with a clip, with their visits; most visits first.
+def _cards(node: Node, clips: Collection[str], limit: int) -> Sequence[tuple[str, int | None]]:
+    """All videos with a clip, then the most visited others, with their visits; most visits first.
 
     While the node is joining, the visits are unknown: None.
     """
@@ -71,4 +82,4 @@ def _cards(node: Node, clips: Iterable[str], limit: int) -> Sequence[tuple[str, 
     videos = dict.fromkeys([*node.top(limit), *clips])
     visited = [(video, visits_of(node.counter(video))) for video in videos]
     # The sort is stable: equals stay in the order of the catalogue.
-    return sorted(visited, key=lambda card: -card[1])
+    return sorted(visited, key=lambda card: (card[0] not in clips, -card[1]))

@@ -63,3 +63,14 @@ test("the newest value is at the right, and the area is what lies below", () => 
   assert.deepEqual(line([0, 10], size), { line: "M88 23L89 1", area: "M88 23L89 1V24H88Z" });
   assert.deepEqual(line([], size), { line: "", area: "" });
 });
+
+test("the visits of the last three minutes are counted, and no others", () => {
+  const rates = new Rates();
+  rates.note(1000, START);
+  assert.equal(rates.seen(START), 0);
+  rates.note(1003, START + 1000);
+  rates.note(1010, START + 60_000);
+  assert.equal(rates.seen(START + 60_000), 10);
+  assert.equal(rates.seen(START + 182_000), 7);
+  assert.equal(rates.seen(START + 600_000), 0);
+});
