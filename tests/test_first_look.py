@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from lab.cluster import Cluster
 from lab.servers import ROOT, Node
@@ -37,7 +37,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
 def opened(browser: Browser, address: str, size: str = "desktop", **context: Any) -> Iterator[Page]:
     """A page of this size."""
     width, height = SIZES[size]
-    viewport = {"width": width, "height": height}
+    viewport = ViewportSize(width=width, height=height)
     with browser.new_context(locale="en-GB", viewport=viewport, **context) as own:
         page = own.new_page()
         page.goto(address)
