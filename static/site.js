@@ -105,7 +105,7 @@ function draw(next) {
   heading.classList.toggle("long", title.length > LONG);
   document.title = `${title} · Visits`;
   for (const id of ["back", "video", "more"]) element(id).hidden = video === null;
-  for (const id of ["open-video", "by-command"]) element(id).hidden = video !== null;
+  element("open-video").hidden = video !== null;
   element("videos").setAttribute("aria-labelledby", video === null ? "heading" : "more");
   const home = document.querySelector("nav a[href='/']");
   if (video === null) home?.setAttribute("aria-current", "page");

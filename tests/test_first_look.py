@@ -37,7 +37,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Node]]:
 def opened(browser: Browser, address: str, size: str = "desktop", **context: Any) -> Iterator[Page]:
     """A page of this size."""
     width, height = SIZES[size]
-    viewport: ViewportSize = {"width": width, "height": height}
+    viewport = ViewportSize(width=width, height=height)
     with browser.new_context(locale="en-GB", viewport=viewport, **context) as own:
         page = own.new_page()
         page.goto(address)

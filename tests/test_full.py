@@ -175,7 +175,7 @@ def test_a_sum_beyond_the_limit_is_the_same_number_everywhere(
     page = stack.enter_context(browser.new_context()).new_page()
     page.goto(f"{nodes[0].url}/")
     expect(page.locator("#connection")).to_have_attribute("data-state", "live")
-    card = page.locator("#videos b").first
+    card = page.locator('#videos [data-video="cats"] b')
     expect(card).to_have_attribute("data-visits", str(MOST))
     page.goto(f"{nodes[0].url}/video/cats")
     expect(page.locator("#visits")).to_have_attribute("data-visits", str(MOST))
