@@ -71,6 +71,7 @@ def proofs(seconds: int) -> list[Proof]:
     other_stores = [
         f"tests/test_{name}.py"
         for name in (
+            "broker_users",
             "cluster",
             "copies",
             "splits",
