@@ -49,7 +49,8 @@ class RabbitmqTransport:
         """
         self.problem = ""
         self._refused = refused
-        self._connected_once = False
+        # Whether this broker was found to be usable, or not, at the start.
+        self._decided = False
         self._began = self._said = 0.0
         self._ttl_ms = int(message_ttl * 1000)
         self._parameters = pika.URLParameters(tls.without_ca(uri)[0])
@@ -123,7 +124,7 @@ class RabbitmqTransport:
             try:
                 self._connection = pika.BlockingConnection(self._parameters)
                 channel = self._declare(receive)
-                tries, self.problem, self._connected_once = 0, "", True
+                tries, self.problem, self._decided = 0, "", True
                 connected()
                 self._exchange_messages(channel)
             except (AMQPError, AMQPConnectorException, OSError) as error:
@@ -147,11 +148,10 @@ class RabbitmqTransport:
             self._said = now
             what = self.problem or f"{type(error).__name__} {error}".strip()
             log.warning("transport.down kind=rabbitmq address=%s error=%r", self._where, what)
-        if self.problem and not self._connected_once:
+        if self.problem and not self._decided:
             if tries == 0 or now - self._began < _STARTING:
                 self._refused(self.problem)
-            # Only once, and never again by a broker that comes up later.
-            self._connected_once = True
+            self._decided = True
 
     def _declare(self, receive: Receive) -> BlockingChannel:
         assert self._connection is not None
