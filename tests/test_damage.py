@@ -26,8 +26,8 @@ from counter.protocol.checks import (
     decode_sum,
     encode_sum,
     is_fact,
+    is_row,
     is_vector,
-    is_video,
     neighbours,
     sum_name,
     sum_of,
@@ -128,7 +128,7 @@ def test_an_id_with_a_changed_bit_is_found(counts: dict[str, int], draw: st.Data
         return
     found = {changed if other == video else other: count for other, count in counts.items()}
     finding = audit({FIRST: counts}, {FIRST: found}).examine(
-        FIRST, found if is_video(changed) else found | {changed: None}, lambda: [video]
+        FIRST, found if is_row(changed) else found | {changed: None}, lambda: [video]
     )
     assert (finding.verdict, finding.counts) == ("mended", counts)
     assert finding.bad == {video: counts[video], changed: 0}
@@ -182,9 +182,9 @@ def test_a_vector_id_with_a_changed_bit_is_no_vector_id_or_another(vector: str) 
 
 def test_what_may_be_a_video_or_a_fact() -> None:
     for good in ("a", "cats/bot", "x" * 160, "A-Z.0_9~"):
-        assert is_video(good)
+        assert is_row(good)
     for bad in ("", "x" * 161, "a b", "katze\u00e4", "a\n", "a\0", "%"):
-        assert not is_video(bad)
+        assert not is_row(bad)
     good_facts = [
         (MEMBER, encode_fact(run(3), "", run(1))),
         (f"key:{FIRST} 17", "1700 abcd my-key"),

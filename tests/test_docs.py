@@ -240,8 +240,8 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
-def test_every_place_of_the_architecture_exists() -> None:
-    text = (ROOT / "docs/architecture.md").read_text()
+def test_every_place_of_the_flows_exists() -> None:
+    text = (ROOT / "docs/flows.md").read_text()
     rows = table(text, "question | place")
     places = [name for row in rows for name in code(row[1])]
     assert len(places) > 20

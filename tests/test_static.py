@@ -81,6 +81,7 @@ def test_parts_of_a_file_come_from_any_checkout(sites: tuple[Site, Site]) -> Non
     assert sites[1](path, Range="bytes=0-9", If_None_Match='"other"').data == CLIP[:10]
     beyond = sites[0](path, Range="bytes=99999-")
     assert beyond.status_code == 416
+    assert beyond.headers["Content-Range"] == f"bytes */{len(CLIP)}"
     assert sites[0](path).headers["Accept-Ranges"] == "bytes"
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 from urllib.parse import unquote
 
 from counter.cli.packed import BYTES, UnreadableError, encoding_of, whole_lines
-from counter.crdt.ids import VIDEO
+from counter.crdt.ids import VIDEO, is_video
 
 READ = (
     "lines of ids, a visit log, CSV with the columns 'video,count', nginx's combined log with "
@@ -46,7 +46,6 @@ _OTHERS = (
     (rb"%PDF-", "a PDF"),
     (rb"SQLite format 3\0", "a SQLite database"),
 )
-_is_video = re.compile(VIDEO).fullmatch
 # Repetitions of blanks are bounded; otherwise a line of millions of them would take for ever.
 _blank = re.compile(r"^[^\S\n]*$", re.MULTILINE).findall
 _plain = re.compile(rf'^[ \t]{{0,9}}"?({VIDEO}+)"?[ \t]{{0,9}}$', re.MULTILINE).findall
@@ -285,7 +284,7 @@ def _find_requests(path: str) -> Callable[[str, bool], Found]:
         for time, asked, status in found:
             matched = request(asked) if _is_seen(status) else None
             video = unquote(matched[1]) if matched else ""
-            if _is_video(video):
+            if is_video(video):
                 visits[video] += 1
                 first, last = first or time, time
         others = len(found) - visits.total()

@@ -4,6 +4,8 @@ A member is `NAME~store`, a replica `NAME~store.run`. Its vector goes by the rep
 was folded of a member's runs up to one of them, the fold mark, is the vector `NAME~store@mark`.
 """
 
+import re
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME, _RANDOM = 10, 13
 _MS_A_DAY = 86_400_000
@@ -17,6 +19,8 @@ STEPS = (".", "..")
 _OF_VIDEO = "[A-Za-z0-9._~-]"
 VIDEO = rf"(?!\.{{1,2}}(?!{_OF_VIDEO})){_OF_VIDEO}{{1,{LONGEST_VIDEO}}}"
 """A video's id, as a regular expression, like the next three; none of the `STEPS`."""
+is_video = re.compile(VIDEO).fullmatch
+"""Whether a text is a video's id."""
 NAME = r"[A-Za-z0-9._-]{1,32}"
 """The name of a node."""
 KEY = r"[\x21-\x7e]{1,128}"

@@ -18,16 +18,16 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
+from counter.crdt.ids import VIDEO
 from counter.protocol.positions import Position
 from counter.store.contract import Offload, run_here
 
-_TIME, _NUMBER, _VIDEO = r"[0-9]{10}\.[0-9]{3}", r"[0-9]+\.[0-9]+", r"[A-Za-z0-9._~-]{1,128}"
-_first_line = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).search
-_timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_VIDEO}\n".encode()).finditer
+_TIME, _NUMBER, _WORD = r"[0-9]{10}\.[0-9]{3}", r"[0-9]+\.[0-9]+", r"[A-Za-z0-9._~-]{1,128}"
+_first_line = re.compile(rf"({_TIME}) {_NUMBER} {_WORD}\n".encode()).search
+_timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_WORD}\n".encode()).finditer
 # Not anchored at the beginning of a line: if nginx left half a line, because it died or the disk
 # was full, the next one is glued to it. Only a whole line ends like this.
-# "." and ".." are no ids: see `ids.py`.
-_videos = re.compile(rf"{_TIME} {_NUMBER} ((?!\.\.?\n){_VIDEO})\n").findall
+_videos = re.compile(rf"{_TIME} {_NUMBER} ({VIDEO})\n").findall
 
 _HEAD = 512
 _MAX_JUNK = 1024 * 1024

@@ -43,7 +43,7 @@ def video_hash(video: str) -> int:
     return number % PRIME
 
 
-def is_video(video: str) -> bool:
+def is_row(video: str) -> bool:
     """Whether a row of a vector may bear this id."""
     return _VIDEO.fullmatch(video) is not None
 
@@ -189,7 +189,7 @@ class Audit:
         sound = {
             video: count
             for video, count in rows.items()
-            if isinstance(count, int) and is_count(count) and is_video(video)
+            if isinstance(count, int) and is_count(count) and is_row(video)
         }
         bad = dict.fromkeys(rows.keys() - sound.keys(), 0)
         found, kept = sum_of(sound), self._sums.get(vector)
@@ -224,7 +224,7 @@ def _true(
     if 0 < total <= MAX_COUNT:
         was = (other for video in bad for other in (video, *neighbours(video)))
         for video in chain(was, names()):
-            if is_video(video) and video_hash(video) == wanted:
+            if is_row(video) and video_hash(video) == wanted:
                 return {video: total}
     return None
 
@@ -239,7 +239,7 @@ def _renamed(sound: Mapping[str, int], digest: int) -> dict[str, int] | None:
             inverse[count] = digest * pow(count, -1, PRIME) % PRIME
         wanted = (video_hash(video) + inverse[count]) % PRIME
         for other in neighbours(video):
-            if other not in sound and is_video(other) and video_hash(other) == wanted:
+            if other not in sound and is_row(other) and video_hash(other) == wanted:
                 return {video: 0, other: count}
     return None
 

@@ -87,8 +87,9 @@ def install(app: Flask) -> None:
         if error.code is None or error.code < 400:
             return Response(ready_made.get_data(), error.code or 200, ready_made.headers)
         response = answer(Problem(error.code, error.name, error.description or error.name))
-        if "Allow" in ready_made.headers:
-            response.headers["Allow"] = ready_made.headers["Allow"]
+        for name in ("Allow", "Content-Range"):
+            if name in ready_made.headers:
+                response.headers[name] = ready_made.headers[name]
         return response
 
     @app.errorhandler(Exception)

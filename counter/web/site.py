@@ -1,6 +1,5 @@
 """The pages for people: the front of the site and a video, both in one document."""
 
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import msgspec
 from flask import Blueprint, Response, current_app, make_response, render_template, request
 from flask.blueprints import BlueprintSetupState
 
-from counter.crdt.ids import VIDEO
+from counter.crdt.ids import is_video
 from counter.crdt.limits import visits_of
 from counter.node.node import Node
 
@@ -41,7 +40,7 @@ def blueprint(node: Node) -> Blueprint:
     @pages.get("/")
     def front() -> Response:
         asked = request.args.get("video", "").strip()
-        if re.fullmatch(VIDEO, asked):
+        if is_video(asked):
             # Without JavaScript the form sends the id here.
             return Response(status=303, headers={"Location": f"/video/{asked}"})
         page = _page(node, CARDS, asked=asked)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Blueprint, Response, request
 
-from counter.crdt.ids import STEPS, VIDEO
+from counter.crdt.ids import STEPS, is_video
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
 from counter.node.counting import MaybeCountedError, NotCountedError
@@ -21,7 +21,6 @@ MAX_COUNTS = 1000
 FULL = 409
 """The status of a visit that no node can count, because the video is full."""
 
-is_video = re.compile(VIDEO).fullmatch
 _PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 _is_ahead = re.compile("(?i)prefetch|prerender|preview").search
 

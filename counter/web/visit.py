@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import json
 
+from counter.crdt.ids import is_video
 from counter.node.node import Node
 from counter.web.problems import Problem, as_json, wants_page
-from counter.web.videos import is_prefetch, is_video, shown, visit
+from counter.web.videos import is_prefetch, shown, visit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
