@@ -1,5 +1,6 @@
 """`make run`: three nodes on this machine, and nginx in front of them where it is installed."""
 
+import argparse
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ FIRST = "life"
 
 def main() -> int:
     """Run until SIGINT or SIGTERM; return the exit status."""
+    argparse.ArgumentParser(prog="python -m tools.run", description=__doc__).parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: stop.set())
