@@ -48,6 +48,11 @@ ROWS = {
         "lines followed by one node",
         "visits to a node that follows beacons",
     ],
+    "cost": [
+        f"{what}, ACK={ack}"
+        for ack in ("stored", "memory")
+        for what in ("processor time a visit", "visits")
+    ],
     "million": [
         "resident above an empty node",
         "sent by an idle node",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.previous import unpack
 from lab.servers import ROOT
-from tests.previous import unpack
 
 IMPORT = re.compile(r'^import \{([^}]+)\} from "\./([^"]+)";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?:async )?(?:class|const|function) (\w+)", re.MULTILINE)

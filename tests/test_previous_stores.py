@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from lab.clients import until
+from lab.previous import ARCHIVE, unpack
 from lab.servers import Node, Redis, free_port
-from tests.previous import ARCHIVE, unpack
 from tests.test_upgrade import (
     FOLLOWER,
     PATIENCE,

@@ -12,8 +12,8 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from counter.web import files
+from lab.previous import PARTS
 from lab.servers import ROOT, Nginx, Node, free_port
-from tests.previous import PARTS
 from tests.test_http import get
 
 SCRIPT = b"export const number = 1; // " + b"x" * 500

@@ -1,6 +1,6 @@
 """From versions before: their stores open here, and both run side by side, by their own code.
 
-That code is packed in tests/previous (see tests/previous.py), so that their nodes are real ones.
+That code is packed in tests/previous (see lab/previous.py), so that their nodes are real ones.
 """
 
 import os
@@ -26,8 +26,8 @@ from lab.clients import (
     fetch,
     until,
 )
+from lab.previous import ARCHIVE, OLDER, unpack
 from lab.servers import ROOT, Node, RabbitMQ, Redis, free_port
-from tests.previous import ARCHIVE, OLDER, unpack
 from tests.test_visit_log import line
 
 pytestmark = pytest.mark.proof

@@ -1,7 +1,7 @@
 """Versions before this one: packed into tests/previous, for nodes that run beside this one's.
 
 `node.tar.xz` is the version before, `older.tar.xz` the last one that told every run by its name.
-`python -m tests.previous COMMIT` packs what a node consists of at that commit as the version
+`python -m lab.previous COMMIT` packs what a node consists of at that commit as the version
 before; do so after a release. The same commit always makes the same archive, byte by byte.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from lab.servers import ROOT
 from lab.terminal import say
 
-ARCHIVE = Path(__file__).with_name("previous") / "node.tar.xz"
+ARCHIVE = ROOT / "tests/previous/node.tar.xz"
 OLDER = ARCHIVE.with_name("older.tar.xz")
 PARTS = ("app.py", "gunicorn.conf.py", "counter", "templates", "static")
 _LEFT_OUT = (".webm", ".mp4", ".webp", ".jpg")
@@ -50,7 +50,7 @@ def unpack(folder: Path, archive: Path = ARCHIVE) -> Path:
 
 def main() -> int:
     """Pack the commit that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m tests.previous", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lab.previous", description=__doc__)
     parser.add_argument("commit", help="the last one of the version before")
     archive = pack(parser.parse_args().commit)
     say(f"{archive.relative_to(ROOT)}: {archive.stat().st_size:,} bytes")
