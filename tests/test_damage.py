@@ -552,6 +552,33 @@ def test_a_flipped_bit_of_a_database_is_without_effect_or_noticed(tmp_path: Path
     assert came.keys() >= {"without effect", "put right"}
 
 
+def test_vectors_whose_rows_are_not_found_are_in_doubt(tmp_path: Path) -> None:
+    # A bit in the schema: the table of vectors is there, and no count is found under its numbers.
+    place = SqlitePlace(tmp_path)
+    fill(place)
+    before = whole(place)
+    path = place.folder / "counter.sqlite"
+    raw = path.read_bytes()
+    at = raw.index(b"PRIMARY KEY, vector TEXT")
+    path.write_bytes(raw[:at] + bytes([raw[at] ^ 128]) + raw[at + 1 :])
+    found = read(place)
+    assert set(found.verdicts.values()) == {"wrong"}
+    assert found.verdicts.keys() == before.counts.keys()
+    assert check(found, before) == "told of"
+
+
+@pytest.mark.parametrize("at", [18, 19])
+def test_a_database_that_says_it_is_of_a_later_sqlite_is_refused(tmp_path: Path, at: int) -> None:
+    # SQLite takes one that it cannot write for one that nobody may write now.
+    place = SqlitePlace(tmp_path)
+    fill(place)
+    path = place.folder / "counter.sqlite"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:at] + bytes([raw[at] ^ 128]) + raw[at + 1 :])
+    with pytest.raises(StoreRefusedError, match="damaged .*; move it away"):
+        read(place)
+
+
 @pytest.mark.proof
 def test_a_flipped_bit_in_redis_is_without_effect_or_noticed(
     redis_server: Redis, client: "redis.Redis"

@@ -116,6 +116,9 @@ class Loading:
         counts = iter(finding.counts.items()) if is_vector(finding.vector) else iter(())
         while piece := dict(islice(counts, _ROWS_A_PIECE)):
             yield Loaded(finding.vector, piece, finding.verdict)
+        if finding.verdict == "wrong" and not finding.counts and is_vector(finding.vector):
+            # Nothing is left of it. It is in doubt all the same, and peers are asked for it.
+            yield Loaded(finding.vector, {}, finding.verdict)
 
     def _names(self) -> list[str]:
         """Videos that a missing row may be of."""

@@ -160,12 +160,19 @@ class SqliteStore:
         # sqlite3 cannot say what is wrong with a schema that is not UTF-8.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_INTERNAL)
         # Whatever failed before, the next try begins a transaction of its own.
-        if code & 0xFF in _PASSING or "transaction" in str(error):
+        passes = code & 0xFF in _PASSING or "transaction" in str(error)
+        if passes and not (code & 0xFF == sqlite3.SQLITE_READONLY and self._is_of_later_sqlite()):
             return StoreDownError(f"{self._path}: {error}")
         return StoreRefusedError(
             f"{self._path} is not a counter's database, or is damaged ({error}); move it away, and "
             "what other nodes have heard comes back from them, or set another DATA_DIR"
         )
+
+    def _is_of_later_sqlite(self) -> bool:
+        """Whether the file says that no SQLite of today can write or read it."""
+        with suppress(OSError), self._path.open("rb") as file:
+            return max(file.read(20)[18:], default=0) > 2
+        return False
 
     @property
     def _tables(self) -> Tables:
