@@ -18,10 +18,12 @@ from counter.tls import CA_FILE, CA_OPTION, ENCRYPTED, ca_problem, without_ca
 KEEP_ALIVE = 2
 """Seconds that an idle HTTP connection is kept; the balancer must close its own sooner."""
 
-_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode's categories of what is not seen: control and format characters, ends of lines, and
-bytes that are not UTF-8."""
-_QUOTES = "\"'\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
+_INVISIBLE = ("Cc", "Cf", "Cs", "Zl", "Zp", "Zs")
+"""Unicode's categories of what is not seen: control and format characters, ends of lines, bytes
+that are not UTF-8, and blanks, of which only the plain one is meant."""
+_EMPTY = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""What is not seen, and of another category: fillers, and a letter of Braille without dots."""
+_QUOTES = "\"'\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039\u203a\uff02\uff07"
 """Those of an env file, which some programs take for a part of the value, and those of a text."""
 _ENCODED = {"/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D", " ": "%20"}
 """What ends or splits the user and password of a URI, and how it is written there."""
@@ -197,8 +199,12 @@ class _Reader:
             problem = "names a database that is no number"
         if problem and (strange := _unencoded(bare)):
             # Otherwise the password would be taken for a host, a path or options.
-            problem = "has a character in its user or password that has a meaning in a URI"
             example = f"{' and '.join(f'{each!r} as {_ENCODED[each]}' for each in strange)}"
+            problem = "has a character in its user or password that has a meaning in a URI"
+            if _has_at_behind_host(bare):
+                # Or it is not of a password: which of the two is meant nobody can tell.
+                problem += ", or an @ behind its host"
+                example += " in a user or password, and an @ behind the host as %40"
             raise ConfigError(f"{setting} {problem}; write {example}")
         if problem:
             # The value may hold a password.
@@ -272,11 +278,21 @@ def _unencoded(value: str) -> list[str]:
     return [each for each in _ENCODED if each in before]
 
 
+def _has_at_behind_host(value: str) -> bool:
+    """Whether it can be read with a host and port before an @."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and port != 0 and "@" in value.partition(parts.netloc)[2]
+
+
 def _check_characters(setting: str, value: str) -> None:
     """Raise `ConfigError` for a character that nobody means to be part of a setting."""
     shown = "the value" if _may_be_secret(setting, value) else repr(value)
     for character in value:
-        if unicodedata.category(character) in _INVISIBLE:
+        if character != " " and _is_unseen(character):
             remedy = "write it without"
             if character == "\r":
                 remedy = "write the env file with the line ends of Unix: it has those of Windows"
@@ -292,6 +308,10 @@ def _check_characters(setting: str, value: str) -> None:
             raise ConfigError(
                 f"{setting}: {shown} has a quotation mark, {character}, in it; {remedy}"
             )
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _INVISIBLE or character in _EMPTY
 
 
 def _may_be_secret(setting: str, value: str) -> bool:

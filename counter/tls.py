@@ -4,10 +4,11 @@
 a broker's URI has the same.
 """
 
+import re
 import socket
 import ssl
 from contextlib import suppress
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 CA_OPTION = "ssl_ca_certs"
 CA_FILE = f"{CA_OPTION}=/path"
@@ -18,6 +19,8 @@ LENIENT = [ssl.VerifyFlags.VERIFY_X509_STRICT]
 """What is not asked of a private authority. Python 3.13 and later ask for extensions that the
 simplest commands of openssl leave out, and certificates that worked would not any more."""
 
+# Some libraries hand on only the text of an error of TLS.
+_alert = re.compile(r"\[SSL: (?:SSLV3|TLSV1|TLSV13)_(ALERT_[A-Z0-9_]+)\]").search
 _PASSING = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a server that is just ending or starting may cause."""
 
@@ -28,10 +31,11 @@ def without_ca(uri: str) -> tuple[str, str | None]:
     With any other option beside it the URI stays as it is.
     """
     bare, _, query = uri.rpartition("?")
-    if not query.startswith(f"{CA_OPTION}=") or "#" in query:
+    name, _, file = query.partition("=")
+    if name != CA_OPTION or re.search("[#&;]", file):
         return uri, None
-    options = parse_qsl(query, keep_blank_values=True)
-    return (bare, options[0][1]) if len(options) == 1 else (uri, None)
+    # A plus is a plus: it is a path, not a form.
+    return bare, unquote(file)
 
 
 def ca_problem(file: str) -> str:
@@ -74,7 +78,7 @@ def spoken_at(where: str) -> bool:
 
 def refusal(error: BaseException | None) -> str:
     """Why TLS can never work with a server, in words; "" if the error is another one."""
-    seen: set[int] = set()
+    text, seen = repr(error), set[int]()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -83,10 +87,17 @@ def refusal(error: BaseException | None) -> str:
                 f"authority that has signed it with ?{CA_FILE}, and the host as in the certificate"
             )
         if isinstance(error, ssl.SSLError) and not isinstance(error, _PASSING):
-            reason = (error.reason or str(error)).replace("_", " ").lower()
-            if reason in ("wrong version number", "record layer failure"):
-                return "it does not speak TLS; write the address without the s before ://"
-            return f"TLS fails ({reason}); compare what both sides accept"
+            return _failure(error.reason or str(error))
         nested = [each for each in error.args if isinstance(each, BaseException)]
         error = error.__cause__ or error.__context__ or (nested[0] if nested else None)
-    return ""
+    found = _alert(text)
+    return _failure(found[1]) if found else ""
+
+
+def _failure(reason: str) -> str:
+    reason = reason.replace("_", " ").lower()
+    if reason in ("wrong version number", "record layer failure"):
+        return "it does not speak TLS; write the address without the s before ://"
+    if reason.endswith("certificate required"):
+        return "it asks for a certificate, and nodes have none; let it take clients without one"
+    return f"TLS fails ({reason}); compare what both sides accept"

@@ -43,6 +43,8 @@ export class Numbers {
   #refused = new WeakMap();
   /** @type {Set<WeakRef<Root>>} what else is scanned beside the document; a root may leave the page, and come back */
   #roots = new Set();
+  /** @type {WeakSet<Root>} those that were in the page when it was scanned */
+  #arrived = new WeakSet();
   #live;
   #home;
   #around;
@@ -58,7 +60,10 @@ export class Numbers {
         this.#state = state;
       },
     );
-    this.#around.again(() => this.#read());
+    this.#around.again(() => {
+      this.#arrive();
+      return this.#read();
+    });
     for (const event of ["visibilitychange", "prerenderingchange"]) {
       this.#around.page.addEventListener(event, () => this.#count());
     }
@@ -106,7 +111,11 @@ export class Numbers {
     /** @type {Set<HTMLElement>} */
     const found = new Set(this.#around.page.querySelectorAll(SPANS));
     for (const root of this.#known()) {
-      if (!root.isConnected) continue;
+      if (!root.isConnected) {
+        this.#arrived.delete(root);
+        continue;
+      }
+      this.#arrived.add(root);
       if ("matches" in root && root.matches(SPANS)) found.add(/** @type {HTMLElement} */ (root));
       for (const span of root.querySelectorAll(SPANS)) found.add(/** @type {HTMLElement} */ (span));
     }
@@ -141,6 +150,11 @@ export class Numbers {
     }
   }
 
+  /** Find the spans of roots that came into the page where nobody watches: in another shadow root. */
+  #arrive() {
+    if (this.#known().some((root) => root.isConnected && !this.#arrived.has(root))) this.scan();
+  }
+
   /** Count one visit for each video with `data-count`, once the page is visible. */
   #count() {
     const { page, count } = this.#around;
@@ -162,7 +176,7 @@ export class Numbers {
     this.#refused.set(span, video);
     this.#around.warn(
       `data-visits="${video.slice(0, 200)}" is no video's id, so its text stays as it is: ` +
-        "use 1 to 128 characters out of A-Z a-z 0-9 . _ ~ -",
+        complaint(video),
     );
   }
 }
@@ -212,6 +226,8 @@ export function scan(root) {
   const roots = rootsOf(root);
   for (const named of roots) observer?.observe(named, CHANGES);
   numbers?.scan(...roots);
+  // A component that calls this while it is made is put into the page in the same breath.
+  if (roots.some((named) => !named.isConnected)) setTimeout(() => numbers?.scan());
 }
 
 /**

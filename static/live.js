@@ -2,6 +2,8 @@
 
 /** @import {Counts} from "./counter.js" */
 
+import { attempt } from "./dom.js";
+
 /**
  * A counter as a node sends it. `visits` is null while the node is joining.
  * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean}} Sent
@@ -146,7 +148,11 @@ export class Live {
     if (!this.#address || this.#around.page.visibilityState === "hidden") return;
     const { open, listen, later, cancel } = this.#around;
     const address = this.#address;
-    const stream = (this.#stream = this.#byEvents ? listen(forEvents(address)) : open(address));
+    // A browser, an extension or a policy may have taken away the one or the other.
+    const socket = this.#byEvents ? undefined : attempt(() => open(address));
+    if (!socket) this.#refusals = REFUSALS;
+    const stream = (this.#stream = socket ?? attempt(() => listen(forEvents(address))) ?? null);
+    if (!stream) return this.#show("reconnecting");
     this.#timer = later(() => this.#lose(), PATIENCE);
     stream.onopen = () => {
       if (!this.#byEvents) this.#refusals = 0;

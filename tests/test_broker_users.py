@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pika
 import pytest
+from pika.exceptions import ConnectionClosedByBroker, ProbableAccessDeniedError
 
 from counter.transport import rabbitmq
 from counter.transport.rabbitmq import RabbitmqTransport
+from counter.transport.rabbitmq_errors import refusal as refusal_of_broker
 from lab.clients import fetch, until
 from lab.servers import ROOT, Node, RabbitMQ, free_port
 from tests.test_redis_users import refusal
@@ -50,6 +52,7 @@ def broker(rabbitmq_server: RabbitMQ) -> RabbitMQ:
     """The broker with users of all kinds; the user `node` may do what the documents say."""
     users = {"node": DOCUMENTED, "nothing": None}
     users |= {f"lacking{number}": each for number, (each, _) in enumerate(LACKING)}
+    users["limit (1) is reached"] = ("", "", "")
     steps = []
     for user, permissions in users.items():
         add = f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"secret">>, <<"a">>)'
@@ -109,6 +112,42 @@ def test_each_permission_that_a_user_lacks_is_named(broker: RabbitMQ, number: in
     sentence = outcome(uri_of(broker, f"lacking{number}:secret"))
     assert LACKING[number][1] in sentence
     assert "set_permissions -p VHOST USER" in sentence
+
+
+@pytest.mark.parametrize(
+    ("user", "host"),
+    [
+        ("guest:guest", "unlimited-missing"),
+        ("guest:guest", "the%20limit%20%281%29%20is%20reached"),
+        ("nothing:secret", "%2F"),
+        ("limit%20%281%29%20is%20reached:secret", "%2F"),
+    ],
+)
+def test_a_refusal_lasts_whatever_words_are_in_the_names(
+    broker: RabbitMQ, user: str, host: str
+) -> None:
+    assert outcome(uri_of(broker, user, host)).startswith("AMQP_URI: RabbitMQ at 127.0.0.1:")
+
+
+def test_a_broker_that_takes_no_passwords_is_refused(broker: RabbitMQ) -> None:
+    offer = "application:set_env(rabbit, auth_mechanisms, ['{}'])"
+    do(broker, offer.format("AMQPLAIN"))
+    try:
+        assert "mechanism PLAIN" in outcome(broker.uri)
+    finally:
+        do(broker, offer.format("PLAIN"))
+
+
+def test_a_limit_of_connections_passes() -> None:
+    said = (
+        "NOT_ALLOWED - access to vhost 'a' refused for user 'b': connection limit (1) is reached",
+        "NOT_ALLOWED - access to vhost 'a' refused for user 'b': vhost 'a' is down",
+        "NOT_ALLOWED - connection refused for user 'b': user connection limit (1) is reached",
+        "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost 'a' (1) is reached",
+    )
+    for text in said:
+        error = ProbableAccessDeniedError(repr(ConnectionClosedByBroker(530, text)))
+        assert refusal_of_broker(error, "here:1", "b", "a", encrypted=False) == "", text
 
 
 def test_an_exchange_of_another_kind_is_named(broker: RabbitMQ) -> None:

@@ -238,6 +238,11 @@ GOOD = {
         ("{}\x7f", r"'\x7f'", "write it without"),
         ("{}\x85", r"'\x85'", "write it without"),
         ("\ufeff{}", r"'\ufeff'", "write it without"),
+        ("{}\u00a0", r"'\xa0'", "write it without"),
+        ("{}\u2800", "'\u2800'", "write it without"),
+        ("{}\u3164", "'\u3164'", "write it without"),
+        ("\u00ab{}\u00bb", "\u00ab", "write it without"),
+        ("\uff02{}\uff02", "\uff02", "write it without"),
         ("{}\u200b", r"'\u200b'", "write it without"),
         ("{}\u2028", r"'\u2028'", "write it without"),
         ("{}\udcff", r"'\udcff'", "write it in UTF-8"),
@@ -311,6 +316,26 @@ def test_how_a_character_of_a_password_is_written_in_a_uri_is_said(
 )
 def test_what_can_be_read_all_the_same_is_taken_as_before(uri: str) -> None:
     assert Config.from_environ({"NAME": "counter1", "REDIS_URI": uri}).redis_uri == uri
+
+
+@pytest.mark.parametrize(
+    ("setting", "uri"),
+    [
+        ("AMQP_URI", "amqp://guest:{}@rabbit.example:5672/team@prod"),
+        ("AMQP_URI", "amqp://guest:{}@rabbit.example/%2F?x=a@b"),
+        ("REDIS_URI", "redis://:{}@redis.example:6379/0@"),
+        ("REDIS_URI", "redis://redis.example/0?x=a@b"),
+        ("AMQP_URI", "amqp://guest:12/{}@localhost"),
+    ],
+)
+def test_an_at_sign_behind_the_host_is_not_taken_for_the_end_of_a_password(
+    setting: str, uri: str
+) -> None:
+    # Written as %2F, the slash before it would make another host of the virtual host.
+    sentence = refusal({"NAME": "counter1", setting: uri.format(SECRET)})
+    assert "'/' as %2F in a user or password" in sentence or "?" in uri
+    assert sentence.endswith("in a user or password, and an @ behind the host as %40")
+    assert SECRET not in sentence
 
 
 def test_a_virtual_host_may_have_an_at_sign() -> None:

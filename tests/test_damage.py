@@ -575,7 +575,7 @@ def test_a_database_that_says_it_is_of_a_later_sqlite_is_refused(tmp_path: Path,
     path = place.folder / "counter.sqlite"
     raw = path.read_bytes()
     path.write_bytes(raw[:at] + bytes([raw[at] ^ 128]) + raw[at + 1 :])
-    with pytest.raises(StoreRefusedError, match="damaged .*; move it away"):
+    with pytest.raises(StoreRefusedError, match=r"damaged .*; move it away"):
         read(place)
 
 

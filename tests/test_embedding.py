@@ -248,6 +248,30 @@ def test_without_a_beacon_numbers_are_shown_and_a_visit_counts_once(
     assert visits(url, "cats") == before + 2
 
 
+NO_CONNECTION = {
+    "no sockets": "delete globalThis.WebSocket",
+    "sockets that fail": "globalThis.WebSocket = class { constructor() { throw new Error('no') } }",
+    "no events": "delete globalThis.EventSource",
+    "neither": "delete globalThis.WebSocket; delete globalThis.EventSource",
+}
+
+
+@pytest.mark.parametrize("script", NO_CONNECTION.values(), ids=NO_CONNECTION)
+def test_without_a_kind_of_connection_a_visit_counts_and_the_number_goes_on(
+    url: str, site: Site, page: Page, script: str
+) -> None:
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.add_init_script(script)
+    count(url, "cats", 1)
+    before = visits(url, "cats")
+    page.goto(site.show(here(only("html", "data-count"), url)))
+    shows(page, "[data-visits=cats]", lambda: before + 1)
+    count(url, "cats", 1)
+    shows(page, "[data-visits=cats]", lambda: before + 2)
+    assert errors == []
+
+
 def test_a_visit_without_a_beacon_outlives_its_page(url: str, site: Site, page: Page) -> None:
     page.add_init_script("delete Navigator.prototype.sendBeacon")
     before = visits(url, "cats")
@@ -310,6 +334,14 @@ ROOTS = {
     "its host": "scan(open);",
     "the element itself": "scan(root.querySelector('b'));",
     "an element around it": "scan(root.querySelector('p'));",
+    "in another root, into which it comes": """
+        host.remove(); scan(root);
+        const outer = document.body.appendChild(document.createElement("div"));
+        outer.attachShadow({ mode }).append(host);""",
+    "in another root, into which it comes later": """
+        host.remove(); scan(root); await soon(); await soon();
+        const outer = document.body.appendChild(document.createElement("div"));
+        outer.attachShadow({ mode }).append(host);""",
     "moved": "scan(root); host.remove(); await soon(); document.body.append(host);",
     "filled later": "root.innerHTML = ''; scan(root); await soon(); root.innerHTML = HTML;",
     "a frame": """
@@ -341,8 +373,8 @@ def test_a_number_in_any_root_is_shown_and_goes_on(
             globalThis.seen = () =>
                 (root.querySelector("b") ?? document.querySelector("b")).textContent;
             const run = `return (async () => { ${act} })()`;
-            await new Function("scan", "host", "root", "open", "HTML", "soon", run)(
-                scan, host, root, host, HTML, soon);
+            await new Function("scan", "host", "root", "open", "HTML", "soon", "mode", run)(
+                scan, host, root, host, HTML, soon, mode);
         }""",
         [url, "open" if how == "its host" else "closed", ROOTS[how]],
     )

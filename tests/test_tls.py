@@ -1,18 +1,22 @@
 """TLS to Redis and RabbitMQ with a private authority, and what is said where it does not work."""
 
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from counter.config import Config
 from counter.store.contract import StoreRefusedError
 from counter.store.redis import RedisStore
-from counter.transport.rabbitmq import RabbitmqTransport
 from lab.clients import fetch, until
 from lab.servers import Node, RabbitMQ, Redis, free_port
 from tests.certificates import Signed, sign
+from tests.test_broker_users import outcome
 from tests.test_redis_users import refusal
 
 
@@ -38,10 +42,16 @@ class Servers(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """A Redis and a broker whose certificate an authority of their own has signed."""
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Signed:
+    """The certificate of all servers here, and the authority that has signed it."""
+    return sign(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, signed: Signed) -> Iterator[Servers]:
+    """A Redis and a broker with TLS."""
     folder = tmp_path_factory.mktemp("tls")
-    signed, other = sign(folder / "ours"), sign(folder / "other")
+    other = sign(folder / "other")
     ports = free_port(), free_port()
     with ExitStack() as stack:
         redis = Redis(folder / "redis", options=of_redis(signed, ports[0]))
@@ -114,12 +124,7 @@ def test_what_cannot_work_is_refused_in_one_sentence(
                 store.open("me", lambda: "0" * 13)
             sentence = str(error.value)
     else:
-        refused: list[str] = []
-        transport = RabbitmqTransport(address, 30.0, refused.append)
-        transport.start(lambda _: None, lambda: None)
-        until(lambda: bool(refused), 10, "it is refused")
-        transport.stop()
-        [sentence] = refused
+        sentence = outcome(address)
     assert sentence.startswith(f"{setting}: ")
     assert words in sentence
     assert "guest:guest" not in sentence
@@ -134,3 +139,36 @@ def test_another_authority_ends_the_start_with_2_and_one_sentence(
     line = refusal(Node(tmp_path, "tls4", settings=settings))
     assert f"refused {setting}: " in line
     assert "its certificate is not trusted" in line
+
+
+def test_a_broker_that_asks_for_a_certificate_is_refused(servers: Servers, signed: Signed) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(signed.authority))
+    context.load_cert_chain(signed.certificate, signed.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            # With TLS 1.3 a client learns only after the handshake that it was refused.
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with suppress(OSError), connection:
+                        context.wrap_socket(connection, server_side=True)
+
+        thread = threading.Thread(target=answer, name="asks")
+        thread.start()
+        try:
+            port = server.getsockname()[1]
+            ca = f"ssl_ca_certs={signed.authority}"
+            sentence = outcome(f"amqps://guest:guest@127.0.0.1:{port}/%2F?{ca}")
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert "it asks for a certificate" in sentence
+
+
+def test_a_path_of_a_certificate_may_have_a_plus(tmp_path: Path, signed: Signed) -> None:
+    for name, written in (("ca+1.pem", "ca+1.pem"), ("ca 1.pem", "ca%201.pem")):
+        (tmp_path / name).write_bytes(signed.authority.read_bytes())
+        uri = f"rediss://127.0.0.1/0?ssl_ca_certs={tmp_path}/{written}"
+        assert Config.from_environ({"NAME": "counter1", "REDIS_URI": uri}).redis_uri == uri

@@ -23,11 +23,11 @@ COMMANDS = ["EVALSHA", *KEYED, *KEYLESS]
 """All that a user must be allowed; SELECT as well for another database than 0."""
 
 _PASSING = (
-    "ASK", "BUSY", "CLUSTERDOWN", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS",
+    "ASK", "BUSY", "EXECABORT", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS",
     "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE",
 )  # fmt: skip
 """Redis may recover from those: it is read-only, for example, until a failover is over."""
-_CLUSTER = ("CROSSSLOT", "MOVED")
+_CLUSTER = ("CLUSTERDOWN", "CROSSSLOT", "MOVED")
 
 
 def refusal(error: RedisError | OSError, where: str, prefix: str) -> str:
@@ -53,6 +53,11 @@ def refusal(error: RedisError | OSError, where: str, prefix: str) -> str:
         return f"REDIS_URI: Redis at {where} refuses this user ({error}); check user and password"
     if problem := tls.refusal(error):
         return f"REDIS_URI: no node can talk to Redis at {where}: {problem}"
+    if "DB index is out of range" in str(error):
+        return (
+            f"REDIS_URI: Redis at {where} has no database of this number ({error}); name one from "
+            "0 to 15, or raise `databases` in its configuration"
+        )
     if isinstance(error, InvalidResponse | ResponseError):
         return no_redis(where, str(error))
     return ""

@@ -3,6 +3,7 @@
 import re
 
 from pika.exceptions import (
+    AuthenticationError,
     ChannelClosedByBroker,
     IncompatibleProtocolError,
     ProbableAccessDeniedError,
@@ -15,9 +16,9 @@ from counter import tls
 _refused = re.compile(
     r"(['\"])((?:ACCESS_REFUSED|NOT_ALLOWED|PRECONDITION_FAILED) - .*)\1", re.DOTALL
 ).search
-_PASSING = ("limit", "is down")
-"""What reply texts have in them that hold only for now: a limit of connections, a virtual host
-that is being started."""
+# Reply texts that hold only for now end so: a limit of connections or queues, a virtual host that
+# is being started. Before that they quote names, which may have any word in them.
+_passes = re.compile(r"limit[^()]*\([^()]*\) is reached$|' is down$").search
 
 
 def refusal(error: Exception, where: str, user: str, host: str, *, encrypted: bool) -> str:
@@ -26,8 +27,13 @@ def refusal(error: Exception, where: str, user: str, host: str, *, encrypted: bo
         return f"AMQP_URI: what answers at {where} speaks TLS; write amqps:// for amqp://"
     if problem := tls.refusal(error):
         return f"AMQP_URI: no node can talk to RabbitMQ at {where}: {problem}"
+    if type(error) is AuthenticationError:
+        return (
+            f"AMQP_URI: RabbitMQ at {where} takes no user and password ({error}); let it offer the "
+            "mechanism PLAIN: auth_mechanisms.1 = PLAIN"
+        )
     found = _refused(str(error))
-    if not found or any(word in found[2] for word in _PASSING):
+    if not found or _passes(found[2]):
         return ""
     said = found[2]
     if isinstance(error, ProbableAuthenticationError):

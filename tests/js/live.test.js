@@ -576,3 +576,45 @@ test("watching another address replaces the stream", async () => {
   page.live.watch("");
   assert.ok(page.stream.closed);
 });
+
+test("where a browser has no sockets, counters come as events at once, without a question", () => {
+  /** @type {Socket[]} */
+  const streams = [];
+  /** @type {unknown[]} */
+  const received = [];
+  const live = new Live((counter) => received.push(counter), () => {}, {
+    open: () => {
+      throw new ReferenceError("WebSocket is not defined");
+    },
+    listen: (address) => streams[streams.push(new Socket(address)) - 1] ?? assert.fail(),
+    answers: () => assert.fail(),
+    later: () => 1,
+    cancel: () => {},
+    page: Object.assign(new EventTarget(), { visibilityState: "visible" }),
+    frame: new EventTarget(),
+    online: () => true,
+  });
+  live.watch(ADDRESS);
+  assert.deepEqual(streams.map(({ address }) => address), [EVENTS]);
+  streams[0]?.tell(CATS);
+  assert.deepEqual(received, [CATS]);
+});
+
+test("where a browser has neither, it says so and nothing is thrown", () => {
+  /** @type {string[]} */
+  const states = [];
+  const missing = () => {
+    throw new ReferenceError("not defined");
+  };
+  const live = new Live(() => assert.fail(), (state) => states.push(state), {
+    open: missing,
+    listen: missing,
+    later: () => 1,
+    cancel: () => {},
+    page: Object.assign(new EventTarget(), { visibilityState: "visible" }),
+    frame: new EventTarget(),
+    online: () => true,
+  });
+  live.watch(ADDRESS);
+  assert.deepEqual(states, ["connecting", "reconnecting"]);
+});
