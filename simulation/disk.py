@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from counter.crdt.tally import Tally
 from counter.protocol.key_log import is_key
 from counter.protocol.members import decode_fact, is_note
-from counter.store.contract import NOTHING, Counts, Marks, StoreDownError
+from counter.store.contract import NOTHING, Counts, StoreDownError
 from counter.store.memory import MemoryStore
 from simulation.oracle import Oracle, Request
 
@@ -47,10 +47,6 @@ class Disk(MemoryStore):
             request.written = True
         if self.failure == "after":
             raise StoreDownError("the simulated disk fails, and has written all the same")
-
-    def resume(self, marks: Marks) -> None:
-        """Continue with the flush marks that a process had at some time."""
-        self._marks = marks
 
     def copy(self) -> "Copy":
         """Return what a copy of the store's files would hold."""
@@ -100,14 +96,19 @@ class Disk(MemoryStore):
 
     def tally(self, without: Collection[str] = ()) -> Tally:
         """Return what a start would load, without these vectors."""
-        tally = Tally()
-        for member, fact in self.facts.items():
-            if not is_note(member) and (mark := decode_fact(fact)[2]):
-                tally.fold(member, mark)
-        for vector, counts in self.counts.items():
-            if vector not in without:
-                tally.merge(vector, counts)
-        return tally
+        return tally_of(self, without)
+
+
+def tally_of(store: MemoryStore, without: Collection[str] = ()) -> Tally:
+    """Return what a start would load from a store, without these vectors."""
+    tally = Tally()
+    for member, fact in store.facts.items():
+        if not is_note(member) and (mark := decode_fact(fact)[2]):
+            tally.fold(member, mark)
+    for vector, counts in store.counts.items():
+        if vector not in without:
+            tally.merge(vector, counts)
+    return tally
 
 
 @dataclass(frozen=True)

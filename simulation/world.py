@@ -4,13 +4,17 @@ A world is a few integers: each place is frozen once and has a number from then 
 places is also computed once, and looked up when it happens again in another world.
 """
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from simulation.cluster import Cluster
 from simulation.frozen import LONG_AGO, digest, freeze, thaw
-from simulation.node import Rules
+from simulation.network import Network
+from simulation.node import Sent
 from simulation.oracle import BrokenPromiseError, union
-from simulation.place import APART, TIMING, Holding, Place, deliver
+from simulation.place import APART, TIMING, WHILE, Holding, Place
+from simulation.rules import Rules
 from simulation.scope import NAMES, Action, Scope
 
 FIRST, COPY, SECOND = range(3)
@@ -20,6 +24,8 @@ _MEMBER = (0, 0, 1)
 NOWHERE = -1
 _AT_REST = 60
 """Waits within which a healed cluster must come to rest."""
+_MAX_MESSAGES = 800
+"""Deliveries of one while; more are an endless exchange."""
 _VIDEOS = ("cats", "dogs")
 
 Counts = tuple[int, ...]
@@ -81,7 +87,7 @@ class Worlds:
         self._steps: dict[object, int] = {}
         self._seconds: dict[object, tuple[tuple[int, ...], int]] = {}
         self._unions: dict[frozenset[int], Counts] = {}
-        self._held: list[tuple[str, tuple[tuple[str, bytes], ...]]] = [("", ())]
+        self._held: list[tuple[Sent, ...]] = [()]
         self._held_numbers: dict[object, int] = {self._held[0]: 0}
         self._settled: set[tuple[tuple[int, ...], Counts, Counts]] = set()
 
@@ -90,7 +96,7 @@ class Worlds:
         numbers = []
         for place in (FIRST, SECOND):
             new = Place(place, _NAME[place], self.rules)
-            new.start(APART)
+            new.begin(APART)
             numbers.append(self._number(new))
         none = (0,) * (2 * len(_VIDEOS))
         world = World((numbers[0], NOWHERE, numbers[1]), none, none, (1, 1))
@@ -251,7 +257,7 @@ class Worlds:
                     thawed.visit(argument)
                 case "start":
                     assert isinstance(argument, int)
-                    thawed.start(argument)
+                    thawed.begin(argument)
                 case "kill":
                     thawed.kill()
             number = self._steps[key] = self._number(thawed)
@@ -262,7 +268,7 @@ class Worlds:
         key = (number, "copy")
         if key not in self._steps:
             place = Place(COPY, _NAME[COPY], self.rules)
-            place.volume.take(self._thaw(number).volume)
+            place.disk.take(self._thaw(number).disk)
             self._steps[key] = self._number(place)
         return self._steps[key]
 
@@ -270,7 +276,7 @@ class Worlds:
         key = (number, "restore", copy)
         if key not in self._steps:
             place = self._thaw(number)
-            place.volume.take(self._thaw(copy).volume)
+            place.disk.take(self._thaw(copy).disk)
             self._steps[key] = self._number(place)
         return self._steps[key]
 
@@ -291,14 +297,14 @@ class Worlds:
         debt = []
         for video in _VIDEOS:
             counts = [
-                one.count(run, video) if run in one.counts else 0
+                one.count(run, video)
                 for p in range(3)
                 if after.places[p] != NOWHERE
                 for one in (self._sight(after, p).memory, self._sight(after, p).store)
                 if one is not None
             ]
             memory_ = self._sights[number].memory
-            own = memory_.count(run, video) if memory_ and run in memory_.counts else 0
+            own = memory_.count(run, video) if memory_ else 0
             debt.append(max(counts) - own)
         return after._replace(debt=(run, tuple(debt)))
 
@@ -363,24 +369,23 @@ class Worlds:
         found = self._seconds.get(key)
         if found is not None:
             return found
-        thawed = [self._thaw(places[p]) for p in part]
-        by_address = {place.address: place for place in thawed}
-        one = f"at-{at}"
-        sent = [(place.address, sent) for place in thawed for sent in place.wait()]
+        cluster = _cluster([self._thaw(places[p]) for p in part])
+        one, others = f"at-{at}", [f"at-{p}" for p in part if p != at]
+        if lossy == "dumb":
+            cluster.network.cut = {(one, other) for other in others}
+        elif lossy == "deaf":
+            cluster.network.cut = {(other, one) for other in others}
         kept = 0
-        if lossy in ("hold back", "send twice"):
-            held = (one, tuple(message for source, message in sent if source == one))
-            kept = self._held_numbers.setdefault(held, len(self._held))
-            if kept == len(self._held):
-                self._held.append(held)
-        if lossy == "hold back":
-            sent = [(source, message) for source, message in sent if source != one]
-
-        def hears(target: str, source: str) -> bool:
-            return not ((lossy == "dumb" and source == one) or (lossy == "deaf" and target == one))
-
-        deliver(by_address, sent, hears)
-        found = self._seconds[key] = tuple(self._number(place) for place in thawed), kept
+        for place, sent in cluster.tick():
+            if place.address == one and lossy in ("hold back", "send twice"):
+                kept = self._held_numbers.setdefault(tuple(sent), len(self._held))
+                if kept == len(self._held):
+                    self._held.append(tuple(sent))
+                if lossy == "hold back":
+                    continue
+            cluster.send(place, sent)
+        cluster.deliver()
+        found = self._seconds[key] = tuple(map(self._number, cluster.nodes)), kept
         return found
 
     def _calm(
@@ -414,10 +419,10 @@ class Worlds:
         """Deliver held-back messages to a place; its answers are lost."""
         key = (world.places[place], "late", world.late[1])
         if key not in self._steps:
-            source, messages = self._held[world.late[1]]
             thawed = self._thaw(world.places[place])
-            by_address = {thawed.address: thawed}
-            deliver(by_address, [(source, one) for one in messages], lambda *_: True)
+            for target, message in self._held[world.late[1]]:
+                if target in ("", thawed.address):
+                    thawed.receive(message)
             self._steps[key] = self._number(thawed)
         places = _put(world.places, place, self._steps[key])
         return world._replace(places=places, late=(world.late[0], 0, 0))
@@ -542,7 +547,7 @@ class Worlds:
 
     def _number(self, place: Place) -> int:
         """Return the number of a place, a new one if it never looked like this."""
-        place.volume.renumber()
+        place.disk.renumber()
         key = digest(place, place.now)
         number = self._numbers.get(key)
         if number is None:
@@ -560,7 +565,7 @@ class Worlds:
                     _content(memory),
                     store,
                     _content(store),
-                    place.unheard(),
+                    sorted(place.unheard()),
                     place.member,
                     self._essence(memory, store),
                 )
@@ -580,6 +585,13 @@ class Worlds:
             held = [one for sight in sights for one in (sight.memory, sight.store) if one]
             found = self._unions[key] = _in_order(union(held))
         return found
+
+
+def _cluster(places: Sequence[Place]) -> Cluster[Place]:
+    """Return places on a network on which every message arrives at once, and in order."""
+    network = Network(random.Random(0))
+    network.delay = 0.0
+    return Cluster(network, places, tick=WHILE, at_once=_MAX_MESSAGES)
 
 
 def _content(holding: Holding | None) -> Counts:
