@@ -1,7 +1,7 @@
 """What a node sends and receives as clusters grow: the real protocol in virtual time.
 
-Real `Replica`s exchange real messages, which are encoded and measured but not sent, so a hundred
-nodes fit into one process. Stores answer at once; the network delivers at once and loses nothing.
+The nodes are those of the simulation, so a hundred fit into one process. Stores answer at once; the
+network delivers at once and loses nothing.
 Visits come at a fixed rate, spread evenly over the nodes and the videos.
 """
 
@@ -9,29 +9,34 @@ import argparse
 import random
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.report import Part, Row, write
 from counter.crdt.ids import encode_id, mint_run
-from counter.crdt.tally import Tally
-from counter.protocol.effects import Effects
-from counter.protocol.messages import Body, Envelope, encode
 from counter.protocol.replica import Replica
+from counter.store.contract import Known
+from counter.store.memory import MemoryStore
 from lab.servers import ROOT
 from lab.terminal import say
+from simulation.cluster import TICK, Cluster
+from simulation.network import Network
+from simulation.node import Node, Sent
+from simulation.rules import Rules, Timing
 
 PAGE = ROOT / "docs/scale.md"
 FEW_NODES, FEW_VIDEOS = 3, 10_000
 RATE = 1000
 """Visits a second in the whole cluster."""
-PUBLISH_INTERVAL = 0.1
 SYNC_INTERVAL = 1.0
+TIMING = Timing(SYNC_INTERVAL, join_timeout=5.0, message_ttl=30.0, fold_after=86_400.0)
+RULES = Rules(replica=Replica)
+EARLIER = f"counter0~{encode_id(1, 13)}.{mint_run(1_600_000_000_000, '', 1)}"
+"""All nodes hold what one member has counted: as much state as real nodes have."""
 SECRET = "signed as in earnest"  # noqa: S105 - nothing is kept by it
 
 
@@ -63,95 +68,102 @@ class Effort:
         """How much more it is than it was before."""
         return Effort(*(a - b for a, b in zip(astuple(self), astuple(before), strict=True)))
 
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the processor time of what is done inside."""
+        began = time.process_time()
+        yield
+        self.cpu += time.process_time() - began
 
-@dataclass
-class Cluster:
-    """Replicas by address, and the messages between them."""
 
-    choose: random.Random
-    now: float = 0.0
-    effort: Effort = field(default_factory=Effort)
-    replicas: dict[str, Replica] = field(default_factory=dict)
-    _under_way: deque[tuple[str, str, Envelope, int]] = field(default_factory=deque)
+class Filled(MemoryStore):
+    """A store that holds what an earlier run of the first node has counted: each video once."""
+
+    def __init__(self, videos: int) -> None:
+        super().__init__()
+        self._videos = videos
+
+    def known(self) -> Known:
+        """See `Store.known`."""
+        vectors, facts = super().known()
+        return Known([EARLIER, *vectors], facts)
+
+    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+        """See `Store.load`."""
+        names = (_name(number) for number in range(self._videos))
+        while piece := dict.fromkeys(islice(names, 5000), 1):
+            yield EARLIER, piece
+        yield from super().load(vector)
+
+
+class Measured(Node):
+    """A node whose effort is measured."""
+
+    secret = SECRET
+    epoch = 0.0
+
+    def __init__(self, number: int, videos: int, effort: Effort) -> None:
+        super().__init__(number, f"counter{number}", Filled(videos), RULES, TIMING)
+        self.address = f"http://10.0.{number // 256}.{number % 256}:1234"
+        self._effort = effort
+
+    def mint_store(self) -> str:
+        """See `Node.mint_store`."""
+        return encode_id(self.number + 1, 13)
+
+    def mint_run(self, latest: str) -> str:
+        """See `Node.mint_run`."""
+        return mint_run(1_700_000_000_000, latest, 1)
+
+    def tick(self) -> list[Sent]:
+        """See `Node.tick`."""
+        with self._effort.timed():
+            sent = super().tick()
+        return self._count(sent)
+
+    def receive(self, message: bytes) -> list[Sent]:
+        """See `Node.receive`."""
+        self._effort.received += 1
+        self._effort.received_bytes += len(message)
+        with self._effort.timed():
+            sent = super().receive(message)
+        return self._count(sent)
+
+    def _count(self, sent: list[Sent]) -> list[Sent]:
+        self._effort.sent += len(sent)
+        self._effort.sent_bytes += sum(len(message) for _, message in sent)
+        return sent
+
+
+class Growing(Cluster[Measured]):
+    """A cluster on a perfect network, which delivers at once."""
+
+    def __init__(self) -> None:
+        self.choose = random.Random(1)
+        super().__init__(Network(self.choose, delay=0.0))
+        self.effort = Effort()
 
     def start(self, videos: int) -> None:
-        """Start one more node, whose earlier run has counted every video once."""
-        number = len(self.replicas)
-        store = encode_id(number + 1, 13)
-        member = f"counter{number}~{store}"
-        replica = Replica(
-            f"{member}.{mint_run(1_700_000_000_000, '', 1)}",
-            Tally(),
-            self.now,
-            sync_interval=SYNC_INTERVAL,
-            join_timeout=5.0,
-            message_ttl=30.0,
-            fold_after=86_400.0,
-            has_peers=True,
-        )
-        # All nodes hold what one member has counted: as much state as real nodes have.
-        vector = f"counter0~{encode_id(1, 13)}.{mint_run(1_600_000_000_000, '', 1)}"
-        replica.recovery.opened([vector], {})
-        names = iter(_names(videos))
-        while piece := dict.fromkeys(islice(names, 5000), 1):
-            replica.recovery.loaded(vector, piece)
-        replica.recovery.all_loaded()
-        self.replicas[f"http://10.0.{number // 256}.{number % 256}:1234"] = replica
+        """Start one more node, with a store of so many videos."""
+        node = self.add(Measured(len(self.nodes), videos, self.effort))
+        node.start()
+        # Nodes do not report all at the same moment.
+        node.next_report += SYNC_INTERVAL - node.number % 10 * TICK
 
     def seconds(self, number: float, rate: int, videos: int) -> Effort:
         """Let virtual time pass; return what it took."""
         before = replace(self.effort)
-        for _ in range(round(number / PUBLISH_INTERVAL)):
-            self.now += PUBLISH_INTERVAL
-            replicas = list(self.replicas.items())
-            for _ in range(round(rate * PUBLISH_INTERVAL)):
-                _, visited = replicas[self.choose.randrange(len(replicas))]
+        for _ in range(round(number / TICK)):
+            for _ in range(round(rate * TICK)):
+                visited = self.choose.choice(self.nodes).running.replica
                 visited.visit(_name(self.choose.randrange(videos)))
-            for position, (address, replica) in enumerate(replicas):
-                with self._timed():
-                    replica.stored(replica.batch(10_000))
-                    effects = Effects(broadcast=[delta for _, delta in replica.publish()])
-                    # Nodes do not report all at the same moment.
-                    if (round(self.now / PUBLISH_INTERVAL) + position) % 10 == 0:
-                        told = replica.sync(self.now)
-                        effects.broadcast += told.broadcast
-                        effects.send += told.send
-                self._post(address, effects)
-            self._deliver()
+            self.step()
         return self.effort.since(before)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = time.process_time()
-        yield
-        self.effort.cpu += time.process_time() - began
-
-    def _post(self, source: str, effects: Effects) -> None:
-        sender = self.replicas[source].id
-        messages: list[tuple[str, Body]] = [("", body) for body in effects.broadcast]
-        for target, body in messages + effects.send:
-            envelope = Envelope(sender, source, int(self.now * 1000), body)
-            size = len(encode(envelope, SECRET))
-            self.effort.sent += 1
-            self.effort.sent_bytes += size
-            for other in [target] if target else self.replicas:
-                if other != source:
-                    self._under_way.append((source, other, envelope, size))
-
-    def _deliver(self) -> None:
-        while self._under_way:
-            _, target, envelope, size = self._under_way.popleft()
-            self.effort.received += 1
-            self.effort.received_bytes += size
-            with self._timed():
-                effects = self.replicas[target].receive(envelope, self.now)
-            if effects.broadcast or effects.send:
-                self._post(target, effects)
 
 
 def measure(nodes: int, videos: int, seconds: float) -> Figures:
     """Run one cluster: let it meet, count, rest, and let one more node join."""
-    cluster = Cluster(random.Random(1))
+    cluster = Growing()
     for _ in range(nodes):
         cluster.start(videos)
     cluster.seconds(8, 0, videos)
@@ -161,17 +173,13 @@ def measure(nodes: int, videos: int, seconds: float) -> Figures:
     idle = cluster.seconds(5, 0, videos).sent_bytes / nodes / 5
     cluster.start(1)
     join = cluster.seconds(3, 0, videos).sent_bytes
-    if not all(replica.state == "ready" for replica in cluster.replicas.values()):
+    if not all(node.running.replica.state == "ready" for node in cluster.nodes):
         raise RuntimeError("not every node became ready")
     return Figures(nodes, videos, sent, sent_bytes, received, received_bytes, idle, join, cpu)
 
 
 def _name(number: int) -> str:
     return f"video{number:06x}"
-
-
-def _names(videos: int) -> Iterator[str]:
-    return (_name(number) for number in range(videos))
 
 
 def main() -> int:
@@ -207,8 +215,8 @@ def _part(name: str, rows: Sequence[Figures]) -> Part:
     beside = f"{FEW_VIDEOS:,} videos" if name == "nodes" else f"{FEW_NODES} nodes"
     how = (
         f"{beside}, {RATE:,} visits a second in the whole cluster, spread evenly. In virtual time, "
-        "so only the last figure of each depends on the machine. A broadcast counts once where it "
-        "is sent."
+        "so only the last figure of each depends on the machine; it has signing and checking of "
+        "messages in it. A broadcast counts once where it is sent."
     )
     return Part(name, lines, how)
 

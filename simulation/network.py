@@ -12,8 +12,9 @@ class Network:
     holds the directed pairs of addresses between which nothing passes.
     """
 
-    def __init__(self, choose: random.Random) -> None:
+    def __init__(self, choose: random.Random, delay: float = 0.01) -> None:
         self._choose = choose
+        self._least_delay = delay
         self._under_way: list[tuple[float, int, str, bytes]] = []
         self._number = 0
         self.calm()
@@ -22,7 +23,7 @@ class Network:
     def calm(self) -> None:
         """Be perfect from now on. Messages in flight still arrive."""
         self.loss = self.repetition = 0.0
-        self.delay = 0.01
+        self.delay = self._least_delay
         self.cut: set[tuple[str, str]] = set()
 
     def send(self, now: float, source: str, targets: Iterable[str], message: bytes) -> None:

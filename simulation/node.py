@@ -110,7 +110,8 @@ class Node:
         if self.process is None:
             return []
         sent = self.flush() + self.publish()
-        if self.now >= self.next_report:
+        # Ticks do not add up exactly.
+        if self.now > self.next_report - 1e-6:
             self.next_report = self.now + self.timing.sync_interval
             sent += self.sent(self.process.replica.sync(self.now))
         return sent

@@ -589,9 +589,7 @@ class Worlds:
 
 def _cluster(places: Sequence[Place]) -> Cluster[Place]:
     """Return places on a network on which every message arrives at once, and in order."""
-    network = Network(random.Random(0))
-    network.delay = 0.0
-    return Cluster(network, places, tick=WHILE, at_once=_MAX_MESSAGES)
+    return Cluster(Network(random.Random(0), delay=0.0), places, tick=WHILE, at_once=_MAX_MESSAGES)
 
 
 def _content(holding: Holding | None) -> Counts:
