@@ -250,14 +250,19 @@ class FaultyCluster(Cluster):
                 victim.start()
         return f"{original.name}, {lives} lives"
 
-    def _roll_back(self) -> str:
-        """Put a store back to an earlier stop; after clean stops others hold all of its counts."""
+    def _older(self) -> tuple[Node, Path]:
+        """Stop and start a node, and let it count on; return it and its store at the stop."""
         self.until_healthy()
         node = self._with_files()
         self._stop(node)
         older = self._copy(node)
         node.start()
         self._last(1 + self._choose.random(), node)
+        return node, older
+
+    def _roll_back(self) -> str:
+        """Put a store back to an earlier stop; after clean stops others hold all of its counts."""
+        node, older = self._older()
         self.until_healthy()
         self._stop(node)
         self._replace(node, older)
@@ -266,12 +271,7 @@ class FaultyCluster(Cluster):
 
     def _put_back(self) -> str:
         """Run on an older store between two runs on the newer one, which nobody else may know."""
-        self.until_healthy()
-        node = self._with_files()
-        self._stop(node)
-        older = self._copy(node)
-        node.start()
-        self._last(1 + self._choose.random(), node)
+        node, older = self._older()
         self._kill(node)
         newer = self._copy(node)
         self._replace(node, older)

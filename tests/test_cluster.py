@@ -23,6 +23,7 @@ from lab.clients import (
     agree,
     counted,
     fetch,
+    post,
     until,
 )
 from lab.cluster import Cluster, complaints
@@ -418,13 +419,6 @@ def test_a_cut_node_counts_on_alone_and_heals(tmp_path: Path, stack: ExitStack) 
 
 def shows(client: Client, video: str, visits: int) -> bool:
     return bool(client.json(f"/count/{video}")["visits"] == visits)
-
-
-def post(url: str, path: str) -> None:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-    connection.request("POST", path)
-    assert connection.getresponse().status == 204
-    connection.close()
 
 
 @pytest.mark.alone
