@@ -66,7 +66,7 @@ class Node(Protocol):
     @property
     def address(self) -> str: ...
     @property
-    def name(self) -> str: ...
+    def member(self) -> str: ...
     @property
     def disk(self) -> Disk: ...
     @property
@@ -190,7 +190,7 @@ class Oracle:
         self.forgive_falls()
         self._kept.pop(node.address, None)
         self._looked.pop(f"store of {node.address}", None)
-        self._rolled_back.add(f"{node.name}~{node.disk.store}")
+        self._rolled_back.add(node.member)
 
     def damaged(self, node: Node) -> None:
         """A store was damaged: its counts matter again once a start has repaired it."""
@@ -436,7 +436,7 @@ class Oracle:
 
     def small(self, nodes: Sequence[Node]) -> str:
         """Return where a member has more vectors than one and those of its live runs."""
-        processes = Counter(f"{node.name}~{node.disk.store}" for node in nodes)
+        processes = Counter(node.member for node in nodes)
         for node in nodes:
             assert node.replica is not None
             memory = [vector for vector, _ in node.replica.tally.vectors()]
@@ -524,7 +524,7 @@ def union(copies: Iterable[Held]) -> dict[Entry, int]:
 
 def _knows(node: Node, other: Node) -> bool:
     """Whether a node, running or not, knows another as a member."""
-    member = f"{other.name}~{other.disk.store}"
+    member = other.member
     if node.replica is not None:
         members = node.replica.members
         return member in members and not members.is_removed(member)

@@ -233,9 +233,8 @@ class Trial(Cluster[Machine]):
         for store, seconds in self.apart.items():
             # They are together again with the first report that arrives.
             if seconds > self.timing.fold_after - TIMING.sync_interval:
-                twins = [node for node in self.nodes if node.disk.store == store]
-                for name in {node.name for node in twins}:
-                    self.oracle.parted(f"{name}~{store}", self.nodes)
+                for member in {node.member for node in self.nodes if node.disk.store == store}:
+                    self.oracle.parted(member, self.nodes)
 
     def watch_copies(self) -> None:
         """Add to the time for which copies of one store may not have heard each other."""
