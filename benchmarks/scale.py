@@ -9,17 +9,15 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.report import Part, Row, write
-from counter.crdt.ids import encode_id, mint_run
+from counter.crdt.ids import mint_run, mint_store
 from counter.protocol.replica import Replica
-from counter.store.contract import Known
 from counter.store.memory import MemoryStore
 from lab.servers import ROOT
 from lab.terminal import say
@@ -35,7 +33,7 @@ RATE = 1000
 SYNC_INTERVAL = 1.0
 TIMING = Timing(SYNC_INTERVAL, join_timeout=5.0, message_ttl=30.0, fold_after=86_400.0)
 RULES = Rules(replica=Replica)
-EARLIER = f"counter0~{encode_id(1, 13)}.{mint_run(1_600_000_000_000, '', 1)}"
+EARLIER = f"counter0~{mint_store(0)}.{mint_run(1_600_000_000_000, '', 1)}"
 """All nodes hold what one member has counted: as much state as real nodes have."""
 SECRET = "signed as in earnest"  # noqa: S105 - nothing is kept by it
 
@@ -54,84 +52,46 @@ class Figures(NamedTuple):
     cpu: float
 
 
-@dataclass
-class Effort:
-    """Messages, bytes and seconds of processor time, of all nodes together."""
-
-    sent: float = 0
-    sent_bytes: float = 0
-    received: float = 0
-    received_bytes: float = 0
-    cpu: float = 0
-
-    def since(self, before: "Effort") -> "Effort":
-        """How much more it is than it was before."""
-        return Effort(*(a - b for a, b in zip(astuple(self), astuple(before), strict=True)))
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Add the processor time of what is done inside."""
-        began = time.process_time()
-        yield
-        self.cpu += time.process_time() - began
-
-
 class Filled(MemoryStore):
     """A store that holds what an earlier run of the first node has counted: each video once."""
 
     def __init__(self, videos: int) -> None:
         super().__init__()
+        self.counts[EARLIER] = {}
         self._videos = videos
-
-    def known(self) -> Known:
-        """See `Store.known`."""
-        vectors, facts = super().known()
-        return Known([EARLIER, *vectors], facts)
 
     def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
         """See `Store.load`."""
+        del vector  # there is no other
         names = (_name(number) for number in range(self._videos))
         while piece := dict.fromkeys(islice(names, 5000), 1):
             yield EARLIER, piece
-        yield from super().load(vector)
 
 
 class Measured(Node):
-    """A node whose effort is measured."""
+    """A node that adds to an effort, named as in `Figures`, what it sends, receives and takes."""
 
     secret = SECRET
-    epoch = 0.0
 
-    def __init__(self, number: int, videos: int, effort: Effort) -> None:
+    def __init__(self, number: int, videos: int, effort: Counter[str]) -> None:
         super().__init__(number, f"counter{number}", Filled(videos), RULES, TIMING)
         self.address = f"http://10.0.{number // 256}.{number % 256}:1234"
         self._effort = effort
 
-    def mint_store(self) -> str:
-        """See `Node.mint_store`."""
-        return encode_id(self.number + 1, 13)
-
-    def mint_run(self, latest: str) -> str:
-        """See `Node.mint_run`."""
-        return mint_run(1_700_000_000_000, latest, 1)
-
     def tick(self) -> list[Sent]:
         """See `Node.tick`."""
-        with self._effort.timed():
-            sent = super().tick()
-        return self._count(sent)
+        return self._timed(super().tick)
 
     def receive(self, message: bytes) -> list[Sent]:
         """See `Node.receive`."""
-        self._effort.received += 1
-        self._effort.received_bytes += len(message)
-        with self._effort.timed():
-            sent = super().receive(message)
-        return self._count(sent)
+        self._effort.update(received=1, received_bytes=len(message))
+        return self._timed(super().receive, message)
 
-    def _count(self, sent: list[Sent]) -> list[Sent]:
-        self._effort.sent += len(sent)
-        self._effort.sent_bytes += sum(len(message) for _, message in sent)
+    def _timed(self, work: Callable[..., list[Sent]], *arguments: bytes) -> list[Sent]:
+        began = time.process_time()
+        sent = work(*arguments)
+        self._effort["cpu"] += time.process_time() - began  # type: ignore[assignment]
+        self._effort.update(sent=len(sent), sent_bytes=sum(len(message) for _, message in sent))
         return sent
 
 
@@ -141,24 +101,24 @@ class Growing(Cluster[Measured]):
     def __init__(self) -> None:
         self.choose = random.Random(1)
         super().__init__(Network(self.choose, delay=0.0))
-        self.effort = Effort()
+        self._effort = Counter[str]()
 
     def start(self, videos: int) -> None:
         """Start one more node, with a store of so many videos."""
-        node = self.add(Measured(len(self.nodes), videos, self.effort))
+        node = self.add(Measured(len(self.nodes), videos, self._effort))
         node.start()
         # Nodes do not report all at the same moment.
         node.next_report += SYNC_INTERVAL - node.number % 10 * TICK
 
-    def seconds(self, number: float, rate: int, videos: int) -> Effort:
-        """Let virtual time pass; return what it took."""
-        before = replace(self.effort)
+    def seconds(self, number: float, rate: int, videos: int) -> Counter[str]:
+        """Let virtual time pass; return what it took, of all nodes together."""
+        self._effort.clear()
         for _ in range(round(number / TICK)):
             for _ in range(round(rate * TICK)):
                 visited = self.choose.choice(self.nodes).running.replica
                 visited.visit(_name(self.choose.randrange(videos)))
             self.step()
-        return self.effort.since(before)
+        return self._effort.copy()
 
 
 def measure(nodes: int, videos: int, seconds: float) -> Figures:
@@ -167,15 +127,17 @@ def measure(nodes: int, videos: int, seconds: float) -> Figures:
     for _ in range(nodes):
         cluster.start(videos)
     cluster.seconds(8, 0, videos)
-    busy = astuple(cluster.seconds(seconds, RATE, videos))
-    sent, sent_bytes, received, received_bytes, cpu = (one / nodes / seconds for one in busy)
+    busy = {
+        what: effort / nodes / seconds
+        for what, effort in cluster.seconds(seconds, RATE, videos).items()
+    }
     cluster.seconds(8, 0, videos)
-    idle = cluster.seconds(5, 0, videos).sent_bytes / nodes / 5
+    idle = cluster.seconds(5, 0, videos)["sent_bytes"] / nodes / 5
     cluster.start(1)
-    join = cluster.seconds(3, 0, videos).sent_bytes
+    join = cluster.seconds(3, 0, videos)["sent_bytes"]
     if not all(node.running.replica.state == "ready" for node in cluster.nodes):
         raise RuntimeError("not every node became ready")
-    return Figures(nodes, videos, sent, sent_bytes, received, received_bytes, idle, join, cpu)
+    return Figures(nodes, videos, idle_bytes=idle, join_bytes=join, **busy)
 
 
 def _name(number: int) -> str:

@@ -14,27 +14,20 @@ def start(stack: ExitStack, servers: Iterable[Server], *, killed: bool = False) 
     Raises `StartError`.
     """
     servers = list(servers)
-    _end_with(stack, servers, killed=killed)
+
+    def end() -> None:
+        for server in servers:
+            server.kill() if killed else server.terminate()
+        for server in servers:
+            server.stop()
+
+    stack.callback(end)
     for server in servers:
         server.launch()
     for server in servers:
         server.wait()
         if isinstance(server, Node):
             server.wait_ready()
-
-
-def _end_with(stack: ExitStack, servers: Sequence[Server], *, killed: bool) -> None:
-    def stop() -> None:
-        for server in servers:
-            server.terminate()
-        for server in servers:
-            server.stop()
-
-    def kill() -> None:
-        for server in servers:
-            server.kill()
-
-    stack.callback(kill if killed else stop)
 
 
 class Cluster:
@@ -46,7 +39,7 @@ class Cluster:
     addresses each is told, of the first nodes, if not all.
     `settings` are those of all nodes, `own` those of each. `nginx` is what stands in front of
     them, if anything; with `follows` each follows the log that it writes for it. `make` makes a
-    node of a folder, a name, a port and settings. Without `started` the nodes do not run yet.
+    node of a folder, a name, a port and settings.
     """
 
     def __init__(
@@ -66,7 +59,6 @@ class Cluster:
         follows: bool = False,
         make: Callable[[Path, str, int, Mapping[str, str]], Node] = Node,
         killed: bool = False,
-        started: bool = True,
     ) -> None:
         """Start everything. Raises `StartError`."""
         self.folder = folder
@@ -99,10 +91,7 @@ class Cluster:
             name = one.get("NAME", f"counter{number}")
             self.nodes.append(make(folder / name, name, port, one))
         self.urls = [node.url for node in self.nodes]
-        if started:
-            start(stack, self.nodes, killed=killed)
-        else:
-            _end_with(stack, self.nodes, killed=killed)
+        start(stack, self.nodes, killed=killed)
         if balancer is not None:
             start(stack, [balancer])
         self._nginx = balancer

@@ -1,6 +1,6 @@
 """The disk of a simulated node: a store that can fail, be copied, put back and damaged."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from counter.crdt.tally import Tally
@@ -8,16 +8,28 @@ from counter.protocol.key_log import is_key
 from counter.protocol.members import decode_fact, is_note
 from counter.store.contract import NOTHING, Counts, StoreDownError
 from counter.store.memory import MemoryStore
-from simulation.oracle import Oracle, Request
 
 DAMAGES = ("invalid video", "larger count", "smaller count", "lost row", "junk")
 """What a bad disk does while nobody runs on it; the last one to a fact, the others to a vector."""
 
 
-class Disk(MemoryStore):
-    """A memory store that outlives its node, and fails on demand, before or after it wrote."""
+@dataclass(eq=False)
+class Request:
+    """Visits that a node has counted under a key, when, and whether a store has ever held them."""
 
-    def __init__(self, oracle: Oracle) -> None:
+    key: str
+    address: str
+    at: float
+    written: bool = False
+
+
+class Disk(MemoryStore):
+    """A memory store that outlives its node, and fails on demand, before or after it wrote.
+
+    `written` is called with the counts of each write.
+    """
+
+    def __init__(self, written: Callable[[Counts], None]) -> None:
         super().__init__()
         self.failure = ""
         self.changes = 0
@@ -26,7 +38,7 @@ class Disk(MemoryStore):
         """The requests whose visits it has, by key."""
         self.to_come: dict[str, Request] = {}
         """The requests in the write that is being tried."""
-        self._oracle = oracle
+        self._written = written
 
     def write(
         self,
@@ -41,7 +53,7 @@ class Disk(MemoryStore):
             raise StoreDownError("the simulated disk fails")
         super().write(counts, facts=facts, drop=drop, heal=heal)
         self.changes += bool(counts or facts or drop)
-        self._oracle.written(counts)
+        self._written(counts)
         self.requests |= self.to_come
         for request in self.to_come.values():
             request.written = True

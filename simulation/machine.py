@@ -13,9 +13,9 @@ from counter.protocol.effects import Effects
 from counter.protocol.key_log import Key
 from counter.protocol.messages import Envelope, KeysPage, Report
 from counter.store.contract import Marks, StoreDownError
-from simulation.disk import Disk
+from simulation.disk import Disk, Request
 from simulation.node import EPOCH, Node, Sent
-from simulation.oracle import Oracle, Request
+from simulation.oracle import Oracle
 from simulation.process import Process
 from simulation.rules import Rules, Timing
 
@@ -57,7 +57,7 @@ class Machine(Node):
         oracle: Oracle,
         choose: random.Random,
     ) -> None:
-        super().__init__(number, name, rules.disk(oracle), rules, timing)
+        super().__init__(number, name, rules.disk(oracle.written), rules, timing)
         self.oracle = oracle
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""

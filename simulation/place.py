@@ -4,13 +4,11 @@ Its steps are as coarse as possible: a flush is one step, and time passes in lea
 equal wherever nothing can tell them apart, so nothing here counts what only happened before.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
-from counter.crdt.ids import member_of, mint_run
-from counter.crdt.tally import Tally
+from counter.crdt.ids import mint_run
 from counter.store.contract import NOTHING, Counts, Marks
 from counter.store.memory import MemoryStore
-from simulation.disk import tally_of
 from simulation.node import EPOCH, Node
 from simulation.rules import Rules, Timing
 
@@ -95,27 +93,6 @@ def older(facts: Mapping[str, str], by: int) -> dict[str, str]:
     return shifted
 
 
-class Holding:
-    """What a tally holds, as a state that can be compared."""
-
-    def __init__(self, tally: Tally) -> None:
-        vectors = ((vector, dict(counted.items())) for vector, counted in tally.vectors())
-        self.counts = {vector: counts for vector, counts in vectors if counts}
-        self.marks = {member: tally.mark(member) for member in map(member_of, self.counts)}
-
-    def mark(self, member: str) -> str:
-        """The fold mark of a member."""
-        return self.marks.get(member, "")
-
-    def vectors(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Each vector that counts, and its id."""
-        yield from self.counts.items()
-
-    def count(self, vector: str, video: str) -> int:
-        """The count of a video in one vector."""
-        return self.counts.get(vector, {}).get(video, 0)
-
-
 class Place(Node):
     """A node whose time goes on only while it runs, and whose dates are all the same.
 
@@ -166,13 +143,3 @@ class Place(Node):
         """Count a visit and store it, so it is acknowledged."""
         self.running.replica.visit(video)
         self.flush()
-
-    # -- what it looks like
-
-    def memory(self) -> Holding | None:
-        """What the process shows."""
-        return Holding(self.replica.tally) if self.replica else None
-
-    def stored(self) -> Holding:
-        """What its store holds."""
-        return Holding(tally_of(self.disk))

@@ -119,13 +119,11 @@ class Trial(Cluster[Machine]):
             case "heal":
                 self.network.calm()
             case "kill":
-                self.oracle.before_a_loss(self.nodes)
-                node.kill()
-                self.oracle.after_a_loss(self.nodes)
+                with self.oracle.loss(self.nodes):
+                    node.kill()
             case "stop":
-                self.oracle.before_a_loss(self.nodes)
-                self.send(node, node.stop())
-                self.oracle.after_a_loss(self.nodes)
+                with self.oracle.loss(self.nodes):
+                    self.send(node, node.stop())
             case "start":
                 if node.replica is None:
                     node.start()
@@ -176,13 +174,12 @@ class Trial(Cluster[Machine]):
     def tamper(self, node: Machine, step: Step) -> None:
         """Replace a store by an earlier copy or an empty one, also under a running process."""
         copies = self.copies.get(node.address)
-        self.oracle.before_a_loss(self.nodes)
-        self.oracle.tampered(node)
-        if step.kind == "lose":
-            node.disk.restore(Copy())
-        elif copies:
-            node.disk.restore(copies[int(step.much * len(copies))])
-        self.oracle.after_a_loss(self.nodes)
+        with self.oracle.loss(self.nodes):
+            self.oracle.tampered(node)
+            if step.kind == "lose":
+                node.disk.restore(Copy())
+            elif copies:
+                node.disk.restore(copies[int(step.much * len(copies))])
         self.oracle.tampered(node)
         self.oracle.unknown(self.nodes)
 
@@ -204,12 +201,11 @@ class Trial(Cluster[Machine]):
         memory, disk = taken[int(step.much * len(taken))]
         if memory.process.replica.member != node.member:
             return
-        self.oracle.before_a_loss(self.nodes)
-        self.oracle.tampered(node)
-        node.revert(memory)
-        if step.other % 2:
-            node.disk.restore(disk)
-        self.oracle.after_a_loss(self.nodes)
+        with self.oracle.loss(self.nodes):
+            self.oracle.tampered(node)
+            node.revert(memory)
+            if step.other % 2:
+                node.disk.restore(disk)
         self.oracle.tampered(node)
         self.oracle.reverted(node, self.nodes)
         self.oracle.unknown(self.nodes)
@@ -222,10 +218,9 @@ class Trial(Cluster[Machine]):
         held = (self.oracle.holds(vector, self.nodes) for vector in node.disk.counts)
         if kind == "larger count" and not all(held):
             return
-        self.oracle.before_a_loss(self.nodes)
-        node.disk.spoil(kind, step.much)
-        self.oracle.damaged(node)
-        self.oracle.after_a_loss(self.nodes)
+        with self.oracle.loss(self.nodes):
+            node.disk.spoil(kind, step.much)
+            self.oracle.damaged(node)
         self.oracle.unknown(self.nodes)
 
     def part(self) -> None:

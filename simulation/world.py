@@ -8,12 +8,15 @@ import random
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from counter.crdt.ids import member_of
+from counter.crdt.tally import Tally
 from simulation.cluster import Cluster
+from simulation.disk import tally_of
 from simulation.frozen import LONG_AGO, digest, freeze, thaw
 from simulation.network import Network
 from simulation.node import Sent
 from simulation.oracle import BrokenPromiseError, union
-from simulation.place import APART, TIMING, WHILE, Holding, Place
+from simulation.place import APART, TIMING, WHILE, Place
 from simulation.rules import Rules
 from simulation.scope import NAMES, Action, Scope
 
@@ -63,9 +66,9 @@ class Sight(NamedTuple):
     folds: bool
     ready: bool
     replica: str
-    memory: Holding | None
+    memory: Tally | None
     shown: Counts
-    store: Holding
+    store: Tally
     stored: Counts
     unheard: list[str]
     member: str
@@ -543,8 +546,8 @@ class Worlds:
         if number is None:
             number = self._numbers[key] = len(self._frozen)
             self._frozen.append(freeze(place))
-            memory, store = place.memory(), place.stored()
-            replica = place.process.replica if place.process else None
+            replica, store = place.replica, tally_of(place.disk)
+            memory = replica.tally if replica else None
             self._sights.append(
                 Sight(
                     replica is not None,
@@ -562,8 +565,8 @@ class Worlds:
             )
         return number
 
-    def _essence(self, *holdings: Holding | None) -> int:
-        held = [(one.marks, one.counts) if one else () for one in holdings]
+    def _essence(self, *tallies: Tally | None) -> int:
+        held = [_held(tally) if tally else () for tally in tallies]
         return self._essences.setdefault(digest(held, 0.0), len(self._essences))
 
     def _union(self, numbers: Iterable[int]) -> Counts:
@@ -582,8 +585,14 @@ def _cluster(places: Sequence[Place]) -> Cluster[Place]:
     return Cluster(Network(random.Random(0), delay=0.0), places, tick=WHILE, at_once=_MAX_MESSAGES)
 
 
-def _content(holding: Holding | None) -> Counts:
-    return _in_order(union([holding] if holding else []))
+def _held(tally: Tally) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Return the fold marks and the counts in a tally."""
+    counts = {vector: dict(counted.items()) for vector, counted in tally.vectors() if counted}
+    return {member: tally.mark(member) for member in map(member_of, counts)}, counts
+
+
+def _content(tally: Tally | None) -> Counts:
+    return _in_order(union([tally] if tally else []))
 
 
 def _in_order(content: dict[tuple[str, str], int]) -> Counts:

@@ -14,8 +14,7 @@ import pytest
 
 from lab.clients import Books, Traffic, Watcher, agree, fetch, until
 from lab.clock import HOUR, Clock
-from lab.cluster import Cluster
-from lab.servers import Node, Redis
+from lab.servers import Node, Redis, free_port
 
 pytestmark = pytest.mark.proof
 
@@ -38,7 +37,15 @@ PATIENCE = 40.0
 @pytest.fixture
 def nodes(tmp_path: Path, stack: ExitStack) -> list[Node]:
     """Three nodes on a full mesh that fold what was closed two seconds ago, not started."""
-    return Cluster(tmp_path, stack, settings=SETTINGS, killed=True, started=False).nodes
+    ports = [free_port() for _ in range(3)]
+    settings = SETTINGS | {"PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports)}
+    nodes = [
+        Node(tmp_path / f"counter{number}", f"counter{number}", port, settings)
+        for number, port in enumerate(ports, 1)
+    ]
+    for node in nodes:
+        stack.callback(node.kill)
+    return nodes
 
 
 def start(nodes: list[Node]) -> None:
