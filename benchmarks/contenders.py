@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from lab.clients import Client, until
+from lab.clients import counted, until
 from lab.servers import ROOT, Node, Redis, Server, StartError, find, get
 
 Result = TypeVar("Result")
@@ -57,21 +57,18 @@ def paths(number: int) -> list[str]:
     return [f"/video/{video}" for video in videos(number)]
 
 
-def counted(url: str, number: int) -> int:
-    """Return the visits of the first `number` videos at a node or contender."""
-    query = "&".join(f"video={video}" for video in videos(number))
-    with Client(url) as client:
-        return sum(counter["visits"] for counter in client.json(f"/counts?{query}")["counters"])
-
-
 def check(url: str, number: int, least: int, most: int) -> int:
     """Wait until a server shows `least` visits to its videos; return how many it shows.
 
     Raises AssertionError for more than `most`: a rate at which visits are lost or counted twice
     is no result.
     """
-    until(lambda: counted(url, number) >= least, 10, f"{url} shows the {least} visits it answered")
-    shown = counted(url, number)
+
+    def sums() -> int:
+        return sum(counted(url, videos(number)).values())
+
+    until(lambda: sums() >= least, 10, f"{url} shows the {least} visits it answered")
+    shown = sums()
     assert shown <= most, f"{url} shows {shown} visits, and {most} were made at most"
     return shown
 

@@ -7,7 +7,6 @@ yet, then of the same run, of which it holds as much already.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from lab.clients import Client, counted, until
+from lab.clients import count_many, counted, post, until
 from lab.cluster import Cluster
 from lab.servers import Node
 from lab.terminal import say
@@ -23,8 +22,6 @@ from lab.terminal import say
 SETTINGS = {"SYNC_INTERVAL": "1", "DRAIN_TIME": "0", "DEV_MODE": "1"}
 PATIENCE = 60.0
 """Seconds that a repair may take."""
-_AT_ONCE = 1_000
-"""Records in a request."""
 
 
 class Links:
@@ -53,28 +50,17 @@ class Links:
         """
         writer, other, cut = self.nodes
         self.delay(0.0)
-        _post(cut, "/dev/cut")
-        with Client(writer.url) as client:
-            for first in range(0, len(videos), _AT_ONCE):
-                part = [{"video": video, "count": 1} for video in videos[first : first + _AT_ONCE]]
-                headers = {"Content-Type": "application/json"}
-                status, answer = client.ask("POST", "/visits", headers, json.dumps(part).encode())
-                assert status == 200, answer
+        post(cut.url, "/dev/cut")
+        count_many(writer.url, dict.fromkeys(videos, 1))
         until(lambda: _shows(other, videos), PATIENCE, "the other one has heard")
         self.delay(delay)
         # Nothing that was sent without the delay is still in flight when it is connected.
         time.sleep(1.0)
-        _post(cut, "/dev/heal")
+        post(cut.url, "/dev/heal")
         try:
             return until(lambda: _shows(cut, videos), PATIENCE, "all are repaired")
         except AssertionError:
             return None
-
-
-def _post(node: Node, path: str) -> None:
-    with Client(node.url) as client:
-        status, answer = client.ask("POST", path)
-        assert status == 204, answer
 
 
 def _shows(node: Node, videos: Sequence[str]) -> bool:

@@ -14,17 +14,24 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import msgspec
-
 from benchmarks.contenders import DRAIN_TIME, node, paths
 from benchmarks.report import PAGE, Goal, Part, Row, text, write
-from lab.clients import Apart, Client, OpenLoop, Target, counted, fetch, metrics, until
+from lab.clients import (
+    Apart,
+    Client,
+    OpenLoop,
+    Target,
+    count_many,
+    counted,
+    fetch,
+    metrics,
+    post,
+    until,
+)
 from lab.cluster import Cluster, start
 from lab.servers import Node, Redis, get
 from lab.terminal import foreground, say
 
-RECORDS = 1000
-"""Records in a request, while the nodes are filled."""
 LOST = 100
 """Videos in a delta that one node misses."""
 SYNC_INTERVAL = 1.0
@@ -212,21 +219,12 @@ def _empty(folder: Path) -> int:
 
 def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
     """Post a visit of every video to every node; return the seconds until all nodes know all."""
-    since = time.monotonic()
+    visits, since = dict.fromkeys(named, 1), time.monotonic()
     with ThreadPoolExecutor(len(nodes)) as posting:
-        list(posting.map(lambda one: _post(one, named), nodes))
-    visits = len(nodes) * len(named)
-    until(lambda: min(map(_shown, nodes)) >= visits, _PATIENCE, "every node knows all visits")
+        list(posting.map(lambda one: count_many(one.url, visits), nodes))
+    least = len(nodes) * len(named)
+    until(lambda: min(map(_shown, nodes)) >= least, _PATIENCE, "every node knows all visits")
     return time.monotonic() - since
-
-
-def _post(one: Node, named: Sequence[str]) -> None:
-    headers = {"Content-Type": "application/json"}
-    with Client(one.url, 60) as client:
-        for first in range(0, len(named), RECORDS):
-            records = [{"video": video} for video in named[first : first + RECORDS]]
-            status, answer = client.ask("POST", "/visits", headers, msgspec.json.encode(records))
-            assert status == 200, answer
 
 
 def _shown(one: Node) -> int:
@@ -321,13 +319,13 @@ def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
     with cluster.phase("a lost delta is repaired"):
         for _ in range(cluster.pace.rounds):
             expected = sum(counted(deaf.url, lost).values()) + len(lost)
-            _ask(deaf, "/dev/cut")
+            post(deaf.url, "/dev/cut")
             for video in lost:
                 assert get(writer.port, f"/video/{video}") == 200
             # More than PUBLISH_INTERVAL, less than makes a peer silent.
             time.sleep(0.5)
             sent, since = cluster.sent(), time.monotonic()
-            _ask(deaf, "/dev/heal")
+            post(deaf.url, "/dev/heal")
             until(partial(_holds, deaf, lost, expected), 30, "the lost visits are there")
             times.append(time.monotonic() - since)
             sizes.append((cluster.sent() - sent) / 1024)
@@ -345,11 +343,6 @@ def _repair(cluster: Watch, named: Sequence[str]) -> list[Row]:
 
 def _holds(one: Node, videos: Sequence[str], visits: int) -> bool:
     return sum(counted(one.url, videos).values()) >= visits
-
-
-def _ask(one: Node, path: str) -> None:
-    with Client(one.url) as client:
-        assert client.ask("POST", path)[0] == 204, path
 
 
 def _folded(cluster: Watch) -> bool:

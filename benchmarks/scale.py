@@ -1,7 +1,7 @@
 """What a node sends and receives as clusters grow: the real protocol in virtual time.
 
-Real `Replica`s exchange real messages, which are encoded and measured but not sent, so a hundred
-nodes fit into one process. Stores answer at once; the network delivers at once and loses nothing.
+The nodes are those of the simulation, so a hundred fit into one process. Stores answer at once; the
+network delivers at once and loses nothing.
 Visits come at a fixed rate, spread evenly over the nodes and the videos.
 """
 
@@ -9,29 +9,32 @@ import argparse
 import random
 import sys
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.report import Part, Row, write
-from counter.crdt.ids import encode_id, mint_run
-from counter.crdt.tally import Tally
-from counter.protocol.effects import Effects
-from counter.protocol.messages import Body, Envelope, encode
+from counter.crdt.ids import mint_run, mint_store
 from counter.protocol.replica import Replica
+from counter.store.memory import MemoryStore
 from lab.servers import ROOT
 from lab.terminal import say
+from simulation.cluster import TICK, Cluster
+from simulation.network import Network
+from simulation.node import Node, Sent
+from simulation.rules import Rules, Timing
 
 PAGE = ROOT / "docs/scale.md"
 FEW_NODES, FEW_VIDEOS = 3, 10_000
 RATE = 1000
 """Visits a second in the whole cluster."""
-PUBLISH_INTERVAL = 0.1
 SYNC_INTERVAL = 1.0
+TIMING = Timing(SYNC_INTERVAL, join_timeout=5.0, message_ttl=30.0, fold_after=86_400.0)
+RULES = Rules(replica=Replica)
+EARLIER = f"counter0~{mint_store(0)}.{mint_run(1_600_000_000_000, '', 1)}"
+"""All nodes hold what one member has counted: as much state as real nodes have."""
 SECRET = "signed as in earnest"  # noqa: S105 - nothing is kept by it
 
 
@@ -49,129 +52,96 @@ class Figures(NamedTuple):
     cpu: float
 
 
-@dataclass
-class Effort:
-    """Messages, bytes and seconds of processor time, of all nodes together."""
+class Filled(MemoryStore):
+    """A store that holds what an earlier run of the first node has counted: each video once."""
 
-    sent: float = 0
-    sent_bytes: float = 0
-    received: float = 0
-    received_bytes: float = 0
-    cpu: float = 0
+    def __init__(self, videos: int) -> None:
+        super().__init__()
+        self.counts[EARLIER] = {}
+        self._videos = videos
 
-    def since(self, before: "Effort") -> "Effort":
-        """How much more it is than it was before."""
-        return Effort(*(a - b for a, b in zip(astuple(self), astuple(before), strict=True)))
+    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+        """See `Store.load`."""
+        del vector  # there is no other
+        names = (_name(number) for number in range(self._videos))
+        while piece := dict.fromkeys(islice(names, 5000), 1):
+            yield EARLIER, piece
 
 
-@dataclass
-class Cluster:
-    """Replicas by address, and the messages between them."""
+class Measured(Node):
+    """A node that adds to an effort, named as in `Figures`, what it sends, receives and takes."""
 
-    choose: random.Random
-    now: float = 0.0
-    effort: Effort = field(default_factory=Effort)
-    replicas: dict[str, Replica] = field(default_factory=dict)
-    _under_way: deque[tuple[str, str, Envelope, int]] = field(default_factory=deque)
+    secret = SECRET
+
+    def __init__(self, number: int, videos: int, effort: Counter[str]) -> None:
+        super().__init__(number, f"counter{number}", Filled(videos), RULES, TIMING)
+        self.address = f"http://10.0.{number // 256}.{number % 256}:1234"
+        self._effort = effort
+
+    def tick(self) -> list[Sent]:
+        """See `Node.tick`."""
+        return self._timed(super().tick)
+
+    def receive(self, message: bytes) -> list[Sent]:
+        """See `Node.receive`."""
+        self._effort.update(received=1, received_bytes=len(message))
+        return self._timed(super().receive, message)
+
+    def _timed(self, work: Callable[..., list[Sent]], *arguments: bytes) -> list[Sent]:
+        began = time.process_time()
+        sent = work(*arguments)
+        self._effort["cpu"] += time.process_time() - began  # type: ignore[assignment]
+        self._effort.update(sent=len(sent), sent_bytes=sum(len(message) for _, message in sent))
+        return sent
+
+
+class Growing(Cluster[Measured]):
+    """A cluster on a perfect network, which delivers at once."""
+
+    def __init__(self) -> None:
+        self.choose = random.Random(1)
+        super().__init__(Network(self.choose, delay=0.0))
+        self._effort = Counter[str]()
 
     def start(self, videos: int) -> None:
-        """Start one more node, whose earlier run has counted every video once."""
-        number = len(self.replicas)
-        store = encode_id(number + 1, 13)
-        member = f"counter{number}~{store}"
-        replica = Replica(
-            f"{member}.{mint_run(1_700_000_000_000, '', 1)}",
-            Tally(),
-            self.now,
-            sync_interval=SYNC_INTERVAL,
-            join_timeout=5.0,
-            message_ttl=30.0,
-            fold_after=86_400.0,
-            has_peers=True,
-        )
-        # All nodes hold what one member has counted: as much state as real nodes have.
-        vector = f"counter0~{encode_id(1, 13)}.{mint_run(1_600_000_000_000, '', 1)}"
-        replica.recovery.opened([vector], {})
-        names = iter(_names(videos))
-        while piece := dict.fromkeys(islice(names, 5000), 1):
-            replica.recovery.loaded(vector, piece)
-        replica.recovery.all_loaded()
-        self.replicas[f"http://10.0.{number // 256}.{number % 256}:1234"] = replica
+        """Start one more node, with a store of so many videos."""
+        node = self.add(Measured(len(self.nodes), videos, self._effort))
+        node.start()
+        # Nodes do not report all at the same moment.
+        node.next_report += SYNC_INTERVAL - node.number % 10 * TICK
 
-    def seconds(self, number: float, rate: int, videos: int) -> Effort:
-        """Let virtual time pass; return what it took."""
-        before = replace(self.effort)
-        for _ in range(round(number / PUBLISH_INTERVAL)):
-            self.now += PUBLISH_INTERVAL
-            replicas = list(self.replicas.items())
-            for _ in range(round(rate * PUBLISH_INTERVAL)):
-                _, visited = replicas[self.choose.randrange(len(replicas))]
+    def seconds(self, number: float, rate: int, videos: int) -> Counter[str]:
+        """Let virtual time pass; return what it took, of all nodes together."""
+        self._effort.clear()
+        for _ in range(round(number / TICK)):
+            for _ in range(round(rate * TICK)):
+                visited = self.choose.choice(self.nodes).running.replica
                 visited.visit(_name(self.choose.randrange(videos)))
-            for position, (address, replica) in enumerate(replicas):
-                with self._timed():
-                    replica.stored(replica.batch(10_000))
-                    effects = Effects(broadcast=[delta for _, delta in replica.publish()])
-                    # Nodes do not report all at the same moment.
-                    if (round(self.now / PUBLISH_INTERVAL) + position) % 10 == 0:
-                        told = replica.sync(self.now)
-                        effects.broadcast += told.broadcast
-                        effects.send += told.send
-                self._post(address, effects)
-            self._deliver()
-        return self.effort.since(before)
-
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = time.process_time()
-        yield
-        self.effort.cpu += time.process_time() - began
-
-    def _post(self, source: str, effects: Effects) -> None:
-        sender = self.replicas[source].id
-        messages: list[tuple[str, Body]] = [("", body) for body in effects.broadcast]
-        for target, body in messages + effects.send:
-            envelope = Envelope(sender, source, int(self.now * 1000), body)
-            size = len(encode(envelope, SECRET))
-            self.effort.sent += 1
-            self.effort.sent_bytes += size
-            for other in [target] if target else self.replicas:
-                if other != source:
-                    self._under_way.append((source, other, envelope, size))
-
-    def _deliver(self) -> None:
-        while self._under_way:
-            _, target, envelope, size = self._under_way.popleft()
-            self.effort.received += 1
-            self.effort.received_bytes += size
-            with self._timed():
-                effects = self.replicas[target].receive(envelope, self.now)
-            if effects.broadcast or effects.send:
-                self._post(target, effects)
+            self.step()
+        return self._effort.copy()
 
 
 def measure(nodes: int, videos: int, seconds: float) -> Figures:
     """Run one cluster: let it meet, count, rest, and let one more node join."""
-    cluster = Cluster(random.Random(1))
+    cluster = Growing()
     for _ in range(nodes):
         cluster.start(videos)
     cluster.seconds(8, 0, videos)
-    busy = astuple(cluster.seconds(seconds, RATE, videos))
-    sent, sent_bytes, received, received_bytes, cpu = (one / nodes / seconds for one in busy)
+    busy = {
+        what: effort / nodes / seconds
+        for what, effort in cluster.seconds(seconds, RATE, videos).items()
+    }
     cluster.seconds(8, 0, videos)
-    idle = cluster.seconds(5, 0, videos).sent_bytes / nodes / 5
+    idle = cluster.seconds(5, 0, videos)["sent_bytes"] / nodes / 5
     cluster.start(1)
-    join = cluster.seconds(3, 0, videos).sent_bytes
-    if not all(replica.state == "ready" for replica in cluster.replicas.values()):
+    join = cluster.seconds(3, 0, videos)["sent_bytes"]
+    if not all(node.running.replica.state == "ready" for node in cluster.nodes):
         raise RuntimeError("not every node became ready")
-    return Figures(nodes, videos, sent, sent_bytes, received, received_bytes, idle, join, cpu)
+    return Figures(nodes, videos, idle_bytes=idle, join_bytes=join, **busy)
 
 
 def _name(number: int) -> str:
     return f"video{number:06x}"
-
-
-def _names(videos: int) -> Iterator[str]:
-    return (_name(number) for number in range(videos))
 
 
 def main() -> int:
@@ -207,8 +177,8 @@ def _part(name: str, rows: Sequence[Figures]) -> Part:
     beside = f"{FEW_VIDEOS:,} videos" if name == "nodes" else f"{FEW_NODES} nodes"
     how = (
         f"{beside}, {RATE:,} visits a second in the whole cluster, spread evenly. In virtual time, "
-        "so only the last figure of each depends on the machine. A broadcast counts once where it "
-        "is sent."
+        "so only the last figure of each depends on the machine; it has signing and checking of "
+        "messages in it. A broadcast counts once where it is sent."
     )
     return Part(name, lines, how)
 

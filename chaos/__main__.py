@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
@@ -38,55 +38,48 @@ FOLDED = 60.0
 """Seconds within which the runs of killed nodes must be folded, once all is quiet."""
 
 
-@dataclass
-class Sum:
-    """What became of visits, over all clusters."""
-
-    tried: int = 0
-    refused: int = 0
-    unanswered: int = 0
-    acknowledged: int = 0
-    counted: int = 0
-    lost: int = 0
-    counted_again: int = 0
-
-    def add(self, books: Books, shown: dict[str, int]) -> None:
-        """Add a cluster's books, and what its nodes show."""
-        self.tried += books.tried.total()
-        self.refused += books.refused.total()
-        self.unanswered += books.unknown.total()
-        self.acknowledged += books.acknowledged.total()
-        for video in books.tried:
-            least = books.acknowledged[video]
-            most = least + books.unknown[video]
-            number = shown.get(video, 0)
-            self.counted += number
-            self.lost += max(0, least - number)
-            self.counted_again += max(0, number - most)
+TRIED, REFUSED, UNANSWERED = (
+    "visits tried",
+    "refused (503 or nobody there: not counted)",
+    "answered neither yes nor no (may count)",
+)
+ACKNOWLEDGED, COUNTED, LOST, COUNTED_AGAIN = "acknowledged", "counted", "lost", "counted again"
+WINDOW = "counted twice through the window"
+"""Another node did not know the key yet."""
 
 
-@dataclass
-class Keyed:
-    """What became of keyed requests, over all clusters."""
+def visits(books: Books, shown: Mapping[str, int]) -> Counter[str]:
+    """What became of the visits in books, where nodes show these numbers."""
+    became = Counter(
+        {
+            TRIED: books.tried.total(),
+            REFUSED: books.refused.total(),
+            UNANSWERED: books.unknown.total(),
+            ACKNOWLEDGED: books.acknowledged.total(),
+        }
+    )
+    for video in books.tried:
+        least = books.acknowledged[video]
+        number = shown.get(video, 0)
+        became[COUNTED] += number
+        became[LOST] += max(0, least - number)
+        became[COUNTED_AGAIN] += max(0, number - least - books.unknown[video])
+    return became
 
-    requests: int = 0
-    acknowledged: int = 0
-    repeated: int = 0
-    repeated_at_rest: int = 0
-    window: int = 0
-    """How many were counted again through the window: another node did not know the key yet."""
-    lost: int = 0
-    counted_again: int = 0
 
-    def add(self, posts: Posts, shown: dict[str, int]) -> None:
-        """Add a cluster's books, and what its nodes show."""
-        self.requests += len(posts.all)
-        self.acknowledged += sum(post.acknowledged for post in posts.all)
-        self.repeated += sum(max(0, post.asked - 1) for post in posts.all)
-        self.lost += posts.lost(shown)
-        window, counted_again = posts.counted_again(shown)
-        self.window += window
-        self.counted_again += counted_again
+def keyed(posts: Posts, shown: Mapping[str, int]) -> Counter[str]:
+    """What became of the requests under keys."""
+    window, counted_again = posts.counted_again(shown)
+    return Counter(
+        {
+            "requests": len(posts.all),
+            ACKNOWLEDGED: sum(post.acknowledged for post in posts.all),
+            "repeated": sum(max(0, post.asked - 1) for post in posts.all),
+            WINDOW: window,
+            LOST: posts.lost(shown),
+            COUNTED_AGAIN: counted_again,
+        }
+    )
 
 
 @dataclass
@@ -101,9 +94,10 @@ class Account:
     overflowed: int = 0
     unclean: int = 0
     complaints: int = 0
-    exact: Sum = field(default_factory=Sum)
-    balanced: Sum = field(default_factory=Sum)
-    keyed: Keyed = field(default_factory=Keyed)
+    exact: Counter[str] = field(default_factory=Counter)
+    balanced: Counter[str] = field(default_factory=Counter)
+    keyed: Counter[str] = field(default_factory=Counter)
+    """What became of visits to the nodes, through nginx, and under keys."""
     in_turn: Counter[int] = field(default_factory=Counter)
     longest_ready: float = 0.0
     longest: float = 0.0
@@ -113,12 +107,12 @@ class Account:
     @property
     def lost(self) -> int:
         """Visits that were acknowledged and are not counted."""
-        return self.exact.lost + self.balanced.lost + self.keyed.lost
+        return (self.exact + self.balanced + self.keyed)[LOST]
 
     @property
     def counted_again(self) -> int:
         """Visits that are counted more often than they can have been made."""
-        return self.exact.counted_again + self.balanced.counted_again + self.keyed.counted_again
+        return (self.exact + self.balanced + self.keyed)[COUNTED_AGAIN]
 
     @property
     def right(self) -> bool:
@@ -127,12 +121,12 @@ class Account:
 
     def add(self, cluster: FaultyCluster) -> None:
         """Add the books of a cluster at rest."""
-        self.keyed.repeated_at_rest += cluster.repeat_keyed(REPEATED)
+        self.keyed["at rest"] += cluster.repeat_keyed(REPEATED)
         cluster.agree()
         shown = cluster.shown()
-        self.keyed.add(cluster.keyed, shown)
-        self.exact.add(cluster.exact, shown)
-        self.balanced.add(cluster.balanced, shown)
+        self.keyed += keyed(cluster.keyed, shown)
+        self.exact += visits(cluster.exact, shown)
+        self.balanced += visits(cluster.balanced, shown)
         self.clusters.append(cluster.transport)
         self.kills += cluster.kills
         self.killed_meanwhile += cluster.killed_meanwhile
@@ -150,19 +144,8 @@ class Account:
         ran = ", ".join(f"{transport} + {store}" for transport, store in stores)
         faults = [(f"  {fault}", str(times)) for fault, times in sorted(self.faults.items())]
         rate = self.kills / self.seconds * 60 if self.seconds else 0.0
-        columns = [
-            ("visits tried", "tried"),
-            ("refused (503 or nobody there: not counted)", "refused"),
-            ("answered neither yes nor no (may count)", "unanswered"),
-            ("acknowledged", "acknowledged"),
-            ("counted", "counted"),
-            ("lost", "lost"),
-            ("counted again", "counted_again"),
-        ]
-        visits = [
-            (name, f"{getattr(self.exact, key):,}", f"{getattr(self.balanced, key):,}")
-            for name, key in columns
-        ]
+        names = (TRIED, REFUSED, UNANSWERED, ACKNOWLEDGED, COUNTED, LOST, COUNTED_AGAIN)
+        visits = [(name, f"{self.exact[name]:,}", f"{self.balanced[name]:,}") for name in names]
         rows: list[Sequence[str]] = [
             ("faults", str(self.faults.total())),
             *faults,
@@ -176,16 +159,13 @@ class Account:
             *visits,
             *self._in_turn(),
             (),
-            ("requests under an Idempotency-Key", f"{self.keyed.requests:,}"),
-            ("  acknowledged", f"{self.keyed.acknowledged:,}"),
-            ("  sent again, mostly to another node", f"{self.keyed.repeated:,}"),
-            ("  sent again to every node, at rest", f"{self.keyed.repeated_at_rest:,}"),
-            (
-                f"  counted twice through the window, in {self.kills} kills",
-                f"{self.keyed.window:,}",
-            ),
-            ("  visits lost", f"{self.keyed.lost:,}"),
-            ("  counted twice otherwise", f"{self.keyed.counted_again:,}"),
+            ("requests under an Idempotency-Key", f"{self.keyed['requests']:,}"),
+            ("  acknowledged", f"{self.keyed[ACKNOWLEDGED]:,}"),
+            ("  sent again, mostly to another node", f"{self.keyed['repeated']:,}"),
+            ("  sent again to every node, at rest", f"{self.keyed['at rest']:,}"),
+            (f"  {WINDOW}, in {self.kills} kills", f"{self.keyed[WINDOW]:,}"),
+            ("  visits lost", f"{self.keyed[LOST]:,}"),
+            ("  counted twice otherwise", f"{self.keyed[COUNTED_AGAIN]:,}"),
             (),
             ("longest time until every node was ready", f"{self.longest_ready:.2f} s"),
             ("longest time to agree, once they were", f"{self.longest:.2f} s"),

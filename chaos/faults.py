@@ -14,7 +14,7 @@ from pathlib import Path
 from chaos.broker_queue import BrokerQueues, report_drops
 from lab.clients import Books, Client, Posts, Traffic, counted, fetch, send, until
 from lab.clock import DAY, HOUR, Clock
-from lab.cluster import Cluster
+from lab.cluster import Cluster, complaints
 from lab.servers import Nginx, Node, Redis
 from lab.terminal import say
 
@@ -75,7 +75,6 @@ class FaultyCluster(Cluster):
         self.in_turn: Counter[int] = Counter()
         """How often nginx answered with each status (0: not at all) while nodes stopped in turn."""
         self._choose = choose
-        self._folder = folder
         self._stack = stack
         self._videos = videos
         self._copies = 0
@@ -214,7 +213,7 @@ class FaultyCluster(Cluster):
     def _copy(self, node: Node) -> Path:
         """Copy the store of a node that does not run."""
         self._copies += 1
-        copy = self._folder / f"copy{self._copies}"
+        copy = self.folder / f"copy{self._copies}"
         return Path(shutil.copytree(node.folder, copy, ignore=shutil.ignore_patterns("log*")))
 
     def _replace(self, node: Node, store: Path) -> None:
@@ -251,14 +250,19 @@ class FaultyCluster(Cluster):
                 victim.start()
         return f"{original.name}, {lives} lives"
 
-    def _roll_back(self) -> str:
-        """Put a store back to an earlier stop; after clean stops others hold all of its counts."""
+    def _older(self) -> tuple[Node, Path]:
+        """Stop and start a node, and let it count on; return it and its store at the stop."""
         self.until_healthy()
         node = self._with_files()
         self._stop(node)
         older = self._copy(node)
         node.start()
         self._last(1 + self._choose.random(), node)
+        return node, older
+
+    def _roll_back(self) -> str:
+        """Put a store back to an earlier stop; after clean stops others hold all of its counts."""
+        node, older = self._older()
         self.until_healthy()
         self._stop(node)
         self._replace(node, older)
@@ -267,12 +271,7 @@ class FaultyCluster(Cluster):
 
     def _put_back(self) -> str:
         """Run on an older store between two runs on the newer one, which nobody else may know."""
-        self.until_healthy()
-        node = self._with_files()
-        self._stop(node)
-        older = self._copy(node)
-        node.start()
-        self._last(1 + self._choose.random(), node)
+        node, older = self._older()
         self._kill(node)
         newer = self._copy(node)
         self._replace(node, older)
@@ -459,12 +458,7 @@ class FaultyCluster(Cluster):
 
     def complaints(self) -> list[str]:
         """What nodes logged that no fault excuses."""
-        return [
-            f"{node.name}: {line}"
-            for node in [*self.nodes, *self.guests, *self._left]
-            for line in node.log.read_text(errors="replace").splitlines()
-            if "Traceback" in line or "thread.died" in line
-        ] + self.keyed.wrong
+        return complaints([*self.nodes, *self.guests, *self._left]) + self.keyed.wrong
 
     def explain(self) -> None:
         """Print what the nodes know, and where they differ."""

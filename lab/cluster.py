@@ -1,6 +1,6 @@
 """A cluster of real processes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,20 +8,20 @@ from lab.proxy import Proxy
 from lab.servers import Nginx, Node, RabbitMQ, Redis, Server, free_port
 
 
-def start(stack: ExitStack, servers: Iterable[Server]) -> None:
-    """Start servers side by side, nodes until they are ready; the stack stops them.
+def start(stack: ExitStack, servers: Iterable[Server], *, killed: bool = False) -> None:
+    """Start servers side by side, nodes until they are ready; the stack stops or kills them.
 
     Raises `StartError`.
     """
     servers = list(servers)
 
-    def stop() -> None:
+    def end() -> None:
         for server in servers:
-            server.terminate()
+            server.kill() if killed else server.terminate()
         for server in servers:
             server.stop()
 
-    stack.callback(stop)
+    stack.callback(end)
     for server in servers:
         server.launch()
     for server in servers:
@@ -31,12 +31,15 @@ def start(stack: ExitStack, servers: Iterable[Server]) -> None:
 
 
 class Cluster:
-    """Nodes named counter1, counter2, ..., and what they stand on; the stack stops them.
+    """Nodes named counter1, counter2, ..., and what they stand on; the stack stops or kills them.
 
     `stores` names the store of each, `sqlite` or `redis`; the latter share one Redis. They know
     each other by `PEERS`, or meet at a broker; with `proxied` each through a proxy of its own.
+    A `redis` or `broker` that is given runs already, and is left running. `known` is how many
+    addresses each is told, of the first nodes, if not all.
     `settings` are those of all nodes, `own` those of each. `nginx` is what stands in front of
-    them, if anything; with `follows` each follows the log that it writes for it.
+    them, if anything; with `follows` each follows the log that it writes for it. `make` makes a
+    node of a folder, a name, a port and settings.
     """
 
     def __init__(
@@ -46,41 +49,49 @@ class Cluster:
         stores: Sequence[str] = ("sqlite", "sqlite", "sqlite"),
         *,
         transport: str = "mesh",
+        redis: Redis | None = None,
+        broker: RabbitMQ | None = None,
         proxied: bool = False,
+        known: int | None = None,
         settings: Mapping[str, str] | None = None,
         own: Sequence[Mapping[str, str]] = (),
         nginx: type[Nginx] | None = None,
         follows: bool = False,
+        make: Callable[[Path, str, int, Mapping[str, str]], Node] = Node,
+        killed: bool = False,
     ) -> None:
         """Start everything. Raises `StartError`."""
-        self.redis = Redis(folder / "redis") if "redis" in stores else None
-        self.broker = RabbitMQ(folder / "rabbitmq") if transport == "rabbitmq" else None
-        start(stack, [server for server in (self.redis, self.broker) if server])
+        self.folder = folder
+        self.redis, self.broker = redis, broker
+        if redis is None and "redis" in stores:
+            self.redis = stack.enter_context(Redis(folder / "redis"))
+        if broker is None and transport == "rabbitmq":
+            self.broker = stack.enter_context(RabbitMQ(folder / "rabbitmq"))
         self.proxies: list[Proxy] = []
         ports = [free_port() for _ in stores]
-        peers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+        peers = ",".join(f"http://127.0.0.1:{port}" for port in ports[:known])
         balancer = nginx(folder / "nginx", [f"127.0.0.1:{p}" for p in ports]) if nginx else None
         self.nodes: list[Node] = []
         for number, (port, store) in enumerate(zip(ports, stores, strict=True), 1):
-            name = f"counter{number}"
             one = dict(settings or {})
-            if self.broker is None:
-                one["PEERS"] = peers
-            else:
+            if self.broker is not None:
                 one["AMQP_URI"] = self.broker.uri
                 if proxied:
                     proxy = stack.enter_context(Proxy(self.broker.port))
                     self.proxies.append(proxy)
                     direct = f":{self.broker.port}/"
                     one["AMQP_URI"] = self.broker.uri.replace(direct, f":{proxy.port}/")
+            elif len(ports) > 1:
+                one["PEERS"] = peers
             if self.redis is not None and store == "redis":
                 one["REDIS_URI"] = self.redis.uri
             if balancer is not None and follows:
                 one["VISIT_LOG"] = str(balancer.visit_log(number))
             one |= own[number - 1] if own else {}
-            self.nodes.append(Node(folder / name, name, port, one))
+            name = one.get("NAME", f"counter{number}")
+            self.nodes.append(make(folder / name, name, port, one))
         self.urls = [node.url for node in self.nodes]
-        start(stack, self.nodes)
+        start(stack, self.nodes, killed=killed)
         if balancer is not None:
             start(stack, [balancer])
         self._nginx = balancer
@@ -90,3 +101,13 @@ class Cluster:
         """What stands in front of the nodes."""
         assert self._nginx is not None, "this cluster was started without nginx"
         return self._nginx
+
+
+def complaints(nodes: Iterable[Node]) -> list[str]:
+    """Return what nodes have logged that no fault excuses: tracebacks, and deaths of threads."""
+    return [
+        f"{node.name}: {line}"
+        for node in nodes
+        for line in node.log.read_text(errors="replace").splitlines()
+        if "Traceback" in line or "thread.died" in line
+    ]

@@ -1,1 +1,1 @@
-"""A cluster of real replicas in virtual time, driven by a seed, watched by an oracle."""
+"""A cluster of real replicas in virtual time: for random histories, the search, and benchmarks."""

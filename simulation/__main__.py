@@ -11,8 +11,8 @@ from collections import Counter
 from itertools import count, islice
 from multiprocessing import Pool
 
-from simulation.cluster import Outcome, run
 from simulation.history import generate, shorten
+from simulation.trial import Outcome, run
 
 
 def main() -> int:

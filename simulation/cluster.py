@@ -1,342 +1,78 @@
-"""A simulated cluster: nodes, disks, a network and pages in virtual time, watched by the oracle."""
+"""A cluster in virtual time: nodes, the network between them, and the time."""
 
-import random
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
-from simulation.disk import DAMAGES, Copy
-from simulation.history import History, Step
 from simulation.network import Network
-from simulation.node import KEY_LIFE, MESSAGE_TTL, SYNC_INTERVAL, TIMING, Memory, Node, Rules
-from simulation.oracle import BrokenPromiseError, Oracle
+from simulation.node import Node, Sent
 
 TICK = 0.1
-REST = 60.0
-"""Virtual seconds within which a healed cluster must be exact."""
-FOLDED = 60.0
-"""Virtual seconds after that within which every ended run must be folded."""
+"""Seconds from one tick to the next: `PUBLISH_INTERVAL`."""
 
-VIDEOS = ("dogs0", "cats4", "dogs1", "cats13", "birds", "fish")
-"""The first two share a bucket, and so do the next two."""
-COPIES = 2
-"""The most processes that may run on copies of stores."""
-CLOCKS = (0.0, 0.0, 0.0, -10.0, 10.0, -3600.0, 3600.0, -864_000.0, 864_000.0)
+AnyNode = TypeVar("AnyNode", bound=Node)
 
 
-class Outcome(NamedTuple):
-    """How a history went: the broken promise, if any, and what happened."""
+class Cluster(Generic[AnyNode]):
+    """Nodes that tick and exchange messages; nothing happens but in a call.
 
-    failure: str
-    kinds: Counter[str]
-    repair_time: float
-    visits: int
+    `at_once` is the most messages that may follow from one another in no time.
+    """
 
-
-def run(history: History, rules: Rules | None = None) -> Outcome:
-    """Run a history, heal everything, and wait until the cluster is exact."""
-    cluster = Cluster(history, rules or Rules())
-    failure, repair_time = "", 0.0
-    try:
-        for step in history.steps:
-            cluster.do(step)
-        repair_time = cluster.rest()
-    except BrokenPromiseError as broken:
-        failure = str(broken)
-    network = cluster.network
-    cluster.kinds.update({"message lost": network.lost, "message repeated": network.repeated})
-    return Outcome(failure, cluster.kinds, repair_time, cluster.oracle.visits())
-
-
-class Cluster:
-    """Nodes, their disks, their network, pages, and the time."""
-
-    def __init__(self, history: History, rules: Rules) -> None:
+    def __init__(
+        self,
+        network: Network,
+        nodes: Iterable[AnyNode] = (),
+        *,
+        tick: float = TICK,
+        at_once: float = math.inf,
+    ) -> None:
         self.now = 0.0
-        self.oracle = Oracle(KEY_LIFE)
-        self.posted: list[tuple[str, list[str]]] = []
-        self.choose = random.Random(history.seed + 1)
-        self.nodes: list[Node] = []
-        self.network = Network(self.choose, lambda: [node.address for node in self.nodes])
-        self.kinds: Counter[str] = Counter()
-        self.copies: dict[str, list[Copy]] = {}
-        self.pages: dict[int, dict[str, dict[str, int]]] = {}
-        self.snapshots: dict[str, list[tuple[float, Memory, Copy]]] = {}
-        """The snapshots of each machine, with the time when they were taken."""
-        self.apart: dict[str, float] = {}
-        """For how long processes on copies of one store may not have heard each other."""
-        self.rules = rules
-        self.timing = replace(TIMING, fold_after=history.fold_after)
-        self.most = history.nodes + COPIES
-        for number in range(history.nodes):
-            # Twins share a name on two stores, which must confuse nobody but people.
-            name = f"n{number // 2 if history.twins else number}"
-            node = self.node(name)
-            if number < 3 or self.choose.random() < 0.7:
-                node.start(self.now)
+        self.network = network
+        self.nodes = list(nodes)
+        self._tick = tick
+        self._at_once = at_once
 
-    def node(self, name: str) -> Node:
-        """Add a node, which does not run yet."""
-        parts = self.rules, self.network, self.oracle, self.choose, self.timing
-        node = Node(f"at-{len(self.nodes)}", name, *parts)
+    def add(self, node: AnyNode) -> AnyNode:
+        """Add a node, and return it; its time is the cluster's from now on."""
+        node.now = self.now
         self.nodes.append(node)
         return node
-
-    def do(self, step: Step) -> None:
-        """Do one step."""
-        node = self.nodes[step.one % len(self.nodes)]
-        other = self.nodes[step.other % len(self.nodes)]
-        much = step.much
-        self.kinds[step.kind] += 1
-        match step.kind:
-            case "visit":
-                for number in range(1 + int(much * 5)):
-                    node.visit(VIDEOS[(step.other + number) % len(VIDEOS)])
-            case "post":
-                number = 1 + int(much * 4)
-                videos = [VIDEOS[(step.other + n) % len(VIDEOS)] for n in range(number)]
-                self.posted.append((f"key-{len(self.posted)}", videos))
-                node.post(*self.posted[-1], self.now)
-            case "repeat":
-                # More often the latest ones, as visitors without an answer do.
-                if self.posted:
-                    last = len(self.posted) - 1
-                    node.post(*self.posted[last - round(much**3 * last)], self.now)
-            case "pass":
-                self.pass_time(much * much * 4.0)
-            case "page":
-                self.look(step.other, node)
-            case "network":
-                self.network.loss = (0, 0.05, 0.3, 0.7)[step.one % 4]
-                self.network.repetition = (0, 0.3)[step.other % 2]
-                self.network.delay = (0.01, 0.3, 3.0)[int(much * 3)]
-            case "split":
-                left = {n.address for n in self.nodes if self.choose.random() < 0.5}
-                for a in self.nodes:
-                    for b in self.nodes:
-                        if (a.address in left) != (b.address in left):
-                            self.network.cut.add((a.address, b.address))
-            case "one-way":
-                self.network.cut.add((node.address, other.address))
-            case "heal":
-                self.network.calm()
-            case "kill":
-                self.oracle.before_a_loss(self.nodes)
-                node.kill()
-                self.oracle.after_a_loss(self.nodes)
-            case "stop":
-                self.oracle.before_a_loss(self.nodes)
-                node.stop(self.now)
-                self.oracle.after_a_loss(self.nodes)
-            case "start":
-                if node.replica is None:
-                    node.start(self.now)
-            case "calm":
-                # Long enough for something to be folded.
-                self.network.calm()
-                self.start_all()
-                self.pass_time(2 * MESSAGE_TTL + much * 8.0)
-            case "remove":
-                member = node.remove(step.other, self.now)
-                for other in self.nodes:
-                    if member == f"{other.name}~{other.disk.store}":
-                        self.oracle.without(other, self.nodes)
-            case "fail":
-                node.disk.failure = "before" if much < 0.7 else "after"
-            case "slow":
-                node.slow = much * 2.0
-            case "repair":
-                node.disk.failure, node.slow = "", 0.0
-            case "copy":
-                # Damage is found at a start; a running process does not look for it.
-                if not self.oracle.is_damaged(node):
-                    self.copies.setdefault(node.address, []).append(node.disk.copy())
-            case "roll back" | "lose":
-                self.tamper(node, step)
-            case "run a copy":
-                if len(self.nodes) < self.most and node.disk.store is not None:
-                    self.oracle.forgive_falls()
-                    twin = self.node(node.name)
-                    twin.disk.restore(node.disk.copy())
-                    twin.start(self.now)
-                    self.apart.setdefault(twin.disk.store or "", 0.0)
-            case "snapshot":
-                if (memory := node.snapshot()) is not None:
-                    taken = self.snapshots.setdefault(node.address, [])
-                    taken.append((self.now, memory, node.disk.copy()))
-            case "revert":
-                self.revert(node, step)
-            case "clock":
-                node.set_clock(CLOCKS[int(much * len(CLOCKS))])
-            case "damage":
-                self.damage(node, step)
-        self.settle()
-        self.part()
-
-    def tamper(self, node: Node, step: Step) -> None:
-        """Replace a store by an earlier copy or an empty one, also under a running process."""
-        copies = self.copies.get(node.address)
-        self.oracle.before_a_loss(self.nodes)
-        self.oracle.tampered(node)
-        if step.kind == "lose":
-            node.disk.restore(Copy())
-        elif copies:
-            node.disk.restore(copies[int(step.much * len(copies))])
-        self.oracle.after_a_loss(self.nodes)
-        self.oracle.tampered(node)
-        self.oracle.unknown(self.nodes)
-
-    def revert(self, node: Node, step: Step) -> None:
-        """Put a machine back to a snapshot of its memory, with or without its disk.
-
-        The snapshot is younger than `FOLD_AFTER`. Until the machine hears a peer, it gives up the
-        smaller of what it counts and of what the snapshot lacks. That is what its run had counted
-        since. With an older snapshot it could also be what later runs had, which are folded into
-        one sum with it: how much would depend on how far they are.
-        """
-        taken = [
-            (memory, disk)
-            for at, memory, disk in self.snapshots.get(node.address, ())
-            if self.now - at < self.timing.fold_after
-        ]
-        if not taken:
-            return
-        memory, disk = taken[int(step.much * len(taken))]
-        if memory.process.replica.member != f"{node.name}~{node.disk.store}":
-            return
-        self.oracle.before_a_loss(self.nodes)
-        self.oracle.tampered(node)
-        node.revert(memory)
-        if step.other % 2:
-            node.disk.restore(disk)
-        self.oracle.after_a_loss(self.nodes)
-        self.oracle.tampered(node)
-        self.oracle.reverted(node, self.nodes)
-        self.oracle.unknown(self.nodes)
-
-    def damage(self, node: Node, step: Step) -> None:
-        """Damage a store that no process has open, but nothing that only this store holds."""
-        kind = DAMAGES[step.other % len(DAMAGES)]
-        if node.replica is not None or node.disk.store is None:
-            return
-        held = (self.oracle.holds(vector, self.nodes) for vector in node.disk.counts)
-        if kind == "larger count" and not all(held):
-            return
-        self.oracle.before_a_loss(self.nodes)
-        node.disk.spoil(kind, step.much)
-        self.oracle.damaged(node)
-        self.oracle.after_a_loss(self.nodes)
-        self.oracle.unknown(self.nodes)
-
-    def part(self) -> None:
-        """Tell the oracle which copies of one store were apart for too long to lose nothing."""
-        for store, seconds in self.apart.items():
-            # They are together again with the first report that arrives.
-            if seconds > self.timing.fold_after - SYNC_INTERVAL:
-                twins = [node for node in self.nodes if node.disk.store == store]
-                for name in {node.name for node in twins}:
-                    self.oracle.parted(f"{name}~{store}", self.nodes)
-
-    def watch_copies(self) -> None:
-        """Add to the time for which copies of one store may not have heard each other."""
-        calm = not (self.network.cut or self.network.loss)
-        for store in self.apart:
-            twins = [node for node in self.nodes if node.disk.store == store]
-            together = calm and all(node.replica and not node.clock for node in twins)
-            self.apart[store] = 0.0 if together else self.apart[store] + TICK
-
-    def start_all(self) -> None:
-        """Repair disks and clocks, and start all nodes that do not run."""
-        for node in self.nodes:
-            if node.clock:
-                node.set_clock(0.0)
-            node.disk.failure, node.slow = "", 0.0
-            if node.replica is None:
-                node.start(self.now)
 
     def pass_time(self, seconds: float) -> None:
         """Let virtual time pass, tick by tick."""
         until = self.now + seconds
         while self.now < until:
-            self.now += TICK
-            self.settle()
-            self.watch_copies()
-            for node in self.nodes:
-                node.tick(self.now)
+            self.step()
 
-    def settle(self) -> None:
-        """Deliver the messages that have arrived, and look at every store."""
+    def step(self) -> None:
+        """Let one tick pass."""
+        for node, sent in self.tick():
+            self.send(node, sent)
+        self.deliver()
+
+    def tick(self) -> list[tuple[AnyNode, list[Sent]]]:
+        """Let a tick pass, but leave what the nodes send then to the caller."""
+        self.now += self._tick
+        for node in self.nodes:
+            node.now += self._tick
+        self.deliver()
+        return [(node, node.tick()) for node in self.nodes]
+
+    def send(self, source: AnyNode, sent: Sequence[Sent]) -> None:
+        """Send what a node has returned."""
+        everybody = [node.address for node in self.nodes]
+        for target, message in sent:
+            addresses = [target] if target else everybody
+            self.network.send(self.now, source.address, addresses, message)
+
+    def deliver(self) -> None:
+        """Deliver the messages that have arrived, and those that follow in no time."""
         by_address = {node.address: node for node in self.nodes}
+        delivered = 0
         while (arrived := self.network.arrived(self.now)) is not None:
             address, message = arrived
-            by_address[address].receive(message, self.now)
-        for node in self.nodes:
-            self.oracle.look_at_store(node)
-
-    def look(self, page: int, node: Node) -> None:
-        """Let a page read everything from a node and merge it; joining nodes show nothing."""
-        replica = node.replica
-        if replica is None or replica.state != "ready":
-            return
-        counters = self.pages.setdefault(page, {})
-        for video in VIDEOS:
-            merged = counters.setdefault(video, {})
-            for member, count in replica.counter(video).items():
-                merged[member] = max(count, merged.get(member, 0))
-        visits = {video: sum(counter.values()) for video, counter in counters.items()}
-        self.oracle.look_at_page(f"page {page}", visits)
-
-    def rest(self) -> float:
-        """Heal everything without visits; return the seconds until the cluster is exact.
-
-        Then an operator removes the members that are gone for good, and everything is folded.
-        """
-        self.network.calm()
-        self.start_all()
-        took = self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")
-        self.restart_copies()
-        self.until(FOLDED, self.folded, "small")
-        if wrong := self.oracle.at_rest(self.nodes, self.now):
-            raise BrokenPromiseError(f"exact: {wrong}, when all was folded")
-        for page in self.pages:
-            self.look(page, self.nodes[0])
-        self.kinds["repeat known"] += self.oracle.repeats
-        self.kinds["counted again"] += self.oracle.counted_again
-        self.kinds["folded"] += sum(
-            node.replica.folding.folds for node in self.nodes if node.replica
-        )
-        return took
-
-    def restart_copies(self) -> None:
-        """Restart processes on copies of one store: nothing is folded beyond a live run."""
-        for node in self.nodes:
-            if node.disk.store in self.apart:
-                node.stop(self.now)
-                node.start(self.now)
-        self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")
-
-    def folded(self) -> str:
-        """Return what is not folded yet; remove members that are gone for good, once known."""
-        there = {f"{node.name}~{node.disk.store}" for node in self.nodes}
-        first = self.nodes[0]
-        assert first.replica is not None
-        for member in list(first.replica.members):
-            if member not in there and not first.replica.members.is_removed(member):
-                first.remove_member(member, self.now)
-        for node in self.nodes:
-            assert node.replica is not None
-            for entry in node.replica.roster.members(self.now):
-                if entry.closed:
-                    return f"{node.address} has not folded {entry}"
-        return self.oracle.small(self.nodes)
-
-    def until(self, seconds: float, wrong: Callable[[], str], promise: str) -> float:
-        """Let time pass until `wrong` returns nothing; return how long it took."""
-        start, what = self.now, "nothing"
-        while self.now - start < seconds:
-            self.pass_time(TICK)
-            what = wrong()
-            if not what:
-                return self.now - start
-        raise BrokenPromiseError(f"{promise}: {what}, {seconds:g} s after everything was healed")
+            delivered += 1
+            assert delivered <= self._at_once, f"more than {self._at_once} messages at once"
+            if node := by_address.get(address):
+                self.send(node, node.receive(message))

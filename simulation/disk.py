@@ -1,23 +1,35 @@
 """The disk of a simulated node: a store that can fail, be copied, put back and damaged."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from counter.crdt.tally import Tally
 from counter.protocol.key_log import is_key
 from counter.protocol.members import decode_fact, is_note
-from counter.store.contract import NOTHING, Counts, Marks, StoreDownError
+from counter.store.contract import NOTHING, Counts, StoreDownError
 from counter.store.memory import MemoryStore
-from simulation.oracle import Oracle, Request
 
 DAMAGES = ("invalid video", "larger count", "smaller count", "lost row", "junk")
 """What a bad disk does while nobody runs on it; the last one to a fact, the others to a vector."""
 
 
-class Disk(MemoryStore):
-    """A memory store that outlives its node, and fails on demand, before or after it wrote."""
+@dataclass(eq=False)
+class Request:
+    """Visits that a node has counted under a key, when, and whether a store has ever held them."""
 
-    def __init__(self, oracle: Oracle) -> None:
+    key: str
+    address: str
+    at: float
+    written: bool = False
+
+
+class Disk(MemoryStore):
+    """A memory store that outlives its node, and fails on demand, before or after it wrote.
+
+    `written` is called with the counts of each write.
+    """
+
+    def __init__(self, written: Callable[[Counts], None]) -> None:
         super().__init__()
         self.failure = ""
         self.changes = 0
@@ -26,7 +38,7 @@ class Disk(MemoryStore):
         """The requests whose visits it has, by key."""
         self.to_come: dict[str, Request] = {}
         """The requests in the write that is being tried."""
-        self._oracle = oracle
+        self._written = written
 
     def write(
         self,
@@ -41,16 +53,12 @@ class Disk(MemoryStore):
             raise StoreDownError("the simulated disk fails")
         super().write(counts, facts=facts, drop=drop, heal=heal)
         self.changes += bool(counts or facts or drop)
-        self._oracle.written(counts)
+        self._written(counts)
         self.requests |= self.to_come
         for request in self.to_come.values():
             request.written = True
         if self.failure == "after":
             raise StoreDownError("the simulated disk fails, and has written all the same")
-
-    def resume(self, marks: Marks) -> None:
-        """Continue with the flush marks that a process had at some time."""
-        self._marks = marks
 
     def copy(self) -> "Copy":
         """Return what a copy of the store's files would hold."""
@@ -100,14 +108,19 @@ class Disk(MemoryStore):
 
     def tally(self, without: Collection[str] = ()) -> Tally:
         """Return what a start would load, without these vectors."""
-        tally = Tally()
-        for member, fact in self.facts.items():
-            if not is_note(member) and (mark := decode_fact(fact)[2]):
-                tally.fold(member, mark)
-        for vector, counts in self.counts.items():
-            if vector not in without:
-                tally.merge(vector, counts)
-        return tally
+        return tally_of(self, without)
+
+
+def tally_of(store: MemoryStore, without: Collection[str] = ()) -> Tally:
+    """Return what a start would load from a store, without these vectors."""
+    tally = Tally()
+    for member, fact in store.facts.items():
+        if not is_note(member) and (mark := decode_fact(fact)[2]):
+            tally.fold(member, mark)
+    for vector, counts in store.counts.items():
+        if vector not in without:
+            tally.merge(vector, counts)
+    return tally
 
 
 @dataclass(frozen=True)

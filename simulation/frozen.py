@@ -51,6 +51,7 @@ IRRELEVANT = frozenset(
         "sealed",
         "kept",
         "rules",
+        "timing",
     }
 )
 """Attributes that are left out of a digest."""

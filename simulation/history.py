@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-from simulation.node import FOLD_AFTER
+from simulation.rules import TIMING
 
 WEIGHTS = {
     "visit": 30,
@@ -60,7 +60,7 @@ class History(NamedTuple):
     nodes: int
     twins: bool
     steps: tuple[Step, ...]
-    fold_after: float = FOLD_AFTER
+    fold_after: float = TIMING.fold_after
 
 
 def generate(seed: int, length: int) -> History:
@@ -79,7 +79,7 @@ def generate(seed: int, length: int) -> History:
         for kind in choose.choices(kinds, weights, k=length)
     )
     longer = taste.get("run a copy") or taste.get("revert")
-    fold_after = FOLD_AFTER_COPIES if longer else FOLD_AFTER
+    fold_after = FOLD_AFTER_COPIES if longer else TIMING.fold_after
     return History(seed, choose.randint(2, 7), choose.random() < 0.15, steps, fold_after)
 
 

@@ -2,19 +2,19 @@
 
 import heapq
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 
 class Network:
-    """Carries messages between addresses in virtual time; the empty address is everybody's.
+    """Carries messages between addresses in virtual time.
 
     `loss` and `repetition` are probabilities, `delay` is the longest delay in seconds, and `cut`
     holds the directed pairs of addresses between which nothing passes.
     """
 
-    def __init__(self, choose: random.Random, everybody: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, choose: random.Random, delay: float = 0.01) -> None:
         self._choose = choose
-        self._everybody = everybody
+        self._least_delay = delay
         self._under_way: list[tuple[float, int, str, bytes]] = []
         self._number = 0
         self.calm()
@@ -23,12 +23,12 @@ class Network:
     def calm(self) -> None:
         """Be perfect from now on. Messages in flight still arrive."""
         self.loss = self.repetition = 0.0
-        self.delay = 0.01
+        self.delay = self._least_delay
         self.cut: set[tuple[str, str]] = set()
 
-    def send(self, now: float, source: str, target: str, message: bytes) -> None:
-        """Send a message once, twice, or not at all."""
-        for address in [target] if target else self._everybody():
+    def send(self, now: float, source: str, targets: Iterable[str], message: bytes) -> None:
+        """Send a message to each of some addresses once, twice, or not at all."""
+        for address in targets:
             if address == source:
                 continue
             if (source, address) in self.cut or self._choose.random() < self.loss:

@@ -12,8 +12,8 @@ and the oracle counts how often it is hit.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from counter.crdt.gcounter import merge, value
@@ -23,6 +23,7 @@ from counter.protocol.keys import Written
 from counter.protocol.members import decode_fact
 from counter.protocol.messages import KeysPage
 from counter.protocol.replica import Replica
+from simulation.disk import Disk, Request
 
 Entry = tuple[str, str]
 """A member (or a replica) and a video."""
@@ -32,41 +33,13 @@ class BrokenPromiseError(AssertionError):
     """A promise of the counter was broken: exact, monotone or honest."""
 
 
-@dataclass(eq=False)
-class Request:
-    """Visits that a node has counted under a key, when, and whether a store has ever held them."""
-
-    key: str
-    address: str
-    at: float
-    written: bool = False
-
-
-class Disk(Protocol):
-    """What the oracle looks at in a store."""
-
-    counts: dict[str, dict[str, int]]
-    facts: dict[str, str]
-    store: str | None
-    changes: int
-    """How often its content has changed."""
-    requests: dict[str, Request]
-    """The requests whose visits it has, by key."""
-
-    def numbered(self) -> Iterator[tuple[str, str, int]]:
-        """Each key in it, with the replica that took it, and its number."""
-
-    def tally(self, without: Collection[str] = ()) -> Tally:
-        """What a start would load, without these vectors."""
-
-
 class Node(Protocol):
     """What the oracle looks at in a node; `replica` is None while it does not run."""
 
     @property
     def address(self) -> str: ...
     @property
-    def name(self) -> str: ...
+    def member(self) -> str: ...
     @property
     def disk(self) -> Disk: ...
     @property
@@ -177,12 +150,11 @@ class Oracle:
         if key not in known or known[key].at < request.at:
             known[key] = request
 
-    def before_a_loss(self, nodes: Iterable[Node]) -> None:
-        """Something is about to be destroyed."""
+    @contextmanager
+    def loss(self, nodes: Sequence[Node]) -> Iterator[None]:
+        """Something is destroyed inside: what nothing holds then is lost for good."""
         self._before = union(_copies(nodes))
-
-    def after_a_loss(self, nodes: Iterable[Node]) -> None:
-        """Something was destroyed: what no memory and no store holds now is lost for good."""
+        yield
         self._lower(union(_copies(nodes)), self._floor)
 
     def tampered(self, node: Node) -> None:
@@ -190,7 +162,7 @@ class Oracle:
         self.forgive_falls()
         self._kept.pop(node.address, None)
         self._looked.pop(f"store of {node.address}", None)
-        self._rolled_back.add(f"{node.name}~{node.disk.store}")
+        self._rolled_back.add(node.member)
 
     def damaged(self, node: Node) -> None:
         """A store was damaged: its counts matter again once a start has repaired it."""
@@ -264,7 +236,7 @@ class Oracle:
         Those are counts that only it holds, of runs whose own store was rolled back.
         """
         self.forgive_falls()
-        self.before_a_loss(nodes)
+        self._before = union(_copies(nodes))
         others = union(_copies(other for other in nodes if other is not node))
         self._lower(others, [e for e in self._floor if e[0] in self._rolled_back])
 
@@ -436,7 +408,7 @@ class Oracle:
 
     def small(self, nodes: Sequence[Node]) -> str:
         """Return where a member has more vectors than one and those of its live runs."""
-        processes = Counter(f"{node.name}~{node.disk.store}" for node in nodes)
+        processes = Counter(node.member for node in nodes)
         for node in nodes:
             assert node.replica is not None
             memory = [vector for vector, _ in node.replica.tally.vectors()]
@@ -477,20 +449,7 @@ def _copies(nodes: Iterable[Node]) -> Iterator[Tally]:
             yield node.replica.tally
 
 
-class Held(Protocol):
-    """What a memory or a store holds; a tally is one."""
-
-    def mark(self, member: str) -> str:
-        """The fold mark of a member."""
-
-    def vectors(self) -> Iterator[tuple[str, Iterable[str]]]:
-        """Each vector that counts, and its videos."""
-
-    def count(self, vector: str, video: str) -> int:
-        """The count of a video in one vector."""
-
-
-def union(copies: Iterable[Held]) -> dict[Entry, int]:
+def union(copies: Iterable[Tally]) -> dict[Entry, int]:
     """Return what all copies hold together of each entry.
 
     For a run that is the largest count. For runs that are folded in some copy it is the largest
@@ -524,7 +483,7 @@ def union(copies: Iterable[Held]) -> dict[Entry, int]:
 
 def _knows(node: Node, other: Node) -> bool:
     """Whether a node, running or not, knows another as a member."""
-    member = f"{other.name}~{other.disk.store}"
+    member = other.member
     if node.replica is not None:
         members = node.replica.members
         return member in members and not members.is_removed(member)

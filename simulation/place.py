@@ -1,20 +1,16 @@
-"""A place of the exhaustive search: a store, and the process on it, if one runs.
+"""A place of the exhaustive search: a node of which many states exist at once.
 
-Its steps are as coarse as possible: a flush is one step, and time passes in leaps. Messages are
-bytes, as between real nodes.
+Its steps are as coarse as possible: a flush is one step, and time passes in leaps. States must be
+equal wherever nothing can tell them apart, so nothing here counts what only happened before.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
-from counter.crdt.ids import is_folded, member_of, mint_run, mint_store, run_of
-from counter.protocol.effects import Effects
-from counter.protocol.members import decode_fact, is_note
-from counter.protocol.messages import Body, Envelope, decode, encode
+from counter.crdt.ids import mint_run
 from counter.store.contract import NOTHING, Counts, Marks
 from counter.store.memory import MemoryStore
-from simulation.node import Rules
-from simulation.process import Process, Timing
+from simulation.node import EPOCH, Node
+from simulation.rules import Rules, Timing
 
 WHILE = 2.0
 """Seconds that pass at once: no message lives longer, and a node not heard twice is silent."""
@@ -22,15 +18,9 @@ TIMING = Timing(sync_interval=1, join_timeout=3, message_ttl=2, fold_after=12)
 """In whole seconds, as integers: see `frozen`."""
 APART = 32
 """Milliseconds between the runs of a member whose clock is right."""
-_ROWS = 1000
-_EPOCH = 1_700_000_000_000
-_MAX_MESSAGES = 400
 
 _AGE, _RUN = "age:", "run:"
 """The note of the age of a store, and how those of runs begin: when they began and closed."""
-
-Sent = tuple[str, bytes]
-"""The address that a message goes to ("" is everybody), and the message."""
 
 
 class Volume(MemoryStore):
@@ -65,9 +55,9 @@ class Volume(MemoryStore):
             self._marks.tried, self._marks.written = 1, True
             self._seal()
 
-    def is_ahead(self) -> None:
-        """Hold the mark of a later write, because the memory of the process went back."""
-        self.mark = f"{self._marks.replica}:{self._marks.tried + 1}.1"
+    def is_ahead(self, marks: Marks) -> None:
+        """Hold a later mark than these, because the memory of the process went back."""
+        self.mark = f"{marks.replica}:{marks.tried + 1}.1"
         self._seal()
 
     def take(self, other: "Volume") -> None:
@@ -103,179 +93,53 @@ def older(facts: Mapping[str, str], by: int) -> dict[str, str]:
     return shifted
 
 
-class Holding:
-    """The content of a memory or a store, seen as a tally."""
-
-    def __init__(self, marks: dict[str, str], counts: dict[str, dict[str, int]]) -> None:
-        self.marks = marks
-        self.counts = {
-            vector: kept
-            for vector, kept in counts.items()
-            if kept and _counts(vector, marks.get(member_of(vector), ""))
-        }
-
-    def mark(self, member: str) -> str:
-        """The fold mark of a member."""
-        return self.marks.get(member, "")
-
-    def vectors(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Each vector that counts, and its id."""
-        yield from self.counts.items()
-
-    def count(self, vector: str, video: str) -> int:
-        """The count of a video in one vector."""
-        return self.counts[vector].get(video, 0)
-
-
-def _counts(vector: str, mark: str) -> bool:
-    """Whether a vector counts under a fold mark, as in a tally."""
-    run = run_of(vector)
-    return run == mark if is_folded(vector) else run > mark
-
-
-class Place:
-    """An address and a name, a volume, and the process that runs on it.
+class Place(Node):
+    """A node whose time goes on only while it runs, and whose dates are all the same.
 
     `ahead` is the time of its wall clock, in ms; a run begins at it, or after the newest one that
     is known here. 0 stands for a clock that is behind.
     """
 
+    disk: Volume
+
     def __init__(self, number: int, name: str, rules: Rules) -> None:
-        self.number = number
-        self.name = name
-        self.address = f"at-{number}"
-        self.rules = rules
-        self.volume = Volume()
-        self.process: Process | None = None
-        self.now = 0.0
-        self.clock = 0
+        super().__init__(number, name, Volume(), rules, TIMING)
+        self.ahead = 0
         self.minted = 0
         """How many runs have begun here."""
 
+    @property
+    def epoch(self) -> float:
+        """See `Node.epoch`; all runs have the same date."""
+        return EPOCH - int(self.now)
+
+    def date(self) -> int:
+        """See `Node.date`; so have all messages."""
+        return EPOCH * 1000
+
+    def mint_run(self, latest: str) -> str:
+        """See `Node.mint_run`; of two runs that begin in the same ms the later may sort first."""
+        self.minted += 1
+        return mint_run(EPOCH * 1000 + self.ahead, latest, 1000 * (self.number + 1) - self.minted)
+
     # -- what happens
 
-    def start(self, clock: int) -> None:
+    def begin(self, ahead: int) -> None:
         """Start a new run by this clock."""
-        self.clock = clock
-        self.process = self.rules.process.start(
-            self.rules,
-            self.volume,
-            self.address,
-            self.name,
-            TIMING,
-            self.now,
-            # All runs have the same date, for the sake of equal states.
-            epoch=_EPOCH // 1000 - int(self.now),
-            mint_store=lambda: mint_store(self.number),
-            mint_run=self._mint,
-        )
-
-    def _mint(self, latest: str) -> str:
-        # Of two runs that begin in the same ms, the later one may sort first.
-        self.minted += 1
-        return mint_run(_EPOCH + self.clock, latest, 1000 * (self.number + 1) - self.minted)
+        self.ahead = ahead
+        self.start()
 
     def forget(self, later: "Place") -> None:
         """Go on with this memory on the store of a later state of this place."""
-        marks = later.volume._marks
-        same = (self.volume.counts, self.volume.facts) == (later.volume.counts, later.volume.facts)
-        self.volume.take(later.volume)
-        if not same and marks.replica == self.volume._marks.replica:
-            self.volume.is_ahead()
-        elif not same:
-            self.volume.mark = f"{marks.replica}:{marks.tried + 1}.1"
-            self.volume._seal()
-
-    def kill(self) -> None:
-        """End at once."""
-        self.process = None
-        self.volume.close()
+        marks = later.disk._marks
+        same = (self.disk.counts, self.disk.facts) == (later.disk.counts, later.disk.facts)
+        self.disk.take(later.disk)
+        if not same:
+            self.disk.is_ahead(
+                self.disk._marks if marks.replica == self.disk._marks.replica else marks
+            )
 
     def visit(self, video: str) -> None:
         """Count a visit and store it, so it is acknowledged."""
-        assert self.process is not None
-        self.process.replica.visit(video)
+        self.running.replica.visit(video)
         self.flush()
-
-    def flush(self) -> None:
-        """Write everything, and again if the store has lost something."""
-        assert self.process is not None
-        while not self.process.write(self.process.batch(_ROWS, self.now, self._mint)):
-            pass
-        self.process.join_store()
-
-    def wait(self) -> list[Sent]:
-        """Let a while pass: flush, publish, report; return the messages."""
-        assert self.process is not None
-        self.now += WHILE
-        self.flush()
-        deltas = [("", self._encode(delta, run)) for run, delta in self.process.replica.publish()]
-        return deltas + self._send(self.process.replica.sync(self.now))
-
-    def receive(self, message: bytes) -> list[Sent]:
-        """Receive a message; return the messages that it leads to."""
-        assert self.process is not None
-        envelope = decode(message, None, _EPOCH, 1)
-        return self._send(self.process.replica.receive(envelope, self.now))
-
-    def remove(self, member: str) -> list[Sent]:
-        """As the operator, remove a member."""
-        assert self.process is not None
-        return self._send(self.process.replica.remove(member, self.now))
-
-    def _send(self, effects: Effects) -> list[Sent]:
-        sent = [("", self._encode(body)) for body in effects.broadcast]
-        return sent + [(address, self._encode(body)) for address, body in effects.send]
-
-    def _encode(self, body: Body, sender: str = "") -> bytes:
-        assert self.process is not None
-        sender = sender or self.process.replica.id
-        return encode(Envelope(sender, self.address, _EPOCH, body), None)
-
-    # -- what it looks like
-
-    @property
-    def member(self) -> str:
-        """The member that counts here."""
-        return f"{self.name}~{self.volume.store}"
-
-    def memory(self) -> Holding | None:
-        """What the process shows."""
-        if self.process is None:
-            return None
-        tally = self.process.replica.tally
-        counts = {vector: dict(counted.items()) for vector, counted in tally.vectors()}
-        marks = {member: tally.mark(member) for member in map(member_of, counts)}
-        return Holding(marks, counts)
-
-    def stored(self) -> Holding:
-        """What its store holds."""
-        facts = self.volume.facts.items()
-        marks = {member: decode_fact(fact)[2] for member, fact in facts if not is_note(member)}
-        return Holding(marks, self.volume.counts)
-
-    def unheard(self) -> list[str]:
-        """The members that an operator may remove here."""
-        if self.process is None:
-            return []
-        return sorted(self.process.replica.folding.fold_blockers(self.now))
-
-
-def deliver(
-    places: Mapping[str, Place], sent: Sequence[tuple[str, Sent]], hears: Callable[[str, str], bool]
-) -> None:
-    """Deliver messages, and those that they lead to, in order between running places.
-
-    `sent` are messages with their senders' addresses; `hears(target, source)` says whether a
-    message arrives.
-    """
-    queue = deque(sent)
-    for _ in range(_MAX_MESSAGES):
-        if not queue:
-            return
-        source, (target, message) = queue.popleft()
-        for address in [target] if target else places:
-            place = places.get(address)
-            if place is not None and place.process and address != source and hears(address, source):
-                queue.extend((address, answer) for answer in place.receive(message))
-    raise AssertionError(f"more than {_MAX_MESSAGES} messages at once")

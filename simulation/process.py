@@ -1,43 +1,15 @@
-"""A process: a replica on a store, driven step by step, as the threads of a node drive it.
-
-Both simulations start replicas and flush them only here.
-"""
+"""A process: a replica on a store, driven step by step, as the threads of a node drive it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
 
 from counter.crdt.ids import replica_of, run_of
-from counter.crdt.tally import Tally
 from counter.node.loading import Loaded, Loading, sift
 from counter.protocol.backlog import Batch
 from counter.protocol.members import decode_fact, is_note
 from counter.protocol.replica import Replica
 from counter.store.contract import StoreAheadError, StoreDownError, StoreForgotError
 from counter.store.memory import MemoryStore
-
-
-@dataclass(frozen=True)
-class Timing:
-    """The settings of every node that are seconds."""
-
-    sync_interval: float
-    join_timeout: float
-    message_ttl: float
-    fold_after: float
-
-
-class Parts(Protocol):
-    """The parts of a node; see `Rules`."""
-
-    @property
-    def replica(self) -> type[Replica]:
-        """The protocol."""
-
-    @property
-    def tally(self) -> type[Tally]:
-        """The tally that it counts in."""
 
 
 class Process:
@@ -51,21 +23,18 @@ class Process:
     @classmethod
     def start(
         cls,
-        parts: Parts,
         store: MemoryStore,
         holder: str,
         name: str,
-        timing: Timing,
-        now: float,
         *,
-        epoch: float = 0.0,
         mint_store: Callable[[], str],
         mint_run: Callable[[str], str],
+        replica: Callable[[str], Replica],
     ) -> "Process":
         """Start a new run on a store. Raises `StoreDownError`; then the store is closed.
 
-        `epoch` is the Unix time of the zero of the clock that `now` is of, as its node sees it.
-        `mint_run` is given the newest run that the store knows, "" if there is none.
+        `mint_run` is given the newest run that the store knows, "" if there is none; `replica` is
+        given its own id.
         """
         try:
             opened = store.open(holder, mint_store)
@@ -74,23 +43,13 @@ class Process:
             for note, fact in known.facts.items():
                 runs += () if is_note(note) else decode_fact(fact)
             member = f"{name}~{opened.store}"
-            replica = parts.replica(
-                replica_of(member, mint_run(max(runs, default=""))),
-                parts.tally(),
-                now,
-                sync_interval=timing.sync_interval,
-                join_timeout=timing.join_timeout,
-                message_ttl=timing.message_ttl,
-                fold_after=timing.fold_after,
-                has_peers=True,
-                epoch=epoch,
-            )
-            replica.recovery.opened(*known)
-            store.begin(replica.id, replica.recovery.own_fact())
+            new = replica(replica_of(member, mint_run(max(runs, default=""))))
+            new.recovery.opened(*known)
+            store.begin(new.id, new.recovery.own_fact())
         except StoreDownError:
             store.close()
             raise
-        process = cls(replica, store)
+        process = cls(new, store)
         process._load()
         return process
 

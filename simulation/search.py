@@ -11,8 +11,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from simulation.node import Rules
 from simulation.oracle import BrokenPromiseError
+from simulation.rules import Rules
 from simulation.scope import Action, Scope
 from simulation.world import World, Worlds
 

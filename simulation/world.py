@@ -4,13 +4,20 @@ A world is a few integers: each place is frozen once and has a number from then 
 places is also computed once, and looked up when it happens again in another world.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import random
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from counter.crdt.ids import member_of
+from counter.crdt.tally import Tally
+from simulation.cluster import Cluster
+from simulation.disk import tally_of
 from simulation.frozen import LONG_AGO, digest, freeze, thaw
-from simulation.node import Rules
+from simulation.network import Network
+from simulation.node import Sent
 from simulation.oracle import BrokenPromiseError, union
-from simulation.place import APART, TIMING, Holding, Place, deliver
+from simulation.place import APART, TIMING, WHILE, Place
+from simulation.rules import Rules
 from simulation.scope import NAMES, Action, Scope
 
 FIRST, COPY, SECOND = range(3)
@@ -20,6 +27,8 @@ _MEMBER = (0, 0, 1)
 NOWHERE = -1
 _AT_REST = 60
 """Waits within which a healed cluster must come to rest."""
+_MAX_MESSAGES = 800
+"""Deliveries of one while; more are an endless exchange."""
 _VIDEOS = ("cats", "dogs")
 
 Counts = tuple[int, ...]
@@ -29,11 +38,11 @@ Counts = tuple[int, ...]
 class World(NamedTuple):
     """A state of everything. Places are the numbers of frozen places, or `NOWHERE`."""
 
-    places: tuple[int, int, int]
+    places: tuple[int, ...]
     tried: Counts
     floor: Counts
     """Acknowledged visits that some memory or store holds."""
-    runs: tuple[int, int]
+    runs: tuple[int, ...]
     copy: int = NOWHERE
     copies: int = 0
     rolled_back: bool = False
@@ -57,9 +66,9 @@ class Sight(NamedTuple):
     folds: bool
     ready: bool
     replica: str
-    memory: Holding | None
+    memory: Tally | None
     shown: Counts
-    store: Holding
+    store: Tally
     stored: Counts
     unheard: list[str]
     member: str
@@ -78,10 +87,10 @@ class Worlds:
         self._essences: dict[bytes, int] = {}
         self._frozen: list[bytes] = []
         self._sights: list[Sight] = []
-        self._steps: dict[object, int] = {}
+        self._steps: dict[tuple[int, Hashable], int] = {}
         self._seconds: dict[object, tuple[tuple[int, ...], int]] = {}
         self._unions: dict[frozenset[int], Counts] = {}
-        self._held: list[tuple[str, tuple[tuple[str, bytes], ...]]] = [("", ())]
+        self._held: list[tuple[Sent, ...]] = [()]
         self._held_numbers: dict[object, int] = {self._held[0]: 0}
         self._settled: set[tuple[tuple[int, ...], Counts, Counts]] = set()
 
@@ -90,7 +99,7 @@ class Worlds:
         numbers = []
         for place in (FIRST, SECOND):
             new = Place(place, _NAME[place], self.rules)
-            new.start(APART)
+            new.begin(APART)
             numbers.append(self._number(new))
         none = (0,) * (2 * len(_VIDEOS))
         world = World((numbers[0], NOWHERE, numbers[1]), none, none, (1, 1))
@@ -176,13 +185,12 @@ class Worlds:
         match kind:
             case "visit":
                 at = member * len(_VIDEOS) + what
-                after = self._place(world, place, "visit", _VIDEOS[what])
+                after = self._place(world, place, ("visit", what), lambda p: p.visit(_VIDEOS[what]))
                 after = after._replace(tried=_raised(world.tried, at))
                 run, debt = world.debt
                 if place == FIRST and run == self._sight(world, place).replica and debt[what]:
                     # Others hold more of this run: this visit is among the smaller of two.
-                    debt = (*debt[:what], debt[what] - 1, *debt[what + 1 :])
-                    after = after._replace(debt=(run, debt))
+                    after = after._replace(debt=(run, _with(debt, what, debt[what] - 1)))
                 else:
                     after = after._replace(floor=_raised(world.floor, at))
             case "wait":
@@ -207,7 +215,7 @@ class Worlds:
             case "late":
                 after = self._late(world, place)
             case "kill":
-                after = self._lost(self._place(world, place, "kill"))
+                after = self._lost(self._place(world, place, "kill", Place.kill))
             case "restart":
                 after = self.do(self.do(world, Action("kill", parts)), Action("start", parts, what))
             case "run a copy":
@@ -215,20 +223,21 @@ class Worlds:
                 after = self.do(after, Action("start the copy", parts, what))
             case "start" | "start the copy":
                 if kind == "start the copy":
-                    after = after._replace(places=_put(after.places, COPY, world.copy))
-                    after = after._replace(copy=NOWHERE)
-                runs = world.runs[member] + 1
-                after = self._place(after, place, "start", 0 if what else APART * runs)
-                after = after._replace(
-                    runs=_put2(world.runs, member, runs), clock_steps=world.clock_steps + what
-                )
+                    places = _with(after.places, COPY, world.copy)
+                    after = after._replace(places=places, copy=NOWHERE)
+                after = self._start(after, place, is_behind=bool(what))
+                after = after._replace(clock_steps=world.clock_steps + what)
             case "copy":
                 number = self._copy(world.places[FIRST])
                 after = world._replace(copy=number, copies=world.copies + 1)
             case "roll back":
-                number = self._restore(world.places[FIRST], world.copy)
-                after = world._replace(places=_put(world.places, FIRST, number), copy=NOWHERE)
-                after = self._lost(after._replace(rolled_back=True))
+                after = self._place(
+                    world,
+                    FIRST,
+                    ("restore", world.copy),
+                    lambda p: p.disk.take(self._thaw(world.copy).disk),
+                )
+                after = self._lost(after._replace(copy=NOWHERE, rolled_back=True))
             case "remove":
                 after = self._remove(world, place, what)
         if after.places[COPY] != NOWHERE and after.apart >= self.scope.apart:
@@ -240,65 +249,63 @@ class Worlds:
 
     # -- steps of one place
 
-    def _place(self, world: World, place: int, what: str, argument: str | int = "") -> World:
-        key = (world.places[place], what, argument)
-        number = self._steps.get(key)
-        if number is None:
-            thawed = self._thaw(world.places[place])
-            match what:
-                case "visit":
-                    assert isinstance(argument, str)
-                    thawed.visit(argument)
-                case "start":
-                    assert isinstance(argument, int)
-                    thawed.start(argument)
-                case "kill":
-                    thawed.kill()
-            number = self._steps[key] = self._number(thawed)
-        return world._replace(places=_put(world.places, place, number))
+    def _place(
+        self, world: World, place: int, what: Hashable, do: Callable[[Place], object]
+    ) -> World:
+        """Return the world after something happened at a place; see `_step`."""
+        number = self._step(world.places[place], what, do)
+        return world._replace(places=_with(world.places, place, number))
+
+    def _step(self, number: int, what: Hashable, do: Callable[[Place], object]) -> int:
+        """Return a place as it is after something, which is named so that it is done once."""
+        key = (number, what)
+        if key not in self._steps:
+            place = self._thaw(number)
+            do(place)
+            self._steps[key] = self._number(place)
+        return self._steps[key]
+
+    def _start(self, world: World, place: int, *, is_behind: bool = False) -> World:
+        """Start a place; its clock may be behind every run that is known."""
+        runs = world.runs[_MEMBER[place]] + 1
+        ahead = 0 if is_behind else APART * runs
+        world = self._place(world, place, ("start", ahead), lambda p: p.begin(ahead))
+        return world._replace(runs=_with(world.runs, _MEMBER[place], runs))
 
     def _copy(self, number: int) -> int:
         """Return a place that has a copy of a store."""
         key = (number, "copy")
         if key not in self._steps:
             place = Place(COPY, _NAME[COPY], self.rules)
-            place.volume.take(self._thaw(number).volume)
-            self._steps[key] = self._number(place)
-        return self._steps[key]
-
-    def _restore(self, number: int, copy: int) -> int:
-        key = (number, "restore", copy)
-        if key not in self._steps:
-            place = self._thaw(number)
-            place.volume.take(self._thaw(copy).volume)
+            place.disk.take(self._thaw(number).disk)
             self._steps[key] = self._number(place)
         return self._steps[key]
 
     def _put_back(self, world: World, *, with_disk: bool) -> World:
         """Put the first machine back to its snapshot, with or without its disk."""
-        key = (world.snapshot, with_disk, world.places[FIRST])
-        if key not in self._steps:
-            back, later = self._thaw(world.snapshot), self._thaw(world.places[FIRST])
+
+        def back(place: Place) -> None:
+            later = self._thaw(world.places[FIRST])
             if not with_disk:
-                back.forget(later)
+                place.forget(later)
             # No run gets a name that was used before.
-            back.minted = later.minted
-            self._steps[key] = self._number(back)
-        number = self._steps[key]
-        after = world._replace(places=_put(world.places, FIRST, number), snapshot=NOWHERE)
-        after = self._lost(after)
+            place.minted = later.minted
+
+        number = self._step(world.snapshot, ("back", with_disk, world.places[FIRST]), back)
+        places = _with(world.places, FIRST, number)
+        after = self._lost(world._replace(places=places, snapshot=NOWHERE))
         run = self._sights[number].replica
         debt = []
         for video in _VIDEOS:
             counts = [
-                one.count(run, video) if run in one.counts else 0
+                one.count(run, video)
                 for p in range(3)
                 if after.places[p] != NOWHERE
                 for one in (self._sight(after, p).memory, self._sight(after, p).store)
                 if one is not None
             ]
             memory_ = self._sights[number].memory
-            own = memory_.count(run, video) if memory_ and run in memory_.counts else 0
+            own = memory_.count(run, video) if memory_ else 0
             debt.append(max(counts) - own)
         return after._replace(debt=(run, tuple(debt)))
 
@@ -310,14 +317,8 @@ class Worlds:
         """
         names = {self._sight(world, p).member: p for p in range(3) if world.places[p] != NOWHERE}
         name = next(n for n, p in names.items() if _MEMBER[p] == member)
-        key = (world.places[place], "remove", name)
-        if key not in self._steps:
-            thawed = self._thaw(world.places[place])
-            thawed.remove(name)
-            self._steps[key] = self._number(thawed)
-        after = world._replace(
-            places=_put(world.places, place, self._steps[key]), removals=world.removals + 1
-        )
+        after = self._place(world, place, ("remove", name), lambda p: p.remove(name))
+        after = after._replace(removals=world.removals + 1)
         if world.rolled_back:
             others = [after.places[p] for p in range(3) if _MEMBER[p] != member]
             after = after._replace(floor=self._given_up(after.floor, self._union(others)))
@@ -343,7 +344,7 @@ class Worlds:
             numbers, held = self._part(world.places, part, lossy, at)
             kept = max(kept, held)
             for place, number in zip(part, numbers, strict=True):
-                after = _put(after, place, number)
+                after = _with(after, place, number)
         times, held, _ = world.late
         # What is held back for longer than a message may live is dropped.
         late = (times + 1, kept, at) if kept else (times, 0, 0)
@@ -356,31 +357,30 @@ class Worlds:
         return self._parted(world) if world.apart == self.scope.apart else world
 
     def _part(
-        self, places: tuple[int, int, int], part: tuple[int, ...], lossy: str, at: int
+        self, places: tuple[int, ...], part: tuple[int, ...], lossy: str, at: int
     ) -> tuple[tuple[int, ...], int]:
         """Let a while pass for one part; return the places after it, and what was held back."""
         key = (tuple(places[p] for p in part), part, lossy, at)
         found = self._seconds.get(key)
         if found is not None:
             return found
-        thawed = [self._thaw(places[p]) for p in part]
-        by_address = {place.address: place for place in thawed}
-        one = f"at-{at}"
-        sent = [(place.address, sent) for place in thawed for sent in place.wait()]
+        cluster = _cluster([self._thaw(places[p]) for p in part])
+        one, others = f"at-{at}", [f"at-{p}" for p in part if p != at]
+        if lossy == "dumb":
+            cluster.network.cut = {(one, other) for other in others}
+        elif lossy == "deaf":
+            cluster.network.cut = {(other, one) for other in others}
         kept = 0
-        if lossy in ("hold back", "send twice"):
-            held = (one, tuple(message for source, message in sent if source == one))
-            kept = self._held_numbers.setdefault(held, len(self._held))
-            if kept == len(self._held):
-                self._held.append(held)
-        if lossy == "hold back":
-            sent = [(source, message) for source, message in sent if source != one]
-
-        def hears(target: str, source: str) -> bool:
-            return not ((lossy == "dumb" and source == one) or (lossy == "deaf" and target == one))
-
-        deliver(by_address, sent, hears)
-        found = self._seconds[key] = tuple(self._number(place) for place in thawed), kept
+        for place, sent in cluster.tick():
+            if place.address == one and lossy in ("hold back", "send twice"):
+                kept = self._held_numbers.setdefault(tuple(sent), len(self._held))
+                if kept == len(self._held):
+                    self._held.append(tuple(sent))
+                if lossy == "hold back":
+                    continue
+            cluster.send(place, sent)
+        cluster.deliver()
+        found = self._seconds[key] = tuple(map(self._number, cluster.nodes)), kept
         return found
 
     def _calm(
@@ -412,15 +412,15 @@ class Worlds:
 
     def _late(self, world: World, place: int) -> World:
         """Deliver held-back messages to a place; its answers are lost."""
-        key = (world.places[place], "late", world.late[1])
-        if key not in self._steps:
-            source, messages = self._held[world.late[1]]
-            thawed = self._thaw(world.places[place])
-            by_address = {thawed.address: thawed}
-            deliver(by_address, [(source, one) for one in messages], lambda *_: True)
-            self._steps[key] = self._number(thawed)
-        places = _put(world.places, place, self._steps[key])
-        return world._replace(places=places, late=(world.late[0], 0, 0))
+        held = self._held[world.late[1]]
+
+        def late(place: Place) -> None:
+            for target, message in held:
+                if target in ("", place.address):
+                    place.receive(message)
+
+        after = self._place(world, place, ("late", world.late[1]), late)
+        return after._replace(late=(world.late[0], 0, 0))
 
     # -- what must be true
 
@@ -435,9 +435,7 @@ class Worlds:
             return
         for place in range(3):
             if world.places[place] != NOWHERE and not self._runs(world, place):
-                runs = world.runs[_MEMBER[place]] + 1
-                world = self._place(world, place, "start", APART * runs)
-                world = world._replace(runs=_put2(world.runs, _MEMBER[place], runs))
+                world = self._start(world, place)
         everybody = (self._running(world),)
         on_the_way: list[tuple[tuple[int, ...], Counts, Counts]] = []
         for _ in range(_AT_REST):
@@ -542,14 +540,14 @@ class Worlds:
 
     def _number(self, place: Place) -> int:
         """Return the number of a place, a new one if it never looked like this."""
-        place.volume.renumber()
+        place.disk.renumber()
         key = digest(place, place.now)
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._frozen)
             self._frozen.append(freeze(place))
-            memory, store = place.memory(), place.stored()
-            replica = place.process.replica if place.process else None
+            replica, store = place.replica, tally_of(place.disk)
+            memory = replica.tally if replica else None
             self._sights.append(
                 Sight(
                     replica is not None,
@@ -560,15 +558,15 @@ class Worlds:
                     _content(memory),
                     store,
                     _content(store),
-                    place.unheard(),
+                    sorted(place.unheard()),
                     place.member,
                     self._essence(memory, store),
                 )
             )
         return number
 
-    def _essence(self, *holdings: Holding | None) -> int:
-        held = [(one.marks, one.counts) if one else () for one in holdings]
+    def _essence(self, *tallies: Tally | None) -> int:
+        held = [_held(tally) if tally else () for tally in tallies]
         return self._essences.setdefault(digest(held, 0.0), len(self._essences))
 
     def _union(self, numbers: Iterable[int]) -> Counts:
@@ -582,8 +580,19 @@ class Worlds:
         return found
 
 
-def _content(holding: Holding | None) -> Counts:
-    return _in_order(union([holding] if holding else []))
+def _cluster(places: Sequence[Place]) -> Cluster[Place]:
+    """Return places on a network on which every message arrives at once, and in order."""
+    return Cluster(Network(random.Random(0), delay=0.0), places, tick=WHILE, at_once=_MAX_MESSAGES)
+
+
+def _held(tally: Tally) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Return the fold marks and the counts in a tally."""
+    counts = {vector: dict(counted.items()) for vector, counted in tally.vectors() if counted}
+    return {member: tally.mark(member) for member in map(member_of, counts)}, counts
+
+
+def _content(tally: Tally | None) -> Counts:
+    return _in_order(union([tally] if tally else []))
 
 
 def _in_order(content: dict[tuple[str, str], int]) -> Counts:
@@ -601,16 +610,11 @@ def _least(one: Counts, other: Counts) -> Counts:
 
 
 def _raised(counts: Counts, at: int) -> Counts:
-    return (*counts[:at], counts[at] + 1, *counts[at + 1 :])
+    return _with(counts, at, counts[at] + 1)
 
 
-def _put(places: tuple[int, int, int], place: int, number: int) -> tuple[int, int, int]:
-    first, copy, second = (number if p == place else places[p] for p in range(3))
-    return first, copy, second
-
-
-def _put2(runs: tuple[int, int], member: int, number: int) -> tuple[int, int]:
-    return (number, runs[1]) if member == 0 else (runs[0], number)
+def _with(numbers: tuple[int, ...], at: int, number: int) -> tuple[int, ...]:
+    return (*numbers[:at], number, *numbers[at + 1 :])
 
 
 def _partitions(places: Sequence[int]) -> Iterator[tuple[tuple[int, ...], ...]]:

@@ -31,8 +31,8 @@ from counter.protocol.recovery import Recovery
 from counter.protocol.succession import Succession
 from counter.store.contract import Counts
 from simulation.disk import Disk
-from simulation.node import (
-    JOIN_TIMEOUT,
+from simulation.rules import (
+    TIMING,
     Rules,
     SmallKeys,
     SmallPages,
@@ -133,7 +133,7 @@ class NeverAsksForWordsItMissed(SmallPages):
 class IsReadyTooEarly(SmallPages):
     def _become_ready(self, now: float) -> set[str]:
         joins = self.state == "joining"
-        if joins and (self.peers.live(now) or now - self.roster.started >= JOIN_TIMEOUT):
+        if joins and (self.peers.live(now) or now - self.roster.started >= TIMING.join_timeout):
             self.joining.state, self.joining.complete = "ready", True
         return set()
 

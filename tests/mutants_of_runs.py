@@ -17,8 +17,8 @@ from counter.protocol.peers import Peer
 from counter.protocol.reverts import Reverts
 from counter.protocol.runs import Runs
 from counter.protocol.succession import Succession
-from simulation.node import Rules, SmallPages
 from simulation.process import Process
+from simulation.rules import Rules, SmallPages
 
 
 class RunsWithoutAnOwn(Runs):

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lab.servers import Node, free_port
+from lab.cluster import Cluster, complaints
+from lab.servers import Node
 
 
 @contextmanager
@@ -14,21 +15,8 @@ def mesh(folder: Path, count: int = 1, **settings: str) -> Iterator[list[Node]]:
     They know each other's addresses, and are killed in the end. Fails if one of them has logged a
     traceback until then.
     """
-    ports = [free_port() for _ in range(count)]
-    settings = {"DRAIN_TIME": "0"} | settings
-    if count > 1:
-        settings["PEERS"] = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    nodes = [
-        Node(folder / f"counter{number}", f"counter{number}", port, settings)
-        for number, port in enumerate(ports, 1)
-    ]
     with ExitStack() as stack:
-        for node in nodes:
-            stack.callback(node.kill)
-            node.launch()
-        for node in nodes:
-            node.wait_ready()
+        all_ = {"DRAIN_TIME": "0"} | settings
+        nodes = Cluster(folder, stack, ["sqlite"] * count, settings=all_, killed=True).nodes
         yield nodes
-        for node in nodes:
-            log = node.log.read_text()
-            assert "Traceback" not in log, log[-3000:]
+        assert complaints(nodes) == []

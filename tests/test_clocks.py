@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
@@ -21,7 +21,8 @@ from counter.protocol.clocks import Clocks
 from counter.protocol.messages import Envelope, RejectedError, ReportRequest, decode, encode
 from lab.clients import Books, Client, Traffic, agree, counted, fetch, until
 from lab.clock import DAY, HOUR, MINUTE, STEPS, Clock, ClockedNode
-from lab.servers import RabbitMQ, free_port
+from lab.cluster import Cluster, complaints
+from lab.servers import RabbitMQ
 
 SETTINGS = {"SYNC_INTERVAL": "0.3", "DRAIN_TIME": "0.1", "JOIN_TIMEOUT": "1"}
 SECRET = "only-for-tests-0123456789"
@@ -326,30 +327,6 @@ def test_live_pages_are_pinged_by_a_monotonic_clock() -> None:
 # -- real nodes
 
 
-class Cluster:
-    """Nodes on a full mesh, each with a clock of its own, or all with one."""
-
-    def __init__(
-        self, folder: Path, stack: ExitStack, nodes: int, *, shared: bool = False, **settings: str
-    ) -> None:
-        ports = [free_port() for _ in range(nodes)]
-        peers = {"PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports)}
-        if "AMQP_URI" in settings:
-            peers = {}
-        clock = Clock(folder / "clock") if shared else None
-        self.nodes = []
-        for number, port in enumerate(ports, 1):
-            name = f"clocked{number}"
-            own = SETTINGS | peers | {"CLUSTER_SECRET": SECRET} | settings
-            self.nodes.append(ClockedNode(folder / name, name, port, own, clock))
-        self.urls = [node.url for node in self.nodes]
-        for node in self.nodes:
-            stack.callback(node.kill)
-            node.launch()
-        for node in self.nodes:
-            node.wait_ready()
-
-
 Make = Callable[..., list[ClockedNode]]
 
 
@@ -358,13 +335,25 @@ def make(tmp_path: Path, stack: ExitStack) -> Iterator[Make]:
     made: list[ClockedNode] = []
 
     def make(nodes: int, *, shared: bool = False, **settings: str) -> list[ClockedNode]:
-        made.extend(Cluster(tmp_path, stack, nodes, shared=shared, **settings).nodes)
+        clock = Clock(tmp_path / "clock") if shared else None
+
+        def clocked(folder: Path, name: str, port: int, own: Mapping[str, str]) -> ClockedNode:
+            made.append(ClockedNode(folder, name, port, own, clock))
+            return made[-1]
+
+        Cluster(
+            tmp_path,
+            stack,
+            ["sqlite"] * nodes,
+            known=0 if "AMQP_URI" in settings else None,
+            settings=SETTINGS | {"CLUSTER_SECRET": SECRET} | settings,
+            make=clocked,
+            killed=True,
+        )
         return made
 
     yield make
-    for node in made:
-        text = node.log.read_text()
-        assert "Traceback" not in text, text[-3000:]
+    assert complaints(made) == []
 
 
 def metrics(node: ClockedNode, pattern: str) -> list[Any]:

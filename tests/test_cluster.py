@@ -23,59 +23,14 @@ from lab.clients import (
     agree,
     counted,
     fetch,
+    post,
     until,
 )
-from lab.servers import Nginx, Node, RabbitMQ, Redis, free_port
+from lab.cluster import Cluster, complaints
+from lab.servers import Nginx, Node, RabbitMQ, Redis
 
 VIDEOS = [f"video-{number}" for number in range(50)]
 MESH, BROKER = "mesh and SQLite", "RabbitMQ and Redis"
-
-
-class Cluster:
-    """Three nodes, and the servers that they need."""
-
-    def __init__(
-        self, folder: Path, kind: str, rabbitmq: RabbitMQ | None, more: dict[str, str]
-    ) -> None:
-        self.folder = folder
-        self.kind = kind
-        self.rabbitmq = rabbitmq
-        self.redis = Redis(folder / "redis") if kind == BROKER else None
-        ports = [free_port() for _ in range(3)]
-        settings = {"DRAIN_TIME": "0.3"} | more
-        if self.redis and rabbitmq:
-            settings |= {"REDIS_URI": self.redis.uri, "AMQP_URI": rabbitmq.uri}
-        else:
-            # One address is enough: the first node's.
-            settings |= {"PEERS": f"http://127.0.0.1:{ports[0]}"}
-        self.nodes = [
-            Node(folder / f"counter{number}", f"counter{number}", port, settings)
-            for number, port in enumerate(ports, 1)
-        ]
-        self.urls = [node.url for node in self.nodes]
-
-    def start(self) -> None:
-        if self.redis:
-            self.redis.start()
-        for node in self.nodes:
-            node.launch()
-        for node in self.nodes:
-            node.wait_ready()
-
-    def stop(self) -> None:
-        for node in self.nodes:
-            node.terminate()
-        for node in self.nodes:
-            node.stop()
-        if self.redis:
-            self.redis.stop()
-
-    def check_logs(self) -> None:
-        """No node has logged a traceback, or the death of a thread."""
-        for node in self.nodes:
-            text = node.log.read_text()
-            assert "Traceback" not in text, text[-3000:]
-            assert "thread.died" not in text, text[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +42,17 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 @pytest.fixture
 def make_cluster(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Cluster]]:
-    with ExitStack() as stack:
+    tmp_path: Path, request: pytest.FixtureRequest, stack: ExitStack
+) -> Callable[..., Cluster]:
+    """Makes a cluster of a kind. On a mesh one address is enough: the first node's."""
 
-        def make(kind: str, **settings: str) -> Cluster:
-            broker = request.getfixturevalue("rabbitmq") if kind == BROKER else None
-            cluster = Cluster(tmp_path, kind, broker, settings)
-            stack.callback(cluster.stop)
-            cluster.start()
-            return cluster
+    def make(kind: str, **settings: str) -> Cluster:
+        broker = request.getfixturevalue("rabbitmq") if kind == BROKER else None
+        stores = ["redis" if broker else "sqlite"] * 3
+        settings = {"DRAIN_TIME": "0.3"} | settings
+        return Cluster(tmp_path, stack, stores, broker=broker, known=1, settings=settings)
 
-        yield make
+    return make
 
 
 @pytest.fixture(params=[MESH, pytest.param(BROKER, marks=pytest.mark.proof)])
@@ -114,7 +68,7 @@ def test_3000_visits_are_exact_on_every_node_within_two_seconds(cluster: Cluster
     agree(cluster.urls, books, 5)
     assert time.monotonic() - books.last_answer < 2.0
     assert sum(books.acknowledged.values()) == 3000
-    cluster.check_logs()
+    assert complaints(cluster.nodes) == []
 
 
 def test_a_killed_node_loses_nothing_and_no_number_falls(cluster: Cluster) -> None:
@@ -130,13 +84,13 @@ def test_a_killed_node_loses_nothing_and_no_number_falls(cluster: Cluster) -> No
         agree(cluster.urls, books, 5)
     assert watcher.falls == []
     assert watcher.reads > 50
-    cluster.check_logs()
+    assert complaints(cluster.nodes) == []
 
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=pytest.mark.proof)])
 def test_the_broker_may_be_gone(make_cluster: Callable[..., Cluster], seconds: int) -> None:
     cluster = make_cluster(BROKER)
-    assert cluster.rabbitmq is not None
+    assert cluster.broker is not None
     books = Books()
 
     def connected(node: Node) -> bool:
@@ -144,7 +98,7 @@ def test_the_broker_may_be_gone(make_cluster: Callable[..., Cluster], seconds: i
 
     with Traffic(cluster.urls, books, visitors=4, pause=0.03) as traffic:
         traffic.more(100)
-        cluster.rabbitmq.kill()
+        cluster.broker.kill()
         gone = time.monotonic()
         until(lambda: not any(map(connected, cluster.nodes)), 10, "the broker is missed")
         before = sum(books.acknowledged.values())
@@ -155,10 +109,10 @@ def test_the_broker_may_be_gone(make_cluster: Callable[..., Cluster], seconds: i
     # The nodes differ by now; the last of them to reach the broker starts the clock.
     shown = [counted(url, VIDEOS) for url in cluster.urls]
     assert shown[0] != shown[1] != shown[2]
-    cluster.rabbitmq.start()
+    cluster.broker.start()
     until(lambda: all(map(connected, cluster.nodes)), 10, "the broker is found again")
     agree(cluster.urls, books, 2)
-    cluster.check_logs()
+    assert complaints(cluster.nodes) == []
 
 
 @pytest.mark.parametrize(
@@ -221,7 +175,7 @@ def test_redis_may_go_and_return_with_less(
     for node in cluster.nodes:
         node.wait_ready()
     agree(cluster.urls, books, 5)
-    cluster.check_logs()
+    assert complaints(cluster.nodes) == []
 
 
 def healed(url: str, returns: str) -> bool:
@@ -281,7 +235,7 @@ def test_a_store_may_come_back_older_or_not_at_all(
                 assert status == 200
         agree(cluster.urls, books, 5)
     assert watcher.falls == []
-    cluster.check_logs()
+    assert complaints(cluster.nodes) == []
 
 
 def test_two_nodes_of_one_name_are_exact_and_warned_of(
@@ -350,7 +304,7 @@ def test_a_stopping_node_hands_on_what_it_has(cluster: Cluster) -> None:
     victim.start()
     victim.wait_ready()
     agree(cluster.urls, books, 5)
-    cluster.check_logs()
+    assert complaints(cluster.nodes) == []
 
 
 def test_visits_in_memory_survive_a_clean_stop(tmp_path: Path) -> None:
@@ -427,7 +381,7 @@ def test_a_rolling_restart_through_nginx_fails_no_request(
             5,
             f"{url} shows what was posted, once",
         )
-    cluster.check_logs()
+    assert complaints(cluster.nodes) == []
 
 
 @pytest.mark.proof
@@ -449,46 +403,22 @@ def test_a_node_killed_behind_nginx_doubles_nothing(
     assert sum(books.unknown.values()) < 100
 
 
-def test_a_cut_node_counts_on_alone_and_heals(tmp_path: Path) -> None:
-    ports = [free_port() for _ in range(2)]
-    with ExitStack() as stack:
-        nodes = [
-            stack.enter_context(
-                Node(
-                    tmp_path / f"counter{number}",
-                    f"counter{number}",
-                    port,
-                    {
-                        "PEERS": f"http://127.0.0.1:{ports[0]}",
-                        "DEV_MODE": "1",
-                        "DRAIN_TIME": "0",
-                    },
-                )
-            )
-            for number, port in enumerate(ports, 1)
-        ]
-        for node in nodes:
-            node.wait_ready()
-        urls, books = [node.url for node in nodes], Books()
-        post(urls[1], "/dev/cut")
-        with Traffic(urls, books, visits=200) as traffic:
-            traffic.join()
-        apart = [sum(counted(url, VIDEOS).values()) for url in urls]
-        assert all(apart)
-        assert sum(apart) == sum(books.acknowledged.values())
-        post(urls[1], "/dev/heal")
-        agree(urls, books, 5)
+def test_a_cut_node_counts_on_alone_and_heals(tmp_path: Path, stack: ExitStack) -> None:
+    settings = {"DEV_MODE": "1", "DRAIN_TIME": "0"}
+    urls = Cluster(tmp_path, stack, ["sqlite"] * 2, known=1, settings=settings).urls
+    books = Books()
+    post(urls[1], "/dev/cut")
+    with Traffic(urls, books, visits=200) as traffic:
+        traffic.join()
+    apart = [sum(counted(url, VIDEOS).values()) for url in urls]
+    assert all(apart)
+    assert sum(apart) == sum(books.acknowledged.values())
+    post(urls[1], "/dev/heal")
+    agree(urls, books, 5)
 
 
 def shows(client: Client, video: str, visits: int) -> bool:
     return bool(client.json(f"/count/{video}")["visits"] == visits)
-
-
-def post(url: str, path: str) -> None:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-    connection.request("POST", path)
-    assert connection.getresponse().status == 204
-    connection.close()
 
 
 @pytest.mark.alone

@@ -9,29 +9,16 @@ from pathlib import Path
 import pytest
 
 from lab.clients import fetch, until
-from lab.servers import ROOT, Node, free_port
+from lab.servers import ROOT, Node
+from tests.nodes import mesh
 
 PAGES = ("README.md", "docs/reference.md")
 
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Node]]:
-    ports = [free_port() for _ in range(3)]
-    peers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    settings = {"PEERS": peers, "DRAIN_TIME": "0"}
-    names = ("counter1", "counter2", "counter3")
-    nodes = [
-        Node(tmp_path / name, name, port, settings) for name, port in zip(names, ports, strict=True)
-    ]
-    try:
-        for node in nodes:
-            node.launch()
-        for node in nodes:
-            node.wait_ready()
+    with mesh(tmp_path, 3) as nodes:
         yield nodes
-    finally:
-        for node in nodes:
-            node.kill()
 
 
 def examples() -> list[tuple[str, str]]:

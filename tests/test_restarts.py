@@ -6,7 +6,6 @@ A few of them in `make test`; `make restarts` does a hundred of each node, and p
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
@@ -18,7 +17,8 @@ import redis
 from playwright.sync_api import Browser
 
 from lab.clients import Books, Traffic, Watcher, agree, fetch, until
-from lab.servers import Node, Redis, free_port
+from lab.cluster import Cluster
+from lab.servers import Node, Redis
 from tests.test_page import Tab
 
 RESTARTS = int(os.environ.get("RESTARTS", "3"))
@@ -45,27 +45,23 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, redis_server: Redis) -> Iterator[list[Node]]:
+def nodes(tmp_path: Path, redis_server: Redis, stack: ExitStack) -> list[Node]:
     """Three nodes on a full mesh, two of them with SQLite, one with Redis."""
-    ports = [free_port() for _ in range(3)]
     settings = {
-        "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports),
         "MESSAGE_TTL": "0.5",
         "FOLD_AFTER": "0.5",
         "SYNC_INTERVAL": "0.1",
         "DRAIN_TIME": "0.1",
     }
-    with ExitStack() as stack:
-        nodes = []
-        for number, port in enumerate(ports, 1):
-            own = {"REDIS_URI": redis_server.uri} if number == 3 else {}
-            node = Node(tmp_path / f"node{number}", f"restarted{number}", port, settings | own)
-            nodes.append(node)
-            stack.callback(node.kill)
-            node.launch()
-        for node in nodes:
-            node.wait_ready()
-        yield nodes
+    return Cluster(
+        tmp_path,
+        stack,
+        ["sqlite", "sqlite", "redis"],
+        redis=redis_server,
+        settings=settings,
+        own=[{"NAME": f"restarted{number}"} for number in (1, 2, 3)],
+        killed=True,
+    ).nodes
 
 
 def restart(node: Node, number: int) -> None:

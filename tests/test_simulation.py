@@ -9,8 +9,8 @@ from itertools import count
 
 import pytest
 
-from simulation.cluster import run
 from simulation.history import History, generate, shorten
+from simulation.trial import run
 from tests.histories import DIRECTED, directed, is_lossy
 from tests.mutants import FAULTS
 

@@ -12,8 +12,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from counter.web import files
+from lab.cluster import Cluster
 from lab.previous import PARTS
-from lab.servers import ROOT, Nginx, Node, free_port
+from lab.servers import ROOT, Nginx, Node
 from tests.test_http import get
 
 SCRIPT = b"export const number = 1; // " + b"x" * 500
@@ -156,25 +157,18 @@ def balancer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         copy(ROOT / part, code / part)
     for file in (code / "static").rglob("*"):
         os.utime(file, (OLD, OLD))
-    ports = [free_port(), free_port()]
-    settings = {
-        "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports),
-        "DRAIN_TIME": "0",
-    }
-    roots = [ROOT, code]
-    nodes = [
-        Node(folder / f"counter{number}", f"counter{number}", port, settings, root=root)
-        for number, (port, root) in enumerate(zip(ports, roots, strict=True), 1)
-    ]
+    roots = iter([ROOT, code])
     with ExitStack() as stack:
-        for node in nodes:
-            stack.callback(node.kill)
-            node.launch()
-        for node in nodes:
-            node.wait_ready()
-        nginx = Nginx(folder / "nginx", [f"127.0.0.1:{port}" for port in ports])
-        stack.enter_context(nginx)
-        yield Node(folder, "nginx", nginx.port)
+        cluster = Cluster(
+            folder,
+            stack,
+            ["sqlite"] * 2,
+            settings={"DRAIN_TIME": "0"},
+            make=lambda *parts: Node(*parts, root=next(roots)),
+            nginx=Nginx,
+            killed=True,
+        )
+        yield Node(folder, "nginx", cluster.nginx.port)
 
 
 def test_behind_nginx_a_clip_is_put_together_from_parts_of_two_nodes(balancer: Node) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -16,6 +15,7 @@ from counter.crdt.ids import VIDEO
 from counter.web.problems import Problem
 from counter.web.visits import MAX_BYTES, MAX_RECORDS, read
 from lab.clients import until
+from lab.cluster import Cluster
 from lab.servers import Node, Redis, free_port
 from tests.test_http import Answer, ask, raw, samples, visits
 
@@ -352,24 +352,20 @@ SETTINGS = {"MESSAGE_TTL": "2", "SYNC_INTERVAL": "0.3", "DEV_MODE": "1", "DRAIN_
 
 @pytest.fixture(params=["sqlite", "redis"])
 def pair(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis
-) -> Iterator[tuple[Node, Node]]:
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis, stack: ExitStack
+) -> tuple[Node, Node]:
     """Two nodes on a mesh, the first of them with either store."""
-    ports = [free_port() for _ in range(2)]
-    settings = {**SETTINGS, "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports)}
-    with ExitStack() as stack:
-        nodes = []
-        for number, port in enumerate(ports, 1):
-            redis = {"REDIS_URI": redis_server.uri} if number == 1 else {}
-            own = redis if request.param == "redis" else {}
-            name = f"visits{number}-{free_port()}"
-            node = Node(tmp_path / name, name, port, settings | own)
-            nodes.append(node)
-            stack.callback(node.kill)
-            node.launch()
-        for node in nodes:
-            node.wait_ready()
-        yield nodes[0], nodes[1]
+    cluster = Cluster(
+        tmp_path,
+        stack,
+        [request.param, "sqlite"],
+        redis=redis_server,
+        settings=SETTINGS,
+        own=[{"NAME": f"visits{number}-{free_port()}"} for number in (1, 2)],
+        killed=True,
+    )
+    first, second = cluster.nodes
+    return first, second
 
 
 def test_a_repeat_is_known_after_a_kill_at_the_same_node_and_at_another(

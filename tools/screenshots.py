@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 
 from lab.browser import chromium
-from lab.clients import Client
+from lab.clients import count_many
 from lab.cluster import Cluster
 from lab.servers import ROOT, Nginx, Node, find
 from lab.terminal import say
@@ -61,17 +61,8 @@ def cluster(folder: Path, stack: ExitStack) -> tuple[list[Node], Nginx]:
     settings = {"DEV_MODE": "1", "DRAIN_TIME": "0.2"}
     started = Cluster(folder, stack, settings=settings, nginx=Nginx)
     for node, share in zip(started.nodes, SHARES, strict=True):
-        for video, visits in VISITS.items():
-            send(node, video, int(visits * share))
+        count_many(node.url, {video: int(visits * share) for video, visits in VISITS.items()})
     return started.nodes, started.nginx
-
-
-def send(node: Node, video: str, visits: int) -> None:
-    """Count many visits at a node."""
-    body = b'[{"video": "%s", "count": %d}]' % (video.encode(), visits)
-    with Client(node.url) as client:
-        status, answer = client.ask("POST", "/visits", {"Content-Type": "application/json"}, body)
-    assert status == 200, answer
 
 
 def rush(page: Page, nodes: Sequence[Node], video: str, seconds: float) -> None:
@@ -80,7 +71,8 @@ def rush(page: Page, nodes: Sequence[Node], video: str, seconds: float) -> None:
     pace = 6.0
     for _ in range(int(seconds * 4)):
         pace = min(12.0, max(1.0, pace + chance.uniform(-2, 2)))
-        send(chance.choices(nodes, SHARES)[0], video, 1 + int(pace * chance.random()))
+        chosen = chance.choices(nodes, SHARES)[0]
+        count_many(chosen.url, {video: 1 + int(pace * chance.random())})
         page.wait_for_timeout(250)
 
 

@@ -6,7 +6,17 @@ take, `live_pages` watches counts. Only the standard library is needed, as `make
 
 from lab.clients.books import Books, Post, Posts
 from lab.clients.closed_loop import Posters, Traffic, Watcher, agree, send
-from lab.clients.connection import STRETCH, Client, counted, fetch, metric, metrics, until
+from lab.clients.connection import (
+    STRETCH,
+    Client,
+    count_many,
+    counted,
+    fetch,
+    metric,
+    metrics,
+    post,
+    until,
+)
 from lab.clients.live_pages import LivePages
 from lab.clients.looped import Apart
 from lab.clients.open_loop import OpenLoop, Target, percentile
@@ -25,11 +35,13 @@ __all__ = [
     "Traffic",
     "Watcher",
     "agree",
+    "count_many",
     "counted",
     "fetch",
     "metric",
     "metrics",
     "percentile",
+    "post",
     "send",
     "until",
 ]

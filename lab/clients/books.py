@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -74,13 +75,13 @@ class Posts:
             self.all.append(post)
             return post
 
-    def lost(self, shown: dict[str, int]) -> int:
+    def lost(self, shown: Mapping[str, int]) -> int:
         """Return how many visits were acknowledged and are not counted."""
         return sum(
             max(0, post.visits - shown.get(post.video, 0)) for post in self.all if post.acknowledged
         )
 
-    def counted_again(self, shown: dict[str, int]) -> tuple[int, int]:
+    def counted_again(self, shown: Mapping[str, int]) -> tuple[int, int]:
         """Return how many requests were counted again: through the window, and otherwise."""
         window = others = 0
         for post in self.all:
