@@ -65,17 +65,18 @@ def mint_run(now: int, latest: str, random: int) -> str:
     end = _time_of(END_OF_RUNS)
     # A clock beyond that is no clock, and an id from there would be refused by everybody.
     started = max(known + 1, now if now < end else 0)
-    later = _number_of(latest[_TIME:]) + 1 + random % 2**32
+    later = number_of(latest[_TIME:]) + 1 + random % 2**32
     if started < end or later >> 5 * _RANDOM:
         return encode_id(started, _TIME) + encode_id(random, _RANDOM)
     return latest[:_TIME] + encode_id(later, _RANDOM)
 
 
 def _time_of(run: str) -> int:
-    return _number_of(run[:_TIME])
+    return number_of(run[:_TIME])
 
 
-def _number_of(text: str) -> int:
+def number_of(text: str) -> int:
+    """The number that was encoded so; 0 for no text at all."""
     number = 0
     for character in text:
         number = number << 5 | _ALPHABET.index(character)

@@ -14,6 +14,8 @@ from counter.protocol.previous import PreviousAnnounced
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
+MOST_INTRODUCED = 256
+"""To how many replicas a node makes itself known while one may be silent and still be live."""
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ class Peers:
         """How many came from each member, in all its runs."""
         self._peers: dict[str, Peer] = {}
         self._introduced: dict[str, float] = {}
+        self._newest: dict[str, str] = {}
+        """The newest run that was heard of each member."""
 
     def __contains__(self, replica: str) -> bool:
         return replica in self._peers
@@ -130,13 +134,21 @@ class Peers:
             peer = self._peers[replica] = Peer(address, now, now)
         peer.address, peer.heard = address, now
         member = member_of(replica)
+        if replica > self._newest.get(member, ""):
+            self._newest[member] = replica
         self.messages[member] = self.messages.get(member, 0) + 1
         return peer, returned
 
     def introduce(self, replica: str, now: float) -> bool:
-        """Whether it is time to make oneself known to a replica: once in a while only."""
+        """Whether it is time to make oneself known to a replica: once in a while only.
+
+        And only to so many at a time: whoever makes up names must not make this node send
+        everything to all of them. Those that exist ask for it when they hear this node's reports.
+        """
         told = self._introduced.get(replica)
         if told is not None and now - told <= self.silence:
+            return False
+        if told is None and len(self._introduced) >= MOST_INTRODUCED:
             return False
         self._introduced[replica] = now
         return True
@@ -170,12 +182,12 @@ class Peers:
 
     def succeeded(self, replica: str) -> bool:
         """Whether a later run of the same member was heard."""
-        member = member_of(replica)
-        return any(other > replica and member_of(other) == member for other in self._peers)
+        # The newest one is never forgotten.
+        return self._newest.get(member_of(replica), "") > replica
 
     def newest(self) -> dict[str, str]:
         """The newest run that was heard of each member: `{member: replica}`."""
-        return {member_of(replica): replica for replica in sorted(self._peers)}
+        return dict(self._newest)
 
     def silent_for(self, replica: str, now: float) -> float | None:
         """Seconds since a replica was heard; None if it never was, or is forgotten."""

@@ -72,6 +72,10 @@ class Roster:
         if self._members.learn(member, latest, removed):
             self.unsaved.add(member)
 
+    def knows(self, member: str) -> bool:
+        """Whether a member is remembered."""
+        return member in self._members
+
     def fact(self, member: str, mark: str = "") -> str:
         """What the store keeps of a member, with this fold mark or that of the tally."""
         latest, removed = self._members.latest(member), self._members.removed(member)
