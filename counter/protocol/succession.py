@@ -36,8 +36,9 @@ class Succession:
         self._epoch = epoch
         self._message_ttl = message_ttl
         self._misdated = False
-        self._now, self._begun = 0.0, float("-inf")
-        """The time, and when a run began last because of what was heard."""
+        self._now = 0.0
+        self._begun: float | None = None
+        """When a run began last because of what was heard."""
 
     @property
     def ended_by_others(self) -> bool:
@@ -57,7 +58,8 @@ class Succession:
         if self._misdated or self._pending.is_full:
             return True
         heard = self._reverts.proven or (self.ended_by_others and not self._pending.in_doubt)
-        return heard and not self._now - self._begun < self._message_ttl
+        rests = self._begun is not None and self._now - self._begun < self._message_ttl
+        return heard and not rests
 
     @property
     def may_follow(self) -> bool:
