@@ -123,7 +123,7 @@ class AntiEntropy:
         peer.health = report.health or peer.health
         if peer.is_previous:
             for member, previous in report.members.items():
-                self._heard_previous(sender, member, previous, peer)
+                self._heard_previous(sender, member, previous, peer, effects)
         for member, state in report.states.items():
             self._heard_member(sender, member, state, peer, now, effects)
         for log, positions in report.logs.items():
@@ -150,12 +150,16 @@ class AntiEntropy:
             self.tell_again(sender, peer.address, now, effects)
 
     def _heard_previous(
-        self, sender: str, member: str, report: PreviousMemberReport, peer: Peer
+        self,
+        sender: str,
+        member: str,
+        report: PreviousMemberReport,
+        peer: Peer,
+        effects: Effects,
     ) -> None:
         """A node of the version before tells what it knows of a member."""
-        latest = max(report.latest, report.mark, *report.runs)
-        self._roster.learn(member, latest, report.removed)
-        if not self._roster.knows(member):
+        if not self._learn(sender, member, report):
+            effects.left_out += 1
             return
         peer.previous.say(member, report)
         if member == member_of(sender) and run_of(sender) in report.runs:
@@ -173,9 +177,8 @@ class AntiEntropy:
         effects: Effects,
     ) -> None:
         """A node tells what it knows of a member."""
-        latest = max(report.latest, report.mark, *report.runs)
-        self._roster.learn(member, latest, report.removed)
-        if not (self._roster.knows(member) and peer.announced.has_room(member, report)):
+        has_room = peer.announced.has_room(member, report)
+        if not (has_room and self._learn(sender, member, report)):
             effects.left_out += 1
             return
         peer.announced.say(member, report)
@@ -191,10 +194,21 @@ class AntiEntropy:
                 if total < self._tally.total(sender):
                     effects.ask(peer, self._reverts.tell(sender, peer, now))
 
-    def heard_names(self, page: RunsPage, peer: Peer, now: float, effects: Effects) -> None:
+    def _learn(self, sender: str, member: str, report: MemberReport | PreviousMemberReport) -> bool:
+        """Take in which runs of a member there are; say whether that is possible."""
+        latest = max(report.latest, report.mark, *report.runs)
+        if not self._roster.believes(sender, member, latest, report.removed):
+            return False
+        self._roster.learn(member, latest, report.removed)
+        return self._roster.knows(member)
+
+    def heard_names(
+        self, sender: str, page: RunsPage, peer: Peer, now: float, effects: Effects
+    ) -> None:
         """Take in the names of a day's closed runs, if they were asked for."""
         asked = peer.address, page.member, page.day
-        if asked not in self._asked_names:
+        believes = self._roster.believes(sender, page.member, *page.runs)
+        if asked not in self._asked_names or not believes:
             return
         follows = peer.announced.name(page)
         self._roster.learn(page.member, max(page.runs, default=""))

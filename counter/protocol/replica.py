@@ -322,7 +322,7 @@ class Replica:
             case KeysPage():
                 self._heard_keys(sender, body, peer, now, effects)
             case RunsPage():
-                self._anti_entropy.heard_names(body, peer, now, effects)
+                self._anti_entropy.heard_names(sender, body, peer, now, effects)
             case Larger() if body.replica == self.id:
                 ask = self._reverts.claimed(body.total, peer, now, refused=body.refused)
                 effects.ask(peer, ask)
