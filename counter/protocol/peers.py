@@ -110,13 +110,16 @@ class Peers:
         self._introduced: dict[str, float] = {}
         self._newest: dict[str, str] = {}
         """The newest run that was heard of each member."""
+        self._of: dict[str, list[str]] = {}
+        """The runs of each member that are remembered: a look at all would take long where a peer
+        makes up names."""
 
     def __contains__(self, replica: str) -> bool:
         return replica in self._peers
 
     def of(self, member: str) -> Iterator[str]:
         """The runs of a member that were heard."""
-        return (replica for replica in self._peers if member_of(replica) == member)
+        return iter(self._of.get(member, ()))
 
     def are_previous(self, now: float) -> bool:
         """Whether a node is heard that is, or may be, of the version before."""
@@ -132,6 +135,7 @@ class Peers:
         returned = peer is None or now - peer.heard > self.silence
         if peer is None:
             peer = self._peers[replica] = Peer(address, now, now)
+            self._of.setdefault(member_of(replica), []).append(replica)
         peer.address, peer.heard = address, now
         member = member_of(replica)
         if replica > self._newest.get(member, ""):
@@ -161,6 +165,7 @@ class Peers:
         for replica, peer in list(self._peers.items()):
             if now - peer.heard > self._memory and self.succeeded(replica):
                 del self._peers[replica]
+                self._of[member_of(replica)].remove(replica)
 
     def live(self, now: float) -> dict[str, Peer]:
         """Those that were heard lately."""
@@ -178,7 +183,10 @@ class Peers:
 
     def speaks(self, vector: str, now: float) -> bool:
         """Whether more of a vector is to be expected from its writer itself."""
-        return vector in self.staying(now) and not self.succeeded(vector)
+        peer = self._peers.get(vector)
+        if peer is None or now - peer.heard > self.silence or peer.state == "leaving":
+            return False
+        return not self.succeeded(vector)
 
     def succeeded(self, replica: str) -> bool:
         """Whether a later run of the same member was heard."""
