@@ -16,10 +16,10 @@ from counter.crdt import ids
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import day_of, encode_id, folded_of, member_of, mint_run, run_of
 from counter.crdt.tally import LARGEST_SUM, Tally
-from counter.crdt.vector import MOST_OF_A_VECTOR
+from counter.crdt.vector import MAX_VECTOR_TOTAL
 from counter.protocol import announced, members, messages, peers
 from counter.protocol.messages import (
-    MOST_PEERS_TOLD,
+    MAX_PEERS_TOLD,
     Body,
     Delta,
     Envelope,
@@ -99,11 +99,11 @@ def test_no_number_of_counts_overflows_a_sum() -> None:
 
 def test_no_vector_grows_beyond_what_can_be_told(network: Network) -> None:
     a, own = network.nodes["a"], stranger(1)
-    most = MOST_OF_A_VECTOR // MAX_COUNT + 1
+    most = MAX_VECTOR_TOTAL // MAX_COUNT + 1
     for first in range(0, most + 100, 100):
         counts = {f"v{number}": MAX_COUNT for number in range(first, first + 100)}
         hear(network, "a", own, Delta(counts, 2**63 - 1))
-    assert a.tally.total(own) <= MOST_OF_A_VECTOR
+    assert a.tally.total(own) <= MAX_VECTOR_TOTAL
     network.live(3)
     assert network.nodes["b"].counter("cats") == {a.member: 3}, "reports go on"
     # Runs of it that come to more than one folded vector can hold.
@@ -117,7 +117,7 @@ def test_no_vector_grows_beyond_what_can_be_told(network: Network) -> None:
     for _ in range(5):
         a.stored(a.batch(100_000))
     assert a.tally.mark(member_of(own)) == mark
-    assert a.tally.total(folded_of(member_of(own), mark)) <= MOST_OF_A_VECTOR
+    assert a.tally.total(folded_of(member_of(own), mark)) <= MAX_VECTOR_TOTAL
     network.live(3)
 
 
@@ -243,8 +243,8 @@ def test_endless_peers_of_a_report_are_not_taken_in() -> None:
     sent = messages.encode(Envelope(stranger(0), "", 0, Report("ready", {}, reached, None)), None)
     report = messages.decode(sent, None, 0, 1000, refused.append).body
     assert isinstance(report, Report)
-    assert len(report.peers) == MOST_PEERS_TOLD
-    assert len(refused) == len(reached) - MOST_PEERS_TOLD
+    assert len(report.peers) == MAX_PEERS_TOLD
+    assert len(refused) == len(reached) - MAX_PEERS_TOLD
 
 
 def test_only_so_many_are_introduced_at_a_time(network: Network) -> None:
@@ -254,13 +254,13 @@ def test_only_so_many_are_introduced_at_a_time(network: Network) -> None:
         for body in (Report("ready", {}, reached, None), ReportRequest()):
             effects = network.nodes["a"].receive(Envelope(stranger(0), "x", 0, body), network.now)
             asked |= {address for address, _ in effects.send}
-    assert len(asked) <= peers.MOST_INTRODUCED + 1
+    assert len(asked) <= peers.MAX_INTRODUCED + 1
 
 
 def test_endless_members_are_not_taken_in(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "MOST", 50)
+    monkeypatch.setattr(members, "MAX_MEMBERS", 50)
     a = network.nodes["a"]
     for number in range(100):
         state = MemberReport(run_of(stranger(number)), "", "", (0, 0), {}, {})
@@ -273,7 +273,7 @@ def test_endless_members_are_not_taken_in(
 
 
 def test_what_a_peer_has_said_has_an_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announced, "MOST_SAID", 500)
+    monkeypatch.setattr(announced, "MAX_SAID", 500)
     days = {day: (1, day) for day in range(300)}
     left_out = 0
     for number in range(5):

@@ -18,7 +18,7 @@ from counter.protocol.messages import (
     RunsRequest,
 )
 from counter.protocol.replays import Replays
-from counter.protocol.rounds import MOST_BEGUN, MOST_TOLD, Rounds
+from counter.protocol.rounds import MAX_BEGUN, MAX_TOLD, Rounds
 from counter.transport.hub import Hub
 from lab.clients import Client, until
 from lab.servers import Node
@@ -129,7 +129,7 @@ def test_an_asker_begins_so_many_rounds_at_a_time(kind: str) -> None:
 
     for second in range(3):
         answered = [rounds.may_answer("b", question(), second + 0.01 * n) for n in range(50)]
-        assert sum(answered) == MOST_BEGUN
+        assert sum(answered) == MAX_BEGUN
 
 
 def test_pages_of_keys_and_runs_go_on() -> None:
@@ -160,7 +160,7 @@ def test_whoever_asks_for_everything_again_and_again_is_not_told() -> None:
         told += any(isinstance(body, Report) for _, body in effects.send)
         leaving = Report("leaving", {}, {}, None)
         told += bool(a.receive(Envelope(stranger(1), "x", 0, leaving), network.now).send)
-    assert told == 2 * MOST_TOLD, "the first time is also the first word of a stranger"
+    assert told == 2 * MAX_TOLD, "the first time is also the first word of a stranger"
 
 
 def test_an_old_question_is_not_answered_after_the_next() -> None:

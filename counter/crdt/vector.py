@@ -23,7 +23,7 @@ from typing import NamedTuple
 from counter.crdt.videos import BUCKETS, PRIME, Videos
 
 _LEAST_BUCKETS = 2**4
-MOST_OF_A_VECTOR = 2**62
+MAX_VECTOR_TOTAL = 2**62
 """No vector's total is larger: totals are told in 63 bits. A run ends long before, and so does what
 is folded of many runs; what would take a vector further was made up."""
 
@@ -150,9 +150,9 @@ class Vector(Column):
         """Take the larger count of each video; return by how much which videos grew.
 
         With `refused`, a count that would take the total beyond its limit is noted there instead;
-        no total grows beyond `MOST_OF_A_VECTOR`.
+        no total grows beyond `MAX_VECTOR_TOTAL`.
         """
-        limit = MOST_OF_A_VECTOR if refused is None else min(refused.limit, MOST_OF_A_VECTOR)
+        limit = MAX_VECTOR_TOTAL if refused is None else min(refused.limit, MAX_VECTOR_TOTAL)
         rows, names, at, put = self._videos.rows, self._videos.names, self.at, self.set
         grew = {}
         for video, count in counts.items():

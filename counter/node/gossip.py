@@ -251,10 +251,10 @@ class Gossip:
         """Count, and log once a minute, what was not taken because it is too much."""
         self._metrics.counts_refused.inc(effects.beyond)
         self._metrics.entries_refused.inc(effects.left_out)
-        self._warn(
-            "count.refused" if effects.beyond else "entry.refused",
-            f"from={envelope.sender} beyond={effects.beyond} left_out={effects.left_out}",
-        )
+        if effects.beyond:
+            self._warn("count.refused", f"from={envelope.sender} counts={effects.beyond}")
+        if effects.left_out:
+            self._warn("entry.refused", f"from={envelope.sender} too_many={effects.left_out}")
 
     def _take_page(self, replica: Replica, envelope: Envelope) -> None:
         """Take in many counts at once, then rest for half as long as that took.

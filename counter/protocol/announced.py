@@ -15,9 +15,9 @@ from counter.crdt.ids import folded_of, member_of, replica_of, run_of
 from counter.protocol.messages import MemberReport, RunsPage
 from counter.protocol.positions import Positions
 
-MOST_SAID = 100_000
+MAX_SAID = 100_000
 """Runs and days that are remembered of what one node has said, and names of closed runs."""
-MOST_LOGS = 10_000
+MAX_LOGS = 10_000
 """Visit logs whose positions are remembered: a node has one, or few."""
 
 
@@ -70,7 +70,7 @@ class Announced:
 
     def has_room(self, member: str, report: MemberReport) -> bool:
         """Whether this can be taken in beside all else that was said."""
-        return self._size + _size(report) - _size(self._members.get(member)) <= MOST_SAID
+        return self._size + _size(report) - _size(self._members.get(member)) <= MAX_SAID
 
     def say(self, member: str, report: MemberReport) -> None:
         """Take in what is said of a member; it replaces what was said of it before."""
@@ -86,7 +86,7 @@ class Announced:
 
     def say_read(self, log: str, positions: Positions) -> None:
         """Take in how far a visit log is said to have been read."""
-        if log not in self.logs and len(self.logs) >= MOST_LOGS:
+        if log not in self.logs and len(self.logs) >= MAX_LOGS:
             return
         for sign, said in (-1, self.logs.get(log)), (1, positions):
             if said:
@@ -104,7 +104,7 @@ class Announced:
             before = Named(page.digest, {}, complete=False)
         if page.after and replica_of(page.member, page.after) not in before.copies:
             return False
-        if sum(len(named.copies) for named in self.named.values()) + len(page.runs) > MOST_SAID:
+        if sum(len(named.copies) for named in self.named.values()) + len(page.runs) > MAX_SAID:
             return False
         copies = before.copies
         for run, (total, digest, _) in page.runs.items():

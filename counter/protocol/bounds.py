@@ -7,7 +7,7 @@ earlier state. What is too much is left out alone; the writer's own next word br
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from counter.crdt.vector import MOST_OF_A_VECTOR, Refused
+from counter.crdt.vector import MAX_VECTOR_TOTAL, Refused
 from counter.protocol.peers import Peer, Peers
 
 
@@ -25,4 +25,4 @@ class Bounds:
             # After a kill, the next run of a writer tells what the one before had stored only.
             if heard and (teller is writer or not self._peers.succeeded(vector)):
                 return Refused(writer.told)
-        return Refused(MOST_OF_A_VECTOR)
+        return Refused(MAX_VECTOR_TOTAL)

@@ -19,7 +19,7 @@ _SAME_TIME = 0.1
 _EXPIRED = 10_000
 """How many keys of a run are forgotten at once: bounds the time that it takes to some 50 ms."""
 
-_MOST_RUNS = 10_000
+_MAX_RUNS = 10_000
 """Replicas whose keys are held; they are forgotten with their last key."""
 
 
@@ -123,7 +123,7 @@ class KeyLog:
 
     def has_room(self, replica: str) -> bool:
         """Whether the keys of a replica may be asked for: there is an end to those that are new."""
-        return replica in self.runs or len(self.runs) < _MOST_RUNS
+        return replica in self.runs or len(self.runs) < _MAX_RUNS
 
     def run(self, replica: str, now: float) -> RunLog:
         """The keys of a replica, none if it was not heard of before."""

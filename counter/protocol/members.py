@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from counter.crdt.ids import RUN, member_of, run_of
 
-MOST = 10_000
+MAX_MEMBERS = 10_000
 """Members that are remembered: stores that were removed or given up are among them. More than that
 are names that somebody makes up."""
 
@@ -37,7 +37,7 @@ class Members:
 
         A member that is one too many is not learnt.
         """
-        if member not in self._latest and len(self._latest) >= MOST:
+        if member not in self._latest and len(self._latest) >= MAX_MEMBERS:
             return False
         before = self._latest.get(member), self._removed.get(member, "")
         self._latest[member] = max(latest, removed, before[0] or "")

@@ -28,19 +28,19 @@ SALTS = 2**31
 
 # The most entries that a list of a message has: no node tells more of anything at once. A node that
 # does is broken, and what is beyond is left out.
-MOST_COUNTS = PAGE_BYTES // 13 + 1
+MAX_COUNTS = PAGE_BYTES // 13 + 1
 """Of a delta or a page: the shortest entry is taken for 13 bytes."""
-MOST_MEMBERS_TOLD = 300
+MAX_MEMBERS_TOLD = 300
 """Of a report, as `reports.py` cuts it into parts."""
-MOST_RUNS_TOLD = 1000
+MAX_RUNS_TOLD = 1000
 """Of a member, in a report or a page; also a node that starts every second has fewer open runs."""
-MOST_DAYS_TOLD = 4096
+MAX_DAYS_TOLD = 4096
 """Of a member: eleven years."""
-MOST_PEERS_TOLD = 100
+MAX_PEERS_TOLD = 100
 """Of a report: each of them may be somebody to send everything to."""
-MOST_KEYS_TOLD = PAGE_BYTES // 36 + 1
+MAX_KEYS_TOLD = PAGE_BYTES // 36 + 1
 """Of a page: the shortest key is taken for 37 bytes."""
-MOST_LOGS_TOLD = 100
+MAX_LOGS_TOLD = 100
 """Of a report."""
 
 CELL = r"[A-Za-z0-9._~/-]{1,160}"
@@ -81,11 +81,11 @@ LogId = Annotated[str, Limit(pattern=rf"^{NAME}/{LOG_FILE}\Z")]
 FileId = Annotated[str, Limit(pattern=rf"^([0-9a-f]{{16}}|{START})\Z")]
 Read = Annotated[dict[FileId, Position], Limit(max_length=KEPT)]
 """How far a visit log was read."""
-Counts = Annotated[dict[Cell, Count], Limit(max_length=MOST_COUNTS)]
-Logs = Annotated[dict[LogId, Read], Limit(max_length=MOST_LOGS_TOLD)]
-Runs = Annotated[dict[RunId, DatedCopy], Limit(max_length=MOST_RUNS_TOLD)]
-Days = Annotated[dict[Day, DayDigest], Limit(max_length=MOST_DAYS_TOLD)]
-Acquaintances = Annotated[dict[ReplicaId, Address], Limit(max_length=MOST_PEERS_TOLD)]
+Counts = Annotated[dict[Cell, Count], Limit(max_length=MAX_COUNTS)]
+Logs = Annotated[dict[LogId, Read], Limit(max_length=MAX_LOGS_TOLD)]
+Runs = Annotated[dict[RunId, DatedCopy], Limit(max_length=MAX_RUNS_TOLD)]
+Days = Annotated[dict[Day, DayDigest], Limit(max_length=MAX_DAYS_TOLD)]
+Acquaintances = Annotated[dict[ReplicaId, Address], Limit(max_length=MAX_PEERS_TOLD)]
 
 
 class Delta(Struct, array_like=True, tag="delta"):
@@ -109,7 +109,7 @@ class PreviousMemberReport(Struct, array_like=True):
     removed: NoRun
     mark: NoRun
     folded: Copied
-    runs: Annotated[dict[RunId, Copied], Limit(max_length=MOST_RUNS_TOLD)]
+    runs: Annotated[dict[RunId, Copied], Limit(max_length=MAX_RUNS_TOLD)]
 
 
 class MemberReport(Struct, array_like=True):
@@ -155,13 +155,13 @@ class Report(Struct, array_like=True, tag="report"):
     """
 
     state: State
-    members: Annotated[dict[MemberId, PreviousMemberReport], Limit(max_length=MOST_MEMBERS_TOLD)]
+    members: Annotated[dict[MemberId, PreviousMemberReport], Limit(max_length=MAX_MEMBERS_TOLD)]
     peers: Acquaintances
     checksum: Total | None
-    keys: Annotated[dict[ReplicaId, Serial], Limit(max_length=MOST_RUNS_TOLD)] | None = None
+    keys: Annotated[dict[ReplicaId, Serial], Limit(max_length=MAX_RUNS_TOLD)] | None = None
     logs: Logs = {}
     health: Health | None = None
-    states: Annotated[dict[MemberId, MemberReport], Limit(max_length=MOST_MEMBERS_TOLD)] = {}
+    states: Annotated[dict[MemberId, MemberReport], Limit(max_length=MAX_MEMBERS_TOLD)] = {}
     said: Total | None = None
     number: Serial = 0
 
@@ -207,7 +207,7 @@ class KeysPage(Struct, array_like=True, tag="keys"):
 
     replica: ReplicaId
     after: Serial
-    keys: Annotated[list[TakenKey], Limit(max_length=MOST_KEYS_TOLD)]
+    keys: Annotated[list[TakenKey], Limit(max_length=MAX_KEYS_TOLD)]
     last: Serial
 
 

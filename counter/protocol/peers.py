@@ -14,7 +14,7 @@ from counter.protocol.previous import PreviousAnnounced
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
-MOST_INTRODUCED = 256
+MAX_INTRODUCED = 256
 """To how many replicas a node makes itself known while one may be silent and still be live."""
 
 
@@ -152,7 +152,7 @@ class Peers:
         told = self._introduced.get(replica)
         if told is not None and now - told <= self.silence:
             return False
-        if told is None and len(self._introduced) >= MOST_INTRODUCED:
+        if told is None and len(self._introduced) >= MAX_INTRODUCED:
             return False
         self._introduced[replica] = now
         return True

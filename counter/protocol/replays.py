@@ -5,7 +5,7 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 
 from collections import deque
 
-MOST = 100_000
+MAX_MESSAGES = 100_000
 """Messages that are remembered, in some 20 MB: of a minute in which 1,600 come a second."""
 
 
@@ -16,7 +16,7 @@ class Replays:
     sent, so `seconds` is twice as much: afterwards it is dropped for its age. Not thread-safe.
     """
 
-    def __init__(self, seconds: float, most: int = MOST) -> None:
+    def __init__(self, seconds: float, most: int = MAX_MESSAGES) -> None:
         self._seconds = seconds
         self._most = most
         self._known: set[bytes] = set()

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from counter.crdt.ids import number_of
 from counter.protocol.messages import KeysRequest, RepairRequest, RunsRequest
 
-MOST_BEGUN = 10
+MAX_BEGUN = 10
 """How often an asker may begin to ask for one thing within a `SYNC_INTERVAL`: with every delta."""
-MOST_TOLD = 2
+MAX_TOLD = 2
 """How often within a `SYNC_INTERVAL` an asker is told everything; it asks for that once."""
-_MOST = 10_000
+_MAX_ROUNDS = 10_000
 """Askers and things that are remembered; the oldest are forgotten first."""
 
 Question = RepairRequest | KeysRequest | RunsRequest
@@ -54,7 +54,7 @@ class Rounds:
 
     def may_tell(self, asker: str, now: float) -> bool:
         """Whether to tell one that asks for it, or that leaves, all that there is to say."""
-        return self._may(asker, "", 0, 0, now, MOST_TOLD)
+        return self._may(asker, "", 0, 0, now, MAX_TOLD)
 
     def _may(
         self,
@@ -63,7 +63,7 @@ class Rounds:
         after: int,
         number: int,
         now: float,
-        most: int = MOST_BEGUN,
+        most: int = MAX_BEGUN,
     ) -> bool:
         """`number` is that of the round, 0 where rounds have none."""
         known = self._rounds.get((asker, thing))
@@ -75,7 +75,7 @@ class Rounds:
                 return False
         if known is None or now - known.since >= self._sync_interval:
             self._rounds.pop((asker, thing), None)
-            if len(self._rounds) >= _MOST:
+            if len(self._rounds) >= _MAX_ROUNDS:
                 del self._rounds[next(iter(self._rounds))]
             known = self._rounds[asker, thing] = _Round(now)
         if known.begun >= most:
