@@ -46,7 +46,11 @@ class Kept:
         name: str = "own",
         now: float = 0.0,
         has_peers: bool = False,
+        message_ttl: float = 30.0,
     ) -> None:
+        self.renewed: list[float] = []
+        """When it went on as a new run."""
+        self.name = name
         self.now = now
         self.store = store
         self.lock = threading.Lock()
@@ -63,16 +67,21 @@ class Kept:
                 now,
                 sync_interval=1.0,
                 join_timeout=5.0,
-                message_ttl=30.0,
+                message_ttl=message_ttl,
                 fold_after=86_400.0,
                 has_peers=has_peers,
             ),
-            start_new_run=lambda _: set(),
+            start_new_run=self._start_new_run,
             loaded=self.loaded.set,
             grew=lambda _: None,
             keyed=lambda: None,
             gather=gather,
         )
+
+    def _start_new_run(self, replica: Replica, *, reverted: bool = False) -> set[str]:
+        self.renewed.append(time.monotonic())
+        run = mint_run(int(time.time() * 1000), replica.members.latest(replica.member), 7)
+        return replica.start_new_run(run, self.renewed[-1], reverted=reverted)
 
     def join(self) -> None:
         """Wait until the store was read, and be ready if there are no peers."""
@@ -120,7 +129,13 @@ class Talking(Kept):
     """A kept replica with gossip over a hub; nothing is sent but by calls of the test."""
 
     def __init__(self, hub: Hub, name: str, **settings: Any) -> None:
-        super().__init__(MemoryStore(), name=name, now=time.monotonic(), has_peers=True)
+        super().__init__(
+            MemoryStore(),
+            name=name,
+            now=time.monotonic(),
+            has_peers=True,
+            message_ttl=settings.get("message_ttl", 30.0),
+        )
         self.stage = Stage()
         self.grew: list[str] = []
         """The videos that grew by messages, each time."""

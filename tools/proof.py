@@ -90,6 +90,7 @@ def proofs(seconds: int) -> list[Proof]:
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
         marked("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
         marked("versions side by side are exact", "tests/test_upgrade.py", BESIDE=beside),
+        marked("broken peers change nothing", "tests/test_broken_peers.py"),
         tests("faults with other stores and brokers", *beside_others, *other_stores),
         tests("a broker is as quick", "-m", "proof and alone", "tests/test_cluster.py"),
         tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),

@@ -36,6 +36,9 @@ def encode_id(number: int, length: int) -> str:
 
 END_OF_RUNS = encode_id(7_258_118_400_000, _TIME)
 """All run ids are smaller: it is the year 2200. So every run that is known has a successor."""
+END_OF_HEARSAY = encode_id(6_942_585_600_000, _TIME)
+"""The year 2190: of later runs only their own member can tell. Others could claim the last run of
+all, which would leave a member no successor; so there are ten years of them, one a millisecond."""
 
 
 def _smaller(end: str) -> str:
@@ -67,19 +70,20 @@ def mint_run(now: int, latest: str, random: int) -> str:
     """
     known = _time_of(latest) if latest else -1
     end = _time_of(END_OF_RUNS)
-    # A clock beyond that is no clock, and an id from there would be refused by everybody.
-    started = max(known + 1, now if now < end else 0)
-    later = _number_of(latest[_TIME:]) + 1 + random % 2**32
+    # A clock beyond that is no clock.
+    started = max(known + 1, now if now < _time_of(END_OF_HEARSAY) else 0)
+    later = number_of(latest[_TIME:]) + 1 + random % 2**32
     if started < end or later >> 5 * _RANDOM:
         return encode_id(started, _TIME) + encode_id(random, _RANDOM)
     return latest[:_TIME] + encode_id(later, _RANDOM)
 
 
 def _time_of(run: str) -> int:
-    return _number_of(run[:_TIME])
+    return number_of(run[:_TIME])
 
 
-def _number_of(text: str) -> int:
+def number_of(text: str) -> int:
+    """The number that was encoded so; 0 for no text at all."""
     number = 0
     for character in text:
         number = number << 5 | _ALPHABET.index(character)

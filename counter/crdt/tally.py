@@ -11,7 +11,7 @@ Pure: no I/O, no clock, no lock. A `Tally` is not thread-safe: its caller guards
 
 from array import array
 from bisect import insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
@@ -21,6 +21,9 @@ from counter.crdt.videos import Videos, VideoSet
 
 MAX_PACKED = 20_000
 """A vector with more counts is not packed: this many take some 10 ms."""
+LARGEST_SUM = 2**64 - 1
+"""Where the sum of a video's counts stops here. Counts that come to more were made up, as numbers
+end far below; every single one of them stays as it is."""
 
 
 class Tally:
@@ -74,11 +77,14 @@ class Tally:
             more = 0
             for video, growth in grew.items():
                 row = rows[video]
-                column.put(row, column.at(row) + growth)
-                visits[row] += growth
+                of_member, of_all = column.at(row) + growth, visits[row] + growth
+                if of_all > LARGEST_SUM:
+                    of_member, of_all = min(of_member, LARGEST_SUM), LARGEST_SUM
+                column.put(row, of_member)
+                visits[row] = of_all
                 if listed[row]:
                     more += growth
-                    noted(video, visits[row])
+                    noted(video, of_all)
             self._listed[member] = self._listed.get(member, 0) + more
         return grew
 
@@ -132,8 +138,8 @@ class Tally:
             self._unpacked = None
             column, visits, listed = self._sums[member], self._visits, self._videos.listed
             for row, count in gone.by_row():
-                column.put(row, column.at(row) - count)
-                visits[row] -= count
+                column.put(row, self._less(column.at(row), count, row, self.of(member)))
+                visits[row] = self._less(visits[row], count, row, self._vectors)
                 self._listed[member] -= count * listed[row]
             self._top_videos = TopVideos(self.TOP)
             for video, row in self._videos.rows.items():
@@ -214,6 +220,13 @@ class Tally:
         """Each vector and its id. Not to be changed."""
         for vector in list(self._vectors):
             yield vector, self.vector(vector)
+
+    def _less(self, sum_: int, count: int, row: int, vectors: Iterable[str]) -> int:
+        """A sum of these vectors in a row, after one with this count has gone."""
+        if sum_ < LARGEST_SUM:
+            return sum_ - count
+        # The sum had stopped there.
+        return min(LARGEST_SUM, sum(self.vector(vector).at(row) for vector in vectors))
 
     def _put(self, vector: str, own: Vector) -> None:
         if vector not in self._vectors:

@@ -23,6 +23,9 @@ from typing import NamedTuple
 from counter.crdt.videos import BUCKETS, PRIME, Videos
 
 _LEAST_BUCKETS = 2**4
+MAX_VECTOR_TOTAL = 2**62
+"""No vector's total is larger: totals are told in 63 bits. A run ends long before, and so does what
+is folded of many runs; what would take a vector further was made up."""
 
 
 class Column:
@@ -146,16 +149,19 @@ class Vector(Column):
     def merge(self, counts: Mapping[str, int], refused: Refused | None = None) -> dict[str, int]:
         """Take the larger count of each video; return by how much which videos grew.
 
-        With `refused`, a count that would take the total beyond its limit is noted there instead.
+        With `refused`, a count that would take the total beyond its limit is noted there instead;
+        no total grows beyond `MAX_VECTOR_TOTAL`.
         """
+        limit = MAX_VECTOR_TOTAL if refused is None else min(refused.limit, MAX_VECTOR_TOTAL)
         rows, names, at, put = self._videos.rows, self._videos.names, self.at, self.set
         grew = {}
         for video, count in counts.items():
             row = rows.get(video)
             before = 0 if row is None else at(row)
             if count > before:
-                if refused is not None and self.total + count - before > refused.limit:
-                    refused.videos.append(video)
+                if self.total + count - before > limit:
+                    if refused is not None:
+                        refused.videos.append(video)
                     continue
                 if row is None:
                     row = self._videos.row(video)

@@ -27,6 +27,7 @@ from counter.protocol.messages import (
     RepairPage,
     ReportRequest,
 )
+from counter.protocol.replays import Replays
 from counter.protocol.replica import Replica
 from counter.store.contract import Store
 from counter.transport.contract import Transport
@@ -98,6 +99,7 @@ class Gossip:
         self._grew = grew
         self._became_ready = became_ready
         self._pages = Lock()
+        self._replays = Replays(2 * config.message_ttl)
         self._sent = 0
         self._counted_again = 0
         self._zero = wall_clock_zero()
@@ -197,13 +199,17 @@ class Gossip:
     def receive(self, message: bytes) -> str | None:
         """Take in one message from another node; return why it was dropped, None if it was not.
 
-        Never raises: a bad message is counted and dropped.
+        Never raises: a bad message is counted and dropped. "repeated" says that it was taken in
+        before, which is no fault: transports may repeat messages.
         """
         self._metrics.messages_in.inc()
         self._metrics.bytes_in.inc(len(message))
         replica = self._opened()
         if self.cut:
             return self._drop("cut", "")
+        identity = messages.identity(message)
+        if identity in self._replays:
+            return self._drop("repeated", "")
         config = self._config
         refused: list[str] = []
         try:
@@ -218,6 +224,9 @@ class Gossip:
             if error.envelope is not None:
                 self._refuse_for_its_clock(replica, error.envelope)
             return self._drop(error.reason, str(error))
+        with self._lock:
+            if not self._replays.add(identity, time.monotonic()):
+                return self._drop("repeated", "")
         if refused:
             self._metrics.entries_refused.inc(len(refused))
             self._warn("entry.refused", f"from={envelope.sender} {refused[0]}")
@@ -234,7 +243,18 @@ class Gossip:
                 self.clocks.take(envelope.sender, envelope.sent / 1000, now)
             effects = replica.receive(envelope, now, refused=refused)
             self._do(effects)
+        if effects.beyond or effects.left_out:
+            self._note_excess(envelope, effects)
         self._after(replica, effects.grew)
+
+    def _note_excess(self, envelope: Envelope, effects: Effects) -> None:
+        """Count, and log once a minute, what was not taken because it is too much."""
+        self._metrics.counts_refused.inc(effects.beyond)
+        self._metrics.entries_refused.inc(effects.left_out)
+        if effects.beyond:
+            self._warn("count.refused", f"from={envelope.sender} counts={effects.beyond}")
+        if effects.left_out:
+            self._warn("entry.refused", f"from={envelope.sender} too_many={effects.left_out}")
 
     def _take_page(self, replica: Replica, envelope: Envelope) -> None:
         """Take in many counts at once, then rest for half as long as that took.

@@ -68,6 +68,10 @@ class Metrics:
         self.entries_refused = counter(
             "counter_entries_refused", "Entries of messages left out because they are invalid."
         )
+        self.counts_refused = counter(
+            "counter_counts_refused",
+            "Counts of other nodes not taken: beyond the total that their writer has told.",
+        )
         self.log_lines = counter("counter_log_lines", "Visits read from the visit log.")
         self.log_junk = counter("counter_log_junk_lines", "Lines of the visit log without a visit.")
         self.log_refused = counter(

@@ -15,6 +15,11 @@ from counter.crdt.ids import folded_of, member_of, replica_of, run_of
 from counter.protocol.messages import MemberReport, RunsPage
 from counter.protocol.positions import Positions
 
+MAX_SAID = 100_000
+"""Runs and days that are remembered of what one node has said, and names of closed runs."""
+MAX_LOGS = 10_000
+"""Visit logs whose positions are remembered: a node has one, or few."""
+
 
 class Copy(NamedTuple):
     """A copy of a vector: its total, and its content hash where its writer is silent."""
@@ -48,6 +53,7 @@ class Announced:
         """The names of closed runs, where they were asked for because a digest is another."""
         self._members: dict[str, MemberReport] = {}
         self._checksum = 0
+        self._size = 0
 
     @property
     def checksum(self) -> int:
@@ -62,9 +68,14 @@ class Announced:
         """Everything that was said of members."""
         return dict(self._members)
 
+    def has_room(self, member: str, report: MemberReport) -> bool:
+        """Whether this can be taken in beside all else that was said."""
+        return self._size + _size(report) - _size(self._members.get(member)) <= MAX_SAID
+
     def say(self, member: str, report: MemberReport) -> None:
         """Take in what is said of a member; it replaces what was said of it before."""
         before = self._members.get(member)
+        self._size += _size(report) - _size(before)
         if before is not None:
             self._checksum -= _hash(member, _plain(before))
         self._checksum += _hash(member, _plain(report))
@@ -75,6 +86,8 @@ class Announced:
 
     def say_read(self, log: str, positions: Positions) -> None:
         """Take in how far a visit log is said to have been read."""
+        if log not in self.logs and len(self.logs) >= MAX_LOGS:
+            return
         for sign, said in (-1, self.logs.get(log)), (1, positions):
             if said:
                 self._checksum += sign * _hash(log, sorted(said.items()))
@@ -90,6 +103,8 @@ class Announced:
         if before is None or before.digest != page.digest:
             before = Named(page.digest, {}, complete=False)
         if page.after and replica_of(page.member, page.after) not in before.copies:
+            return False
+        if sum(len(named.copies) for named in self.named.values()) + len(page.runs) > MAX_SAID:
             return False
         copies = before.copies
         for run, (total, digest, _) in page.runs.items():
@@ -118,6 +133,10 @@ class Announced:
         for member, report in self._members.items():
             for day, digest in report.days.items():
                 yield (member, day), digest
+
+
+def _size(report: MemberReport | None) -> int:
+    return 0 if report is None else 1 + len(report.runs) + len(report.days)
 
 
 def _plain(report: MemberReport) -> object:

@@ -7,7 +7,7 @@ the names of that day's runs, and then for the counts of those that it lacks (se
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from counter.crdt.ids import replica_of
+from counter.crdt.ids import member_of, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.backlog import Backlog
 from counter.protocol.effects import Effects
@@ -15,8 +15,10 @@ from counter.protocol.folding import Folding
 from counter.protocol.joining import Joining
 from counter.protocol.keys import Keys
 from counter.protocol.messages import (
+    KeysRequest,
     MemberReport,
     PreviousMemberReport,
+    RepairRequest,
     Report,
     ReportRequest,
     RunsPage,
@@ -27,6 +29,7 @@ from counter.protocol.repairs import Repairs
 from counter.protocol.reports import Reports
 from counter.protocol.reverts import Reverts
 from counter.protocol.roster import Roster
+from counter.protocol.rounds import Question, Rounds
 from counter.protocol.runs import Runs
 
 
@@ -60,6 +63,7 @@ class AntiEntropy:
         self._repairs = repairs
         self._reverts = reverts
         self._backlog = backlog
+        self._rounds = Rounds(sync_interval, message_ttl)
         self._sync_interval = sync_interval
         self._message_ttl = message_ttl
         self._asked_names: dict[tuple[str, str, int], float] = {}
@@ -77,6 +81,25 @@ class AntiEntropy:
             news, everything = self._reports.everything(self._joining.state, now)
             effects.broadcast.extend(news)
             effects.send.extend((address, part) for part in everything)
+
+    def tell_again(self, asker: str, address: str, now: float, effects: Effects) -> None:
+        """Tell everything to one that asks for it or leaves, unless it does so again and again."""
+        if self._rounds.may_tell(asker, now):
+            self.tell_all(address, now, effects)
+
+    def answer(
+        self, asker: str, question: Question, peer: Peer, now: float, effects: Effects
+    ) -> None:
+        """Answer a question of `peer`, once."""
+        if not self._rounds.may_answer(asker, question, now):
+            return
+        match question:
+            case RepairRequest():
+                effects.ask(peer, self._repairs.answer(question, self._reports.own))
+            case KeysRequest():
+                effects.ask(peer, self._keys.answer(question, now))
+            case RunsRequest():
+                effects.ask(peer, self._reports.names(question))
 
     def introduce(self, replica: str, address: str, now: float, effects: Effects) -> None:
         """Make oneself known to a node that was not heard, or not lately."""
@@ -100,7 +123,7 @@ class AntiEntropy:
         peer.health = report.health or peer.health
         if peer.is_previous:
             for member, previous in report.members.items():
-                self._heard_previous(member, previous, peer)
+                self._heard_previous(sender, member, previous, peer, effects)
         for member, state in report.states.items():
             self._heard_member(sender, member, state, peer, now, effects)
         for log, positions in report.logs.items():
@@ -124,13 +147,23 @@ class AntiEntropy:
             if replica != self._reports.own and replica not in self._peers:
                 self.introduce(replica, address, now, effects)
         if report.state == "leaving":
-            self.tell_all(peer.address, now, effects)
+            self.tell_again(sender, peer.address, now, effects)
 
-    def _heard_previous(self, member: str, report: PreviousMemberReport, peer: Peer) -> None:
+    def _heard_previous(
+        self,
+        sender: str,
+        member: str,
+        report: PreviousMemberReport,
+        peer: Peer,
+        effects: Effects,
+    ) -> None:
         """A node of the version before tells what it knows of a member."""
-        latest = max(report.latest, report.mark, *report.runs)
-        self._roster.learn(member, latest, report.removed)
+        if not self._learn(sender, member, report):
+            effects.left_out += 1
+            return
         peer.previous.say(member, report)
+        if member == member_of(sender) and run_of(sender) in report.runs:
+            peer.told = max(report.runs[run_of(sender)][0], peer.told or 0)
         if report.mark > self._folding.mark(member):
             self._backlog.follow(member, report.mark)
 
@@ -144,8 +177,10 @@ class AntiEntropy:
         effects: Effects,
     ) -> None:
         """A node tells what it knows of a member."""
-        latest = max(report.latest, report.mark, *report.runs)
-        self._roster.learn(member, latest, report.removed)
+        has_room = peer.announced.has_room(member, report)
+        if not (has_room and self._learn(sender, member, report)):
+            effects.left_out += 1
+            return
         peer.announced.say(member, report)
         self._folding.heard(member, report)
         if report.mark > self._folding.mark(member):
@@ -159,10 +194,21 @@ class AntiEntropy:
                 if total < self._tally.total(sender):
                     effects.ask(peer, self._reverts.tell(sender, peer, now))
 
-    def heard_names(self, page: RunsPage, peer: Peer, now: float, effects: Effects) -> None:
+    def _learn(self, sender: str, member: str, report: MemberReport | PreviousMemberReport) -> bool:
+        """Take in which runs of a member there are; say whether that is possible."""
+        latest = max(report.latest, report.mark, *report.runs)
+        if not self._roster.believes(sender, member, latest, report.removed):
+            return False
+        self._roster.learn(member, latest, report.removed)
+        return self._roster.knows(member)
+
+    def heard_names(
+        self, sender: str, page: RunsPage, peer: Peer, now: float, effects: Effects
+    ) -> None:
         """Take in the names of a day's closed runs, if they were asked for."""
         asked = peer.address, page.member, page.day
-        if asked not in self._asked_names:
+        believes = self._roster.believes(sender, page.member, *page.runs)
+        if asked not in self._asked_names or not believes:
             return
         follows = peer.announced.name(page)
         self._roster.learn(page.member, max(page.runs, default=""))
@@ -193,6 +239,7 @@ class AntiEntropy:
 
     def forget(self, now: float) -> None:
         """Forget what was asked so long ago that no answer can come any more."""
+        self._rounds.forget(now)
         for asked, at in list(self._asked_names.items()):
             if now - at > self._message_ttl:
                 del self._asked_names[asked]

@@ -86,8 +86,13 @@ class Backlog:
         """Whether counts of a vector of others are still to be written."""
         return vector in self._unsaved
 
-    def news(self) -> bool:
-        """Whether there is anything to be written beside visits."""
+    def news(self, *, may_follow: bool) -> bool:
+        """Whether there is anything to be written beside visits.
+
+        What waits for a fold to a mark that others have is none, unless that may begin now.
+        """
+        followed = self._folding.followed
+        waits: Collection[str] = () if may_follow else followed
         return bool(
             self._pending.notes
             or self._keys.unsaved()
@@ -95,7 +100,9 @@ class Backlog:
             or self._unsaved
             or self._folding.under_way
             or (self._replace and not self._suspects)
-            or (not self.loading and (self._roster.unsaved or self.drop or self._folding.followed))
+            or (not self.loading and bool(followed) and may_follow)
+            or (not self.loading and any(member not in waits for member in self._roster.unsaved))
+            or (not self.loading and any(member_of(vector) not in waits for vector in self.drop))
         )
 
     # -- what goes in

@@ -8,11 +8,17 @@ from counter.protocol.peers import Peer
 
 @dataclass(slots=True)
 class Effects:
-    """Messages for all, messages for one address each, and the videos that grew."""
+    """Messages for all, messages for one address each, and the videos that grew.
+
+    `beyond` is how many counts were not taken because their writer has told less, and `left_out`
+    how many other entries because there are more of them than any node has.
+    """
 
     broadcast: list[Body] = field(default_factory=list)
     send: list[tuple[str, Body]] = field(default_factory=list)
     grew: set[str] = field(default_factory=set)
+    beyond: int = 0
+    left_out: int = 0
 
     def ask(self, peer: Peer, body: Body | None) -> None:
         """Send this to one peer, unless it is None or the peer's address is not known."""

@@ -96,9 +96,10 @@ class Fold:
             video: min(MAX_COUNT, sum(copy.count(video) for copy in self._copies))
             for video in islice(self._videos, most)
         }
-        self.vector.merge(counts)
+        grew = self.vector.merge(counts)
         self.complete = len(counts) < most
-        return counts
+        # A sum that no vector can hold was made up, by a run that nobody has counted in.
+        return counts if len(grew) == len(counts) else {video: counts[video] for video in grew}
 
     def _each(self) -> Iterator[str]:
         for number, copy in enumerate(self._copies):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from counter.crdt.ids import member_of, run_of
 from counter.crdt.tally import Tally
+from counter.protocol.announced import MAX_SAID
 from counter.protocol.keys import Keys
 from counter.protocol.members import Members
 from counter.protocol.messages import State
@@ -76,7 +77,7 @@ class Joining:
 
     def told(self, what: str, amount: int) -> bool:
         """Note that there is so much of something; say whether it was not heard of before."""
-        if self.complete or what in self._targets:
+        if self.complete or what in self._targets or len(self._targets) >= MAX_SAID:
             return False
         self._targets[what] = amount
         return True

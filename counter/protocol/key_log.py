@@ -19,6 +19,9 @@ _SAME_TIME = 0.1
 _EXPIRED = 10_000
 """How many keys of a run are forgotten at once: bounds the time that it takes to some 50 ms."""
 
+_MAX_RUNS = 10_000
+"""Replicas whose keys are held; they are forgotten with their last key."""
+
 
 def is_key(note: str) -> bool:
     """Whether a note of this name is that of a key."""
@@ -117,6 +120,10 @@ class KeyLog:
         """The latest request that has this key, if it was counted within the `life` of a key."""
         held = self._held.get(key)
         return held.key if held is not None and now - held.key.taken < self._life else None
+
+    def has_room(self, replica: str) -> bool:
+        """Whether the keys of a replica may be asked for: there is an end to those that are new."""
+        return replica in self.runs or len(self.runs) < _MAX_RUNS
 
     def run(self, replica: str, now: float) -> RunLog:
         """The keys of a replica, none if it was not heard of before."""

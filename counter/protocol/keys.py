@@ -234,7 +234,7 @@ class Keys:
     def compare(self, reported: Mapping[str, int], peer: Peer, now: float) -> Iterator[KeysRequest]:
         """Ask for the keys that `peer` says to hold and that are missing here."""
         for replica, serial in reported.items():
-            if replica == self.own:
+            if replica == self.own or not self._log.has_room(replica):
                 continue
             run = self._log.run(replica, now)
             run.heard = now

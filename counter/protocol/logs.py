@@ -9,6 +9,7 @@ Pure: no I/O, no clock.
 from collections.abc import Collection, Iterator, Mapping
 
 from counter.crdt.ids import member_of
+from counter.protocol.announced import MAX_LOGS
 from counter.protocol.joining import Joining
 from counter.protocol.messages import Delta
 from counter.protocol.peers import Peer
@@ -101,6 +102,8 @@ class Logs:
             peer.unread = False
 
     def _heard(self, log: str, positions: Positions) -> None:
+        if log not in self._positions and len(self._positions) >= MAX_LOGS:
+            return
         if self.join(log, positions):
             read = join(self.of(log), self._read if log == self._log else {})
             self._pending.note({LOG + log: encode_positions(read)})

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 
 from counter.crdt.ids import RUN, member_of, run_of
 
+MAX_MEMBERS = 10_000
+"""Members that are remembered: stores that were removed or given up are among them. More than that
+are names that somebody makes up."""
+
 _is_run = re.compile(RUN).fullmatch
 
 
@@ -29,7 +33,12 @@ class Members:
         return member in self._latest
 
     def learn(self, member: str, latest: str, removed: str = "") -> bool:
-        """Join what somebody knows of a member; say whether anything of it was news."""
+        """Join what somebody knows of a member; say whether anything of it was news.
+
+        A member that is one too many is not learnt.
+        """
+        if member not in self._latest and len(self._latest) >= MAX_MEMBERS:
+            return False
         before = self._latest.get(member), self._removed.get(member, "")
         self._latest[member] = max(latest, removed, before[0] or "")
         self._removed[member] = max(removed, before[1])

@@ -7,10 +7,8 @@ comes out of `decode` is safe to merge.
 """
 
 import hmac
-from collections.abc import Callable, Iterator
-from hashlib import sha256
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from hashlib import blake2b, sha256
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, convert, msgpack, structs
@@ -18,6 +16,7 @@ from msgspec import MsgspecError, Struct, convert, msgpack, structs
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
 from counter.crdt.videos import BUCKETS
+from counter.protocol.entries import Refused, right_fields
 from counter.protocol.positions import KEPT, START, Position
 
 VERSION = 3
@@ -26,6 +25,23 @@ MAX_BYTES = 128 * 1024
 PAGE_BYTES = 48 * 1024
 """Of entries in one message: some 2,000 new videos, which take the receiver some 10 ms."""
 SALTS = 2**31
+
+# The most entries that a list of a message has: no node tells more of anything at once. A node that
+# does is broken, and what is beyond is left out.
+MAX_COUNTS = PAGE_BYTES // 13 + 1
+"""Of a delta or a page: the shortest entry is taken for 13 bytes."""
+MAX_MEMBERS_TOLD = 300
+"""Of a report, as `reports.py` cuts it into parts."""
+MAX_RUNS_TOLD = 1000
+"""Of a member, in a report or a page; also a node that starts every second has fewer open runs."""
+MAX_DAYS_TOLD = 4096
+"""Of a member: eleven years."""
+MAX_PEERS_TOLD = 100
+"""Of a report: each of them may be somebody to send everything to."""
+MAX_KEYS_TOLD = PAGE_BYTES // 36 + 1
+"""Of a page: the shortest key is taken for 37 bytes."""
+MAX_LOGS_TOLD = 100
+"""Of a report."""
 
 CELL = r"[A-Za-z0-9._~/-]{1,160}"
 """What a count may stand under: a video, or a key of a newer version, which is listed nowhere."""
@@ -58,12 +74,18 @@ TakenKey = tuple[
     Annotated[int, Limit(ge=0, le=2**53)],
 ]
 """A key with its serial, the fingerprint of its request, and its age in ms."""
-Address = Annotated[str, Limit(max_length=255)]
+Address = Annotated[str, Limit(pattern=r"^[!-~]{0,255}\Z")]
+"""Where a node is reached: a URL, or the name of a queue."""
 State = Literal["joining", "ready", "leaving"]
 LogId = Annotated[str, Limit(pattern=rf"^{NAME}/{LOG_FILE}\Z")]
 FileId = Annotated[str, Limit(pattern=rf"^([0-9a-f]{{16}}|{START})\Z")]
 Read = Annotated[dict[FileId, Position], Limit(max_length=KEPT)]
 """How far a visit log was read."""
+Counts = Annotated[dict[Cell, Count], Limit(max_length=MAX_COUNTS)]
+Logs = Annotated[dict[LogId, Read], Limit(max_length=MAX_LOGS_TOLD)]
+Runs = Annotated[dict[RunId, DatedCopy], Limit(max_length=MAX_RUNS_TOLD)]
+Days = Annotated[dict[Day, DayDigest], Limit(max_length=MAX_DAYS_TOLD)]
+Acquaintances = Annotated[dict[ReplicaId, Address], Limit(max_length=MAX_PEERS_TOLD)]
 
 
 class Delta(Struct, array_like=True, tag="delta"):
@@ -72,9 +94,9 @@ class Delta(Struct, array_like=True, tag="delta"):
     The visits up to where it has `read` its visit log are in that total.
     """
 
-    counts: dict[Cell, Count]
+    counts: Counts
     total: Total
-    read: dict[LogId, Read] = {}
+    read: Logs = {}
 
 
 class PreviousMemberReport(Struct, array_like=True):
@@ -87,7 +109,7 @@ class PreviousMemberReport(Struct, array_like=True):
     removed: NoRun
     mark: NoRun
     folded: Copied
-    runs: dict[RunId, Copied]
+    runs: Annotated[dict[RunId, Copied], Limit(max_length=MAX_RUNS_TOLD)]
 
 
 class MemberReport(Struct, array_like=True):
@@ -101,8 +123,8 @@ class MemberReport(Struct, array_like=True):
     removed: NoRun
     mark: NoRun
     folded: Copied
-    runs: dict[RunId, DatedCopy]
-    days: dict[Day, DayDigest]
+    runs: Runs
+    days: Days
 
 
 Part = tuple[Annotated[str, Limit(pattern=r"^[a-z]{1,16}\Z")], bool]
@@ -133,13 +155,13 @@ class Report(Struct, array_like=True, tag="report"):
     """
 
     state: State
-    members: dict[MemberId, PreviousMemberReport]
-    peers: dict[ReplicaId, Address]
+    members: Annotated[dict[MemberId, PreviousMemberReport], Limit(max_length=MAX_MEMBERS_TOLD)]
+    peers: Acquaintances
     checksum: Total | None
-    keys: dict[ReplicaId, Serial] | None = None
-    logs: dict[LogId, Read] = {}
+    keys: Annotated[dict[ReplicaId, Serial], Limit(max_length=MAX_RUNS_TOLD)] | None = None
+    logs: Logs = {}
     health: Health | None = None
-    states: dict[MemberId, MemberReport] = {}
+    states: Annotated[dict[MemberId, MemberReport], Limit(max_length=MAX_MEMBERS_TOLD)] = {}
     said: Total | None = None
     number: Serial = 0
 
@@ -168,7 +190,7 @@ class RepairPage(Struct, array_like=True, tag="answer"):
     """
 
     vector: VectorId
-    counts: dict[Cell, Count]
+    counts: Counts
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
     total: Total | None = None
 
@@ -185,7 +207,7 @@ class KeysPage(Struct, array_like=True, tag="keys"):
 
     replica: ReplicaId
     after: Serial
-    keys: list[TakenKey]
+    keys: Annotated[list[TakenKey], Limit(max_length=MAX_KEYS_TOLD)]
     last: Serial
 
 
@@ -207,7 +229,7 @@ class RunsPage(Struct, array_like=True, tag="runs"):
     day: Day
     digest: DayDigest
     after: NoRun
-    runs: dict[RunId, DatedCopy]
+    runs: Runs
     next: NoRun
 
 
@@ -269,7 +291,6 @@ _decoder = msgpack.Decoder(Envelope)
 _CONTENT: dict[type[Struct], int] = {Delta: 0, RepairPage: 1, Report: 1, KeysPage: 2}
 """Which field of a message it is about: without a right entry in it, if it has any, it is junk."""
 _TAGS = {kind.__struct_config__.tag: kind for kind in get_args(Body)}
-Refused = Callable[[str], None]
 
 
 def encode(envelope: Envelope, secret: str | None) -> bytes:
@@ -279,6 +300,17 @@ def encode(envelope: Envelope, secret: str | None) -> bytes:
         return bytes((VERSION, 0)) + body
     head = bytes((VERSION, 32))
     return head + hmac.digest(secret.encode(), head + body, sha256) + body
+
+
+def identity(message: bytes) -> bytes:
+    """What tells a message from all others: its signature, or a hash of one that has none.
+
+    Two messages of one sender are the same if they say the same and were sent in the same ms: then
+    one of them is enough.
+    """
+    if len(message) > 33 and message[1] == 32:
+        return message[2:34]
+    return blake2b(message, digest_size=16).digest()
 
 
 def _told(envelope: Envelope) -> object:
@@ -301,9 +333,9 @@ def decode(
     """Verify and decode a message.
 
     `now` and `ttl` are in ms. What is wrong with one entry of it is told to `refused`, and that
-    entry left out; a message that is left with none of its counts is junk. Raises
-    `RejectedError`: "size", "version", "signature", "junk", or "clock" for one sent more than
-    `ttl` before or after `now`.
+    entry left out, as is what a list has beyond its longest; a message that is left with none of
+    its counts is junk. Raises `RejectedError`: "size", "version", "signature", "junk", or "clock"
+    for one sent more than `ttl` before or after `now`.
     """
     if len(message) > MAX_BYTES:
         raise RejectedError("size", f"{len(message)} bytes are more than {MAX_BYTES}")
@@ -335,42 +367,10 @@ def _without_bad_entries(body: bytes, error: str, refused: Refused) -> Envelope:
         if isinstance(tag, str) and tag not in _TAGS:
             error = f"{tag[:20]!r} is no kind of message that this version knows"
         kind = _TAGS[tag]
-        right = [tag, *_right_fields(kind, fields, refused)]
+        right = [tag, *right_fields(kind, fields, refused)]
         content = _CONTENT.get(kind)
         if content is not None and fields[content] and not right[1 + content]:
             raise RejectedError("junk", error)  # nothing of it is right
         return convert([sender, address, sent, right], Envelope)
     except (MsgspecError, ValueError, TypeError, LookupError, RecursionError):
         raise RejectedError("junk", error) from None
-
-
-def _right_fields(kind: type[Struct], fields: list[Any], refused: Refused) -> Iterator[Any]:
-    hints = get_type_hints(kind, include_extras=True)
-    for name, value in zip(kind.__struct_fields__, fields, strict=False):
-        yield _right(hints[name], value, refused)
-
-
-def _right(wanted: Any, value: Any, refused: Refused) -> Any:
-    """What is right of a value: of a map or list its right entries, all of anything else."""
-    if get_origin(wanted) is UnionType and value is not None:
-        wanted = get_args(wanted)[0]
-    if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (dict, list):
-        wanted = get_args(wanted)[0]
-    if isinstance(wanted, type) and issubclass(wanted, Struct) and isinstance(value, list):
-        return list(_right_fields(wanted, value, refused))
-    if get_origin(wanted) is dict and isinstance(value, dict):
-        of_key, of_value = get_args(wanted)
-        entries = ((key, _right(of_value, one, refused)) for key, one in value.items())
-        return {k: v for k, v in entries if _is(of_key, k, refused) and _is(of_value, v, refused)}
-    if get_origin(wanted) is list and isinstance(value, list):
-        return [one for one in value if _is(get_args(wanted)[0], one, refused)]
-    return value
-
-
-def _is(wanted: Any, value: Any, refused: Refused) -> bool:
-    try:
-        convert(value, wanted)
-    except MsgspecError as error:
-        refused(f"{str(value)[:80]!r}: {error}")
-        return False
-    return True

@@ -14,6 +14,8 @@ from counter.protocol.previous import PreviousAnnounced
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
+MAX_INTRODUCED = 256
+"""To how many replicas a node makes itself known while one may be silent and still be live."""
 
 
 @dataclass(slots=True)
@@ -106,13 +108,18 @@ class Peers:
         """How many came from each member, in all its runs."""
         self._peers: dict[str, Peer] = {}
         self._introduced: dict[str, float] = {}
+        self._newest: dict[str, str] = {}
+        """The newest run that was heard of each member."""
+        self._of: dict[str, list[str]] = {}
+        """The runs of each member that are remembered: a look at all would take long where a peer
+        makes up names."""
 
     def __contains__(self, replica: str) -> bool:
         return replica in self._peers
 
     def of(self, member: str) -> Iterator[str]:
         """The runs of a member that were heard."""
-        return (replica for replica in self._peers if member_of(replica) == member)
+        return iter(self._of.get(member, ()))
 
     def are_previous(self, now: float) -> bool:
         """Whether a node is heard that is, or may be, of the version before."""
@@ -128,15 +135,24 @@ class Peers:
         returned = peer is None or now - peer.heard > self.silence
         if peer is None:
             peer = self._peers[replica] = Peer(address, now, now)
+            self._of.setdefault(member_of(replica), []).append(replica)
         peer.address, peer.heard = address, now
         member = member_of(replica)
+        if replica > self._newest.get(member, ""):
+            self._newest[member] = replica
         self.messages[member] = self.messages.get(member, 0) + 1
         return peer, returned
 
     def introduce(self, replica: str, now: float) -> bool:
-        """Whether it is time to make oneself known to a replica: once in a while only."""
+        """Whether it is time to make oneself known to a replica: once in a while only.
+
+        And only to so many at a time: whoever makes up names must not make this node send
+        everything to all of them. Those that exist ask for it when they hear this node's reports.
+        """
         told = self._introduced.get(replica)
         if told is not None and now - told <= self.silence:
+            return False
+        if told is None and len(self._introduced) >= MAX_INTRODUCED:
             return False
         self._introduced[replica] = now
         return True
@@ -149,6 +165,7 @@ class Peers:
         for replica, peer in list(self._peers.items()):
             if now - peer.heard > self._memory and self.succeeded(replica):
                 del self._peers[replica]
+                self._of[member_of(replica)].remove(replica)
 
     def live(self, now: float) -> dict[str, Peer]:
         """Those that were heard lately."""
@@ -166,16 +183,19 @@ class Peers:
 
     def speaks(self, vector: str, now: float) -> bool:
         """Whether more of a vector is to be expected from its writer itself."""
-        return vector in self.staying(now) and not self.succeeded(vector)
+        peer = self._peers.get(vector)
+        if peer is None or now - peer.heard > self.silence or peer.state == "leaving":
+            return False
+        return not self.succeeded(vector)
 
     def succeeded(self, replica: str) -> bool:
         """Whether a later run of the same member was heard."""
-        member = member_of(replica)
-        return any(other > replica and member_of(other) == member for other in self._peers)
+        # The newest one is never forgotten.
+        return self._newest.get(member_of(replica), "") > replica
 
     def newest(self) -> dict[str, str]:
         """The newest run that was heard of each member: `{member: replica}`."""
-        return {member_of(replica): replica for replica in sorted(self._peers)}
+        return dict(self._newest)
 
     def silent_for(self, replica: str, now: float) -> float | None:
         """Seconds since a replica was heard; None if it never was, or is forgotten."""

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from counter.crdt.ids import member_of, name_of, replica_of, run_of
 from counter.crdt.tally import Tally
-from counter.crdt.vector import Refused
 from counter.protocol.anti_entropy import AntiEntropy
 from counter.protocol.backlog import Backlog, Batch
+from counter.protocol.bounds import Bounds
 from counter.protocol.deltas import Deltas
 from counter.protocol.effects import Effects
 from counter.protocol.folding import Folding
@@ -114,6 +114,7 @@ class Replica:
         )  # fmt: skip
         self._deltas = Deltas(tally, reports)
         self._repairs = self.repairs_class(tally, peers, sync_interval, message_ttl)
+        self._bounds = Bounds(peers)
         self._reverts = self.reverts_class(replica, tally, self._repairs, sync_interval)
         self.succession = self.succession_class(
             replica, members, pending, folding, self._reverts, epoch=epoch, message_ttl=message_ttl
@@ -195,7 +196,8 @@ class Replica:
 
     def news(self) -> bool:
         """Whether there is anything to be written beside visits: others' counts, a fold, a run."""
-        return self.backlog.news() or self.needs_new_run
+        may_follow = self.succession.may_follow
+        return self.backlog.news(may_follow=may_follow) or self.needs_new_run
 
     @property
     def needs_new_run(self) -> bool:
@@ -215,7 +217,7 @@ class Replica:
         self.pending.begin(own)
         grew = self.backlog.merge(before, larger) if larger else {}
         self.pending.drop_known()
-        self.succession.begin(own)
+        self.succession.begin(own, now)
         self.succession.rescue()
         self.folding.own = self.joining.own = self.recovery.own = own
         self.keys.start_new_run(own, reverted=reverted or bool(larger))
@@ -245,6 +247,7 @@ class Replica:
         self._anti_entropy.forget(now)
         self._repairs.forget(now)
         self._reverts.forget(now)
+        self.succession.look(now)
         self.keys.forget(now)
         self.runs.look(now, self.pending.waiting())
         grew = self._become_ready(now)
@@ -286,8 +289,11 @@ class Replica:
         sender, body = envelope.sender, envelope.body
         if sender == self.id:
             return effects
-        self._has_heard = True
         self.roster.learn(member_of(sender), run_of(sender))
+        if member_of(sender) not in self.members:
+            effects.left_out += 1
+            return effects
+        self._has_heard = True
         peer, returned = self.peers.hear(sender, envelope.address, now)
         if isinstance(body, Report):
             # Before it is told anything: what it reads depends on its version.
@@ -308,19 +314,15 @@ class Replica:
             case Delta():
                 self._heard_delta(sender, body, peer, now, effects)
             case ReportRequest():
-                self._anti_entropy.tell_all(peer.address, now, effects)
-            case RepairRequest():
-                effects.ask(peer, self._repairs.answer(body, self.id))
+                self._anti_entropy.tell_again(sender, peer.address, now, effects)
+            case RepairRequest() | KeysRequest() | RunsRequest():
+                self._anti_entropy.answer(sender, body, peer, now, effects)
             case RepairPage():
                 self._heard_repair(body, peer, now, effects)
-            case KeysRequest():
-                effects.ask(peer, self.keys.answer(body, now))
             case KeysPage():
                 self._heard_keys(sender, body, peer, now, effects)
-            case RunsRequest():
-                effects.ask(peer, self.reports.names(body))
             case RunsPage():
-                self._anti_entropy.heard_names(body, peer, now, effects)
+                self._anti_entropy.heard_names(sender, body, peer, now, effects)
             case Larger() if body.replica == self.id:
                 ask = self._reverts.claimed(body.total, peer, now, refused=body.refused)
                 effects.ask(peer, ask)
@@ -361,24 +363,17 @@ class Replica:
     def _merge(
         self, vector: str, counts: Mapping[str, int], teller: Peer, now: float, effects: Effects
     ) -> bool:
-        """Merge counts of another run, which `teller` has told; say whether anything was news.
-
-        No vector of a writer that is heard grows beyond the total that it has told: that would be
-        a fault, or the sign of a writer that was put back to an earlier state.
-        """
+        """Merge counts of another run, which `teller` has told; say whether anything was news."""
         # The parts of a fold do not change meanwhile: a repair brings later what that misses.
         if vector == self.id or self.folding.rests(vector):
             return False
+        bound = self._bounds.of(vector, teller, now)
+        grew = self.backlog.merge(vector, counts, bound)
         writer = self.peers.get(vector)
-        refused = None
-        if writer is not None and writer.is_previous is False and writer.told is not None:
-            heard = now - writer.heard <= self.peers.silence
-            # After a kill, the next run of a writer tells what the one before had stored only.
-            if heard and (teller is writer or not self.peers.succeeded(vector)):
-                refused = Refused(writer.told)
-        grew = self.backlog.merge(vector, counts, refused)
-        if writer is not None and refused is not None and refused.videos:
-            effects.ask(writer, self._reverts.tell(vector, writer, now, refused.videos))
+        if bound.videos:
+            effects.beyond += len(bound.videos)
+            if writer is not None:
+                effects.ask(writer, self._reverts.tell(vector, writer, now, bound.videos))
         effects.grew.update(grew)
         return bool(grew)
 

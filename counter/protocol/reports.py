@@ -20,6 +20,10 @@ from counter.protocol.keys import Keys
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members
 from counter.protocol.messages import (
+    MAX_LOGS_TOLD,
+    MAX_MEMBERS_TOLD,
+    MAX_PEERS_TOLD,
+    MAX_RUNS_TOLD,
     DatedCopy,
     Health,
     MemberReport,
@@ -34,10 +38,10 @@ from counter.protocol.positions import Positions
 from counter.protocol.previous import PreviousAnnounced, previous_report
 from counter.protocol.runs import Runs
 
-_RUNS_A_REPORT = 300
-_LOGS_A_REPORT = 100
+_RUNS_A_REPORT = MAX_MEMBERS_TOLD
+_LOGS_A_REPORT = MAX_LOGS_TOLD
 _PEERS_A_REPORT = 5
-_PEERS_AT_ONCE = 100
+_PEERS_AT_ONCE = MAX_PEERS_TOLD
 _TOTALS_A_REPORT = 20
 """How many totals of vectors that still grow a report tells: or it would grow with every node."""
 _HEALTH_EVERY = 10
@@ -47,7 +51,7 @@ _HEALTH_EVERY = 10
 class Reports:
     """What the replica `own` has said, and what it has to say."""
 
-    runs_a_page = 1000
+    runs_a_page = MAX_RUNS_TOLD
     """How many closed runs are named in one message."""
 
     def __init__(

@@ -5,7 +5,7 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 
 from typing import NamedTuple
 
-from counter.crdt.ids import folded_of, is_folded, member_of, run_of
+from counter.crdt.ids import END_OF_HEARSAY, folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.joining import Joining
 from counter.protocol.members import Members, encode_fact
@@ -71,6 +71,16 @@ class Roster:
         """Join what somebody knows of a member; news are for the store, too."""
         if self._members.learn(member, latest, removed):
             self.unsaved.add(member)
+
+    def believes(self, teller: str, member: str, *runs: str) -> bool:
+        """Whether these may be runs of a member: late ones only where itself has told of them."""
+        latest = max(runs, default="")
+        own = member_of(teller) == member
+        return own or latest < END_OF_HEARSAY or latest <= self._members.latest(member)
+
+    def knows(self, member: str) -> bool:
+        """Whether a member is remembered."""
+        return member in self._members
 
     def fact(self, member: str, mark: str = "") -> str:
         """What the store keeps of a member, with this fold mark or that of the tally."""

@@ -13,7 +13,8 @@ from counter.protocol.reverts import Reverts
 class Succession:
     """Whether the run `own` can go on; `epoch` is the Unix time of the clock's zero.
 
-    A run whose date is wrong by more than `message_ttl` has to end.
+    A run whose date is wrong by more than `message_ttl` has to end. What is heard ends no more
+    than one run within `message_ttl`: a peer that is broken may claim anything, and again.
     """
 
     def __init__(
@@ -35,6 +36,9 @@ class Succession:
         self._epoch = epoch
         self._message_ttl = message_ttl
         self._misdated = False
+        self._now = 0.0
+        self._begun: float | None = None
+        """When a run began last because of what was heard."""
 
     @property
     def ended_by_others(self) -> bool:
@@ -51,8 +55,11 @@ class Succession:
 
         Not while the store may hold visits for a run that was folded.
         """
-        ended_by_others = self.ended_by_others and not self._pending.in_doubt
-        return ended_by_others or self._reverts.proven or self._misdated or self._pending.is_full
+        if self._misdated or self._pending.is_full:
+            return True
+        heard = self._reverts.proven or (self.ended_by_others and not self._pending.in_doubt)
+        rests = self._begun is not None and self._now - self._begun < self._message_ttl
+        return heard and not rests
 
     @property
     def may_follow(self) -> bool:
@@ -73,8 +80,14 @@ class Succession:
             for run in self.waits_below_mark():
                 self._pending.move(run)
 
-    def begin(self, own: str) -> None:
+    def look(self, now: float) -> None:
+        """See, once a `SYNC_INTERVAL`, what time it is."""
+        self._now = now
+
+    def begin(self, own: str, now: float) -> None:
         """Go on as a new run, which was dated just now."""
+        if self._reverts.proven or self.ended_by_others:
+            self._begun = now
         self.own, self._misdated = own, False
 
     def date(self, now: float) -> int:

@@ -28,6 +28,9 @@ _LAST_WORDS = 0.5
 """Seconds that `stop` leaves for messages that still wait."""
 _FORGET = 60.0
 """Seconds after which a learned address that does not answer is forgotten."""
+_LEARNED = 256
+"""Addresses that are learned from messages and kept: each takes a thread, and room for messages
+that wait. For one more, that one is forgotten which was not reached for longest."""
 _WAITING = 256
 """Messages that wait for one peer. The oldest is dropped for one more; later ones replace it."""
 
@@ -123,16 +126,27 @@ class MeshTransport:
         if outbox.address in self._configured:
             return False
         with self._lock:
-            self._outboxes.pop(outbox.address, None)
+            if self._outboxes.get(outbox.address) is outbox:
+                del self._outboxes[outbox.address]
         return True
 
     def _outbox(self, address: str) -> "Outbox":
         with self._lock:
             outbox = self._outboxes.get(address)
             if outbox is None:
+                if address not in self._configured:
+                    self._make_room()
                 outbox = self._outboxes[address] = Outbox(self, address)
                 outbox.start()
             return outbox
+
+    def _make_room(self) -> None:
+        """Forget a learned address, if there are too many: the oldest, those not reached first."""
+        learned = [one for one in self._outboxes.values() if one.address not in self._configured]
+        if len(learned) >= _LEARNED:
+            oldest = min(learned, key=lambda outbox: outbox.up)
+            del self._outboxes[oldest.address]
+            oldest.stop()
 
     def _peers(self) -> list["Outbox"]:
         """One outbox for each other process; an address never reached counts as a process."""

@@ -24,7 +24,7 @@ def blueprint(mesh: MeshTransport) -> Blueprint:
             raise too_large
         if reason in ("closed", "cut"):
             raise Problem(503, "Not listening", "this node takes no messages now")
-        if reason is not None:
+        if reason not in (None, "repeated"):  # a transport may repeat a message
             raise Problem(403, "Dropped", f"the message was dropped: {reason}")
         return Response(status=204, headers=mesh.headers)
 
