@@ -59,6 +59,8 @@ class Config:
     log_level: str = "info"
     dev_mode: bool = False
     visit_log: Path | None = None
+    new_videos: int = 100
+    videos: str = "open"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
@@ -89,6 +91,8 @@ class Config:
             log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error", "critical")),
             dev_mode=read.switch("DEV_MODE"),
             visit_log=read.file("VISIT_LOG"),
+            new_videos=int(read.number("NEW_VIDEOS", 100, 0, 1_000_000, whole=True)),
+            videos=read.choice("VIDEOS", ("open", "known")),
         )
         config._check_together()
         return config

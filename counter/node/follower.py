@@ -4,7 +4,8 @@ The position in the log is stored in the same atomic step as the visits read up 
 crash the store holds both or neither. While one piece waits for the store nothing more is read.
 
 A full video does not delay others: visits that it has no room for are refused, and everything else
-in the piece counts.
+in the piece counts. So does every new id, for nginx has answered its visitor; but where only
+announced ids count, others are refused here as well.
 """
 
 import logging
@@ -16,6 +17,7 @@ from counter.crdt.limits import FullError
 from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.visit_log import File, Piece, VisitLog
+from counter.protocol.catalogue import Catalogue
 from counter.protocol.positions import START, Position, Positions, is_older
 from counter.protocol.replica import Replica
 
@@ -29,7 +31,7 @@ class Reading(NamedTuple):
     """The progress: the path of the log, and how many of its bytes are unread.
 
     Then its lines in this process: those counted, those that are no visits, and those refused
-    because a video is full.
+    because a video is full, or not announced where that matters.
     """
 
     path: str
@@ -58,7 +60,9 @@ class Follower:
         ready: Callable[[], bool],
         draining: Event,
         warn: Callable[[str, str], None],
+        only_announced: bool = False,
     ) -> None:
+        self._only_announced = only_announced
         self._log = visit_log
         self._flusher = flusher
         self._lock = lock
@@ -203,6 +207,8 @@ class Follower:
 
         Raises OverflowError if this run can count no more.
         """
+        if self._only_announced:
+            visits = self._announced(replica, visits)
         while True:
             try:
                 replica.logs.read(self._log.path.name, visits, read)
@@ -211,6 +217,14 @@ class Follower:
                 self._warn("log.full", str(error))
                 rest = {**visits, **error.room}
                 visits = {video: count for video, count in rest.items() if count}
+
+    def _announced(self, replica: Replica, visits: Mapping[str, int]) -> Mapping[str, int]:
+        """Those visits of which an operator has announced the video; under the lock."""
+        others = Catalogue.of(replica).unannounced(visits)
+        if not others:
+            return visits
+        self._warn("log.unannounced", f"ids={len(others)} first={others[0]}")
+        return {video: visits[video] for video in visits.keys() - others}
 
     def _warn(self, event: str, detail: str) -> None:
         self._warn_node(event, f"file={self._log.path.name} {detail}")
