@@ -61,7 +61,7 @@ class Counting:
         self._lock = lock
         self._metrics = metrics
         self._stage = stage
-        self._new_videos = new_videos
+        self.new_videos = new_videos
         self._only_announced = new_videos.only_announced
         self._publish = publish
         self._durable = durable
@@ -200,7 +200,7 @@ class Counting:
     ) -> None:
         """Check whether these ids may be counted now; under the lock."""
         try:
-            self._new_videos.check(replica, videos, client)
+            self.new_videos.check(replica, videos, client)
         except UnsureError as error:
             raise self._refusal(str(error)) from None
 

@@ -1,6 +1,5 @@
 """Which ids may be counted: new ones are limited, or only those count that were announced."""
 
-import logging
 import time
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -11,8 +10,6 @@ from counter.node.warn import Warn
 from counter.protocol.catalogue import Catalogue
 from counter.protocol.client import Client
 from counter.protocol.replica import Replica
-
-log = logging.getLogger("counter")
 
 _SHOWN_FOR = 600.0
 """Seconds for which it is shown that ids were refused."""
@@ -58,17 +55,18 @@ class Refusals(NamedTuple):
 class NewVideos:
     """Says which ids may be counted now. All methods are to be called under the node's lock.
 
-    `rate` is how many new ids are taken a second, 0 for any number. With `only_announced` it
-    does not matter: then other ids do not count at all.
+    `rate` is how many new ids are taken a second, 0 for any number. If only the `known` ones count,
+    which are those that were announced, it does not matter.
     """
 
-    def __init__(self, rate: int, metrics: Metrics, warn: Warn, *, only_announced: bool) -> None:
-        self.only_announced = only_announced
+    def __init__(self, rate: int, metrics: Metrics, warn: Warn, kind: str = "open") -> None:
+        self.only_announced = kind == "known"
         self._rate = rate
         self._buckets = Buckets(rate) if rate else None
         self._metrics = metrics
         self._warn = warn
-        self._refused = 0
+        self.refused = 0
+        """How many new ids this process has refused."""
         self._refused_at = 0.0
 
     def check(
@@ -95,10 +93,10 @@ class NewVideos:
             self._note(len(new), short.reason, now)
             raise TooManyNewError(min(new), len(new), short)
 
-    def refusals(self) -> Refusals | None:
+    def lately(self) -> Refusals | None:
         """What was refused lately, if anything was."""
         ago = time.monotonic() - self._refused_at
-        return Refusals(self._refused, ago) if self._refused and ago < _SHOWN_FOR else None
+        return Refusals(self.refused, ago) if self.refused and ago < _SHOWN_FOR else None
 
     def _check_announced(self, replica: Replica, videos: Collection[str]) -> None:
         others = Catalogue.of(replica).unannounced(videos)
@@ -112,5 +110,5 @@ class NewVideos:
     def _note(self, many: int, reason: str, now: float) -> None:
         self._metrics.new_refused.labels(reason).inc(many)
         self._warn("videos.refused", f"reason={reason} ids={many}")
-        self._refused += many
+        self.refused += many
         self._refused_at = now

@@ -95,15 +95,12 @@ class Node:
             grew=self.live.grew,
             became_ready=self.live.wake_all,
         )
-        self.new_videos = NewVideos(
-            config.new_videos, self.metrics, warn, only_announced=config.videos == "known"
-        )
         self.counting = Counting(
             self._flusher,
             self._lock,
             self.metrics,
             self._stage,
-            self.new_videos,
+            NewVideos(config.new_videos, self.metrics, warn, config.videos),
             durable=config.ack == "stored",
             is_complete=self.gossip.is_complete,
             publish=self.gossip.publish,

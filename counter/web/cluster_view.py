@@ -41,6 +41,7 @@ def show(node: Node) -> dict[str, Any]:
             "up": node.status.transport_up,
         },
         "folding": _folding(folding),
+        "videos": _videos(node),
         "log": node.follower.reading()._asdict() if node.follower else None,
         "clock": {
             "wrong": node.status.clock_wrong,
@@ -51,6 +52,7 @@ def show(node: Node) -> dict[str, Any]:
         },
         "warnings": [
             *_refused(node),
+            *_ids(node),
             *_damaged(node),
             *_clocks(node, differing),
             *_duplicates(node),
@@ -133,6 +135,41 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
         yield (
             f"{node.name} does not know what others have counted: until it hears one of them it "
             "refuses requests with an Idempotency-Key, and does not read its visit log."
+        )
+
+
+def _videos(node: Node) -> dict[str, Any]:
+    """How many ids there are, which ones count, and how many new ones were refused."""
+    known, announced = node.status.videos()
+    return {
+        "count": node.config.videos,
+        "known": known,
+        "announced": announced,
+        "new_a_second": node.config.new_videos,
+        "refused": node.counting.new_videos.refused,
+    }
+
+
+def _ids(node: Node) -> Iterator[str]:
+    """A warning while no id counts, and one while ids are refused."""
+    announce = (
+        "announce the ids that are to count: POST /videos with a WRITE_TOKEN, see "
+        "docs/operating.md#new-videos"
+    )
+    only_announced = node.config.videos == "known"
+    if only_announced and not node.status.videos()[1]:
+        yield f"VIDEOS=known, and no id is announced: no visit counts. {announce.capitalize()}."
+    refusals = node.counting.new_videos.lately()
+    if refusals is None:
+        return
+    last = f"{refusals.videos} visits of ids were refused, the last one {_time(refusals.ago)} ago"
+    if only_announced:
+        yield f"{last}: they are not announced (VIDEOS=known). If they should count, {announce}."
+    else:
+        yield (
+            f"{last}: more are new than NEW_VIDEOS={node.config.new_videos} a second allows. Known "
+            f"ids count as ever. If this is no attack, increase NEW_VIDEOS, send a token, or "
+            f"{announce}."
         )
 
 

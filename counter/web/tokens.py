@@ -41,6 +41,17 @@ class Tokens:
             )
         return label
 
+    def check_any(self, request: Request) -> None:
+        """Raise a `Problem`, 401, unless the request has a token of either kind."""
+        if self.label_of(request) is None:
+            raise Problem(
+                401,
+                "No token",
+                "this is for who has a token: send Authorization: Bearer TOKEN"
+                if self._any
+                else "this is for who has a token, and this node has none: set WRITE_TOKEN",
+            )
+
     def check_admin(self, request: Request) -> None:
         """Raise a `Problem`, 401, unless the request has an operator's token."""
         given = _bearer(request)

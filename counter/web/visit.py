@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import json
 
 from counter.node.node import Node
+from counter.web.clients import clients
 from counter.web.problems import Problem, as_json, wants_page
 from counter.web.videos import is_prefetch, is_video, shown, visit
 
@@ -21,6 +22,7 @@ _PATH = "/video/"
 
 def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[bytes] | None]":
     """A WSGI application that counts and answers `GET /video/<id>`; returns None for the rest."""
+    who = clients(node)
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes] | None:
         path: str = environ["PATH_INFO"]
@@ -30,7 +32,7 @@ def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[byt
         if not is_video(video) or is_prefetch(environ) or wants_page(environ):
             return None
         try:
-            counter = visit(node, video)
+            counter = visit(node, video, who, environ)
         except Problem as problem:
             return list(as_json(problem)(environ, start_response))
         body = json.encode(shown(node, video, counter)) + b"\n"

@@ -14,10 +14,13 @@ from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import KEY, STEPS
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
+from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
+from counter.protocol.key_room import NoRoomError
 from counter.protocol.pending import MAX_TOTAL
+from counter.web.clients import Who, clients
 from counter.web.problems import Problem
-from counter.web.videos import full
+from counter.web.videos import full, refused_id
 
 MAX_RECORDS = 10_000
 MAX_BYTES = 1024 * 1024
@@ -53,6 +56,7 @@ DECODE: Mapping[str, Decode] = {
 def blueprint(node: Node) -> Blueprint:
     """`POST /visits`."""
     pages = Blueprint("visits", __name__)
+    who = clients(node)
 
     @pages.post("/visits")
     def visits() -> Response:
@@ -74,7 +78,7 @@ def blueprint(node: Node) -> Blueprint:
         if len(body) > MAX_BYTES:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
         records, counts = read(kind, body)
-        is_new = _count(node, counts, key, fingerprint(kind, body) if key else b"")
+        is_new = _count(node, who, counts, key, fingerprint(kind, body) if key else b"")
         answer: dict[str, int] = {"records": records, "visits": sum(counts.values())}
         if not is_new:
             answer["repeated"] = True
@@ -122,10 +126,18 @@ def fingerprint(kind: str, body: bytes) -> bytes:
     return blake2b(b"%s\n%s" % (kind.encode(), body), digest_size=16).digest()
 
 
-def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> bool:
+def _count(
+    node: Node, who: Who, counts: dict[str, int], key: str | None, fingerprint: bytes
+) -> bool:
     """Whether they were counted now, not before; raises a `Problem` if neither."""
+    environ = request.environ
     try:
-        return node.counting.count_many(counts, key or "", fingerprint)
+        return node.counting.count_many(counts, key or "", fingerprint, lambda: who(environ))
+    except (TooManyNewError, UnannouncedError) as error:
+        raise refused_id(error) from None
+    except NoRoomError as error:
+        detail = f"no visit was counted: {error}"
+        raise Problem(429, "Too many keys", detail, retry_after=error.retry_after) from None
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
