@@ -70,6 +70,9 @@ def _node(data: Path, name: str) -> Node:
     settings = {
         "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in peers),
         "DEV_MODE": "1",
+        # As any node has it: `make traffic` has 200 videos.
+        "NEW_VIDEOS": "100",
+        "WRITE_TOKEN": "",
         # Nobody is waited for on this machine: nginx stops first.
         "DRAIN_TIME": "0.2",
     }
