@@ -29,7 +29,7 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # nginx and others are in folders that Debian leaves out of a plain user's PATH.
 _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"))
 
-WRITE_TOKEN = "only-for-the-lab"
+WRITE_TOKEN = "only-for-the-lab"  # noqa: S105 - it opens nothing but nodes of this machine
 """The token of programs that send more than a stranger may, at every node here."""
 
 _POLL = 0.02
@@ -290,9 +290,9 @@ class Node(Server):
     """A node of the cluster; its store is in `folder`.
 
     `settings` are its environment variables, beside NAME, LISTEN_PORT, DATA_DIR, NEW_VIDEOS (0)
-    and WRITE_TOKEN; a value given there wins. `root` is the folder of its code, which may be another version's and may
-    change between two runs. `gate` is a port that peers are told instead of its own: they
-    reach it only through what listens there.
+    and WRITE_TOKEN; a value given there wins. `root` is the folder of its code, which may be
+    another version's and may change between two runs. `gate` is a port that peers are told
+    instead of its own: they reach it only through what listens there.
     """
 
     def __init__(
