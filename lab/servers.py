@@ -323,7 +323,7 @@ class Node(Server):
             "PYTHONUNBUFFERED": "1",
             # Everything comes from one address here, and from as many videos as a test likes.
             "NEW_VIDEOS": "0",
-            "WRITE_TOKEN": f"lab:{WRITE_TOKEN}",
+            "WRITE_TOKEN": WRITE_TOKEN,
         }
         if self.gate is not None:
             # It tells peers its LISTEN_PORT, and gunicorn listens where the command line says.

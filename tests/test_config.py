@@ -44,6 +44,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "log_level": "info",
         "dev_mode": False,
         "visit_log": None,
+        "new_videos": 100,
+        "videos": "open",
     }
     assert config == Config()
 
@@ -75,6 +77,8 @@ def test_every_setting_is_read() -> None:
             "ADMIN_TOKEN": SECRET,
             "WRITE_TOKEN": f"import:{SECRET}1,import:{SECRET}2",
             "MAX_COUNT": "5",
+            "NEW_VIDEOS": "0",
+            "VIDEOS": "KNOWN",
             "LOG_LEVEL": "debug",
             "DEV_MODE": "1",
             "VISIT_LOG": "/tmp/counter1.log",
@@ -100,6 +104,8 @@ def test_every_setting_is_read() -> None:
         admin_token=SECRET,
         write_token=f"import:{SECRET}1,import:{SECRET}2",
         max_count=5,
+        new_videos=0,
+        videos="known",
         log_level="debug",
         dev_mode=True,
         visit_log=Path("/tmp/counter1.log"),
@@ -145,6 +151,10 @@ BAD = [
     ("MESSAGE_TTL", "0.1"),
     ("MESSAGE_TTL", "4000"),
     ("FOLD_AFTER", "-1"),
+    ("NEW_VIDEOS", "-1"),
+    ("NEW_VIDEOS", "1.5"),
+    ("NEW_VIDEOS", "1000001"),
+    ("VIDEOS", "all"),
     ("FOLD_AFTER", "1 day"),
     ("FOLD_AFTER", "31622401"),
     ("JOIN_TIMEOUT", "-1"),

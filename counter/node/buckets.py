@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 _FILLS_IN = 60.0
 """Seconds in which an empty bucket fills: it holds as much as is allowed in that time."""
 _SHARE = 10
-_MOST_ADDRESSES = 10_000
+_MAX_ADDRESSES = 10_000
 """Beyond that, those with a full bucket are forgotten."""
 
 
@@ -52,7 +52,7 @@ class Buckets:
         self._rate = rate
         self._all = _Bucket(rate, max(1, round(rate * _FILLS_IN)))
         self._addresses: dict[str, _Bucket] = {}
-        self._most = _MOST_ADDRESSES
+        self._max_addresses = _MAX_ADDRESSES
 
     def take(self, address: str, many: int, now: float) -> Short | None:
         """Take `many` at once, or none: then say why."""
@@ -65,7 +65,7 @@ class Buckets:
         self._all.take(many, now)
         # Only who takes something is remembered, so the rate bounds how many these are.
         self._addresses[address] = one
-        if len(self._addresses) > self._most:
+        if len(self._addresses) > self._max_addresses:
             self._forget(now)
         return None
 
@@ -76,7 +76,7 @@ class Buckets:
             for address, bucket in self._addresses.items()
             if bucket.level(now) < bucket.size
         }
-        self._most = max(_MOST_ADDRESSES, 2 * len(self._addresses))
+        self._max_addresses = max(_MAX_ADDRESSES, 2 * len(self._addresses))
 
     def _new(self) -> _Bucket:
         rate = self._rate / _SHARE
