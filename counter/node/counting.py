@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from threading import Lock
 
+from counter.crdt.ids import ANNOUNCED
 from counter.crdt.limits import FullError
 from counter.node.flusher import Flush, Flusher
 from counter.node.metrics import Metrics
@@ -62,7 +63,8 @@ class Counting:
         self._metrics = metrics
         self._stage = stage
         self.new_videos = new_videos
-        self._only_announced = new_videos.only_announced
+        # What is known of an id that counts: that it was seen, or that it was announced.
+        self._known_by = ANNOUNCED if new_videos.only_announced else ""
         self._publish = publish
         self._durable = durable
         self._is_complete = is_complete
@@ -79,7 +81,7 @@ class Counting:
             self._wait_for_store()
         with self._lock:
             replica = self._replica()
-            if self._only_announced or video not in replica.tally.ids:
+            if video + self._known_by not in replica.tally.ids:
                 self._check_ids(replica, (video,), client)
             try:
                 replica.visit(video)
