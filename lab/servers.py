@@ -29,6 +29,9 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # nginx and others are in folders that Debian leaves out of a plain user's PATH.
 _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"))
 
+WRITE_TOKEN = "only-for-the-lab"  # noqa: S105 - of nodes on loopback
+"""What the nodes take for one, unless their settings say otherwise."""
+
 _POLL = 0.02
 _ports_given: set[int] = set()
 
@@ -286,8 +289,8 @@ class Server:
 class Node(Server):
     """A node of the cluster; its store is in `folder`.
 
-    `settings` are its environment variables, beside NAME, LISTEN_PORT and DATA_DIR; a value
-    given there wins. `root` is the folder of its code, which may be another version's and may
+    `settings` are its environment variables, beside NAME, LISTEN_PORT, DATA_DIR, WRITE_TOKEN; a
+    value given there wins. `root` is the folder of its code, which may be another version's and may
     change between two runs. `gate` is a port that peers are told instead of its own: they
     reach it only through what listens there.
     """
@@ -318,6 +321,7 @@ class Node(Server):
             "LISTEN_PORT": str(self.port),
             "DATA_DIR": str(self.folder.resolve()),
             "PYTHONUNBUFFERED": "1",
+            "WRITE_TOKEN": WRITE_TOKEN,
         }
         if self.gate is not None:
             # It tells peers its LISTEN_PORT, and gunicorn listens where the command line says.

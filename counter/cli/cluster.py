@@ -96,9 +96,7 @@ def tables(members: list[dict[str, Any]]) -> Iterator[list[str]]:
 @cluster.command()
 @click.argument("member", metavar="NAME~STORE")
 @_url
-@click.option(
-    "--token", help="An ADMIN_TOKEN of the node; default: the environment's"
-)
+@click.option("--token", help="An ADMIN_TOKEN of the node; default: the environment's")
 @click.option("--yes", is_flag=True, help="Do not ask")
 def remove(member: str, url: str, token: str | None, yes: bool) -> None:
     """Remove a member that is gone for good, so that nothing waits for it any more."""
