@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from lab.clients import Client, counted, until
+from lab.clients import AUTHORIZED, Client, counted, until
 from lab.cluster import Cluster
 from lab.servers import Node
 from lab.terminal import say
@@ -57,7 +57,7 @@ class Links:
         with Client(writer.url) as client:
             for first in range(0, len(videos), _AT_ONCE):
                 part = [{"video": video, "count": 1} for video in videos[first : first + _AT_ONCE]]
-                headers = {"Content-Type": "application/json"}
+                headers = {"Content-Type": "application/json", **AUTHORIZED}
                 status, answer = client.ask("POST", "/visits", headers, json.dumps(part).encode())
                 assert status == 200, answer
         until(lambda: _shows(other, videos), PATIENCE, "the other one has heard")

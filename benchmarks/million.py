@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.contenders import DRAIN_TIME, node, paths
 from benchmarks.report import PAGE, Goal, Part, Row, text, write
-from lab.clients import Apart, Client, OpenLoop, Target, counted, fetch, metrics, until
+from lab.clients import AUTHORIZED, Apart, Client, OpenLoop, Target, counted, fetch, metrics, until
 from lab.cluster import Cluster, start
 from lab.servers import Node, Redis, get
 from lab.terminal import foreground, say
@@ -221,7 +221,7 @@ def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
 
 
 def _post(one: Node, named: Sequence[str]) -> None:
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **AUTHORIZED}
     with Client(one.url, 60) as client:
         for first in range(0, len(named), RECORDS):
             records = [{"video": video} for video in named[first : first + RECORDS]]

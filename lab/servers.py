@@ -29,8 +29,8 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # nginx and others are in folders that Debian leaves out of a plain user's PATH.
 _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"))
 
-WRITE_TOKEN = "only-for-the-lab"  # noqa: S105 - it opens nothing but nodes of this machine
-"""The token of programs that send more than a stranger may, at every node here."""
+WRITE_TOKEN = "only-for-the-lab"  # noqa: S105 - of nodes on loopback
+"""What the nodes take for one, unless their settings say otherwise."""
 
 _POLL = 0.02
 _ports_given: set[int] = set()

@@ -1,5 +1,6 @@
 """`make run`: three nodes on this machine, and nginx in front of them where it is installed."""
 
+import os
 import signal
 import socket
 import sys
@@ -72,7 +73,8 @@ def _node(data: Path, name: str) -> Node:
         "DEV_MODE": "1",
         # As any node has it: `make traffic` has 200 videos.
         "NEW_VIDEOS": "100",
-        "WRITE_TOKEN": "",
+        # The one that tests use is known to everybody.
+        "WRITE_TOKEN": os.environ.get("WRITE_TOKEN", ""),
         # Nobody is waited for on this machine: nginx stops first.
         "DRAIN_TIME": "0.2",
     }

@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 
 from lab.browser import chromium
-from lab.clients import Client
+from lab.clients import fill
 from lab.cluster import Cluster
 from lab.servers import ROOT, Nginx, Node, find
 from lab.terminal import say
@@ -68,10 +68,7 @@ def cluster(folder: Path, stack: ExitStack) -> tuple[list[Node], Nginx]:
 
 def send(node: Node, video: str, visits: int) -> None:
     """Count many visits at a node."""
-    body = b'[{"video": "%s", "count": %d}]' % (video.encode(), visits)
-    with Client(node.url) as client:
-        status, answer = client.ask("POST", "/visits", {"Content-Type": "application/json"}, body)
-    assert status == 200, answer
+    fill(node.url, {video: visits})
 
 
 def rush(page: Page, nodes: Sequence[Node], video: str, seconds: float) -> None:

@@ -37,6 +37,14 @@ def stranger() -> Client:
     return STRANGER
 
 
+class _RunFullError(Exception):
+    """The `run` can count no more; another one has begun when `flush` has ended."""
+
+    def __init__(self, run: str, flush: Flush, reason: str) -> None:
+        super().__init__(reason)
+        self.run, self.flush = run, flush
+
+
 class Counting:
     """Counts visits in the replica. Any thread may call any method.
 
@@ -79,20 +87,21 @@ class Counting:
         flusher, durable = self._flusher, self._durable
         if not flusher.tried.is_set():
             self._wait_for_store()
-        with self._lock:
-            replica = self._replica()
-            if video + self._known_by not in replica.tally.ids:
-                self._check_ids(replica, (video,), client)
-            try:
-                replica.visit(video)
-            except FullError:
-                self._metrics.refused.labels("409").inc()
-                raise
-            except OverflowError as error:
-                raise self._refusal(str(error)) from None
-            flush = flusher.gathering
-            counter = None if durable else replica.counter(video, pending=True)
-            joining = replica.state == "joining"
+        try:
+            with self._lock:
+                replica = self._replica()
+                if video + self._known_by not in replica.tally.ids:
+                    self._check_ids(replica, (video,), client)
+                try:
+                    replica.visit(video)
+                except OverflowError as error:
+                    raise self._refused(replica, error) from None
+                flush = flusher.gathering
+                counter = None if durable else replica.counter(video, pending=True)
+                joining = replica.state == "joining"
+        except _RunFullError as full:
+            self._wait_for_next_run(full)
+            return self.visit(video, client)
         self._metrics.visits.inc()
         flusher.wake()
         if durable:
@@ -123,14 +132,19 @@ class Counting:
         if not flusher.tried.is_set():
             self._wait_for_store()
         name = client().key(key) if key else ""
-        with self._lock:
-            replica = flusher.replica
-            found = replica.keys.find(name, now) if key and replica else None
-            if found is None:
-                self._count(visits, name, fingerprint, now, client)
-            # The visits of a known key may be counted, whatever happens to this request. So from
-            # here on the answer is never 503.
-            flush = flusher.writing if found and found.place == "in flight" else flusher.gathering
+        try:
+            with self._lock:
+                replica = flusher.replica
+                found = replica.keys.find(name, now) if key and replica else None
+                if found is None:
+                    self._count(visits, name, fingerprint, now, client)
+                # The visits of a known key may be counted, whatever happens to this request. So
+                # from here on the answer is never 503.
+                in_flight = found is not None and found.place == "in flight"
+                flush = flusher.writing if in_flight else flusher.gathering
+        except _RunFullError as full:
+            self._wait_for_next_run(full)
+            return self.count_many(visits, key, fingerprint, client)
         if found is None:
             self._metrics.visits.inc(sum(visits.values()))
             flusher.wake()
@@ -153,17 +167,21 @@ class Counting:
         flusher = self._flusher
         if not flusher.tried.is_set():
             self._wait_for_store()
-        with self._lock:
-            replica = self._replica()
-            if flusher.error:
-                raise self._refusal(f"the store is down: {flusher.error}")
-            new = Catalogue.of(replica).unannounced(dict.fromkeys(videos))
-            try:
-                replica.count_many(dict.fromkeys(map(announcement, new), 1))
-            except OverflowError as error:
-                raise self._refusal(str(error)) from None
-            # What was announced a moment ago may be in flight: this batch ends after that one.
-            flush = flusher.gathering
+        try:
+            with self._lock:
+                replica = self._replica()
+                if flusher.error:
+                    raise self._refusal(f"the store is down: {flusher.error}")
+                new = Catalogue.of(replica).unannounced(dict.fromkeys(videos))
+                try:
+                    replica.count_many(dict.fromkeys(map(announcement, new), 1))
+                except OverflowError as error:
+                    raise self._refused(replica, error) from None
+                # What was announced a moment ago may be in flight: this one ends after that.
+                flush = flusher.gathering
+        except _RunFullError as full:
+            self._wait_for_next_run(full)
+            return self.announce(videos)
         flusher.wake()
         self._wait_for(flush)
         if self._stage.ready:
@@ -189,11 +207,8 @@ class Counting:
         self._check_ids(replica, visits, client)
         try:
             replica.count_many(visits, key=Key(key, fingerprint, now) if key else None)
-        except FullError:
-            self._metrics.refused.labels("409").inc()
-            raise
         except OverflowError as error:
-            raise self._refusal(str(error)) from None
+            raise self._refused(replica, error) from None
         if key:
             replica.keys.charge(client(), now)
 
@@ -213,6 +228,21 @@ class Counting:
         except NoRoomError as error:
             self._metrics.keys_refused.labels(error.reason).inc()
             raise
+
+    def _refused(self, replica: Replica, error: OverflowError) -> Exception:
+        """What to raise for visits that the replica did not count; under the lock."""
+        if isinstance(error, FullError):
+            self._metrics.refused.labels("409").inc()
+            return error
+        return _RunFullError(replica.id, self._flusher.gathering, str(error))
+
+    def _wait_for_next_run(self, full: _RunFullError) -> None:
+        """Return when another run counts; raise `NotCountedError` if none has begun in time."""
+        self._flusher.wake()
+        full.flush.wait(_ANSWER_TIME)
+        with self._lock:
+            if self._replica().id == full.run:
+                raise self._refusal(str(full))
 
     def _wait_for_store(self) -> None:
         """Wait until the store was opened, or opening it has failed."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from counter.crdt.ids import name_of
 from counter.crdt.limits import capped
+from counter.node.follower import Reading
 from counter.node.node import Node
 from counter.node.rates import Rate
 from counter.node.status import Folding
@@ -24,6 +25,7 @@ def show(node: Node) -> dict[str, Any]:
     lacks = node.status.lacks()
     # Read after the members, so that each of them has rates.
     rates = node.status.rates()
+    reading = node.follower.reading() if node.follower else None
     ahead, differing = node.status.clock_differences(), node.status.clocks_differing()
     return {
         "node": node.name,
@@ -42,7 +44,7 @@ def show(node: Node) -> dict[str, Any]:
         },
         "folding": _folding(folding),
         "videos": _videos(node),
-        "log": node.follower.reading()._asdict() if node.follower else None,
+        "log": reading._asdict() if reading else None,
         "clock": {
             "wrong": node.status.clock_wrong,
             "differs": [
@@ -58,6 +60,7 @@ def show(node: Node) -> dict[str, Any]:
             *_duplicates(node),
             *_blocked(node, folding),
             *_lacking(node, lacks),
+            *_unread(reading),
         ],
         "members": [
             _member(member, own, ahead, differing, rates[member.member]) for member in members
@@ -226,6 +229,14 @@ def _lacking(node: Node, lacks: list[Lack]) -> Iterator[str]:
             f"{node.name} hears {', '.join(peers)}, and lacks some of what they hold "
             f"({lacks[0].what}): it shows less, refuses requests with an Idempotency-Key, and does "
             "not read its visit log until it has that. See whether messages get through both ways."
+        )
+
+
+def _unread(reading: Reading | None) -> Iterator[str]:
+    """A warning while the visit log waits."""
+    if reading and reading.waits and reading.unread:
+        yield (
+            f"{reading.unread} bytes of the visit log wait, and are counted later: {reading.waits}."
         )
 
 

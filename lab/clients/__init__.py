@@ -5,6 +5,7 @@ take, `live_pages` watches counts. Only the standard library is needed, as `make
 """
 
 from lab.clients.books import Books, Post, Posts
+from lab.clients.bulk import AUTHORIZED, fill
 from lab.clients.closed_loop import Posters, Traffic, Watcher, agree, send
 from lab.clients.connection import STRETCH, Client, counted, fetch, metric, metrics, until
 from lab.clients.live_pages import LivePages
@@ -12,6 +13,7 @@ from lab.clients.looped import Apart
 from lab.clients.open_loop import OpenLoop, Target, percentile
 
 __all__ = [
+    "AUTHORIZED",
     "STRETCH",
     "Apart",
     "Books",
@@ -27,6 +29,7 @@ __all__ = [
     "agree",
     "counted",
     "fetch",
+    "fill",
     "metric",
     "metrics",
     "percentile",

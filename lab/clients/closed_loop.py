@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 from lab.clients.books import Books, Post, Posts
+from lab.clients.bulk import AUTHORIZED
 from lab.clients.connection import Client, counted, until
-from lab.servers import WRITE_TOKEN
 
 
 class _Visitors:
@@ -163,7 +163,7 @@ def send(client: Client, post: Post) -> tuple[int, bytes]:
     """
     body = json.dumps([{"video": post.video, "count": post.visits}]).encode()
     headers = {
-        "Authorization": f"Bearer {WRITE_TOKEN}",
+        **AUTHORIZED,
         "Content-Type": "application/json",
         "Idempotency-Key": f"key-of-{post.video}",
     }
