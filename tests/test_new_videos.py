@@ -236,14 +236,14 @@ def test_a_new_id_that_is_pending_is_not_new_again() -> None:
 
 
 def test_only_announced_ids_count(strict: list[Node]) -> None:
-    for node, visits in zip(strict, (1, 2), strict=True):
+    for node in strict:
         refused = get(node, "/video/birds")
         assert (refused.status, refused.problem()["video"]) == (404, "birds")
         assert "VIDEOS=known" in refused.problem()["detail"]
         assert get(node, "/hit/birds", **TOKEN).status == 404
         assert post(node, ["cats", "birds"], "10.0.0.1").status == 404
         assert get(node, "/count/birds").json()["visits"] == 0
-        assert get(node, "/video/cats").json()["visits"] >= visits
+        assert get(node, "/video/cats").json()["visits"] >= 1
         assert any("not announced" in text for text in fetch(node.url, "/cluster")["warnings"])
         seen = samples(node)
         assert seen["counter_new_videos_refused_total{reason=unannounced}"] >= 4
