@@ -22,7 +22,7 @@ FULL = 409
 """The status of a visit that no node can count, because the video is full."""
 
 is_video = re.compile(VIDEO).fullmatch
-_PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 _is_ahead = re.compile("(?i)prefetch|prerender|preview").search
 
 
@@ -171,9 +171,9 @@ def is_prefetch(environ: "WSGIEnvironment") -> bool:
     Browsers have said so in four headers. nginx looks at the same.
     """
     # Nearly no request has any of them, and each visit asks.
-    if environ.keys().isdisjoint(_PURPOSES):
+    if environ.keys().isdisjoint(PURPOSES):
         return False
-    return any(_is_ahead(environ.get(name, "")) for name in _PURPOSES)
+    return any(_is_ahead(environ.get(name, "")) for name in PURPOSES)
 
 
 def _check_joined(node: Node) -> None:

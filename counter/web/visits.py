@@ -16,6 +16,7 @@ from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
 from counter.node.node import Node
 from counter.protocol.pending import MAX_TOTAL
+from counter.web import bodies
 from counter.web.problems import Problem
 from counter.web.videos import full
 
@@ -55,6 +56,7 @@ def blueprint(node: Node) -> Blueprint:
     pages = Blueprint("visits", __name__)
 
     @pages.post("/visits")
+    @bodies.reads(MAX_BYTES)
     def visits() -> Response:
         kind = request.mimetype
         if kind not in DECODE or request.headers.get("Content-Encoding", "identity") != "identity":
@@ -68,8 +70,6 @@ def blueprint(node: Node) -> Blueprint:
             raise Problem(
                 400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
             )
-        # One more byte, because a body of unknown length is silently cut off there.
-        request.max_content_length = MAX_BYTES + 1
         body = request.get_data(cache=False)
         if len(body) > MAX_BYTES:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
