@@ -89,7 +89,9 @@ class Places:
         return True
 
     def leave(self, address: str) -> None:
-        """One of the connections that `take` counted has ended."""
+        """One of the connections that `take` allowed has ended."""
+        if address in self._trusted:
+            return
         client = one(address)
         left = self._taken.get(client, 0) - 1
         if left > 0:

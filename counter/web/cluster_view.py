@@ -1,16 +1,19 @@
 """The cluster as a node sees it, in the form of `GET /cluster`, with warnings for its operator."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from counter.crdt.ids import name_of
 from counter.crdt.limits import capped
+from counter.node.follower import Reading
 from counter.node.node import Node
 from counter.node.rates import Rate
 from counter.node.status import Folding
 from counter.protocol.joining import Lack
 from counter.protocol.messages import Part
 from counter.protocol.roster import Member
+from counter.web.hidden import hide
 
 _MAX_LACKS = 100
 """How much of what a node lacks is shown."""
@@ -41,7 +44,7 @@ def show(node: Node) -> dict[str, Any]:
             "up": node.status.transport_up,
         },
         "folding": _folding(folding),
-        "log": node.follower.reading()._asdict() if node.follower else None,
+        "log": _log(node.follower.reading()) if node.follower else None,
         "clock": {
             "wrong": node.status.clock_wrong,
             "differs": [
@@ -49,18 +52,28 @@ def show(node: Node) -> dict[str, Any]:
                 for member, seconds in differing.items()
             ],
         },
-        "warnings": [
-            *_refused(node),
-            *_damaged(node),
-            *_clocks(node, differing),
-            *_duplicates(node),
-            *_blocked(node, folding),
-            *_lacking(node, lacks),
-        ],
+        "warnings": [hide(warning) for warning in _warnings(node, folding, lacks, differing)],
         "members": [
             _member(member, own, ahead, differing, rates[member.member]) for member in members
         ],
     }
+
+
+def _warnings(
+    node: Node, folding: Folding, lacks: list[Lack], differing: dict[str, float]
+) -> Iterator[str]:
+    """What its operator ought to know, as the log says it."""
+    yield from _refused(node)
+    yield from _damaged(node)
+    yield from _clocks(node, differing)
+    yield from _duplicates(node)
+    yield from _blocked(node, folding)
+    yield from _lacking(node, lacks)
+
+
+def _log(reading: Reading) -> dict[str, Any]:
+    """How far the visit log is read; of its path the last part."""
+    return reading._replace(path=Path(reading.path).name)._asdict()
 
 
 def _folding(folding: Folding) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
 from counter.node.counting import MaybeCountedError, NotCountedError
 from counter.node.node import Node
-from counter.web import site
+from counter.web import bodies, site
 from counter.web.problems import Problem, wants_page
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ FULL = 409
 """The status of a visit that no node can count, because the video is full."""
 
 is_video = re.compile(VIDEO).fullmatch
+BEACON = 64 * 1024
+"""Bytes that a browser may send with a beacon. Nobody reads them."""
 PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 _is_ahead = re.compile("(?i)prefetch|prerender|preview").search
 
@@ -36,6 +38,7 @@ def blueprint(node: Node) -> Blueprint:
         return _visit_page(node, video)
 
     @pages.route("/hit/<path:video>", methods=["GET", "POST"])
+    @bodies.reads(BEACON)
     def hit(video: str) -> Response:
         check(video)
         if request.method != "HEAD" and not is_prefetch(request.environ):
