@@ -205,6 +205,18 @@ def test_a_body_that_trickles_in_is_given_up(
     assert body.is_left_over()
 
 
+@pytest.mark.proof
+@pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+def test_a_half_sent_body_is_given_up(node: Node, framing: bytes) -> None:
+    began = time.monotonic()
+    with dial(node) as connection:
+        connection.settimeout(2 * edge.BODY_TIME * STRETCH)
+        connection.sendall(POST + framing + b"\r\n\r\n")
+        answer = answers(connection)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+    assert edge.BODY_TIME - 1 < time.monotonic() - began < edge.BODY_TIME * 1.5 * STRETCH
+
+
 def test_a_body_that_comes_too_slowly_is_a_408(tmp_path: Path) -> None:
     from flask import Flask, request
 
