@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from counter.addresses import network
 from counter.crdt.ids import LOG_FILE, NAME
 from counter.setting_files import IN_FILES, SettingFileError, with_files
 from counter.tls import CA_FILE, CA_OPTION, ENCRYPTED, ca_problem, without_ca
@@ -27,6 +28,10 @@ _QUOTES = "\"'\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
 """Those of an env file, which some programs take for a part of the value, and those of a text."""
 _ENCODED = {"/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D", " ": "%20"}
 """What ends or splits the user and password of a URI, and how it is written there."""
+
+ANY_HOST = "*"
+"""In `ALLOWED_HOSTS`: any name."""
+LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 WORKER_CONNECTIONS = 11_000
 LIVE_PAGES = 10_000
@@ -65,6 +70,9 @@ class Config:
     visit_log: Path | None = None
     new_videos: int = 100
     videos: str = "open"
+    address_connections: int = 500
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    allowed_hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
@@ -116,6 +124,11 @@ class Config:
             visit_log=read.file("VISIT_LOG"),
             new_videos=int(read.number("NEW_VIDEOS", 100, 0, 1_000_000, whole=True)),
             videos=read.choice("VIDEOS", ("open", "known")),
+            address_connections=int(
+                read.number("ADDRESS_CONNECTIONS", 500, 1, WORKER_CONNECTIONS, whole=True)
+            ),
+            trusted_proxies=read.networks("TRUSTED_PROXIES", ("127.0.0.0/8", "::1")),
+            allowed_hosts=read.hosts("ALLOWED_HOSTS"),
         )
         config._check_together()
         return config
@@ -144,7 +157,7 @@ class Config:
                 f"PEERS={','.join(self.peers)!r} is for the full mesh, and AMQP_URI chooses "
                 "RabbitMQ; unset one of them"
             )
-        if not self.amqp_uri and not self.cluster_secret and not _is_loopback(self.listen_host):
+        if not self.amqp_uri and not self.cluster_secret and not is_loopback(self.listen_host):
             raise ConfigError(
                 f"LISTEN_HOST={self.listen_host!r} lets other machines post messages to this "
                 "node; set the same CLUSTER_SECRET on every node, or AMQP_URI, or listen on "
@@ -233,6 +246,31 @@ class _Reader:
             raise ConfigError(f"{setting}={value!r} is not an address to listen on; try {default}")
         return value
 
+    def networks(self, setting: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        given = self._listed(setting)
+        for each in given:
+            try:
+                network(each)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{setting}: {each!r} is neither an address nor a network ({error}); write "
+                    "them like 10.0.0.7,10.1.0.0/16"
+                ) from None
+        return given or default
+
+    def hosts(self, setting: str) -> tuple[str, ...]:
+        given = tuple(each.lower().rstrip(".") for each in self._listed(setting))
+        for each in given:
+            if each != ANY_HOST and not re.fullmatch(r"[a-z0-9._-]+", each):
+                raise ConfigError(
+                    f"{setting}: {each!r} is not the name of a host; write names without ports, "
+                    f"like counter.example,counter1, or {ANY_HOST} for any"
+                )
+        return given
+
+    def _listed(self, setting: str) -> tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, (self._environ.get(setting) or "").split(","))))
+
     def uri(self, setting: str, schemes: tuple[str, ...], example: str) -> str | None:
         value = self._environ.get(setting)
         if not value:
@@ -270,7 +308,7 @@ class _Reader:
             )
 
     def addresses(self, setting: str) -> tuple[str, ...]:
-        given = tuple(filter(None, map(str.strip, self._environ.get(setting, "").split(","))))
+        given = self._listed(setting)
         for address in given:
             problem = _uri_problem(address, ("http",))
             if not problem and "@" in address:
@@ -349,8 +387,9 @@ def _may_be_secret(setting: str, value: str) -> bool:
     return named or (setting in ("PEERS", "NODES") and "@" in value)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is of the machine that asks for it, and of no other."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host in LOOPBACK_NAMES

@@ -348,10 +348,17 @@ class Node(Server):
 class Nginx(Server):
     """The balancer: the files of balancer/, with other nodes and another port."""
 
-    def __init__(self, folder: Path, backends: Sequence[str], port: int | None = None) -> None:
-        """Take the nodes as `host:port`."""
+    def __init__(
+        self,
+        folder: Path,
+        backends: Sequence[str],
+        port: int | None = None,
+        limits: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the nodes as `host:port`. `limits` are texts of limits.conf and what they become."""
         super().__init__(folder, "nginx", port)
         self.backends = list(backends)
+        self._limits = dict(limits or {})
         self.url = f"http://127.0.0.1:{self.port}"
         self.logs = self.folder.resolve() / "visits"
 
@@ -382,7 +389,14 @@ class Nginx(Server):
         names = [self.visit_log(number).stem for number in range(1, len(nodes) + 1)]
         for file in ("split.conf", "logs.conf"):
             (self.folder / file).write_text(for_nodes((source / file).read_text(), names))
+        limits = (source / "limits.conf").read_text()
+        for text, other in self._limits.items():
+            if text not in limits:
+                raise StartError(f"balancer/limits.conf has no {text!r}, which this run changes")
+            limits = limits.replace(text, other)
+        (self.folder / "limits.conf").write_text(limits)
         shutil.copy(source / "again.html", self.folder)
+        (self.folder / "tmp").mkdir(exist_ok=True)
 
     def command(self) -> list[str]:
         extra = "daemon off;"

@@ -46,6 +46,9 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "visit_log": None,
         "new_videos": 100,
         "videos": "open",
+        "address_connections": 500,
+        "trusted_proxies": ("127.0.0.0/8", "::1"),
+        "allowed_hosts": (),
     }
     assert config == Config()
 
@@ -82,6 +85,9 @@ def test_every_setting_is_read() -> None:
             "LOG_LEVEL": "debug",
             "DEV_MODE": "1",
             "VISIT_LOG": "/tmp/counter1.log",
+            "ADDRESS_CONNECTIONS": "20",
+            "TRUSTED_PROXIES": "10.0.0.7, 172.16.0.0/12,fd00::/8",
+            "ALLOWED_HOSTS": "Counter.Example., counter1",
             "UNKNOWN": "is left alone",
         }
     )
@@ -109,6 +115,9 @@ def test_every_setting_is_read() -> None:
         log_level="debug",
         dev_mode=True,
         visit_log=Path("/tmp/counter1.log"),
+        address_connections=20,
+        trusted_proxies=("10.0.0.7", "172.16.0.0/12", "fd00::/8"),
+        allowed_hosts=("counter.example", "counter1"),
     )
     assert Config.from_environ({"AMQP_URI": "amqps://a:b@c:1/%2F"}).amqp_uri == (
         "amqps://a:b@c:1/%2F"
@@ -125,6 +134,15 @@ BAD = [
     ("VISIT_LOG", "/nowhere/counter1.log"),
     ("VISIT_LOG", "/tmp"),
     ("VISIT_LOG", "/tmp/two words.log"),
+    ("ADDRESS_CONNECTIONS", "0"),
+    ("ADDRESS_CONNECTIONS", "11001"),
+    ("ADDRESS_CONNECTIONS", "many"),
+    ("TRUSTED_PROXIES", "nginx"),
+    ("TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("TRUSTED_PROXIES", "*"),
+    ("ALLOWED_HOSTS", "https://counter.example"),
+    ("ALLOWED_HOSTS", "counter.example:1234"),
+    ("ALLOWED_HOSTS", "*.example"),
     ("LISTEN_HOST", "http://localhost"),
     ("LISTEN_HOST", "local host"),
     ("LISTEN_HOST", "127.0.0.1:80\n"),

@@ -69,6 +69,8 @@ def shown(default: object) -> str:
             return "unset"
         case ():
             return "empty"
+        case tuple():
+            return f"`{','.join(map(str, default))}`"
         case bool():
             return "on" if default else "off"
         case Path():

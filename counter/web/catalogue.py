@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 
 from counter.node.counting import MaybeCountedError, NotCountedError
 from counter.node.node import Node
+from counter.web import bodies
 from counter.web.problems import Problem, check_origin
 from counter.web.tokens import Tokens
 from counter.web.videos import is_video
@@ -27,14 +28,13 @@ def blueprint(node: Node) -> Blueprint:
     tokens = Tokens(node.config)
 
     @pages.post("/videos")
+    @bodies.reads(MAX_BYTES)
     def announce() -> Response:
         check_origin()
         tokens.check_any(request)
         decode = _DECODE.get(request.mimetype)
         if decode is None:
             raise Problem(415, "Not ids", f"send {_EXAMPLE}")
-        # One more byte, because a body of unknown length is silently cut off there.
-        request.max_content_length = MAX_BYTES + 1
         body = request.get_data(cache=False)
         if len(body) > MAX_BYTES:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")

@@ -22,6 +22,6 @@ def clients(node: Node) -> Who:
 
     def client(environ: "WSGIEnvironment") -> Client:
         request = Request(environ)
-        return Client(address_of(request), tokens.label_of(request))
+        return Client(address_of(request, node.config), tokens.label_of(request))
 
     return client

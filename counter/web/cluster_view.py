@@ -1,6 +1,7 @@
 """The cluster as a node sees it, in the form of `GET /cluster`, with warnings for its operator."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from counter.crdt.ids import name_of
@@ -12,6 +13,7 @@ from counter.node.status import Folding
 from counter.protocol.joining import Lack
 from counter.protocol.messages import Part
 from counter.protocol.roster import Member
+from counter.web.hidden import hide
 
 _MAX_LACKS = 100
 """How much of what a node lacks is shown."""
@@ -44,7 +46,7 @@ def show(node: Node) -> dict[str, Any]:
         },
         "folding": _folding(folding),
         "videos": _videos(node),
-        "log": reading._asdict() if reading else None,
+        "log": _log(reading) if reading else None,
         "clock": {
             "wrong": node.status.clock_wrong,
             "differs": [
@@ -53,19 +55,35 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "warnings": [
-            *_refused(node),
-            *_ids(node),
-            *_damaged(node),
-            *_clocks(node, differing),
-            *_duplicates(node),
-            *_blocked(node, folding),
-            *_lacking(node, lacks),
-            *_unread(reading),
+            hide(warning) for warning in _warnings(node, folding, lacks, differing, reading)
         ],
         "members": [
             _member(member, own, ahead, differing, rates[member.member]) for member in members
         ],
     }
+
+
+def _warnings(
+    node: Node,
+    folding: Folding,
+    lacks: list[Lack],
+    differing: dict[str, float],
+    reading: Reading | None,
+) -> Iterator[str]:
+    """What its operator ought to know, as the log says it."""
+    yield from _refused(node)
+    yield from _ids(node)
+    yield from _damaged(node)
+    yield from _clocks(node, differing)
+    yield from _duplicates(node)
+    yield from _blocked(node, folding)
+    yield from _lacking(node, lacks)
+    yield from _unread(reading)
+
+
+def _log(reading: Reading) -> dict[str, Any]:
+    """How far the visit log is read; of its path the last part."""
+    return reading._replace(path=Path(reading.path).name)._asdict()
 
 
 def _folding(folding: Folding) -> dict[str, Any]:

@@ -9,10 +9,13 @@ import msgspec
 from flask import Flask, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from counter.log_limit import LogLimit
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-log = logging.getLogger("counter")
+log = logging.getLogger("counter.web")
+log.addFilter(LogLimit())
 
 RETRY_AFTER = 1
 """Seconds after which a request may be sent again that a node could not take."""

@@ -12,7 +12,7 @@ from counter.crdt.tally import Tally
 from counter.node.counting import MaybeCountedError, NotCountedError
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
-from counter.web import site
+from counter.web import bodies, site
 from counter.web.clients import Who, clients
 from counter.web.problems import Problem, wants_page
 
@@ -26,7 +26,9 @@ TOO_MANY = 429
 """The status of what is too much of one client, or of all that come without a token."""
 
 is_video = re.compile(VIDEO).fullmatch
-_PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+BEACON = 64 * 1024
+"""Bytes that a browser may send with a beacon. Nobody reads them."""
+PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 _is_ahead = re.compile("(?i)prefetch|prerender|preview").search
 
 
@@ -41,6 +43,7 @@ def blueprint(node: Node) -> Blueprint:
         return _visit_page(node, who, video)
 
     @pages.route("/hit/<path:video>", methods=["GET", "POST"])
+    @bodies.reads(BEACON)
     def hit(video: str) -> Response:
         check(video)
         if request.method != "HEAD" and not is_prefetch(request.environ):
@@ -186,9 +189,9 @@ def is_prefetch(environ: "WSGIEnvironment") -> bool:
     Browsers have said so in four headers. nginx looks at the same.
     """
     # Nearly no request has any of them, and each visit asks.
-    if environ.keys().isdisjoint(_PURPOSES):
+    if environ.keys().isdisjoint(PURPOSES):
         return False
-    return any(_is_ahead(environ.get(name, "")) for name in _PURPOSES)
+    return any(_is_ahead(environ.get(name, "")) for name in PURPOSES)
 
 
 def _check_joined(node: Node) -> None:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from msgspec import json
 
 from counter.node.node import Node
+from counter.web.bodies import BODY
 from counter.web.clients import clients
 from counter.web.problems import Problem, as_json, wants_page
-from counter.web.videos import is_prefetch, is_video, shown, visit
+from counter.web.videos import PURPOSES, is_video, shown, visit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _PATH = "/video/"
+_UNUSUAL = BODY + PURPOSES
 
 
 def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[bytes] | None]":
@@ -29,7 +31,7 @@ def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[byt
         if not path.startswith(_PATH) or environ["REQUEST_METHOD"] != "GET":
             return None
         video = path[len(_PATH) :]
-        if not is_video(video) or is_prefetch(environ) or wants_page(environ):
+        if not is_video(video) or not environ.keys().isdisjoint(_UNUSUAL) or wants_page(environ):
             return None
         try:
             counter = visit(node, video, who, environ)

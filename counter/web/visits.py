@@ -19,6 +19,7 @@ from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
 from counter.protocol.client import Client
 from counter.protocol.key_room import NoRoomError
+from counter.web import bodies
 from counter.web.addresses import address_of
 from counter.web.problems import Problem
 from counter.web.tokens import Tokens
@@ -88,6 +89,7 @@ def blueprint(node: Node) -> Blueprint:
     tokens, of_strangers = Tokens(node.config), limits_of_strangers(node.config)
 
     @pages.post("/visits")
+    @bodies.reads(MAX_BYTES)
     def visits() -> Response:
         label = tokens.label_of(request)
         kind = request.mimetype
@@ -102,13 +104,11 @@ def blueprint(node: Node) -> Blueprint:
             raise Problem(
                 400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
             )
-        # One more byte, because a body of unknown length is silently cut off there.
-        request.max_content_length = MAX_BYTES + 1
         body = request.get_data(cache=False)
         if len(body) > MAX_BYTES:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
         records, counts = read(kind, body, of_strangers if label is None else TRUSTED)
-        client = Client(address_of(request), label)
+        client = Client(address_of(request, node.config), label)
         is_new = _count(node, client, counts, key, fingerprint(kind, body) if key else b"")
         answer: dict[str, int] = {"records": records, "visits": sum(counts.values())}
         if not is_new:
