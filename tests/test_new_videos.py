@@ -20,7 +20,7 @@ from counter.protocol.catalogue import Catalogue
 from counter.protocol.pending import Pending
 from counter.store.memory import MemoryStore
 from lab.clients import Client, counted, fetch, until
-from lab.servers import Node, free_port
+from lab.servers import Nginx, Node, free_port
 from tests.kept import Kept, running
 from tests.previous import unpack
 from tests.test_http import Answer, ask, get, samples
@@ -199,6 +199,26 @@ def test_beacons_that_nginx_has_answered_are_always_counted(limited: list[Node])
     lines = "".join(line(video, number) for number, video in enumerate(videos))
     Path(node.settings["VISIT_LOG"]).write_text(lines)
     until(lambda: counted(node.url, videos) == dict.fromkeys(videos, 1), 10, "all are counted")
+
+
+def test_behind_nginx_only_beacons_are_not_limited(tmp_path: Path, stack: ExitStack) -> None:
+    port = free_port()
+    nginx = Nginx(tmp_path / "nginx", [f"127.0.0.1:{port}"])
+    log = {"VISIT_LOG": str(nginx.visit_log(1)), "NEW_VIDEOS": "1"}
+    node = stack.enter_context(Node(tmp_path / "node", "counter1", port, SETTINGS | log))
+    node.wait_ready()
+    balancer = Node(tmp_path, "nginx", stack.enter_context(nginx).port)
+    catalogue = [f"a-video-of-the-catalogue-{number}" for number in range(5000)]
+    assert announce(balancer, catalogue).json()["new"] == 5000
+    beacons = [f"beacon-{number}" for number in range(20)]
+    with Client(nginx.url) as client:
+        refused = [client.get(f"/video/{beacon}")[0] for beacon in beacons]
+        assert refused.count(200) < 10
+        assert set(refused) == {200, 429}
+        assert client.get(f"/video/{catalogue[7]}")[0] == 200
+        assert {client.get(f"/hit/{beacon}")[0] for beacon in beacons} == {204}
+    expected = {b: 1 + (s == 200) for b, s in zip(beacons, refused, strict=True)}
+    until(lambda: counted(node.url, beacons) == expected, 10, "all beacons are counted")
 
 
 def counting_of(one: Kept, rate: int, kind: str = "open") -> Counting:

@@ -160,10 +160,10 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
 
 
 def _videos(node: Node) -> dict[str, Any]:
-    """How many ids there are, which ones count, and how many new ones were refused."""
+    """Which ids count, how many there are, and how many were refused."""
     known, announced = node.status.videos()
     return {
-        "count": node.config.videos,
+        "mode": node.config.videos,
         "known": known,
         "announced": announced,
         "new_a_second": node.config.new_videos,
@@ -179,11 +179,11 @@ def _ids(node: Node) -> Iterator[str]:
     )
     only_announced = node.config.videos == "known"
     if only_announced and not node.status.videos()[1]:
-        yield f"VIDEOS=known, and no id is announced: no visit counts. {announce.capitalize()}."
+        yield f"VIDEOS=known, and no id is announced, so no visit counts: {announce}."
     refusals = node.counting.new_videos.lately()
     if refusals is None:
         return
-    last = f"{refusals.videos} visits of ids were refused, the last one {_time(refusals.ago)} ago"
+    last = f"{refusals.videos} ids were refused, the last one {_time(refusals.ago)} ago"
     if only_announced:
         yield f"{last}: they are not announced (VIDEOS=known). If they should count, {announce}."
     else:
