@@ -12,7 +12,7 @@ from flask.cli import FlaskGroup
 from counter.cli import COMMANDS, listed_first
 from counter.config import Config, ConfigError
 from counter.node import Node
-from counter.web import blueprints, files, problems, sharing, visit, visits
+from counter.web import blueprints, bodies, files, origin, problems, sharing, visit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -40,10 +40,11 @@ def create_app(config: Config | None = None) -> Flask:
         app.cli.add_command(command, listed_first(command))
     if config is None and _is_look_up():
         return app
-    app.config["MAX_CONTENT_LENGTH"] = visits.MAX_BYTES
     node = Node(config or _settings())
     app.extensions["node"] = node
     problems.install(app)
+    bodies.install(app)
+    origin.install(app, node.config)
     sharing.install(app)
     files.install(app)
     for pages in blueprints(node):

@@ -1,6 +1,6 @@
 """How gunicorn runs a node: in one worker process, which holds the counters.
 
-Only this file knows gevent. `gunicorn` without arguments reads this file.
+Only this file and counter/edge.py know gevent. `gunicorn` without arguments reads this file.
 """
 
 import ctypes
@@ -19,7 +19,10 @@ from types import SimpleNamespace
 
 import gunicorn.arbiter
 import gunicorn.http.message
+import gunicorn.workers.ggevent
 
+from counter import edge
+from counter.addresses import Places, Trusted
 from counter.config import KEEP_ALIVE, WORKER_CONNECTIONS, Config, ConfigError
 
 try:
@@ -32,7 +35,10 @@ wsgi_app = "app:create_app()"
 bind = [f"[{_config.listen_host}]" if ":" in _config.listen_host else _config.listen_host]
 bind[0] += f":{_config.listen_port}"
 workers = 1
-worker_class = "gevent"
+worker_class = edge.Worker
+edge.Worker.places = Places(_config.address_connections, Trusted(_config.trusted_proxies))
+# They are believed about the scheme, too.
+forwarded_allow_ips = ",".join(_config.trusted_proxies)
 worker_connections = WORKER_CONNECTIONS
 threads = 64  # used only with the gthread worker
 keepalive = KEEP_ALIVE
@@ -79,6 +85,10 @@ _PATIENCE = 5.0
 """Seconds that a start waits for the port, which the process before it may be just leaving."""
 
 
+def pre_request(_worker, _request):
+    """Nothing: gunicorn's own writes a line for debugging, at a cost for each visit."""
+
+
 def on_starting(server):
     """End with status 1 and one sentence if the port cannot be had.
 
@@ -119,10 +129,7 @@ def _refusal_to_bind(host, port):
 
 def post_worker_init(worker):
     """Start the node. From now on SIGTERM drains it before gunicorn stops the worker."""
-    if "gevent" in worker.cfg.worker_class_str:
-        from gunicorn.workers import ggevent
-
-        ggevent.time = _steady
+    gunicorn.workers.ggevent.time = _steady
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("counter").setLevel(_config.log_level.upper())
     node = worker.wsgi.extensions["node"]
@@ -162,7 +169,7 @@ def on_exit(_server):
 
 def _offload(worker):
     """A function that runs a blocking call outside gevent's loop; a plain call without gevent."""
-    if "gevent" not in worker.cfg.worker_class_str:
+    if not isinstance(worker, edge.Worker):
         return lambda function, *arguments: function(*arguments)
     import gevent
 

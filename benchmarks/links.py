@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from lab.clients import count_many, counted, post, until
+from lab.clients import counted, fill, post, until
 from lab.cluster import Cluster
 from lab.servers import Node
 from lab.terminal import say
@@ -51,7 +51,7 @@ class Links:
         writer, other, cut = self.nodes
         self.delay(0.0)
         post(cut.url, "/dev/cut")
-        count_many(writer.url, dict.fromkeys(videos, 1))
+        fill(writer.url, dict.fromkeys(videos, 1))
         until(lambda: _shows(other, videos), PATIENCE, "the other one has heard")
         self.delay(delay)
         # Nothing that was sent without the delay is still in flight when it is connected.

@@ -21,9 +21,9 @@ from lab.clients import (
     Client,
     OpenLoop,
     Target,
-    count_many,
     counted,
     fetch,
+    fill,
     metrics,
     post,
     until,
@@ -221,7 +221,7 @@ def _fill(nodes: Sequence[Node], named: Sequence[str]) -> float:
     """Post a visit of every video to every node; return the seconds until all nodes know all."""
     visits, since = dict.fromkeys(named, 1), time.monotonic()
     with ThreadPoolExecutor(len(nodes)) as posting:
-        list(posting.map(lambda one: count_many(one.url, visits), nodes))
+        list(posting.map(lambda one: fill(one.url, visits), nodes))
     least = len(nodes) * len(named)
     until(lambda: min(map(_shown, nodes)) >= least, _PATIENCE, "every node knows all visits")
     return time.monotonic() - since

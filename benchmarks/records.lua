@@ -1,5 +1,5 @@
 -- POST /visits over and over. Arguments: json or ndjson, how many videos, how many records a
--- request. The videos of a record are random, from a seed, so that all contenders get the same.
+-- request, the nodes' token. The videos of a record are random, from a seed, so that all contenders get the same.
 dofile("benchmarks/outcome.lua")
 local BODIES = 32
 local requests, at = {}, 0
@@ -21,7 +21,7 @@ function init(args)
    local kind = args[1] == "json" and "application/json" or "application/x-ndjson"
    for number = 0, BODIES - 1 do
       local text = body(args[1], tonumber(args[2]), tonumber(args[3]))
-      requests[number] = wrk.format("POST", "/visits", {["Content-Type"] = kind}, text)
+      requests[number] = wrk.format("POST", "/visits", {["Content-Type"] = kind, ["Authorization"] = "Bearer " .. args[4]}, text)
    end
 end
 

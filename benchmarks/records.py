@@ -11,7 +11,7 @@ from benchmarks import Limits
 from benchmarks.contenders import Contender, ForgetfulRedis, check, node, take_turns, wrk
 from benchmarks.report import Goal, Part, Row, ratio
 from lab.cluster import start
-from lab.servers import Redis, Server, find
+from lab.servers import WRITE_TOKEN, Redis, Server, find
 
 CONNECTIONS = 32
 VIDEOS = 1000
@@ -49,7 +49,7 @@ def measure(limits: Limits) -> Part:
 
 def _post(server: Server, form: str, seconds: float, posted: list[int]) -> float:
     """Return records a second; add the visits that must and that can be counted to `posted`."""
-    arguments = (form, VIDEOS, RECORDS)
+    arguments = (form, VIDEOS, RECORDS, WRITE_TOKEN)
     load = wrk(server, "records.lua", *arguments, connections=CONNECTIONS, seconds=seconds)
     assert not load.failures, f"{server.name}: {load.failures} posts failed"
     posted[0] += load.answers * RECORDS

@@ -8,12 +8,15 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from counter.addresses import network
 from counter.crdt.ids import LOG_FILE, NAME
+from counter.setting_files import IN_FILES, SettingFileError, with_files
 from counter.tls import CA_FILE, CA_OPTION, ENCRYPTED, ca_problem, without_ca
+from counter.tokens import Token, parse_tokens
 
 KEEP_ALIVE = 2
 """Seconds that an idle HTTP connection is kept; the balancer must close its own sooner."""
@@ -27,6 +30,10 @@ _QUOTES = "\"'\u00ab\u00bb\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u2039
 """Those of an env file, which some programs take for a part of the value, and those of a text."""
 _ENCODED = {"/": "%2F", "?": "%3F", "#": "%23", "[": "%5B", "]": "%5D", " ": "%20"}
 """What ends or splits the user and password of a URI, and how it is written there."""
+
+ANY_HOST = "*"
+"""In `ALLOWED_HOSTS`: any name."""
+LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 WORKER_CONNECTIONS = 11_000
 LIVE_PAGES = 10_000
@@ -44,8 +51,8 @@ class Config:
     name: str | None = None
     listen_host: str = "127.0.0.1"
     listen_port: int = 1234
-    redis_uri: str | None = None
-    amqp_uri: str | None = None
+    redis_uri: str | None = field(default=None, repr=False)
+    amqp_uri: str | None = field(default=None, repr=False)
     peers: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     data_dir: Path = Path("data")
@@ -56,17 +63,41 @@ class Config:
     message_ttl: float = 30.0
     fold_after: float = 86_400.0
     join_timeout: float = 5.0
-    cluster_secret: str | None = None
-    admin_token: str | None = None
+    cluster_secret: str | None = field(default=None, repr=False)
+    admin_token: str | None = field(default=None, repr=False)
+    write_token: str | None = field(default=None, repr=False)
+    max_count: int = 1000
     log_level: str = "info"
     dev_mode: bool = False
     visit_log: Path | None = None
+    new_videos: int = 100
+    videos: str = "open"
+    address_connections: int = 500
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    allowed_hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
-        """Read and check the settings. Raises `ConfigError` for the first that is wrong."""
-        for field in fields(cls):
-            _check_characters(field.name.upper(), environ.get(field.name.upper()) or "")
+        """Read and check the settings. Raises `ConfigError` for the first that is wrong.
+
+        Those in `IN_FILES` may be in a file that `..._FILE` names.
+        """
+        try:
+            settings = with_files(environ)
+        except SettingFileError as error:
+            raise ConfigError(str(error)) from None
+        try:
+            return cls._read(settings)
+        except ConfigError as error:
+            for name in IN_FILES:
+                if environ.get(f"{name}_FILE") and re.match(rf"{name}\b", str(error)):
+                    raise ConfigError(f"{name}_FILE: {error}") from None
+            raise
+
+    @classmethod
+    def _read(cls, environ: Mapping[str, str]) -> "Config":
+        for setting in fields(cls):
+            _check_characters(setting.name.upper(), environ.get(setting.name.upper()) or "")
         read = _Reader(environ)
         config = cls(
             name=read.text("NAME", rf"{NAME}", "1 to 32 characters out of A-Z a-z 0-9 . _ -"),
@@ -87,15 +118,37 @@ class Config:
             fold_after=read.number("FOLD_AFTER", 86_400.0, 0, 366 * 86_400),
             join_timeout=read.number("JOIN_TIMEOUT", 5.0, 0, 600),
             cluster_secret=read.text("CLUSTER_SECRET", r".{8,}", "8 characters or more"),
-            admin_token=read.text("ADMIN_TOKEN", r"\S{8,}", "8 characters or more, no blanks"),
+            admin_token=read.tokens("ADMIN_TOKEN"),
+            write_token=read.tokens("WRITE_TOKEN"),
+            max_count=int(read.number("MAX_COUNT", 1000, 1, 10**9, whole=True)),
             log_level=read.choice("LOG_LEVEL", ("info", "debug", "warning", "error", "critical")),
             dev_mode=read.switch("DEV_MODE"),
             visit_log=read.file("VISIT_LOG"),
+            new_videos=int(read.number("NEW_VIDEOS", 100, 0, 1_000_000, whole=True)),
+            videos=read.choice("VIDEOS", ("open", "known")),
+            address_connections=int(
+                read.number("ADDRESS_CONNECTIONS", 500, 1, WORKER_CONNECTIONS, whole=True)
+            ),
+            trusted_proxies=read.networks("TRUSTED_PROXIES", ("127.0.0.0/8", "::1")),
+            allowed_hosts=read.hosts("ALLOWED_HOSTS"),
         )
         config._check_together()
         return config
 
+    def admin_tokens(self) -> tuple[Token, ...]:
+        """The tokens that allow everything; empty if there is none."""
+        return parse_tokens(self.admin_token, "admin") if self.admin_token else ()
+
+    def write_tokens(self) -> tuple[Token, ...]:
+        """The tokens that allow large batches; empty if there is none."""
+        return parse_tokens(self.write_token, "write") if self.write_token else ()
+
     def _check_together(self) -> None:
+        secrets = {token.secret for token in self.admin_tokens()}
+        if any(token.secret in secrets for token in self.write_tokens()):
+            raise ConfigError(
+                "WRITE_TOKEN has a secret of ADMIN_TOKEN, which allows everything; use another one"
+            )
         if self.redis_uri and not self.name:
             raise ConfigError(
                 "NAME is not set, and REDIS_URI needs it to keep several nodes on one Redis "
@@ -106,7 +159,7 @@ class Config:
                 f"PEERS={','.join(self.peers)!r} is for the full mesh, and AMQP_URI chooses "
                 "RabbitMQ; unset one of them"
             )
-        if not self.amqp_uri and not self.cluster_secret and not _is_loopback(self.listen_host):
+        if not self.amqp_uri and not self.cluster_secret and not is_loopback(self.listen_host):
             raise ConfigError(
                 f"LISTEN_HOST={self.listen_host!r} lets other machines post messages to this "
                 "node; set the same CLUSTER_SECRET on every node, or AMQP_URI, or listen on "
@@ -132,13 +185,23 @@ class _Reader:
             raise ConfigError(f"{setting}: {shown} is not allowed; use {remedy}")
         return value or None
 
+    def tokens(self, setting: str) -> str | None:
+        value = self._environ.get(setting)
+        if not value:
+            return None
+        try:
+            parse_tokens(value, "")
+        except ValueError as error:
+            raise ConfigError(f"{setting}: {error}") from None
+        return value
+
     def number(
         self, setting: str, default: float, least: float, most: float, *, whole: bool = False
     ) -> float:
         value = self._environ.get(setting)
         if not value:
             return default
-        pattern = r"[0-9]{1,9}" if whole else r"[0-9]{1,9}(\.[0-9]{1,9})?"
+        pattern = r"[0-9]{1,10}" if whole else r"[0-9]{1,9}(\.[0-9]{1,9})?"
         number = float(value) if re.fullmatch(pattern, value) else float("nan")
         if not least <= number <= most:
             kind = "a whole number" if whole else "a number of seconds"
@@ -185,6 +248,31 @@ class _Reader:
             raise ConfigError(f"{setting}={value!r} is not an address to listen on; try {default}")
         return value
 
+    def networks(self, setting: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        given = self._listed(setting)
+        for each in given:
+            try:
+                network(each)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{setting}: {each!r} is neither an address nor a network ({error}); write "
+                    "them like 10.0.0.7,10.1.0.0/16"
+                ) from None
+        return given or default
+
+    def hosts(self, setting: str) -> tuple[str, ...]:
+        given = tuple(each.lower().rstrip(".") for each in self._listed(setting))
+        for each in given:
+            if each != ANY_HOST and not re.fullmatch(r"[a-z0-9._-]+", each):
+                raise ConfigError(
+                    f"{setting}: {each!r} is not the name of a host; write names without ports, "
+                    f"like counter.example,counter1, or {ANY_HOST} for any"
+                )
+        return given
+
+    def _listed(self, setting: str) -> tuple[str, ...]:
+        return tuple(filter(None, map(str.strip, (self._environ.get(setting) or "").split(","))))
+
     def uri(self, setting: str, schemes: tuple[str, ...], example: str) -> str | None:
         value = self._environ.get(setting)
         if not value:
@@ -226,7 +314,7 @@ class _Reader:
             )
 
     def addresses(self, setting: str) -> tuple[str, ...]:
-        given = tuple(filter(None, map(str.strip, self._environ.get(setting, "").split(","))))
+        given = self._listed(setting)
         for address in given:
             problem = _uri_problem(address, ("http",))
             if not problem and "@" in address:
@@ -319,8 +407,9 @@ def _may_be_secret(setting: str, value: str) -> bool:
     return named or (setting in ("PEERS", "NODES") and "@" in value)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is of the machine that asks for it, and of no other."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host in LOOPBACK_NAMES

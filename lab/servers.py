@@ -29,6 +29,9 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
 # nginx and others are in folders that Debian leaves out of a plain user's PATH.
 _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin"))
 
+WRITE_TOKEN = "only-for-the-lab"  # noqa: S105 - of nodes on loopback
+"""What the nodes take for one, unless their settings say otherwise."""
+
 _POLL = 0.02
 _ports_given: set[int] = set()
 
@@ -286,10 +289,10 @@ class Server:
 class Node(Server):
     """A node of the cluster; its store is in `folder`.
 
-    `settings` are its environment variables, beside NAME, LISTEN_PORT and DATA_DIR; a value
-    given there wins. `root` is the folder of its code, which may be another version's and may
-    change between two runs. `gate` is a port that peers are told instead of its own: they
-    reach it only through what listens there.
+    `settings` are its environment variables, beside NAME, LISTEN_PORT, DATA_DIR, NEW_VIDEOS (0)
+    and WRITE_TOKEN; a value given there wins. `root` is the folder of its code, which may be
+    another version's and may change between two runs. `gate` is a port that peers are told
+    instead of its own: they reach it only through what listens there.
     """
 
     def __init__(
@@ -318,6 +321,9 @@ class Node(Server):
             "LISTEN_PORT": str(self.port),
             "DATA_DIR": str(self.folder.resolve()),
             "PYTHONUNBUFFERED": "1",
+            # Everything comes from one address here, and from as many videos as a test likes.
+            "NEW_VIDEOS": "0",
+            "WRITE_TOKEN": WRITE_TOKEN,
         }
         if self.gate is not None:
             # It tells peers its LISTEN_PORT, and gunicorn listens where the command line says.
@@ -342,10 +348,17 @@ class Node(Server):
 class Nginx(Server):
     """The balancer: the files of balancer/, with other nodes and another port."""
 
-    def __init__(self, folder: Path, backends: Sequence[str], port: int | None = None) -> None:
-        """Take the nodes as `host:port`."""
+    def __init__(
+        self,
+        folder: Path,
+        backends: Sequence[str],
+        port: int | None = None,
+        limits: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the nodes as `host:port`. `limits` are texts of limits.conf and what they become."""
         super().__init__(folder, "nginx", port)
         self.backends = list(backends)
+        self._limits = dict(limits or {})
         self.url = f"http://127.0.0.1:{self.port}"
         self.logs = self.folder.resolve() / "visits"
 
@@ -376,7 +389,14 @@ class Nginx(Server):
         names = [self.visit_log(number).stem for number in range(1, len(nodes) + 1)]
         for file in ("split.conf", "logs.conf"):
             (self.folder / file).write_text(for_nodes((source / file).read_text(), names))
+        limits = (source / "limits.conf").read_text()
+        for text, other in self._limits.items():
+            if text not in limits:
+                raise StartError(f"balancer/limits.conf has no {text!r}, which this run changes")
+            limits = limits.replace(text, other)
+        (self.folder / "limits.conf").write_text(limits)
         shutil.copy(source / "again.html", self.folder)
+        (self.folder / "tmp").mkdir(exist_ok=True)
 
     def command(self) -> list[str]:
         extra = "daemon off;"

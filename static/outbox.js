@@ -42,6 +42,8 @@ const REPEATABLE = 9 * 60_000;
 const LONGEST_WAIT = 10_000;
 // A node read the visit and refused it, and would refuse it again.
 const REFUSED = [400, 409, 413, 415, 422];
+// What errors of a node come as. A 404 of another server is no word about the video.
+const PROBLEM = "application/problem+json";
 // Certainly not counted, but a later try may be.
 const LATER = [408, 425, 429, 503];
 
@@ -237,9 +239,13 @@ export class Outbox {
       return "ended";
     }
     if (answer && REFUSED.includes(answer.status)) return this.#giveUp(visit, `a node refused it: ${answer.status}`);
+    if (answer?.status === 404 && answer.headers.get("Content-Type")?.startsWith(PROBLEM)) {
+      return this.#giveUp(visit, "only announced videos count");
+    }
     if (answer && LATER.includes(answer.status)) {
       this.#write(visit);
-      return "silence";
+      // Too many new videos: other visits may be of known ones.
+      return answer.status === 429 ? "waits" : "silence";
     }
     if (answer) warn(`a visit of ${video} waits, because the answer was ${answer.status}`);
     return answer ? "waits" : "silence";

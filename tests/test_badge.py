@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.web.badge import LONGEST_LABEL, shortened, width
-from lab.clients import until
+from lab.clients import fill, until
 from lab.servers import Nginx, Node
 from tests.test_http import LONGEST, Answer, ask, browse, get, joining
 
@@ -35,9 +35,7 @@ def texts(answer: Answer) -> list[str]:
 
 
 def post(node: Node, video: str, visits: int) -> None:
-    kind = {"Content-Type": "application/json"}
-    body = b'[{"video": "%s", "count": %d}]' % (video.encode(), visits)
-    assert ask(node, "POST", "/visits", kind, body).status == 200
+    fill(node.url, {video: visits})
 
 
 @pytest.mark.parametrize(

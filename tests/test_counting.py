@@ -11,7 +11,9 @@ from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.limits import FullError
 from counter.node import counting
 from counter.node.counting import Counting, KeyTakenError, MaybeCountedError, NotCountedError
+from counter.node.new_videos import NewVideos
 from counter.node.stage import Stage
+from counter.node.warn import Warn
 from counter.store.contract import Counts, StoreDownError
 from counter.store.memory import MemoryStore
 from lab.clients import STRETCH, until
@@ -47,8 +49,10 @@ def counting_of(
         one.lock,
         one.metrics,
         stage,
+        NewVideos(0, one.metrics, Warn()),
         durable=durable,
         is_complete=lambda replica, now: complete,
+        publish=lambda: None,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from app import create_app
 from counter.config import Config
+from counter.setting_files import IN_FILES
 from lab.servers import ROOT
 from tools.proof import proofs
 
@@ -68,6 +69,8 @@ def shown(default: object) -> str:
             return "unset"
         case ():
             return "empty"
+        case tuple():
+            return f"`{','.join(map(str, default))}`"
         case bool():
             return "on" if default else "off"
         case Path():
@@ -84,7 +87,9 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     config = Config.from_environ(asked)
     assert config == Config(), "one default for tests, another one for nodes"
     assert list(listed) == [field.name.upper() for field in fields(Config)]
-    assert set(listed) == asked.names
+    in_files = {f"{name}_FILE" for name in IN_FILES}
+    assert set(listed) | in_files == asked.names
+    assert in_files <= set(code(REFERENCE)), "each is named"
     for field in fields(Config):
         default = shown(getattr(config, field.name))
         assert re.match(rf"{re.escape(default)}(:|$)", listed[field.name.upper()]), field.name

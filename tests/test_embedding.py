@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from lab.browser import CHROMIUM, QUIET
-from lab.clients import count_many, fetch, until
+from lab.clients import fetch, fill, until
 from lab.servers import ROOT, Nginx, Node, find, free_port
 
 DOCUMENT = (ROOT / "docs/embedding.md").read_text()
@@ -126,7 +126,7 @@ def visits(url: str, video: str) -> int:
 
 
 def count(url: str, video: str, many: int) -> None:
-    count_many(url, {video: many})
+    fill(url, {video: many})
 
 
 def here(example: str, url: str) -> str:

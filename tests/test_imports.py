@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from counter.cli import formats, packed
 from counter.cli import visits as imports
-from lab.clients import counted, until
+from lab.clients import counted, fill, until
 from lab.servers import Node
-from tests.test_visits import one, post
 
 
 def run(file: Path, url: str, *arguments: str) -> Result:
@@ -524,7 +523,7 @@ def test_a_full_video_holds_up_no_other(
 ) -> None:
     monkeypatch.setattr(imports, "CHUNK", 1000)
     most = 2**53 - 1
-    assert post(node, one("import-full", most)).status == 200
+    fill(node.url, {"import-full": most})
     file = tmp_path / "visits.csv"
     file.write_text(
         f"import-other,1\nimport-beyond,{most}\nimport-beyond,{most}\nimport-full,2\n"

@@ -1,20 +1,18 @@
 """The pages in a real browser, on real nodes."""
 
-import json
 import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocket, expect
 
 from counter.crdt.ids import mint_run
 from counter.protocol.messages import Body, Delta, Envelope, encode
-from lab.clients import fetch, until
+from lab.clients import fetch, fill, until
 from lab.servers import ROOT, Node, free_port
 
 pytestmark = pytest.mark.nodes(3, DRAIN_TIME="0.2")
@@ -242,10 +240,7 @@ def test_an_id_is_text_wherever_it_appears(nodes: list[Node], tabs: list[Tab]) -
 
 
 def post(node: Node, video: str, count: int) -> None:
-    body = json.dumps([{"video": video, "count": count}]).encode()
-    asked = Request(f"{node.url}/visits", body, {"Content-Type": "application/json"})
-    with urlopen(asked, timeout=10) as answer:
-        assert answer.status == 200
+    fill(node.url, {video: count})
 
 
 def visits(node: Node, video: str) -> int:

@@ -82,6 +82,7 @@ def proofs(seconds: int) -> list[Proof]:
             "visit_log",
         )
     ]
+    half_sent = ["tests/test_edge.py", "tests/test_balancer_limits.py"]
     million = ["tests/test_visit_log.py", "-k", "lines_wait"]
     return [
         marked("faults lose and double nothing", "tests/test_chaos.py", CHAOS=chaos),
@@ -95,6 +96,7 @@ def proofs(seconds: int) -> list[Proof]:
         tests("a broker is as quick", "-m", "proof and alone", "tests/test_cluster.py"),
         tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),
         marked("benchmarks count what they measure", "tests/test_benchmarks.py"),
+        marked("half-sent requests are given up", "-n2", *half_sent),
     ]
 
 

@@ -1,6 +1,7 @@
 """`make run`: three nodes on this machine, and nginx in front of them where it is installed."""
 
 import argparse
+import os
 import signal
 import socket
 import sys
@@ -72,6 +73,10 @@ def _node(data: Path, name: str) -> Node:
     settings = {
         "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in peers),
         "DEV_MODE": "1",
+        # As any node has it: `make traffic` has 200 videos.
+        "NEW_VIDEOS": "100",
+        # The one that tests use is known to everybody.
+        "WRITE_TOKEN": os.environ.get("WRITE_TOKEN", ""),
         # Nobody is waited for on this machine: nginx stops first.
         "DRAIN_TIME": "0.2",
     }

@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 
 from lab.browser import chromium
-from lab.clients import count_many
+from lab.clients import fill
 from lab.cluster import Cluster
 from lab.servers import ROOT, Nginx, Node, find
 from lab.terminal import say
@@ -61,7 +61,7 @@ def cluster(folder: Path, stack: ExitStack) -> tuple[list[Node], Nginx]:
     settings = {"DEV_MODE": "1", "DRAIN_TIME": "0.2"}
     started = Cluster(folder, stack, settings=settings, nginx=Nginx)
     for node, share in zip(started.nodes, SHARES, strict=True):
-        count_many(node.url, {video: int(visits * share) for video, visits in VISITS.items()})
+        fill(node.url, {video: int(visits * share) for video, visits in VISITS.items()})
     return started.nodes, started.nginx
 
 
@@ -72,7 +72,7 @@ def rush(page: Page, nodes: Sequence[Node], video: str, seconds: float) -> None:
     for _ in range(int(seconds * 4)):
         pace = min(12.0, max(1.0, pace + chance.uniform(-2, 2)))
         chosen = chance.choices(nodes, SHARES)[0]
-        count_many(chosen.url, {video: 1 + int(pace * chance.random())})
+        fill(chosen.url, {video: 1 + int(pace * chance.random())})
         page.wait_for_timeout(250)
 
 

@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import click
 
+from counter.cli.tokens import authorization, secret_of
+
 
 def default_url() -> str:
     """The address of the node on this machine."""
@@ -94,17 +96,15 @@ def tables(members: list[dict[str, Any]]) -> Iterator[list[str]]:
 @cluster.command()
 @click.argument("member", metavar="NAME~STORE")
 @_url
-@click.option("--token", help="The node's ADMIN_TOKEN; by default it is taken from the environment")
+@click.option("--token", help="An ADMIN_TOKEN of the node; default: the environment's")
 @click.option("--yes", is_flag=True, help="Do not ask")
 def remove(member: str, url: str, token: str | None, yes: bool) -> None:
     """Remove a member that is gone for good, so that nothing waits for it any more."""
-    token = token or os.environ.get("ADMIN_TOKEN")
-    if not token:
+    secret = secret_of(token, "ADMIN_TOKEN")
+    if not secret:
         raise click.ClickException(
-            "no token: set ADMIN_TOKEN to that of the node that is asked, or give --token"
+            "no token: set ADMIN_TOKEN to one of the node that is asked, or give --token"
         )
-    if not token.isprintable() or " " in token:
-        raise click.ClickException("the token has blanks in it, as no ADMIN_TOKEN has")
     shown = _get(url)
     known = {each["member"]: each for each in shown["members"]}
     if member not in known:
@@ -115,7 +115,7 @@ def remove(member: str, url: str, token: str | None, yes: bool) -> None:
         )
     if not yes and not known[member]["removed"]:
         _confirm(known[member])
-    if _delete(url, member, token).get("already"):
+    if _delete(url, member, secret).get("already"):
         click.echo(f"{member} is removed already")
     else:
         click.echo(f"{member} is removed; all that the others have of its visits stays counted")
@@ -198,9 +198,8 @@ def _get(url: str) -> dict[str, Any]:
     return shown
 
 
-def _delete(url: str, member: str, token: str) -> dict[str, Any]:
-    # In UTF-8, because the node reads its setting so.
-    headers = {"Authorization": f"Bearer {token}".encode().decode("latin-1")}
+def _delete(url: str, member: str, secret: str) -> dict[str, Any]:
+    headers = {"Authorization": authorization(secret)}
     address = f"{_cluster(url)}/{quote(member, safe='~')}"
     return _ask(
         urllib.request.Request(address, headers=headers, method="DELETE")  # noqa: S310 - as above

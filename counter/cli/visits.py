@@ -11,10 +11,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -24,14 +23,34 @@ from counter.backoff import backoff
 from counter.cli.cluster import checked_url, default_url
 from counter.cli.formats import HERE, READ, SAMPLE, Found, Shape, checked, recognize
 from counter.cli.packed import UNPACKING, UnreadableError, pieces, unpacked
+from counter.cli.tokens import authorization, secret_of
+from counter.crdt.gcounter import MAX_COUNT
 
 CHUNK = 4 * 1024 * 1024
 """Characters counted at once. The beginnings of chunks must depend on nothing else."""
 _RECORDS = 5_000
 """Records in a request. With the longest ids these are within a node's limit of bytes."""
+_MAX_REQUESTS = 1_000
+"""Requests for one chunk. Without a token, more visits than these may add need one."""
 _PATIENCE = 60.0
 """Seconds during which a failed request is repeated."""
 _TIMEOUT = 30.0
+
+
+Record = tuple[str, int]
+"""A video and its visits."""
+
+
+class Limits(NamedTuple):
+    """The most visits that one record, and all of one request, may add."""
+
+    record: int
+    request: int
+
+
+_STRANGER = Limits(1_000, 100_000)
+"""What a node takes without a token, unless its `MAX_COUNT` is another one."""
+_TRUSTED = Limits(10**12, _RECORDS * 10**12)
 
 
 class Chunk(NamedTuple):
@@ -72,6 +91,10 @@ class FullVideoError(Exception):
         self.video = video
 
 
+class NeedsTokenError(Exception):
+    """Without a token, counting these visits would take too many requests."""
+
+
 @click.group()
 def visits() -> None:
     """Count visits in bulk, through a running node."""
@@ -80,6 +103,7 @@ def visits() -> None:
 @visits.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
+@click.option("--token", help="A WRITE_TOKEN of the node; default: the environment's")
 @click.option("--from", "start", default=0, show_default=True, help="Position at which to go on")
 @click.option("--path", help=f"Which requests of an access log are visits, as '/video/{HERE}'")
 @click.option(
@@ -88,15 +112,21 @@ def visits() -> None:
     help="Whether the first line has the names of columns instead of a visit; detected, unless "
     "that is in doubt",
 )
-def import_file(file: Path, url: str, start: int, path: str | None, header: bool | None) -> None:
+def import_file(
+    file: Path, url: str, token: str | None, start: int, path: str | None, header: bool | None
+) -> None:
     """Count every visit in FILE.
 
     FILE has an id in each line, or is a visit log, CSV of video and count, or nginx's access log,
     in which --path selects the visits. It may be packed with gzip, bzip2 or xz. It is read to its
     end before anything is counted, and refused if it could be counted wrongly.
 
+    With a token a request counts as many visits as it can name; without one it takes a request
+    for each 100,000.
+
     Do not import a log that a node follows: the node counts it itself.
     """
+    secret = secret_of(token, "WRITE_TOKEN")
     parts = checked_url(url, "http")
     if path is not None and not _is_path(path):
         raise click.ClickException(
@@ -106,8 +136,10 @@ def import_file(file: Path, url: str, start: int, path: str | None, header: bool
         host = parts.hostname or ""
         connection = http.client.HTTPConnection(host, parts.port or 80, timeout=_TIMEOUT)
         stack.callback(connection.close)
-        source = _source(stack.enter_context(_opened(file)), file.name, path, header)
-        _Import(connection, source, file.name, start).run()
+        most = _TRUSTED if secret else _STRANGER
+        source = _source(stack.enter_context(_opened(file)), file.name, path, header, most)
+        headers = {"Authorization": authorization(secret)} if secret else {}
+        _Import(Sender(connection, headers), source, file.name, start, most).run()
 
 
 def _is_path(path: str) -> bool:
@@ -126,7 +158,9 @@ def _opened(file: Path) -> IO[bytes]:
         return copy
 
 
-def _source(file: IO[bytes], name: str, path: str | None, header: bool | None) -> Source:
+def _source(
+    file: IO[bytes], name: str, path: str | None, header: bool | None, most: Limits
+) -> Source:
     """Read a file once, to check it and to compute its mark."""
     status = os.fstat(file.fileno())
     content = blake2b(digest_size=16)
@@ -145,7 +179,7 @@ def _source(file: IO[bytes], name: str, path: str | None, header: bool | None) -
             f"{READ}"
         ) from None
     # The content of a request depends on these as well.
-    content.update(f"\n{shape.lines} {path} {CHUNK} {_RECORDS}".encode())
+    content.update(f"\n{shape.lines} {path} {CHUNK} {_RECORDS} {most}".encode())
     return Source(file, status, shape, content.hexdigest())
 
 
@@ -153,9 +187,10 @@ class _Import:
     """The import of one file: how far it is, and what became of its visits."""
 
     def __init__(
-        self, connection: http.client.HTTPConnection, source: Source, name: str, start: int
+        self, sender: "Sender", source: Source, name: str, start: int, most: Limits
     ) -> None:
-        self._connection = connection
+        self._sender = sender
+        self._most = most
         self._source = source
         self._name = name
         self._at = self._start = start
@@ -172,6 +207,11 @@ class _Import:
                     self._count(chunk)
                     self._at = chunk.end
                     bar.update(file.tell() - bar.pos)
+        except NeedsTokenError as error:
+            raise click.ClickException(
+                f"{error}; {self._told()}, up to {self._at}. Go on with --from {self._at} and "
+                "--token, or set WRITE_TOKEN to one of the node's"
+            ) from None
         except (KeyboardInterrupt, click.ClickException, *UNPACKING) as error:
             reason = error.message if isinstance(error, click.ClickException) else str(error)
             raise click.ClickException(
@@ -196,27 +236,32 @@ class _Import:
 
     def _count(self, chunk: Chunk) -> None:
         found = chunk.found
-        for key, records in _requests(chunk, self._source.mark):
+        for video, visits in found.visits.items():
+            if visits > MAX_COUNT:
+                self._refused[video] = self._refused.get(video, 0) + visits
+        for key, records in _requests(chunk, self._source.mark, self._most):
             self._send(key, records)
         self._others += found.others
         self._junk += found.junk
         self._first, self._last = self._first or found.first, found.last or self._last
 
-    def _send(self, key: str, records: dict[str, int]) -> None:
+    def _send(self, key: str, records: list[Record]) -> None:
         """Have some records counted, except those of videos that are full."""
         refused = 0
         while records:
             try:
-                is_new = _send(self._connection, f"{key}.{refused}" if refused else key, records)
+                is_new = self._sender.send(f"{key}.{refused}" if refused else key, records)
             except FullVideoError as error:
                 refused += 1
-                more = records.pop(error.video)
+                more = sum(count for video, count in records if video == error.video)
+                records = [record for record in records if record[0] != error.video]
                 self._refused[error.video] = self._refused.get(error.video, 0) + more
             else:
+                visits = sum(count for _, count in records)
                 if is_new:
-                    self._counted += sum(records.values())
+                    self._counted += visits
                 else:
-                    self._before += sum(records.values())
+                    self._before += visits
                 return
 
     def _told(self) -> str:
@@ -250,50 +295,78 @@ def _chunks(source: Source, start: int) -> Iterator[Chunk]:
         at = end
 
 
-def _requests(chunk: Chunk, mark: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """The visits of each request that counts a chunk, with its key."""
-    rest = iter(sorted(chunk.found.visits.items()))
-    number = 0
-    while records := dict(islice(rest, _RECORDS)):
-        yield f"import-{mark}-{chunk.start}-{number}", records
-        number += 1
+def _requests(chunk: Chunk, mark: str, most: Limits) -> Iterator[tuple[str, list[Record]]]:
+    """The records of each request that counts a chunk, with its key.
 
-
-def _send(
-    connection: http.client.HTTPConnection,
-    key: str,
-    counts: dict[str, int],
-    clock: Callable[[], float] = time.monotonic,
-) -> bool:
-    """Have visits counted; return whether they were counted now, not before this import.
-
-    A failed request is repeated under its key for `_PATIENCE` seconds, then this raises
-    ClickException. Raises `FullVideoError`.
+    Raises `NeedsTokenError` before the first of them if there are too many. Visits beyond what any
+    video can have are left out.
     """
-    records = [{"video": video, "count": count} for video, count in counts.items()]
-    body = json.dumps(records, separators=(",", ":")).encode()
-    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-    deadline, tries = clock() + _PATIENCE, 0
-    while True:
-        tries += 1
-        try:
-            connection.request("POST", "/visits", body, headers)
-            response = connection.getresponse()
-            answer = _object(response.read())
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            again, reason = True, f"no answer from {connection.host}:{connection.port} ({error})"
-        else:
-            if response.status == 200:
-                # On a repeat, the first try of this import may be what was counted.
-                return tries > 1 or answer.get("repeated") is not True
-            reason = f"status {response.status}: {answer.get('detail', response.reason)}"
-            if response.status in (409, 422) and answer.get("video") in counts:
-                raise FullVideoError(str(answer["video"]), reason)
-            again = response.status >= 500 or response.status == 429
-        if not again or clock() >= deadline:
-            raise click.ClickException(reason)
-        time.sleep(backoff(tries))  # Ctrl-C ends it
+    fitting = {video: n for video, n in sorted(chunk.found.visits.items()) if n <= MAX_COUNT}
+    if (visits := sum(fitting.values())) > _MAX_REQUESTS * most.request:
+        raise NeedsTokenError(
+            f"{visits} visits would take {-(-visits // most.request)} requests without a token"
+        )
+    rest = (
+        (video, min(most.record, count - before))
+        for video, count in fitting.items()
+        for before in range(0, count, most.record)
+    )
+    number = visits = 0
+    records: list[Record] = []
+    for record in rest:
+        if records and (len(records) == _RECORDS or visits + record[1] > most.request):
+            yield f"import-{mark}-{chunk.start}-{number}", records
+            number, visits, records = number + 1, 0, []
+        records.append(record)
+        visits += record[1]
+    if records:
+        yield f"import-{mark}-{chunk.start}-{number}", records
+
+
+class Sender:
+    """Sends visits to a node over one connection, with these headers."""
+
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        headers: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._headers = {"Content-Type": "application/json", **headers}
+        self._clock = clock
+
+    def send(self, key: str, records: Sequence[Record]) -> bool:
+        """Have visits counted; return whether they were counted now, not before this import.
+
+        A failed request is repeated under its key for `_PATIENCE` seconds, then this raises
+        ClickException. Raises `FullVideoError`.
+        """
+        named = [{"video": video, "count": count} for video, count in records]
+        body = json.dumps(named, separators=(",", ":")).encode()
+        headers = {**self._headers, "Idempotency-Key": key}
+        connection, deadline, tries = self._connection, self._clock() + _PATIENCE, 0
+        while True:
+            tries += 1
+            try:
+                connection.request("POST", "/visits", body, headers)
+                response = connection.getresponse()
+                answer = _object(response.read())
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                where = f"{connection.host}:{connection.port}"
+                again, reason = True, f"no answer from {where} ({error})"
+            else:
+                if response.status == 200:
+                    # On a repeat, the first try of this import may be what was counted.
+                    return tries > 1 or answer.get("repeated") is not True
+                reason = f"status {response.status}: {answer.get('detail', response.reason)}"
+                if response.status == 409 and any(answer.get("video") == v for v, _ in records):
+                    raise FullVideoError(str(answer["video"]), reason)
+                again = response.status >= 500 or response.status == 429
+            if not again or self._clock() >= deadline:
+                raise click.ClickException(reason)
+            time.sleep(backoff(tries))  # Ctrl-C ends it
 
 
 def _object(answer: bytes) -> dict[str, object]:

@@ -25,6 +25,8 @@ NAME = r"[A-Za-z0-9._-]{1,32}"
 """The name of a node."""
 KEY = r"[\x21-\x7e]{1,128}"
 """An idempotency key."""
+ANNOUNCED = "/known"
+"""The end of the key under which an announcement of a video is counted."""
 LOG_FILE = r"[A-Za-z0-9._-]{1,64}"
 """The name of a visit log's file."""
 
@@ -131,6 +133,7 @@ def name_of(member: str) -> str:
 def is_listed(key: str) -> bool:
     """Whether what is counted under this key is a video.
 
-    Other keys, as a newer version may tell them, are kept and told as well, and listed nowhere.
+    Other keys, which announce a video or which a newer version may tell, are kept and told as well,
+    and listed nowhere.
     """
     return "/" not in key and len(key) <= LONGEST_VIDEO

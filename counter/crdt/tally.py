@@ -43,6 +43,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._videos = Videos()
+        self.ids: Mapping[str, int] = self._videos.rows
+        """What was ever counted here or told, listed or not; never less. Not to be changed."""
         self._visits = array("Q")
         self._sums: dict[str, Column] = {}
         self._listed: dict[str, int] = {}
@@ -211,6 +213,14 @@ class Tally:
     def totals(self) -> dict[str, int]:
         """The total of every vector."""
         return {vector: own.total for vector, own in self._vectors.items()}
+
+    def videos(self) -> int:
+        """How many videos it has heard of."""
+        return self._videos.many
+
+    def announced(self) -> int:
+        """How many videos were announced."""
+        return self._videos.announced
 
     def members(self) -> dict[str, int]:
         """The visits that each member has counted, over all videos."""

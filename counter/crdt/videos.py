@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from struct import Struct
 
-from counter.crdt.ids import is_listed
+from counter.crdt.ids import ANNOUNCED, is_listed
 
 PRIME = 2**61 - 1
 """The modulus of content hashes."""
@@ -23,13 +23,17 @@ class Videos:
     No row is ever removed or moved.
     """
 
-    __slots__ = ("buckets", "hashes", "listed", "names", "rows")
+    __slots__ = ("announced", "buckets", "hashes", "listed", "many", "names", "rows")
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.names: list[str] = []
         self.listed = bytearray()
         """Whether a row is that of a video, and not of a key that is listed nowhere."""
+        self.many = 0
+        """How many rows are those of videos."""
+        self.announced = 0
+        """How many rows are those of announcements."""
         self.hashes = array("Q")
         self.buckets = array("H")
 
@@ -39,7 +43,10 @@ class Videos:
         if row is None:
             row = self.rows[video] = len(self.names)
             self.names.append(video)
-            self.listed.append(is_listed(video))
+            listed = is_listed(video)
+            self.listed.append(listed)
+            self.many += listed
+            self.announced += video.endswith(ANNOUNCED)
             of_count, of_bucket = _DIGEST.unpack(blake2b(video.encode(), digest_size=10).digest())
             self.hashes.append(of_count % PRIME)
             self.buckets.append(of_bucket % BUCKETS)

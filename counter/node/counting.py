@@ -1,14 +1,19 @@
 """Counting visits: when a visit is counted, and when its visitor may be answered."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from threading import Lock
 
+from counter.crdt.ids import ANNOUNCED
 from counter.crdt.limits import FullError
 from counter.node.flusher import Flush, Flusher
 from counter.node.metrics import Metrics
+from counter.node.new_videos import NewVideos, UnsureError
 from counter.node.stage import Stage
+from counter.protocol.catalogue import Catalogue, announcement
+from counter.protocol.client import STRANGER, Client
 from counter.protocol.key_log import Key
+from counter.protocol.key_room import NoRoomError
 from counter.protocol.replica import Replica
 
 _ANSWER_TIME = 10.0
@@ -27,12 +32,26 @@ class KeyTakenError(Exception):
     """Another request has this Idempotency-Key."""
 
 
+def stranger() -> Client:
+    """Nobody who is known."""
+    return STRANGER
+
+
+class _RunFullError(Exception):
+    """The `run` can count no more; another one has begun when `flush` has ended."""
+
+    def __init__(self, run: str, flush: Flush, reason: str) -> None:
+        super().__init__(reason)
+        self.run, self.flush = run, flush
+
+
 class Counting:
     """Counts visits in the replica. Any thread may call any method.
 
     `lock` guards the replica. With `durable` (`ACK=stored`) a visit is answered when the store
     holds it, otherwise at once. `is_complete(replica, now)` says whether the node knows what its
-    peers have counted; it is called under the lock.
+    peers have counted; it is called under the lock, and so is `client()`, which says who sends a
+    request, where that matters. `publish` tells the others what was stored.
     """
 
     def __init__(
@@ -41,38 +60,48 @@ class Counting:
         lock: Lock,
         metrics: Metrics,
         stage: Stage,
+        new_videos: NewVideos,
         *,
         durable: bool,
         is_complete: Callable[[Replica, float], bool],
+        publish: Callable[[], None],
     ) -> None:
         self._flusher = flusher
         self._lock = lock
         self._metrics = metrics
         self._stage = stage
+        self.new_videos = new_videos
+        # What is known of an id that counts: that it was seen, or that it was announced.
+        self._known_by = ANNOUNCED if new_videos.only_announced else ""
+        self._publish = publish
         self._durable = durable
         self._is_complete = is_complete
 
-    def visit(self, video: str) -> dict[str, int] | None:
+    def visit(self, video: str, client: Callable[[], Client] = stranger) -> dict[str, int] | None:
         """Count one visit; return the video's counter with it, or None while the node is joining.
 
         If `durable`, it returns when the store holds the visit. Raises `NotCountedError`,
-        `MaybeCountedError`, or `FullError` if no node can ever count it.
+        `MaybeCountedError`, `FullError` if no node can ever count it, or what `NewVideos.check`
+        raises for its id.
         """
         flusher, durable = self._flusher, self._durable
         if not flusher.tried.is_set():
             self._wait_for_store()
-        with self._lock:
-            replica = self._replica()
-            try:
-                replica.visit(video)
-            except FullError:
-                self._metrics.refused.labels("409").inc()
-                raise
-            except OverflowError as error:
-                raise self._refusal(str(error)) from None
-            flush = flusher.gathering
-            counter = None if durable else replica.counter(video, pending=True)
-            joining = replica.state == "joining"
+        try:
+            with self._lock:
+                replica = self._replica()
+                if video + self._known_by not in replica.tally.ids:
+                    self._check_ids(replica, (video,), client)
+                try:
+                    replica.visit(video)
+                except OverflowError as error:
+                    raise self._refused(replica, error) from None
+                flush = flusher.gathering
+                counter = None if durable else replica.counter(video, pending=True)
+                joining = replica.state == "joining"
+        except _RunFullError as full:
+            self._wait_for_next_run(full)
+            return self.visit(video, client)
         self._metrics.visits.inc()
         flusher.wake()
         if durable:
@@ -83,27 +112,39 @@ class Counting:
         return None if joining else counter
 
     def count_many(
-        self, visits: Mapping[str, int], key: str = "", fingerprint: bytes = b""
+        self,
+        visits: Mapping[str, int],
+        key: str = "",
+        fingerprint: bytes = b"",
+        client: Callable[[], Client] = stranger,
     ) -> bool:
-        """Count visits `{video: count}`, all or none, once per `key`.
+        """Count visits `{video: count}`, all or none, once per `key` of this client.
 
         Return whether they were counted now; False if a request with this key was counted before.
         The `fingerprint` tells the request of a key from other requests. If `durable`, it returns
-        when the store holds the visits. Raises `NotCountedError`, `MaybeCountedError`, `FullError`
-        if a video has no room for them on any node, or `KeyTakenError` if another request has the
-        key.
+        when the store holds the visits. No key is kept for no visits.
+
+        Raises `NotCountedError`, `MaybeCountedError`, `FullError` if a video has no room for them
+        on any node, `KeyTakenError` if another request has the key, `NoRoomError` if there is no
+        room for the key, or what `NewVideos.check` raises for their ids.
         """
         flusher, now = self._flusher, time.monotonic()
         if not flusher.tried.is_set():
             self._wait_for_store()
-        with self._lock:
-            replica = flusher.replica
-            found = replica.keys.find(key, now) if key and replica else None
-            if found is None:
-                self._count(visits, key, fingerprint, now)
-            # The visits of a known key may be counted, whatever happens to this request. So from
-            # here on the answer is never 503.
-            flush = flusher.writing if found and found.place == "in flight" else flusher.gathering
+        name = client().key(key) if key else ""
+        try:
+            with self._lock:
+                replica = flusher.replica
+                found = replica.keys.find(name, now) if key and replica else None
+                if found is None:
+                    self._count(visits, name, fingerprint, now, client)
+                # The visits of a known key may be counted, whatever happens to this request. So
+                # from here on the answer is never 503.
+                in_flight = found is not None and found.place == "in flight"
+                flush = flusher.writing if in_flight else flusher.gathering
+        except _RunFullError as full:
+            self._wait_for_next_run(full)
+            return self.count_many(visits, key, fingerprint, client)
         if found is None:
             self._metrics.visits.inc(sum(visits.values()))
             flusher.wake()
@@ -117,18 +158,91 @@ class Counting:
             self._wait_for(flush)
         return found is None
 
-    def _count(self, visits: Mapping[str, int], key: str, fingerprint: bytes, now: float) -> None:
+    def announce(self, videos: Collection[str]) -> int:
+        """Announce ids of videos, all or none; return how many of them were not announced before.
+
+        It returns when the store holds the announcements, and after the others were told. Raises
+        `NotCountedError` if certainly none of them was announced now, or `MaybeCountedError`.
+        """
+        flusher = self._flusher
+        if not flusher.tried.is_set():
+            self._wait_for_store()
+        try:
+            with self._lock:
+                replica = self._replica()
+                if flusher.error:
+                    raise self._refusal(f"the store is down: {flusher.error}")
+                new = Catalogue.of(replica).unannounced(dict.fromkeys(videos))
+                try:
+                    replica.count_many(dict.fromkeys(map(announcement, new), 1))
+                except OverflowError as error:
+                    raise self._refused(replica, error) from None
+                # What was announced a moment ago may be in flight: this one ends after that.
+                flush = flusher.gathering
+        except _RunFullError as full:
+            self._wait_for_next_run(full)
+            return self.announce(videos)
+        flusher.wake()
+        self._wait_for(flush)
+        if self._stage.ready:
+            self._publish()
+        return len(new)
+
+    def _count(
+        self,
+        visits: Mapping[str, int],
+        key: str,
+        fingerprint: bytes,
+        now: float,
+        client: Callable[[], Client],
+    ) -> None:
         """Count visits under a key that is not known here; under the lock."""
         replica = self._replica()
+        if not visits:
+            return
         if key and not self._is_complete(replica, now):
             raise self._refusal("this node is joining, and may not know this key yet")
+        if key:
+            self._check_room(replica, client(), now)
+        self._check_ids(replica, visits, client)
         try:
             replica.count_many(visits, key=Key(key, fingerprint, now) if key else None)
-        except FullError:
-            self._metrics.refused.labels("409").inc()
-            raise
         except OverflowError as error:
+            raise self._refused(replica, error) from None
+        if key:
+            replica.keys.charge(client(), now)
+
+    def _check_ids(
+        self, replica: Replica, videos: Collection[str], client: Callable[[], Client]
+    ) -> None:
+        """Check whether these ids may be counted now; under the lock."""
+        try:
+            self.new_videos.check(replica, videos, client)
+        except UnsureError as error:
             raise self._refusal(str(error)) from None
+
+    def _check_room(self, replica: Replica, client: Client, now: float) -> None:
+        """Check whether there is room for another key of this client; under the lock."""
+        try:
+            replica.keys.check_room(client, now)
+        except NoRoomError as error:
+            self._metrics.keys_refused.labels(error.reason).inc()
+            raise
+
+    def _refused(self, replica: Replica, error: OverflowError) -> Exception:
+        """What to raise for visits that the replica did not count; under the lock."""
+        if isinstance(error, FullError):
+            self._metrics.refused.labels("409").inc()
+            return error
+        return _RunFullError(replica.id, self._flusher.gathering, str(error))
+
+    def _wait_for_next_run(self, full: _RunFullError) -> None:
+        """Return when another run counts; raise `NotCountedError` if none has begun in time."""
+        self._flusher.wake()
+        full.flush.wait(_ANSWER_TIME)
+        with self._lock:
+            if self._replica().id == full.run:
+                raise self._refusal(str(full))
 
     def _wait_for_store(self) -> None:
         """Wait until the store was opened, or opening it has failed."""

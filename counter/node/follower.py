@@ -3,8 +3,11 @@
 The position in the log is stored in the same atomic step as the visits read up to it, so after a
 crash the store holds both or neither. While one piece waits for the store nothing more is read.
 
-A full video does not delay others: visits that it has no room for are refused, and everything else
-in the piece counts.
+A line that can never be a visit is counted as such and skipped: it is malformed, its video is full,
+or it is not announced where only such videos count. A full video does not delay others: everything
+else in the piece counts. So does every new id, for nginx has answered its visitor. A line that
+cannot be counted *now* is never skipped: it stays unread, and `Reading.waits` says what it waits
+for.
 """
 
 import logging
@@ -16,6 +19,7 @@ from counter.crdt.limits import FullError
 from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.visit_log import File, Piece, VisitLog
+from counter.protocol.catalogue import Catalogue
 from counter.protocol.positions import START, Position, Positions, is_older
 from counter.protocol.replica import Replica
 
@@ -29,7 +33,8 @@ class Reading(NamedTuple):
     """The progress: the path of the log, and how many of its bytes are unread.
 
     Then its lines in this process: those counted, those that are no visits, and those refused
-    because a video is full.
+    because a video is full, or not announced where that matters. `waits` says why no line is
+    counted now; "" if nothing is in the way.
     """
 
     path: str
@@ -37,6 +42,7 @@ class Reading(NamedTuple):
     lines: int
     junk: int
     refused: int
+    waits: str
 
 
 class Follower:
@@ -58,7 +64,9 @@ class Follower:
         ready: Callable[[], bool],
         draining: Event,
         warn: Callable[[str, str], None],
+        only_announced: bool = False,
     ) -> None:
+        self._only_announced = only_announced
         self._log = visit_log
         self._flusher = flusher
         self._lock = lock
@@ -66,22 +74,31 @@ class Follower:
         self._ready = ready
         self._draining = draining
         self._lines = self._junk = self._refused = 0
+        self._waits = ""
         self._warn_node = warn
 
     def reading(self) -> Reading:
         """The progress so far. Any thread may call it."""
         return Reading(
-            str(self._log.path), self._log.unread(), self._lines, self._junk, self._refused
+            str(self._log.path),
+            self._log.unread(),
+            self._lines,
+            self._junk,
+            self._refused,
+            self._waits,
         )
 
     def run(self) -> None:
         """Follow the log until the node drains."""
         while not (self._draining.is_set() or self._ready()):
+            self._waits = "this node does not hold all that its peers hold"
             self._draining.wait(POLL)
+        self._waits = ""
         while not self._draining.is_set():
             try:
                 more = self._step()
             except OSError as error:
+                self._waits = "the log cannot be read"
                 self._warn("log.down", f"{error}")
                 self._draining.wait(1.0)
             else:
@@ -160,7 +177,9 @@ class Follower:
         """
         flusher = self._flusher
         while flusher.error and not self._draining.is_set():
+            self._wait("the store is down", flusher.error)
             self._draining.wait(POLL)
+        self._waits = ""
         with self._lock:
             replica = flusher.replica
             if replica is None or self._draining.is_set():
@@ -175,7 +194,8 @@ class Follower:
             flush = flusher.gathering
         if full:
             # Another run can count it, so it stays unread in the log.
-            self._warn("log.waits", full)
+            self._wait(full, full)
+            flusher.wake()
             return False
         flusher.wake()
         refused = piece.lines - counted
@@ -193,9 +213,11 @@ class Follower:
                 return False
             if flush.ended:
                 # The write failed, and is repeated with what is gathering now.
+                self._wait("the store is down", flusher.error or "a write failed")
                 self._draining.wait(POLL)
                 with self._lock:
                     flush = flusher.gathering
+        self._waits = ""
         return True
 
     def _count(self, replica: Replica, visits: Mapping[str, int], read: Positions) -> int:
@@ -203,6 +225,8 @@ class Follower:
 
         Raises OverflowError if this run can count no more.
         """
+        if self._only_announced:
+            visits = self._announced(replica, visits)
         while True:
             try:
                 replica.logs.read(self._log.path.name, visits, read)
@@ -211,6 +235,19 @@ class Follower:
                 self._warn("log.full", str(error))
                 rest = {**visits, **error.room}
                 visits = {video: count for video, count in rest.items() if count}
+
+    def _announced(self, replica: Replica, visits: Mapping[str, int]) -> Mapping[str, int]:
+        """Those visits of which an operator has announced the video; under the lock."""
+        others = Catalogue.of(replica).unannounced(visits)
+        if not others:
+            return visits
+        self._warn("log.unannounced", f"ids={len(others)} first={others[0]}")
+        return {video: visits[video] for video in visits.keys() - others}
+
+    def _wait(self, reason: str, detail: str) -> None:
+        """Say that lines wait, and for what."""
+        self._waits = reason
+        self._warn("log.waits", detail)
 
     def _warn(self, event: str, detail: str) -> None:
         self._warn_node(event, f"file={self._log.path.name} {detail}")

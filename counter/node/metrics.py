@@ -26,6 +26,7 @@ class Gauges(NamedTuple):
     closed_runs: int
     duplicate_names: int
     folds: int
+    videos: int
     keys: int
     keys_counted_again: int
     longest_pause: float
@@ -58,6 +59,14 @@ class Metrics:
         self.repeats = counter(
             "counter_keys_repeated", "Requests whose Idempotency-Key was known: not counted again."
         )
+        self.keys_refused = counter(
+            "counter_keys_refused", "Idempotency keys that there was no room for.", ("reason",)
+        )
+        self.new_refused = counter(
+            "counter_new_videos_refused",
+            "Ids that were refused: too many new ones, or not announced.",
+            ("reason",),
+        )
         self.messages_out = counter("counter_messages_sent", "Messages handed to the transport.")
         self.bytes_out = counter("counter_sent_bytes", "Bytes of these messages.")
         self.messages_in = counter("counter_messages_received", "Messages received.")
@@ -75,7 +84,8 @@ class Metrics:
         self.log_lines = counter("counter_log_lines", "Visits read from the visit log.")
         self.log_junk = counter("counter_log_junk_lines", "Lines of the visit log without a visit.")
         self.log_refused = counter(
-            "counter_log_refused_lines", "Visits in the visit log of videos that are full."
+            "counter_log_refused_lines",
+            "Visits in the visit log of videos that are full, or not announced.",
         )
         self.flushes = counter("counter_flushes", "Batches written to the store.")
         self.flush_failures = counter("counter_flush_failures", "Writes that failed.")
@@ -100,6 +110,7 @@ class Metrics:
             ("counter_closed_runs", "Ended runs that are not folded yet.", gauges.closed_runs),
             ("counter_names_doubled", "Names that two live nodes share.", gauges.duplicate_names),
             ("counter_longest_pause_seconds", _PAUSE, gauges.longest_pause),
+            ("counter_videos", "Videos that this node knows of.", gauges.videos),
             ("counter_keys", "Idempotency keys that this node holds.", gauges.keys),
             ("counter_log_unread_bytes", "Unread bytes of the visit log.", gauges.log_unread),
         ):

@@ -25,6 +25,7 @@ from counter.node.follower import Follower
 from counter.node.gossip import Gossip, wall_clock_zero
 from counter.node.live import Live
 from counter.node.metrics import Gauges, Metrics
+from counter.node.new_videos import NewVideos
 from counter.node.pauses import PauseMeter
 from counter.node.schedule import Schedule
 from counter.node.stage import Stage
@@ -99,8 +100,10 @@ class Node:
             self._lock,
             self.metrics,
             self._stage,
+            NewVideos(config.new_videos, self.metrics, warn, config.videos),
             durable=config.ack == "stored",
             is_complete=self.gossip.is_complete,
+            publish=self.gossip.publish,
         )
         self.status = Status(self._flusher, self.gossip, self._lock)
         self.follower = self._new_follower(warn)
@@ -134,6 +137,7 @@ class Node:
             ready=lambda: self.status.complete,
             draining=self._stage.draining,
             warn=warn,
+            only_announced=self.config.videos == "known",
         )
 
     def _new_flusher(self) -> Flusher:
@@ -226,6 +230,7 @@ class Node:
             closed_runs=folding.closed,
             duplicate_names=len(status.duplicate_names()),
             folds=folding.folds,
+            videos=status.videos()[0],
             keys=keys,
             keys_counted_again=counted_again,
             longest_pause=self._pauses.take(),

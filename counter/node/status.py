@@ -137,6 +137,11 @@ class Status:
         with self._lock:
             return self._gossip.clocks.differences(time.time(), time.monotonic())
 
+    def videos(self) -> tuple[int, int]:
+        """How many videos it knows of, and how many were announced."""
+        replica = self._flusher.replica
+        return (replica.tally.videos(), replica.tally.announced()) if replica else (0, 0)
+
     def suspected(self) -> list[str]:
         """The vectors of its store that are not used, because they are in doubt."""
         with self._lock:

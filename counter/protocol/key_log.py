@@ -1,7 +1,8 @@
 """The log of keys: those that each replica has taken, numbered 1, 2, 3 ..., as they are held here.
 
-A key is forgotten after its `life`, or earlier if there are too many: then the oldest one. The
-store dates keys by its own age, which no wall clock moves (see `runs.py`).
+A key is forgotten after its `life`, and not earlier to make room for another: new ones are refused
+then (see `key_room.py`). The store dates keys by its own age, which no wall clock moves (see
+`runs.py`).
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from counter.crdt.ids import member_of
+from counter.protocol.client import has_token
 
 _NOTE = "key:"
 _SAME_TIME = 0.1
@@ -90,10 +92,10 @@ class RunLog:
 
 
 class KeyLog:
-    """The keys of all replicas that are held here, at most `limit` of them, each for its `life`.
+    """The keys of all replicas that are held here, each for its `life`.
 
-    `epoch` is the Unix time of the clock's zero in seconds, for keys that the version before has
-    written.
+    Of one replica at most `limit` are held, which is all that it can hold itself. `epoch` is the
+    Unix time of the clock's zero in seconds, for keys that the version before has written.
     """
 
     def __init__(self, life: float, limit: int, epoch: float, now: float) -> None:
@@ -110,11 +112,18 @@ class KeyLog:
         self._zero = 0.0
         self._now = now
         self._held: dict[str, Entry] = {}
-        self._size = 0
+        self.tokenless = 0
+        """How many entries have a key that came without a token."""
 
     def __len__(self) -> int:
         """How many keys are held."""
         return len(self._held)
+
+    def oldest(self) -> float | None:
+        """When the oldest key was taken that is held."""
+        return min(
+            (first.key.taken for run in self.runs.values() if (first := run.oldest())), default=None
+        )
 
     def find(self, key: str, now: float) -> Key | None:
         """The latest request that has this key, if it was counted within the `life` of a key."""
@@ -138,7 +147,7 @@ class KeyLog:
             self.put(run, entry)
 
     def put(self, run: RunLog, entry: Entry) -> None:
-        """Add a key; forget the oldest one where there are too many."""
+        """Add a key; forget the oldest one of a run that has more than a node can hold."""
         text = entry.key.text
         known = self._held.get(text)
         if known is None or known.key.taken <= entry.key.taken:
@@ -148,17 +157,14 @@ class KeyLog:
             self.counted_again += 1
             self.last_counted_again = f"key={text} replicas={known.replica},{entry.replica}"
         run.put(entry)
-        self._size += 1
-        while self._size > self._limit:
-            oldest = [
-                (first.key.taken, r) for r, one in self.runs.items() if (first := one.oldest())
-            ]
-            self._drop(self.runs[min(oldest)[1]])
+        self.tokenless += not has_token(text)
+        while len(run.serials) > self._limit:
+            self._drop(run)
 
     def _drop(self, run: RunLog) -> Entry | None:
         """Forget the oldest key of a run; return it if it was the latest of its text."""
         entry = run.drop()
-        self._size -= 1
+        self.tokenless -= not has_token(entry.key.text)
         self.gone.add(entry.note)
         if self._held.get(entry.key.text) is not entry:
             return None

@@ -5,8 +5,8 @@ as its visits, and is told to everybody once it is stored. A receiver of keys kn
 number it holds those of each replica without a gap, and says so in its reports; a node that holds
 less asks for the rest, page by page. So a key gets everywhere, whatever is lost on the way.
 
-A key is forgotten after its `life`, or earlier if there are too many: then the oldest one. No
-clock of another node is needed: a message says how old a key is, not when it was taken.
+A key is forgotten after its `life`; where there are too many, new ones are refused. No clock of
+another node is needed: a message says how old a key is, not when it was taken.
 
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from counter.crdt.ids import run_of
+from counter.protocol.client import Client, has_token
 from counter.protocol.key_log import Entry, Key, KeyLog, RunLog
+from counter.protocol.key_room import KeyRoom
 from counter.protocol.messages import PAGE_BYTES, KeysPage, KeysRequest
 from counter.protocol.peers import Peer, Peers
 
@@ -64,7 +66,7 @@ class Keys:
     life = 600.0
     """Seconds for which a repeat is known for one."""
     limit = 100_000
-    """How many keys are held; beyond that the oldest is forgotten."""
+    """How many keys are held; beyond that new ones are refused, and those of peers held as well."""
     page_bytes = PAGE_BYTES
 
     def __init__(
@@ -79,11 +81,14 @@ class Keys:
         self.own = own
         self._log = KeyLog(self.life, self.limit, epoch, now)
         """The keys that the store holds, or will hold without being waited for."""
+        self._room = KeyRoom(self.life, self.limit)
         self._peers = peers
         self._sync_interval = sync_interval
         self._message_ttl = message_ttl
         self._pending: dict[str, Key] = {}
         self._in_flight: dict[str, Key] = {}
+        self._tokenless = 0
+        """How many keys came without a token of those that the store does not hold yet."""
         self._published = 0
         self._asked: dict[str, _Asked] = {}
         self._addresses: dict[tuple[str, str], float] = {}
@@ -115,9 +120,20 @@ class Keys:
             return Found(written.fingerprint, "in flight")
         return None
 
+    def check_room(self, client: Client, now: float) -> None:
+        """Raise `NoRoomError` if there is no room for another key of this client."""
+        log = self._log
+        held = len(log) + len(self._pending) + len(self._in_flight)
+        self._room.check(client, held, log.tokenless + self._tokenless, log.oldest, now)
+
+    def charge(self, client: Client, now: float) -> None:
+        """Note that a key that is taken now is of this client."""
+        self._room.take(client, now)
+
     def take(self, key: Key) -> None:
         """Keep a key with visits that were just counted; it must not be known."""
         self._pending[key.text] = key
+        self._tokenless += not has_token(key.text)
 
     def batch(self, limit: int) -> Written:
         """What is to be written next: every new key of this replica, about `limit` of others.
@@ -155,6 +171,7 @@ class Keys:
     def stored(self, written: Written) -> None:
         """The store holds this: its keys are told from now on."""
         self._in_flight = {}
+        self._tokenless = self._without_token()
         for entry in written.own:
             run = self._log.run(self.own, entry.key.taken)
             run.reached = run.saved = entry.serial
@@ -192,10 +209,12 @@ class Keys:
         if reverted:
             for key in self._log.remove(self.own):
                 self._pending.setdefault(key.text, key)
+            self._tokenless = self._without_token()
         self.own, self._published = own, 0
 
     def forget(self, now: float) -> None:
         """Forget the keys that are older than their life, and runs that have none."""
+        self._room.forget(now)
         for asked, at in list(self._addresses.items()):
             if now - at > self._message_ttl:
                 del self._addresses[asked]
@@ -290,6 +309,9 @@ class Keys:
         """Whether `peer` has reported to hold all keys of this replica."""
         run = self._log.runs.get(self.own)
         return run is None or not run.serials or peer.keys.get(self.own, 0) >= run.reached
+
+    def _without_token(self) -> int:
+        return sum(not has_token(text) for text in (*self._pending, *self._in_flight))
 
     def _ask(
         self, replica: str, run: RunLog, wanted: int, peer: Peer, now: float

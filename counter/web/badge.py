@@ -119,5 +119,5 @@ def _picture(label: str, value: str, whole: str, status: int = 200) -> Response:
     response.content_type = "image/svg+xml"
     response.headers["X-Content-Type-Options"] = "nosniff"
     if status == 503:
-        response.headers["Retry-After"] = RETRY_AFTER
+        response.headers["Retry-After"] = str(RETRY_AFTER)
     return response

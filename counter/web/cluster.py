@@ -1,6 +1,5 @@
 """Endpoints about members: the cluster, counts side by side, the removal of a member."""
 
-import hmac
 import secrets
 
 from flask import Blueprint, Response, make_response, render_template, request
@@ -13,6 +12,7 @@ from counter.web import dev
 from counter.web.cluster_view import show
 from counter.web.problems import Problem, check_origin, wants_page
 from counter.web.survey import BusyError, Found, Survey
+from counter.web.tokens import Tokens
 from counter.web.videos import check
 
 FIRST_VIDEO = "cats"
@@ -54,12 +54,13 @@ def blueprint(node: Node) -> Blueprint:
     def one_count() -> Response:
         return _json(found(_video()))
 
-    if token := node.config.admin_token:
+    tokens = Tokens(node.config)
+    if tokens.has_admin:
 
         @pages.delete("/cluster/<member>")
         def remove(member: str) -> Response:
             check_origin()
-            _check_token(token)
+            tokens.check_admin(request)
             return _remove(node, member)
 
     if node.config.dev_mode:
@@ -86,16 +87,6 @@ def _video() -> str:
         raise Problem(400, "No video" if not videos else "Too many videos", "name one: ?video=cats")
     check(videos[0])
     return videos[0]
-
-
-def _check_token(token: str) -> None:
-    """Raise a `Problem` unless the request has the operator's token."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given.strip():
-        raise Problem(401, "No token", "this is for the operator: send Authorization: Bearer TOKEN")
-    # A header comes as latin-1, whatever its bytes mean.
-    if not hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.encode()):
-        raise Problem(401, "Wrong token", "the token is not the ADMIN_TOKEN of this node")
 
 
 def _json(content: object) -> Response:

@@ -1,16 +1,19 @@
 """The cluster as a node sees it, in the form of `GET /cluster`, with warnings for its operator."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from counter.crdt.ids import name_of
 from counter.crdt.limits import capped
+from counter.node.follower import Reading
 from counter.node.node import Node
 from counter.node.rates import Rate
 from counter.node.status import Folding
 from counter.protocol.joining import Lack
 from counter.protocol.messages import Part
 from counter.protocol.roster import Member
+from counter.web.hidden import hide
 
 _MAX_LACKS = 100
 """How much of what a node lacks is shown."""
@@ -24,6 +27,7 @@ def show(node: Node) -> dict[str, Any]:
     lacks = node.status.lacks()
     # Read after the members, so that each of them has rates.
     rates = node.status.rates()
+    reading = node.follower.reading() if node.follower else None
     ahead, differing = node.status.clock_differences(), node.status.clocks_differing()
     return {
         "node": node.name,
@@ -41,7 +45,8 @@ def show(node: Node) -> dict[str, Any]:
             "up": node.status.transport_up,
         },
         "folding": _folding(folding),
-        "log": node.follower.reading()._asdict() if node.follower else None,
+        "videos": _videos(node),
+        "log": _log(reading) if reading else None,
         "clock": {
             "wrong": node.status.clock_wrong,
             "differs": [
@@ -50,17 +55,35 @@ def show(node: Node) -> dict[str, Any]:
             ],
         },
         "warnings": [
-            *_refused(node),
-            *_damaged(node),
-            *_clocks(node, differing),
-            *_duplicates(node),
-            *_blocked(node, folding),
-            *_lacking(node, lacks),
+            hide(warning) for warning in _warnings(node, folding, lacks, differing, reading)
         ],
         "members": [
             _member(member, own, ahead, differing, rates[member.member]) for member in members
         ],
     }
+
+
+def _warnings(
+    node: Node,
+    folding: Folding,
+    lacks: list[Lack],
+    differing: dict[str, float],
+    reading: Reading | None,
+) -> Iterator[str]:
+    """What its operator ought to know, as the log says it."""
+    yield from _refused(node)
+    yield from _ids(node)
+    yield from _damaged(node)
+    yield from _clocks(node, differing)
+    yield from _duplicates(node)
+    yield from _blocked(node, folding)
+    yield from _lacking(node, lacks)
+    yield from _unread(reading)
+
+
+def _log(reading: Reading) -> dict[str, Any]:
+    """How far the visit log is read; of its path the last part."""
+    return reading._replace(path=Path(reading.path).name)._asdict()
 
 
 def _folding(folding: Folding) -> dict[str, Any]:
@@ -136,6 +159,41 @@ def _clocks(node: Node, differing: dict[str, float]) -> Iterator[str]:
         )
 
 
+def _videos(node: Node) -> dict[str, Any]:
+    """Which ids count, how many there are, and how many were refused."""
+    known, announced = node.status.videos()
+    return {
+        "mode": node.config.videos,
+        "known": known,
+        "announced": announced,
+        "new_a_second": node.config.new_videos,
+        "refused": node.counting.new_videos.refused,
+    }
+
+
+def _ids(node: Node) -> Iterator[str]:
+    """A warning while no id counts, and one while ids are refused."""
+    announce = (
+        "announce the ids that are to count: POST /videos with a WRITE_TOKEN, see "
+        "docs/operating.md#new-videos"
+    )
+    only_announced = node.config.videos == "known"
+    if only_announced and not node.status.videos()[1]:
+        yield f"VIDEOS=known, and no id is announced, so no visit counts: {announce}."
+    refusals = node.counting.new_videos.lately()
+    if refusals is None:
+        return
+    last = f"{refusals.videos} ids were refused, the last one {_time(refusals.ago)} ago"
+    if only_announced:
+        yield f"{last}: they are not announced (VIDEOS=known). If they should count, {announce}."
+    else:
+        yield (
+            f"{last}: more are new than NEW_VIDEOS={node.config.new_videos} a second allows. Known "
+            f"ids count as ever. If this is no attack, increase NEW_VIDEOS, send a token, or "
+            f"{announce}."
+        )
+
+
 def _refused(node: Node) -> Iterator[str]:
     """A warning while the broker refuses this node."""
     if problem := node.transport.problem:
@@ -189,6 +247,14 @@ def _lacking(node: Node, lacks: list[Lack]) -> Iterator[str]:
             f"{node.name} hears {', '.join(peers)}, and lacks some of what they hold "
             f"({lacks[0].what}): it shows less, refuses requests with an Idempotency-Key, and does "
             "not read its visit log until it has that. See whether messages get through both ways."
+        )
+
+
+def _unread(reading: Reading | None) -> Iterator[str]:
+    """A warning while the visit log waits."""
+    if reading and reading.waits and reading.unread:
+        yield (
+            f"{reading.unread} bytes of the visit log wait, and are counted later: {reading.waits}."
         )
 
 

@@ -8,13 +8,18 @@ from flask import Blueprint, Response, request
 
 from counter.crdt.limits import FullError
 from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.new_videos import UnannouncedError
 from counter.node.node import Node
+from counter.protocol.client import Client
 from counter.web.problems import Problem, check_origin
 from counter.web.survey import SilentError, Survey, UnknownNodeError
-from counter.web.videos import check, full
+from counter.web.videos import check, full, refused_id
 
 MAX_VISITS = 1000
 _VISITS = "50"
+
+_HERE = Client(label="dev")
+"""Who asks for a demonstration, at a node that allows it."""
 
 
 def blueprint(node: Node, survey: Survey) -> Blueprint:
@@ -42,7 +47,9 @@ def blueprint(node: Node, survey: Survey) -> Blueprint:
     def burst() -> None:
         video, visits = _asked()
         try:
-            node.counting.count_many({video: visits})
+            node.counting.count_many({video: visits}, client=lambda: _HERE)
+        except UnannouncedError as error:
+            raise refused_id(error) from None
         except FullError as error:
             raise full(error) from None
         except NotCountedError as error:

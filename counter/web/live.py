@@ -9,6 +9,7 @@ from functools import lru_cache
 from socket import IPPROTO_TCP, TCP_INFO, socket
 from threading import Lock
 
+import flask_sock
 import simple_websocket.ws
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
@@ -19,6 +20,7 @@ from wsproto.utilities import RemoteProtocolError
 
 from counter.node.live import Live, Page
 from counter.node.node import Node
+from counter.web.frames import Socket
 from counter.web.problems import Problem, answer
 from counter.web.videos import check_all
 
@@ -44,6 +46,8 @@ def blueprint(node: Node) -> Blueprint:
     # after the clock was set back by hours it would ping nobody for hours, and proxies drop silent
     # connections.
     simple_websocket.ws.time = time.monotonic
+    # flask-sock has no setting for this class.
+    flask_sock.Server = Socket
     pages = Blueprint("live", __name__)
     sock = Sock()
 

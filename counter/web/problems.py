@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457), or as a page for a browser."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -8,22 +9,35 @@ import msgspec
 from flask import Flask, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from counter.log_limit import LogLimit
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-log = logging.getLogger("counter")
+log = logging.getLogger("counter.web")
+log.addFilter(LogLimit())
 
-RETRY_AFTER = "1"
-"""Seconds after which a refused request may be sent again."""
+RETRY_AFTER = 1
+"""Seconds after which a request may be sent again that a node could not take."""
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """An error answer: status, title, detail, and `more` fields, which only programs get."""
+    """An error answer: status, title, detail, and `more` fields, which only programs get.
+
+    For 429 and 503 `retry_after` says in how many seconds to try again.
+    """
 
     def __init__(
-        self, status: int, title: str, detail: str, more: Mapping[str, int | str] | None = None
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        more: Mapping[str, int | str] | None = None,
+        *,
+        retry_after: float = RETRY_AFTER,
     ) -> None:
         super().__init__(detail)
+        self.retry_after = math.ceil(retry_after)
         self.status, self.title, self.detail, self.more = status, title, detail, more or {}
 
 
@@ -65,8 +79,8 @@ def as_json(problem: Problem) -> Response:
 
 
 def _finished(response: Response, problem: Problem) -> Response:
-    if problem.status == 503:
-        response.headers["Retry-After"] = RETRY_AFTER
+    if problem.status in (429, 503):
+        response.headers["Retry-After"] = str(problem.retry_after)
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if problem.status == 426:

@@ -160,7 +160,7 @@ class Survey:
         deadline = time.monotonic() + PATIENCE
         asked = [self._start(address, video) for address in self._present()]
         rows = {self._process: _row(self._own(video), own=True)}
-        for ask in asked:
+        for number, ask in enumerate(asked, 1):
             ask.wait(deadline)
             found = ask.found()
             with self._lock:
@@ -173,7 +173,8 @@ class Survey:
                 rows.setdefault(
                     known.process if known else ask.address,
                     {
-                        "node": known.node if known else ask.address,
+                        # Its address is not for strangers.
+                        "node": known.node if known else f"(unknown {number})",
                         "visits": None,
                         "problem": ask.problem,
                     },

@@ -10,8 +10,10 @@ from counter.crdt.ids import STEPS, is_video
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
 from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
-from counter.web import site
+from counter.web import bodies, site
+from counter.web.clients import Who, clients
 from counter.web.problems import Problem, wants_page
 
 if TYPE_CHECKING:
@@ -20,25 +22,31 @@ if TYPE_CHECKING:
 MAX_COUNTS = 1000
 FULL = 409
 """The status of a visit that no node can count, because the video is full."""
+TOO_MANY = 429
+"""The status of what is too much of one client, or of all that come without a token."""
 
-_PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
+BEACON = 64 * 1024
+"""Bytes that a browser may send with a beacon. Nobody reads them."""
+PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
 _is_ahead = re.compile("(?i)prefetch|prerender|preview").search
 
 
 def blueprint(node: Node) -> Blueprint:
     """`/video`, `/hit`, `/count`, `/counts` and `/top`."""
     pages = Blueprint("videos", __name__)
+    who = clients(node)
 
     @pages.get("/video/<path:video>")
     def video_page(video: str) -> Response:
         check(video)
-        return _visit_page(node, video)
+        return _visit_page(node, who, video)
 
     @pages.route("/hit/<path:video>", methods=["GET", "POST"])
+    @bodies.reads(BEACON)
     def hit(video: str) -> Response:
         check(video)
         if request.method != "HEAD" and not is_prefetch(request.environ):
-            visit(node, video)
+            visit(node, video, who, request.environ)
         response = Response(status=204)
         del response.headers["Content-Type"]
         return response
@@ -64,18 +72,18 @@ def blueprint(node: Node) -> Blueprint:
     return pages
 
 
-def _visit_page(node: Node, video: str) -> Response:
+def _visit_page(node: Node, who: Who, video: str) -> Response:
     """Count a visit, unless it is only a look; answer with the page or the counter."""
     status = 200
     counter: dict[str, int] | None = None
     if request.method == "GET" and not is_prefetch(request.environ):
         try:
-            counter = visit(node, video)
+            counter = visit(node, video, who, request.environ)
         except Problem as problem:
-            if problem.status != FULL or not wants_page():
+            if problem.status not in (FULL, TOO_MANY) or not wants_page():
                 raise
             # The page is fine; only the visit could not be counted.
-            status, counter = FULL, node.counter(video)
+            status, counter = problem.status, node.counter(video)
     elif not node.joining:
         counter = node.counter(video)
     if not wants_page():
@@ -126,20 +134,30 @@ def check_all(videos: list[str], limit: int) -> list[str]:
     return list(dict.fromkeys(videos))
 
 
-def visit(node: Node, video: str) -> dict[str, int] | None:
+def visit(node: Node, video: str, who: Who, environ: "WSGIEnvironment") -> dict[str, int] | None:
     """Count a visit; return the counter, or None while the node is joining.
 
     Raises a `Problem`: 503 if it was certainly not counted, 504 if that is not known, 409 if no
-    node can ever count it.
+    node can ever count it, 429 for one new id too many, 404 for one that may not count.
     """
     try:
-        return node.counting.visit(video)
+        return node.counting.visit(video, lambda: who(environ))
+    except (TooManyNewError, UnannouncedError) as error:
+        raise refused_id(error) from None
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
         raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
+
+
+def refused_id(error: TooManyNewError | UnannouncedError) -> Problem:
+    """The problem with an id that may not be counted."""
+    detail, named = f"nothing was counted: {error}", {"video": error.video}
+    if isinstance(error, UnannouncedError):
+        return Problem(404, "Not announced", detail, named)
+    return Problem(TOO_MANY, "Too many new videos", detail, named, retry_after=error.retry_after)
 
 
 def full(error: FullError) -> Problem:
@@ -170,9 +188,9 @@ def is_prefetch(environ: "WSGIEnvironment") -> bool:
     Browsers have said so in four headers. nginx looks at the same.
     """
     # Nearly no request has any of them, and each visit asks.
-    if environ.keys().isdisjoint(_PURPOSES):
+    if environ.keys().isdisjoint(PURPOSES):
         return False
-    return any(_is_ahead(environ.get(name, "")) for name in _PURPOSES)
+    return any(_is_ahead(environ.get(name, "")) for name in PURPOSES)
 
 
 def _check_joined(node: Node) -> None:

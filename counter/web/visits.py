@@ -10,16 +10,26 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 from flask import Blueprint, Response, request
 
+from counter.config import Config
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import KEY, STEPS
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
+from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
-from counter.protocol.pending import MAX_TOTAL
+from counter.protocol.client import Client
+from counter.protocol.key_room import NoRoomError
+from counter.web import bodies
+from counter.web.addresses import address_of
 from counter.web.problems import Problem
-from counter.web.videos import full
+from counter.web.tokens import Tokens
+from counter.web.videos import full, refused_id
 
 MAX_RECORDS = 10_000
+MAX_TRUSTED = 10**12
+"""Most visits of one record that comes with a token."""
+MAX_VISITS = 100_000
+"""Most visits of one request without a token, unless `MAX_COUNT` is more."""
 MAX_BYTES = 1024 * 1024
 REPLAYED = "Idempotency-Replayed"
 """The header of an answer to a repeat of a request that was counted before."""
@@ -35,46 +45,71 @@ _is_key = re.compile(KEY).fullmatch
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """Visits of one video. The ids are checked later, for all records together."""
+    """Visits of one video. Ids and limits are checked elsewhere, for all records together."""
 
     video: str
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] = 1
 
 
-_record = msgspec.json.Decoder(Record)
+_record = msgspec.json.Decoder(Record).decode
 Decode = Callable[[bytes], list[Record]]
-DECODE: Mapping[str, Decode] = {
-    "application/json": msgspec.json.Decoder(list[Record]).decode,
-    "application/x-ndjson": _record.decode_lines,
-}
-"""How the records are read from a body of each type."""
+
+
+class Limits:
+    """The most visits that one record, and all of one request, may add; how to add more."""
+
+    def __init__(self, record: int, request: int, remedy: str = "") -> None:
+        self.record, self.request, self.remedy = record, request, remedy
+        # In the type the limit is checked by the decoder, which costs nothing.
+        count = ("count", Annotated[int, msgspec.Meta(ge=1, le=record)], 1)
+        limited: type[Record] = msgspec.defstruct(  # type: ignore[assignment]  # its base is known
+            "Limited", [count], bases=(Record,), forbid_unknown_fields=True, gc=False
+        )
+        self.decode: Mapping[str, Decode] = {
+            "application/json": msgspec.json.Decoder(list[limited]).decode,  # type: ignore[valid-type]
+            "application/x-ndjson": msgspec.json.Decoder(limited).decode_lines,
+        }
+        """How the records are read from a body of each type."""
+
+
+TRUSTED = Limits(MAX_TRUSTED, MAX_RECORDS * MAX_TRUSTED)
+"""What a request with a token may add."""
+KINDS = tuple(TRUSTED.decode)
+
+
+def limits_of_strangers(config: Config) -> Limits:
+    """What a request without a token may add."""
+    remedy = " without a token; send Authorization: Bearer with a WRITE_TOKEN of this node"
+    return Limits(config.max_count, max(config.max_count, MAX_VISITS), remedy)
 
 
 def blueprint(node: Node) -> Blueprint:
     """`POST /visits`."""
     pages = Blueprint("visits", __name__)
+    tokens, of_strangers = Tokens(node.config), limits_of_strangers(node.config)
 
     @pages.post("/visits")
+    @bodies.reads(MAX_BYTES)
     def visits() -> Response:
+        label = tokens.label_of(request)
         kind = request.mimetype
-        if kind not in DECODE or request.headers.get("Content-Encoding", "identity") != "identity":
+        if kind not in KINDS or request.headers.get("Content-Encoding", "identity") != "identity":
             raise Problem(
                 415,
                 "Not records",
-                f"send {' or '.join(DECODE)}, uncompressed: {_EXAMPLE} for each video",
+                f"send {' or '.join(KINDS)}, uncompressed: {_EXAMPLE} for each video",
             )
         key = request.headers.get("Idempotency-Key")
         if key is not None and not _is_key(key):
             raise Problem(
                 400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
             )
-        # One more byte, because a body of unknown length is silently cut off there.
-        request.max_content_length = MAX_BYTES + 1
         body = request.get_data(cache=False)
         if len(body) > MAX_BYTES:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
-        records, counts = read(kind, body)
-        is_new = _count(node, counts, key, fingerprint(kind, body) if key else b"")
+        records, counts = read(kind, body, of_strangers if label is None else TRUSTED)
+        client = Client(address_of(request, node.config), label)
+        is_new = _count(node, client, counts, key, fingerprint(kind, body) if key else b"")
         answer: dict[str, int] = {"records": records, "visits": sum(counts.values())}
         if not is_new:
             answer["repeated"] = True
@@ -86,13 +121,13 @@ def blueprint(node: Node) -> Blueprint:
     return pages
 
 
-def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
+def read(kind: str, body: bytes, limits: Limits) -> tuple[int, dict[str, int]]:
     """How many records a body holds, and the visits of each video; a `Problem` for a bad one."""
     body = body.removeprefix(_BOM)
     try:
-        records = DECODE[kind](body)
+        records = limits.decode[kind](body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: no UTF-8
-        _refuse(kind, body, str(error))
+        _refuse(kind, body, limits, str(error))
     if len(records) > MAX_RECORDS:
         raise Problem(
             413, "Too many records", f"{len(records)} records are more than {MAX_RECORDS}"
@@ -103,16 +138,16 @@ def read(kind: str, body: bytes) -> tuple[int, dict[str, int]]:
         video = record.video
         counts[video] = counted(video, 0) + record.count
     if not _are_ids(counts):
-        _refuse(kind, body, "a video's id is none")
+        _refuse(kind, body, limits, "a video's id is none")
     if counts and max(counts.values()) > MAX_COUNT:
-        _refuse(kind, body, "the visits of a video are beyond the limit")
-    if sum(counts.values()) > MAX_TOTAL:
+        _refuse(kind, body, limits, "the visits of a video are beyond the limit")
+    if (visits := sum(counts.values())) > limits.request:
         raise Problem(
             422,
             "Beyond the limit",
-            f"no visit was counted: {sum(counts.values())} visits in one request are more than "
-            f"{MAX_TOTAL}, the most that a node counts",
-            {"limit": MAX_TOTAL},
+            f"no visit was counted: {visits} visits are more than {limits.request}, the most that "
+            f"a request may add{limits.remedy}",
+            {"limit": limits.request},
         )
     return len(records), counts
 
@@ -122,10 +157,17 @@ def fingerprint(kind: str, body: bytes) -> bytes:
     return blake2b(b"%s\n%s" % (kind.encode(), body), digest_size=16).digest()
 
 
-def _count(node: Node, counts: dict[str, int], key: str | None, fingerprint: bytes) -> bool:
+def _count(
+    node: Node, client: Client, counts: dict[str, int], key: str | None, fingerprint: bytes
+) -> bool:
     """Whether they were counted now, not before; raises a `Problem` if neither."""
     try:
-        return node.counting.count_many(counts, key or "", fingerprint)
+        return node.counting.count_many(counts, key or "", fingerprint, lambda: client)
+    except (TooManyNewError, UnannouncedError) as error:
+        raise refused_id(error) from None
+    except NoRoomError as error:
+        detail = f"no visit was counted: {error}"
+        raise Problem(429, "Too many keys", detail, retry_after=error.retry_after) from None
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
@@ -151,7 +193,7 @@ def _are_ids(counts: dict[str, int]) -> bool:
     )
 
 
-def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
+def _refuse(kind: str, body: bytes, limits: Limits, error: str) -> NoReturn:
     """Raise the `Problem` that names the first bad record and what is wrong with it.
 
     The search is slow: it reads one record after the other.
@@ -161,6 +203,8 @@ def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
     try:
         for record in _each(kind, body.decode()):
             _check(record)
+            if record.count > limits.record:
+                raise _too_large(index, record, limits)
             counts[record.video] = counts.get(record.video, 0) + record.count
             if counts[record.video] > MAX_COUNT:
                 raise _beyond(index, record, counts[record.video])
@@ -181,13 +225,25 @@ def _refuse(kind: str, body: bytes, error: str) -> NoReturn:
     )
 
 
+def _too_large(index: int, record: Record, limits: Limits) -> Problem:
+    """The problem with one record that adds more than it may."""
+    return Problem(
+        422,
+        "Beyond the limit",
+        f"no visit was counted: record {index} (from 0): {str(record.count)[:40]} visits of "
+        f"{record.video!r} are more than {limits.record}, the most that a record may "
+        f"add{limits.remedy}",
+        {"index": index, "video": record.video, "limit": limits.record},
+    )
+
+
 def _beyond(index: int, record: Record, visits: int) -> Problem:
-    """The problem with more visits than a count can hold, in one record or in all so far."""
+    """The problem with more visits than a count can hold, in all records so far."""
     return Problem(
         422,
         "Beyond the limit",
         f"no visit was counted: record {index} (from 0): with it {record.video!r} gets "
-        f"{str(visits)[:40]} visits, and the limit is {MAX_COUNT}",
+        f"{visits} visits, and the limit is {MAX_COUNT}",
         {"index": index, "video": record.video, "limit": MAX_COUNT},
     )
 
@@ -235,7 +291,7 @@ def _record_of(value: Any, text: str) -> Record:
         record = msgspec.convert({**value, "count": MAX_COUNT}, Record)
         record.count = count
         return record
-    return _record.decode(text)
+    return _record(text)
 
 
 def _skip(text: str, at: int) -> int:

@@ -5,11 +5,11 @@ take, `live_pages` watches counts. Only the standard library is needed, as `make
 """
 
 from lab.clients.books import Books, Post, Posts
+from lab.clients.bulk import AUTHORIZED, fill
 from lab.clients.closed_loop import Posters, Traffic, Watcher, agree, send
 from lab.clients.connection import (
     STRETCH,
     Client,
-    count_many,
     counted,
     fetch,
     metric,
@@ -22,6 +22,7 @@ from lab.clients.looped import Apart
 from lab.clients.open_loop import OpenLoop, Target, percentile
 
 __all__ = [
+    "AUTHORIZED",
     "STRETCH",
     "Apart",
     "Books",
@@ -35,9 +36,9 @@ __all__ = [
     "Traffic",
     "Watcher",
     "agree",
-    "count_many",
     "counted",
     "fetch",
+    "fill",
     "metric",
     "metrics",
     "percentile",

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any, Self
 
 from lab.clients.books import Books, Post, Posts
+from lab.clients.bulk import AUTHORIZED
 from lab.clients.connection import Client, counted, until
 
 
@@ -156,9 +157,16 @@ class Posters(_Visitors):
 
 
 def send(client: Client, post: Post) -> tuple[int, bytes]:
-    """Send a post to a node; raises OSError or HTTPException when there is no answer."""
+    """Send a post to a node; raises OSError or HTTPException when there is no answer.
+
+    It comes with a token: one address alone sends more keys than a stranger may.
+    """
     body = json.dumps([{"video": post.video, "count": post.visits}]).encode()
-    headers = {"Content-Type": "application/json", "Idempotency-Key": f"key-of-{post.video}"}
+    headers = {
+        **AUTHORIZED,
+        "Content-Type": "application/json",
+        "Idempotency-Key": f"key-of-{post.video}",
+    }
     return client.ask("POST", "/visits", headers, body)
 
 

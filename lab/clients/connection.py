@@ -4,7 +4,7 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,17 +65,6 @@ def counted(url: str, videos: Sequence[str]) -> dict[str, int]:
             for counter in client.json(f"/counts?{query}")["counters"]:
                 visits[counter["video"]] = counter["visits"]
     return visits
-
-
-def count_many(url: str, visits: Mapping[str, int]) -> None:
-    """Count so many visits of each video at a node, in requests of 1,000 videos."""
-    records = [{"video": video, "count": count} for video, count in visits.items()]
-    headers = {"Content-Type": "application/json"}
-    with Client(url, 60) as client:
-        for first in range(0, len(records), 1000):
-            body = json.dumps(records[first : first + 1000]).encode()
-            status, answer = client.ask("POST", "/visits", headers, body)
-            assert status == 200, answer
 
 
 def post(url: str, path: str) -> None:

@@ -146,6 +146,36 @@ test("a visit that a node refuses is given up with a warning, and blocks no othe
   }
 });
 
+test("a visit of a video that nobody announced is given up, and not for the 404 of another server", async () => {
+  for (const [type, ended] of /** @type {const} */ ([
+    ["application/problem+json", ["cats"]],
+    ["text/html", []],
+  ])) {
+    const world = new World();
+    const headers = { "Content-Type": type };
+    const missing = async (/** @type {RequestInfo | URL} */ address) =>
+      address === "/healthz" ? new Response() : new Response("{}", { status: 404, headers });
+    const outbox = world.tab({ fetch: missing });
+    outbox.add("cats");
+    await world.settle();
+    assert.deepEqual(world.ended, ended);
+    assert.equal(outbox.waiting.length, 1 - ended.length);
+  }
+});
+
+test("too many new videos hold up no visit of a known one", async () => {
+  const world = new World();
+  world.online = false;
+  const outbox = world.tab();
+  outbox.add("new");
+  outbox.add("known");
+  world.online = true;
+  world.answers = [429];
+  await outbox.send();
+  assert.deepEqual([...world.counted.values()], ["known"]);
+  assert.deepEqual([world.ended, outbox.waiting.length], [[], 1]);
+});
+
 test("an unexpected answer blocks no other visit", async () => {
   const world = new World();
   world.online = false;

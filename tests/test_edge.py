@@ -1,0 +1,286 @@
+"""What strangers can do to a node that they reach directly: long, slow and broken requests."""
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+import gevent
+import gevent.socket
+import pytest
+from gunicorn.http.body import ChunkedReader, LengthReader
+from gunicorn.http.unreader import SocketUnreader
+
+from counter import edge
+from counter.config import KEEP_ALIVE
+from lab.clients import STRETCH, fetch, until
+from lab.servers import Node
+from tests.nodes import mesh
+from tests.test_http import ask
+
+TRUSTED = "127.1.0.0/16"
+"""So that other addresses of this machine are strangers."""
+CONNECTIONS = 50
+
+pytestmark = pytest.mark.nodes(
+    1, ADDRESS_CONNECTIONS=str(CONNECTIONS), TRUSTED_PROXIES=TRUSTED, ADMIN_TOKEN="only-for-tests"
+)
+
+BODY = b'{"video": "cats"}\n'
+POST = b"POST /visits HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+
+
+def dial(node: Node, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(
+        ("127.0.0.1", node.port), timeout=5 * STRETCH, source_address=(source, 0)
+    )
+
+
+def answers(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    received = b""
+    with suppress(ConnectionError):
+        while piece := connection.recv(65536):
+            received += piece
+    return received
+
+
+def visit_from(node: Node, source: str) -> int:
+    connection = HTTPConnection(
+        "127.0.0.1", node.port, timeout=10 * STRETCH, source_address=(source, 0)
+    )
+    try:
+        connection.request("GET", "/video/cats")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PUT"])
+@pytest.mark.parametrize("path", ["/video/cats", "/count/cats", "/hit/cats", "/", "/none", "/live"])
+def test_a_long_body_where_none_is_expected_is_answered_unread(
+    node: Node, method: str, path: str
+) -> None:
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".encode()
+    with dial(node) as connection:
+        connection.sendall(head)  # and nothing of the body
+        answer = answers(connection)
+    assert answer.startswith(b"HTTP/1.1 413 "), answer
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_visit_with_a_long_body_is_not_counted(node: Node) -> None:
+    before = fetch(node.url, "/count/bodies")["visits"]
+    assert ask(node, "GET", "/video/bodies", body=bytes(2000)).status == 413
+    assert fetch(node.url, "/count/bodies")["visits"] == before
+
+
+def test_a_short_body_that_nobody_reads_does_no_harm_to_the_next_request(node: Node) -> None:
+    request = b"GET /count/cats HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)
+    with dial(node) as connection:
+        connection.sendall(request * 3)
+        connection.shutdown(socket.SHUT_WR)
+        assert answers(connection).count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_an_unread_body_in_chunks_closes_the_connection(node: Node) -> None:
+    head = b"GET /count/cats HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with dial(node) as connection:
+        connection.sendall(head + b"5\r\nhello\r\n")  # and no end
+        answer = answers(connection)
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_what_is_sent_on_after_a_refusal_is_thrown_away(node: Node) -> None:
+    # The whole of it is sent before the answer is looked for, as many clients do.
+    assert ask(node, "POST", "/count/cats", body=bytes(3_000_000)).status == 413
+
+
+@pytest.mark.alone
+def test_long_bodies_do_not_hold_up_visits(node: Node) -> None:
+    def visits() -> list[float]:
+        taken = []
+        for _ in range(200):
+            began = time.monotonic()
+            assert ask(node, "GET", "/video/cats").status == 200
+            taken.append(time.monotonic() - began)
+        return sorted(taken)
+
+    quiet, used = visits(), node.processor_time()
+    with ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(dial(node))
+            connection.sendall(
+                b"POST /count/cats HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+            )
+            connection.setblocking(False)
+            with suppress(OSError):
+                connection.send(bytes(1_000_000))
+        flooded = visits()
+    # It was 3.9 s, at 80 to 90 % of a processor.
+    assert flooded[-3] < max(3 * quiet[-3], 0.1 * STRETCH)
+    assert node.processor_time() - used < 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"zz\r\nhello\r\n", b"5\r\nhelloworld", b"-1\r\n\r\n", b"5;\x00\r\nhello\r\n0\r\n\r\n",
+     b"ffffffffffffffffffff\r\n", b"\r\n\r\n"],
+)  # fmt: skip
+def test_a_broken_body_in_chunks_is_a_400_and_no_traceback(node: Node, body: bytes) -> None:
+    with dial(node) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = answers(connection)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b"application/problem+json" in answer
+    assert b"\r\nConnection: close\r\n" in answer
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_a_body_that_ends_before_its_length_counts_nothing(node: Node) -> None:
+    before = fetch(node.url, "/count/cats")["visits"]
+    with dial(node) as connection:
+        connection.sendall(POST + b"Content-Length: 1000\r\n\r\n" + BODY)
+        connection.shutdown(socket.SHUT_WR)
+        assert answers(connection).startswith(b"HTTP/1.1 400 ")
+    assert fetch(node.url, "/count/cats")["visits"] == before
+
+
+@pytest.mark.alone
+def test_a_head_that_trickles_in_is_given_up(node: Node) -> None:
+    began = time.monotonic()
+    with dial(node) as connection:
+        connection.sendall(b"GET /video/cats HTTP/1.1\r\nX: ")
+
+        def closed() -> bool:
+            try:
+                connection.sendall(b"x")
+            except OSError:
+                return True
+            return False
+
+        until(closed, 10 * STRETCH, "the node closes it")
+    assert KEEP_ALIVE - 0.5 < time.monotonic() - began < (KEEP_ALIVE + 2) * STRETCH
+
+
+@pytest.fixture
+def far() -> Iterator[tuple[gevent.socket.socket, gevent.socket.socket]]:
+    """Two ends of a connection: the client's and the node's."""
+    client, own = gevent.socket.socketpair()
+    yield client, own
+    client.close()
+    own.close()
+
+
+@pytest.mark.parametrize("kind", ["length", "chunked"])
+def test_a_body_that_trickles_in_is_given_up(
+    far: tuple[gevent.socket.socket, gevent.socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.setattr(edge, "BODY_TIME", 0.3)
+    client, own = far
+    unreader = SocketUnreader(own)
+    body = edge.PunctualBody(
+        LengthReader(unreader, 1000) if kind == "length" else ChunkedReader(None, unreader)
+    )
+
+    def trickle() -> None:
+        while True:
+            client.send(b"1" if kind == "length" else b"1\r\nx\r\n")
+            gevent.sleep(0.02)
+
+    sender = gevent.spawn(trickle)
+    try:
+        with gevent.Timeout(10 * STRETCH), pytest.raises(TimeoutError):
+            body.read()
+    finally:
+        sender.kill()
+    assert body.is_left_over()
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+def test_a_half_sent_body_is_given_up(node: Node, framing: bytes) -> None:
+    began = time.monotonic()
+    with dial(node) as connection:
+        connection.settimeout(2 * edge.BODY_TIME * STRETCH)
+        connection.sendall(POST + framing + b"\r\n\r\n")
+        answer = answers(connection)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+    assert edge.BODY_TIME - 1 < time.monotonic() - began < edge.BODY_TIME * 1.5 * STRETCH
+
+
+def test_a_body_that_comes_too_slowly_is_a_408(tmp_path: Path) -> None:
+    from flask import Flask, request
+
+    from counter.web import bodies, problems
+
+    class Slow:
+        def readinto(self, _buffer: bytearray) -> int:
+            raise TimeoutError("too slow")
+
+        read = readinto
+
+    app = Flask(__name__)
+    problems.install(app)
+    bodies.install(app)
+
+    @app.post("/")
+    @bodies.reads(10)
+    def take() -> bytes:
+        return request.get_data()
+
+    answer = app.test_client().post(
+        "/", environ_overrides={"wsgi.input": Slow(), "CONTENT_LENGTH": "5"}
+    )
+    assert answer.status_code == 408
+
+
+def test_half_open_requests_of_one_address_leave_room_for_others(node: Node) -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(dial(node, "127.0.0.2")) for _ in range(4 * CONNECTIONS)]
+        for connection in held:
+            with suppress(ConnectionError):
+                connection.sendall(POST + b"Content-Length: 100\r\n\r\n")
+        refused = answers(held[-1])
+        assert refused.startswith(b"HTTP/1.1 429 ")
+        assert b"Retry-After: 1\r\n" in refused
+        assert all(visit_from(node, "127.0.0.3") == 200 for _ in range(100))
+    until(lambda: visit_from(node, "127.0.0.2") == 200, 5 * STRETCH, "there are places again")
+
+
+def test_trusted_proxies_have_as_many_connections_as_they_like(node: Node) -> None:
+    with ExitStack() as stack:
+        for _ in range(2 * CONNECTIONS):
+            connection = stack.enter_context(dial(node, "127.1.2.3"))
+            connection.sendall(POST + b"Content-Length: 100\r\n\r\n")
+        assert visit_from(node, "127.1.2.3") == 200
+
+
+def test_five_thousand_half_open_requests_do_not_keep_others_out(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with mesh(tmp_path, TRUSTED_PROXIES=TRUSTED) as [node], ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(5000):
+            connection = stack.enter_context(dial(node, "127.0.0.2"))
+            with suppress(ConnectionError):
+                connection.sendall(POST + b"Content-Length: 100\r\n\r\n")
+        assert all(visit_from(node, "127.0.0.3") == 200 for _ in range(100))
+
+
+def test_refusals_that_a_stranger_causes_do_not_fill_the_log(node: Node) -> None:
+    before = node.log.stat().st_size
+    for _ in range(100):
+        with dial(node) as connection:
+            connection.sendall(b"GARBAGE\r\n\r\n")
+            assert answers(connection).startswith(b"HTTP/1.1 400 ")
+    assert node.log.read_text().count("Invalid request from ip") <= 10
+    assert node.log.stat().st_size - before < 5000
