@@ -18,7 +18,12 @@ RETRY_AFTER = "1"
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """An error answer: status, title, detail, and `more` fields, which only programs get."""
+    """An error answer: status, title, detail, and `more` fields, which only programs get.
+
+    503 says that this node cannot count or serve now, whatever the request: nginx leaves the node
+    out for a second. What is wrong with one request, or too much of it, is a 4xx; 429 if it may
+    come again later.
+    """
 
     def __init__(
         self, status: int, title: str, detail: str, more: Mapping[str, int | str] | None = None
@@ -65,7 +70,7 @@ def as_json(problem: Problem) -> Response:
 
 
 def _finished(response: Response, problem: Problem) -> Response:
-    if problem.status == 503:
+    if problem.status in (429, 503):
         response.headers["Retry-After"] = RETRY_AFTER
     if problem.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
