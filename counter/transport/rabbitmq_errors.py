@@ -20,13 +20,18 @@ _PASSING = ("limit", "is down")
 that is being started."""
 
 
-def refusal(error: Exception, where: str, user: str, host: str, *, encrypted: bool) -> str:
-    """Why RabbitMQ `where` refuses a user in a virtual host, in one sentence; "" if that passes."""
+def refusal(
+    error: Exception, text: str, where: str, user: str, host: str, *, encrypted: bool
+) -> str:
+    """Why RabbitMQ `where` refuses a user in a virtual host, in one sentence; "" if that passes.
+
+    `text` is that of the error, as it may be shown.
+    """
     if isinstance(error, IncompatibleProtocolError) and not encrypted and tls.spoken_at(where):
         return f"AMQP_URI: what answers at {where} speaks TLS; write amqps:// for amqp://"
     if problem := tls.refusal(error):
         return f"AMQP_URI: no node can talk to RabbitMQ at {where}: {problem}"
-    found = _refused(str(error))
+    found = _refused(text)
     if not found or any(word in found[2] for word in _PASSING):
         return ""
     said = found[2]
