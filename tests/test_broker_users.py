@@ -147,7 +147,7 @@ def test_a_limit_of_connections_passes() -> None:
     )
     for text in said:
         error = ProbableAccessDeniedError(repr(ConnectionClosedByBroker(530, text)))
-        assert refusal_of_broker(error, "here:1", "b", "a", encrypted=False) == "", text
+        assert refusal_of_broker(error, str(error), "here:1", "b", "a", encrypted=False) == "", text
 
 
 def test_an_exchange_of_another_kind_is_named(broker: RabbitMQ) -> None:

@@ -95,6 +95,7 @@ def proofs(seconds: int) -> list[Proof]:
         tests("faults with other stores and brokers", *beside_others, *other_stores),
         tests("a broker is as quick", "-m", "proof and alone", "tests/test_cluster.py"),
         tests("a million lines wait for a node", *million, LINES_WAITING="1000000"),
+        marked("refused requests cost nobody a visit", "tests/test_refusals.py"),
         marked("benchmarks count what they measure", "tests/test_benchmarks.py"),
         marked("half-sent requests are given up", "-n2", *half_sent),
     ]

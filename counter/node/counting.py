@@ -256,7 +256,8 @@ class Counting:
         flusher = self._flusher
         replica = flusher.replica
         if replica is None or (flusher.error and self._durable):
-            raise self._refusal(f"the store is down: {flusher.error}")
+            # The log says why. That names paths and addresses, and visitors read this.
+            raise self._refusal("the store of this node is down, or still being opened")
         return replica
 
     def _wait_for(self, flush: Flush) -> None:

@@ -20,6 +20,7 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
 from counter import tls
+from counter.passwords import without_password
 from counter.store.contract import (
     NOTHING,
     PATIENCE,
@@ -70,6 +71,7 @@ class RedisStore:
     def __init__(self, uri: str, name: str) -> None:
         self._keys = Keys(name)
         self._name = name
+        self._uri = uri
         uri, ca_file = tls.without_ca(uri)
         self._encrypted = urlsplit(uri).scheme == "rediss"
         self._where = f"{urlsplit(uri).hostname}:{urlsplit(uri).port or 6379}"
@@ -262,6 +264,10 @@ class RedisStore:
         Once it was written, only a key of the wrong type is for good: whoever changed a user or
         a certificate meanwhile can change it back.
         """
+        error.args = tuple(
+            without_password(text, self._uri) if isinstance(text, str) else text
+            for text in error.args
+        )
         if "WRONGTYPE" in str(error):
             return StoreRefusedError(
                 f"Redis at {self._where}: {self._of_wrong_type()} was not written by this program "

@@ -19,6 +19,7 @@ from pika.exceptions import AMQPError, ConnectionWrongStateError
 
 from counter import tls
 from counter.backoff import backoff
+from counter.passwords import without_password
 from counter.transport.contract import Receive
 from counter.transport.rabbitmq_errors import refusal
 
@@ -52,6 +53,7 @@ class RabbitmqTransport:
         # Whether this broker was found to be usable, or not, at the start.
         self._decided = False
         self._began = self._said = 0.0
+        self._uri = uri
         self._ttl_ms = int(message_ttl * 1000)
         self._parameters = pika.URLParameters(tls.without_ca(uri)[0])
         if context := tls.context_of(uri):
@@ -143,10 +145,11 @@ class RabbitmqTransport:
         now, before = time.monotonic(), self.problem
         to = self._parameters
         user, encrypted = getattr(to.credentials, "username", ""), to.ssl_options is not None
-        self.problem = refusal(error, self._where, user, to.virtual_host, encrypted=encrypted)
+        said = without_password(str(error), self._uri)
+        self.problem = refusal(error, said, self._where, user, to.virtual_host, encrypted=encrypted)
         if tries == 0 or self.problem != before or now - self._said >= _SAY_AGAIN:
             self._said = now
-            what = self.problem or f"{type(error).__name__} {error}".strip()
+            what = self.problem or f"{type(error).__name__} {said}".strip()
             log.warning("transport.down kind=rabbitmq address=%s error=%r", self._where, what)
         if self.problem and not self._decided:
             if tries == 0 or now - self._began < _STARTING:

@@ -21,18 +21,23 @@ _refused = re.compile(
 _passes = re.compile(r"limit[^()]*\([^()]*\) is reached$|' is down$").search
 
 
-def refusal(error: Exception, where: str, user: str, host: str, *, encrypted: bool) -> str:
-    """Why RabbitMQ `where` refuses a user in a virtual host, in one sentence; "" if that passes."""
+def refusal(
+    error: Exception, text: str, where: str, user: str, host: str, *, encrypted: bool
+) -> str:
+    """Why RabbitMQ `where` refuses a user in a virtual host, in one sentence; "" if that passes.
+
+    `text` is that of the error, as it may be shown.
+    """
     if isinstance(error, IncompatibleProtocolError) and not encrypted and tls.spoken_at(where):
         return f"AMQP_URI: what answers at {where} speaks TLS; write amqps:// for amqp://"
     if problem := tls.refusal(error):
         return f"AMQP_URI: no node can talk to RabbitMQ at {where}: {problem}"
     if type(error) is AuthenticationError:
         return (
-            f"AMQP_URI: RabbitMQ at {where} takes no user and password ({error}); let it offer the "
+            f"AMQP_URI: RabbitMQ at {where} takes no user and password ({text}); let it offer the "
             "mechanism PLAIN: auth_mechanisms.1 = PLAIN"
         )
-    found = _refused(str(error))
+    found = _refused(text)
     if not found or _passes(found[2]):
         return ""
     said = found[2]

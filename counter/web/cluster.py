@@ -47,7 +47,7 @@ def blueprint(node: Node) -> Blueprint:
         try:
             nodes = survey.counts(video)
         except BusyError as error:
-            raise Problem(503, "Busy", str(error)) from None
+            raise Problem(429, "Busy", str(error)) from None
         return _json({"video": video, "nodes": nodes, "dev": node.config.dev_mode})
 
     @pages.get("/cluster/count")

@@ -153,7 +153,9 @@ def _events(node: Node, videos: list[str]) -> Response:
     wake = Signal()
     page = node.live.open(videos, wake)
     if page is None:
-        raise Problem(503, "No place", "this node holds no more live pages now; ask another one")
+        if node.live.closing:
+            raise Problem(503, "No place", "this node stops; ask another one")
+        raise Problem(429, "No place", "this node holds no more live pages now; try again soon")
     environ = request.environ
     connection = environ.get("gunicorn.socket") or environ["werkzeug.socket"]
     response = Response(events(node.live, page, wake, connection), content_type=_EVENTS)

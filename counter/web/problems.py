@@ -24,7 +24,9 @@ RETRY_AFTER = 1
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
     """An error answer: status, title, detail, and `more` fields, which only programs get.
 
-    For 429 and 503 `retry_after` says in how many seconds to try again.
+    503 says that this node cannot count or serve now, whatever the request: nginx leaves the node
+    out for a second. What is wrong with one request, or too much of it, is a 4xx; 429 if it may
+    come again later. For both `retry_after` says in how many seconds to try again.
     """
 
     def __init__(
