@@ -671,7 +671,7 @@ def test_a_message_that_is_too_large_is_a_413(node: Node, size: int) -> None:
 def test_a_message_of_unknown_length_is_read_only_so_far(node: Node) -> None:
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
     head = (
-        b"POST /mesh HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+        b"POST /mesh HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n"
     )
     assert raw(node, head + b"4\r\njunk\r\n0\r\n\r\n").startswith(b"HTTP/1.1 403 ")

@@ -54,6 +54,31 @@ def test_images_are_of_versions_that_are_maintained() -> None:
     assert found["nginx"].tag.startswith("stable")
 
 
+def test_our_own_images_run_confined() -> None:
+    confined = COMPOSE[COMPOSE.index("x-confined: &confined") :].partition("\n\n")[0]
+    for line in ("read_only: true", "cap_drop: [ALL]", 'security_opt: ["no-new-privileges:true"]'):
+        assert f"\n  {line}\n" in confined
+    own = [
+        part
+        for part in re.split(r"\n(?=x-|  \w+:\n)", COMPOSE)
+        if "\n    build:" in part or "\n  build:" in part
+    ]
+    assert len(own) == 2
+    for service in own:
+        assert "<<: *confined" in service
+        assert "mem_limit:" in service
+    for file, user in (("Dockerfile", "counter"), ("balancer/Dockerfile", "nginx")):
+        assert re.findall(r"^USER (.*)$", (ROOT / file).read_text(), re.MULTILINE) == [user]
+    assert "HEALTHCHECK" in DOCKERFILE
+    assert re.search(r"  balancer:\n(?:    .*\n)*    healthcheck:", COMPOSE)
+
+
+def test_only_nginx_is_reached_from_other_machines() -> None:
+    published = re.findall(r'ports: \["([^"]+)"\]', COMPOSE)
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == ["1234:1234"]
+    assert len(published) == 6
+
+
 @pytest.mark.nodes(1)
 @pytest.mark.parametrize("port", ["set", "empty"])
 def test_the_check_of_the_image_asks_no_proxy(node: Node, port: str) -> None:

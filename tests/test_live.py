@@ -163,8 +163,7 @@ def test_what_a_page_sends_does_not_matter(node: Node) -> None:
         counter(page)
         counter(other)
         for frame in ("hello", "", b"\0\xff" * 500, "x" * 4096, b"", '{"video": "cats"}'):
-            for _ in range(50):
-                page.send(frame)
+            page.send(frame)
         page.ping().wait(5)
         visit(node, "talkative")
         assert counter(page)["visits"] == 1
