@@ -73,4 +73,8 @@ def _again(seed: int, steps: int) -> int:
 
 
 if __name__ == "__main__":
+    if "PYTHONHASHSEED" not in os.environ:
+        # The order of a set of texts depends on it: without it a seed would not repeat its history.
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, sys.orig_argv)
     sys.exit(main())
