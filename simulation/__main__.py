@@ -76,5 +76,5 @@ if __name__ == "__main__":
     if "PYTHONHASHSEED" not in os.environ:
         # The order of a set of texts depends on it: without it a seed would not repeat its history.
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, sys.orig_argv)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - itself
     sys.exit(main())
