@@ -377,22 +377,31 @@ def put(message: Any, at: tuple[Any, ...], value: Any) -> Any:
     return [put(one, rest, value) if n == first else one for n, one in enumerate(message)]
 
 
+def found(message: Any, at: tuple[Any, ...]) -> Any:
+    """What stands in a place of a message."""
+    for step in at:
+        message = step[1] if isinstance(step, tuple) else message[step]
+    return message
+
+
+def looks_like(value: Any, other: Any) -> bool:
+    """Whether one could stand where the other does: both are numbers, or ids of one kind."""
+    if isinstance(value, str) and isinstance(other, str):
+        return len(value) == len(other) or len(value) < 20 > len(other)
+    return type(value) is type(other)
+
+
 def mutated(choose: Draw, a: str, b: str, broken: str) -> list[Any]:
     """A valid message with one field mutated, as it is encoded."""
     body = valid(choose, a, b, broken)
     envelope = Envelope(broken, BROKEN, int(time.time() * 1000), body)
     message = msgspec.msgpack.decode(messages.encode(envelope, None)[2:])
     at = one_of(choose, list(places(message)))
-    elsewhere = [
-        a,
-        b,
-        broken,
-        member_of(a),
-        run_of(a),
-        run_of(b),
-        folded_of(member_of(a), run_of(a)),
-    ]
-    changed = put(message, at, one_of(choose, VALUES + elsewhere))
+    of_a = member_of(a), run_of(a), folded_of(member_of(a), run_of(a))
+    values = [*VALUES, a, b, broken, *of_a, run_of(b)]
+    # What looks right is taken in, so it comes as often as all the rest.
+    kin = [value for value in values if looks_like(value, found(message, at))]
+    changed = put(message, at, one_of(choose, one_of(choose, [values, kin or values])))
     return changed if isinstance(changed, list) else [changed]
 
 
