@@ -49,8 +49,9 @@ gunicorn.http.message.MAX_REQUEST_LINE = limit_request_line = 160 * 1024
 graceful_timeout = int(_config.drain_time) + 22
 timeout = 60
 loglevel = "warning" if _config.log_level == "info" else _config.log_level
-# The worker's heartbeat is a file that is removed at once: the root may be read-only, a disk slow.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+# The worker's heartbeat is an unnamed file. The root may be read-only, and a disk slow.
+_memory = "/dev/shm"  # noqa: S108 - the file has a random name, and is removed at once
+worker_tmp_dir = _memory if os.access(_memory, os.W_OK) else None
 # Otherwise all nodes of a user would share one path for the socket.
 control_socket_disable = True
 
