@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.clients import fetch, until
-from lab.servers import ROOT, Node
+from lab.servers import ROOT, WRITE_TOKEN, Node
 from tests.nodes import mesh
 
 PAGES = ("README.md", "docs/reference.md")
@@ -51,12 +51,12 @@ def agree(nodes: list[Node]) -> bool:
 
 def test_the_commands_print_what_the_pages_say(nodes: list[Node]) -> None:
     commands = examples()
-    assert len(commands) == 7
+    assert len(commands) == 8
     for command, printed in commands:
         here = re.sub(
             r"127\.0\.0\.1:123([123])\b",
             lambda found: f"127.0.0.1:{nodes[int(found[1]) - 1].port}",
-            command.removeprefix("$ "),
+            command.removeprefix("$ ").replace("SECRET", WRITE_TOKEN),
         )
         words = shlex.split(here)
         assert words[0] == "curl"
