@@ -145,7 +145,7 @@ def test_a_visit_whose_batch_failed_may_be_counted_and_the_next_is_refused() -> 
         store.open_gate.set()
         with pytest.raises(MaybeCountedError):
             answer.result(5)
-        with pytest.raises(NotCountedError, match="the disk is full"):
+        with pytest.raises(NotCountedError, match="the store of this node is down"):
             visits.visit("cats")
         # Without ACK=stored, a store that is down stops nobody.
         assert counting_of(one, durable=False).visit("cats") == {one.replica.member: 2}

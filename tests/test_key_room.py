@@ -98,6 +98,7 @@ def test_a_key_belongs_to_the_label_of_its_token(two: list[Node]) -> None:
     assert post(two[0], "daily", "junk").status == 200
     assert post(two[0], "daily", "import", IMPORT).json() == {"records": 1, "visits": 1}
     assert post(two[0], "daily", "other", OTHER).json() == {"records": 1, "visits": 1}
+    until(lambda: visits(two[1], "import") == visits(two[1], "other") == 1, 10, "both know")
     # In one scope it counts once, at any node, from any address, whichever secret comes with it.
     for node in two:
         for token in (IMPORT, NEXT):

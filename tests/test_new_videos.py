@@ -174,6 +174,11 @@ def test_a_refused_batch_leaves_its_key_free(limited: list[Node]) -> None:
 def test_an_announced_id_is_not_new_and_not_shown(limited: list[Node]) -> None:
     node, other = limited
     videos = [f"announced-{number}" for number in range(100)]
+    until(
+        lambda: samples(node)["counter_videos"] == samples(other)["counter_videos"],
+        10,
+        "both know the videos of other tests",
+    )
     before = samples(node)["counter_videos"]
     visits = {each["member"]: each["visits"] for each in fetch(node.url, "/cluster")["members"]}
     assert announce(node, videos).json() == {"videos": 100, "new": 100}

@@ -147,7 +147,8 @@ def test_a_node_that_no_longer_answers_is_shown_by_its_name() -> None:
 def test_an_answer_that_is_no_count_is_none(answer: bytes) -> None:
     with Site(says(answer)) as site:
         shown = others(site.url).counts("cats")
-    assert {"node": site.url, "visits": None, "problem": "status 200, and no count"} in shown
+    # A stranger is not told the address of a node.
+    assert {"node": "(unknown 1)", "visits": None, "problem": "status 200, and no count"} in shown
 
 
 @pytest.mark.alone
@@ -258,7 +259,7 @@ def test_numbers_part_while_a_node_is_cut_off_and_meet_when_it_is_healed(
         assert shown["counter2"]["cut"] is True
         assert shown["counter1"] == row("counter1", 58, own=True)
         assert shown["counter3"] == row("counter3", 0)
-        (silent,) = (each for name, each in shown.items() if name.startswith("http://"))
+        (silent,) = (each for name, each in shown.items() if name.startswith("(unknown"))
         assert silent["problem"] == "Connection refused"
         assert len(shown) == 4
     finally:
