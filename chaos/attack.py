@@ -131,14 +131,14 @@ class Verdict(NamedTuple):
     holds: bool
 
 
-def attack(seconds: float, folder: Path, stack: ExitStack) -> list[Verdict]:
+def attack(seconds: float, only: str, folder: Path, stack: ExitStack) -> list[Verdict]:
     """Run it all; print what became of each attack, and return the verdicts."""
     attacked = Attacked(folder, stack)
     cluster = attacked.cluster
     attacked.phase(2.0)  # the first visits are not like the others
     say(f"{RATE + BEACONS} honest visits a second, alone for {QUIET:.0f} s ...")
     quiet = attacked.phase(QUIET)
-    site = Site(cluster.nginx.port, tuple(node.port for node in cluster.nodes), SECRET)
+    site = Site(cluster.nginx.port, tuple(node.port for node in cluster.nodes), SECRET, only)
     say(f"the same beside all attacks, for {seconds:.0f} s ...")
     with Apart(Attackers, site) as attackers:
         loud = attacked.phase(seconds)
@@ -208,9 +208,10 @@ def main() -> int:
     """Return 0 if all promises held."""
     parser = argparse.ArgumentParser(prog="make attack", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long (60)")
+    parser.add_argument("--only", default="123456789", help="some of the attacks: 48")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="attack-") as folder, ExitStack() as stack:
-        verdicts = attack(asked.seconds, Path(folder), stack)
+        verdicts = attack(asked.seconds, asked.only, Path(folder), stack)
     rows = [(one.promise, one.seen, "holds" if one.holds else "FAILS") for one in verdicts]
     say(_table([("promise", "seen", "result"), *rows]))
     return 0 if all(one.holds for one in verdicts) else 1

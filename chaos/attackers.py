@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
@@ -35,11 +35,12 @@ HUGE = 2**53 - 1
 
 
 class Site(NamedTuple):
-    """What is attacked: ports of 127.0.0.1, and the cluster's secret."""
+    """What is attacked: ports of 127.0.0.1, a secret, and the attacks by their first letters."""
 
     nginx: int
     nodes: tuple[int, ...]
     secret: str
+    only: str = "123456789"
 
 
 class Attackers(Looped):
@@ -89,9 +90,12 @@ class Attackers(Looped):
                 raise ended
         self._listener.close()
 
-    def _run(self, name: str, attack: Awaitable[None]) -> None:
+    def _run(self, name: str, attack: Coroutine[None, None, None]) -> None:
+        if name[0] not in self._site.only:
+            attack.close()
+            return
         self._seen.setdefault(name, Counter())
-        self._attacks.append(asyncio.ensure_future(attack))
+        self._attacks.append(asyncio.create_task(attack))
 
     def _often(self, name: str, rate: float, port: int, request: Callable[[], bytes]) -> None:
         """Send what `request` makes `rate` times a second, each on a connection of its own."""

@@ -7,7 +7,7 @@ a member replaces what was said of it before.
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -118,13 +118,20 @@ class Announced:
         copy = report.runs.get(run_of(replica)) if report else None
         return copy[0] if copy else 0
 
-    def copies(self) -> Iterator[tuple[str, Copy]]:
-        """Everything that was said to be held, where it was said by name."""
-        for member, report in self._members.items():
+    def copies(self, members: Iterable[str] | None = None) -> Iterator[tuple[str, Copy]]:
+        """Everything that was said to be held, where it was said by name.
+
+        With `members` only what their latest reports name.
+        """
+        for member in self._members if members is None else members:
+            if (report := self._members.get(member)) is None:
+                continue
             if report.mark:
                 yield folded_of(member, report.mark), Copy(*report.folded)
             for run, (total, digest, _) in report.runs.items():
                 yield replica_of(member, run), Copy(total, digest)
+        if members is not None:
+            return
         for named in self.named.values():
             yield from named.copies.items()
 

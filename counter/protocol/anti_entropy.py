@@ -7,8 +7,11 @@ the names of that day's runs, and then for the counts of those that it lacks (se
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
+from collections.abc import Collection, Iterable, Mapping
+
 from counter.crdt.ids import member_of, replica_of, run_of
 from counter.crdt.tally import Tally
+from counter.protocol.announced import Copy
 from counter.protocol.backlog import Backlog
 from counter.protocol.effects import Effects
 from counter.protocol.folding import Folding
@@ -75,17 +78,17 @@ class AntiEntropy:
         """Tell all what is news, or only that there are none."""
         return Effects(broadcast=[*self._reports.news(self._joining.state, now)])
 
-    def tell_all(self, address: str, now: float, effects: Effects) -> None:
-        """Tell one node all that there is to say, and the others what is news in it."""
-        if address:
+    def tell_all(self, addresses: Collection[str], now: float, effects: Effects) -> None:
+        """Tell some nodes all that there is to say, and the others what is news in it."""
+        if addresses:
             news, everything = self._reports.everything(self._joining.state, now)
             effects.broadcast.extend(news)
-            effects.send.extend((address, part) for part in everything)
+            effects.send.extend((address, part) for address in addresses for part in everything)
 
     def tell_again(self, asker: str, address: str, now: float, effects: Effects) -> None:
         """Tell everything to one that asks for it or leaves, unless it does so again and again."""
-        if self._rounds.may_tell(asker, now):
-            self.tell_all(address, now, effects)
+        if address and self._rounds.may_tell(asker, now):
+            self.tell_all([address], now, effects)
 
     def answer(
         self, asker: str, question: Question, peer: Peer, now: float, effects: Effects
@@ -101,10 +104,10 @@ class AntiEntropy:
             case RunsRequest():
                 effects.ask(peer, self._reports.names(question))
 
-    def introduce(self, replica: str, address: str, now: float, effects: Effects) -> None:
-        """Make oneself known to a node that was not heard, or not lately."""
-        if self._peers.introduce(replica, now):
-            self.tell_all(address, now, effects)
+    def introduce(self, nodes: Mapping[str, str], now: float, effects: Effects) -> None:
+        """Make oneself known to nodes that were not heard, or not lately: `{replica: address}`."""
+        strangers = [address for node, address in nodes.items() if self._peers.introduce(node, now)]
+        self.tell_all([address for address in strangers if address], now, effects)
 
     # -- hearing
 
@@ -136,16 +139,25 @@ class AntiEntropy:
             effects.ask(peer, ReportRequest())
         # A peer that says the very same holds nothing that is missing here.
         if peer.said.checksum != self._reports.said.checksum:
-            self._compare(peer, now, effects)
+            if peer.compared is None or now - peer.compared >= self._sync_interval / 2:
+                peer.compared = now
+                self._compare(peer, peer.copies(), now, effects)
+            else:
+                # Everything is compared again with its next report.
+                named = report.members if peer.is_previous else report.states
+                self._compare(peer, peer.said.copies(named), now, effects)
         if report.keys is not None:
             peer.keys = report.keys
             for replica, serial in report.keys.items():
                 self._joining.told(replica + " keys", serial)
             for ask in self._keys.compare(report.keys, peer, now):
                 effects.ask(peer, ask)
-        for replica, address in report.peers.items():
-            if replica != self._reports.own and replica not in self._peers:
-                self.introduce(replica, address, now, effects)
+        strangers = {
+            replica: address
+            for replica, address in report.peers.items()
+            if replica != self._reports.own and replica not in self._peers
+        }
+        self.introduce(strangers, now, effects)
         if report.state == "leaving":
             self.tell_again(sender, peer.address, now, effects)
 
@@ -221,11 +233,13 @@ class AntiEntropy:
             self._asked_names[asked] = now
             effects.ask(peer, RunsRequest(page.member, page.day, page.next))
         else:
-            self._compare(peer, now, effects)
+            self._compare(peer, peer.copies(), now, effects)
 
-    def _compare(self, peer: Peer, now: float, effects: Effects) -> None:
+    def _compare(
+        self, peer: Peer, copies: Iterable[tuple[str, Copy]], now: float, effects: Effects
+    ) -> None:
         """Ask for what a peer holds and this node does not."""
-        for vector, copy in peer.copies():
+        for vector, copy in copies:
             if vector == self._reports.own:
                 effects.ask(peer, self._reverts.claimed(copy.total, peer, now))
             else:

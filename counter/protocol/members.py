@@ -7,14 +7,19 @@ counts again after its removal has a newer run, and so is a member again.
 Pure: no I/O, no clock.
 """
 
+import math
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from counter.crdt.ids import RUN, member_of, run_of
 
-MAX_MEMBERS = 10_000
+MAX_MEMBERS = 2_000
 """Members that are remembered: stores that were removed or given up are among them. More than that
 are names that somebody makes up."""
+
+Source = Literal["told", "heard", "stored"]
+"""Where a member is known from: from others, from itself, from the own store."""
 
 _is_run = re.compile(RUN).fullmatch
 
@@ -32,12 +37,15 @@ class Members:
     def __contains__(self, member: str) -> bool:
         return member in self._latest
 
-    def learn(self, member: str, latest: str, removed: str = "") -> bool:
+    def learn(
+        self, member: str, latest: str, removed: str = "", *, source: Source = "told"
+    ) -> bool:
         """Join what somebody knows of a member; say whether anything of it was news.
 
-        A member that is one too many is not learnt.
+        A member that is one too many is not learnt: of those that others tell of. One that speaks
+        for itself finds room beside as many made-up names, and what was stored always does.
         """
-        if member not in self._latest and len(self._latest) >= MAX_MEMBERS:
+        if member not in self._latest and len(self._latest) >= _room(source):
             return False
         before = self._latest.get(member), self._removed.get(member, "")
         self._latest[member] = max(latest, removed, before[0] or "")
@@ -60,6 +68,11 @@ class Members:
         """Whether this run has ended for good: its member has a newer one, or was removed."""
         member, run = member_of(replica), run_of(replica)
         return run < self.latest(member) or run <= self.removed(member)
+
+
+def _room(source: Source) -> float:
+    """How many members there may be before another one is learnt."""
+    return {"told": MAX_MEMBERS, "heard": 2 * MAX_MEMBERS, "stored": math.inf}[source]
 
 
 def encode_fact(latest: str, removed: str, mark: str) -> str:

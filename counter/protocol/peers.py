@@ -48,6 +48,8 @@ class Peer:
     """Up to which serial it has said to hold the keys of each replica, in its last report."""
     unread: bool = False
     """Whether it has said more of visit logs than was taken in."""
+    compared: float | None = None
+    """When all that it has said was last compared with what is held here."""
     health: Health | None = None
     """How its store and transport are, as it has told last."""
 

@@ -7,7 +7,7 @@ A rolling restart needs this; it goes with the next version.
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
@@ -112,10 +112,11 @@ class PreviousAnnounced:
         copy = claim.copies.get(replica) if claim else None
         return copy.total if copy else 0
 
-    def copies(self) -> Iterator[tuple[str, Copy]]:
-        """Everything that was said to be held."""
-        for claim in self._claims.values():
-            yield from claim.copies.items()
+    def copies(self, members: Iterable[str] | None = None) -> Iterator[tuple[str, Copy]]:
+        """Everything that was said to be held; with `members` only of theirs."""
+        for member in self._claims if members is None else members:
+            if claim := self._claims.get(member):
+                yield from claim.copies.items()
 
     def _copy(self, claim: Claim, vector: str, copy: Copy) -> None:
         before = claim.copies.get(vector)

@@ -88,7 +88,7 @@ class Recovery:
         for vector in vectors:
             member, run = member_of(vector), run_of(vector)
             if self._tally.current(vector):
-                self._roster.learn(member, run)
+                self._roster.learn(member, run, source="stored")
             elif run <= self._tally.mark(member) or not self._found.current(vector):
                 self._backlog.drop.add(vector)
         self._joining.expect(member for member in self._members if member != self._member)
@@ -97,7 +97,7 @@ class Recovery:
 
     def _open_member(self, member: str, latest: str, removed: str, mark: str) -> None:
         """Take in what the store knows of one member; it has folded up to this mark."""
-        self._roster.learn(member, max(latest, mark), removed)
+        self._roster.learn(member, max(latest, mark), removed, source="stored")
         self._found.fold(member, mark)
         if member == self._member and mark >= run_of(self.own):
             self._folding.followed[member] = mark

@@ -289,7 +289,7 @@ class Replica:
         sender, body = envelope.sender, envelope.body
         if sender == self.id:
             return effects
-        self.roster.learn(member_of(sender), run_of(sender))
+        self.roster.learn(member_of(sender), run_of(sender), source="heard")
         if member_of(sender) not in self.members:
             effects.left_out += 1
             return effects
@@ -299,7 +299,7 @@ class Replica:
             # Before it is told anything: what it reads depends on its version.
             peer.learn_version(body)
         if returned:
-            self._anti_entropy.introduce(sender, peer.address, now, effects)
+            self._anti_entropy.introduce({sender: peer.address}, now, effects)
         if not isinstance(body, Report):
             self._heard(sender, body, peer, now, effects)
         elif not peer.is_late(body, envelope.sent):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from counter.crdt.ids import END_OF_HEARSAY, folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.joining import Joining
-from counter.protocol.members import Members, encode_fact
+from counter.protocol.members import Members, Source, encode_fact
 from counter.protocol.messages import Health, State
 from counter.protocol.peers import Peers
 from counter.protocol.reports import Reports
@@ -67,9 +67,11 @@ class Roster:
         self.own, self.started = own, now
         self.learn(member_of(own), run_of(own))
 
-    def learn(self, member: str, latest: str, removed: str = "") -> None:
+    def learn(
+        self, member: str, latest: str, removed: str = "", *, source: Source = "told"
+    ) -> None:
         """Join what somebody knows of a member; news are for the store, too."""
-        if self._members.learn(member, latest, removed):
+        if self._members.learn(member, latest, removed, source=source):
             self.unsaved.add(member)
 
     def believes(self, teller: str, member: str, *runs: str) -> bool:
