@@ -132,7 +132,7 @@ class Gossip:
             self.publish_keys()
             with self._lock:
                 for run, delta in replica.publish():
-                    self._send(None, delta, run)
+                    self._send(None, delta, sender=run)
 
     def publish_keys(self) -> None:
         """Tell the others the keys that were just stored, so that they do not count a repeat."""
@@ -339,16 +339,25 @@ class Gossip:
         """Send the messages of a step; under the lock, so that they go out in order."""
         for body in effects.broadcast:
             self._send(None, body)
+        encoded: dict[int, bytes] = {}
         for address, body in effects.send:
-            self._send(address, body)
+            # Many nodes may be told the same.
+            if id(body) not in encoded:
+                encoded[id(body)] = self._encoded(body)
+            self._send(address, body, encoded[id(body)])
 
-    def _send(self, address: str | None, body: Body, sender: str = "") -> None:
+    def _encoded(self, body: Body, sender: str = "") -> bytes:
+        sender = sender or self._opened().id
+        envelope = Envelope(sender, self._transport.address, int(time.time() * 1000), body)
+        return messages.encode(envelope, self._config.cluster_secret)
+
+    def _send(
+        self, address: str | None, body: Body, message: bytes = b"", sender: str = ""
+    ) -> None:
         """Send to one node or to all, as this run or as an earlier one; under the lock."""
         if self.cut:
             return
-        sender = sender or self._opened().id
-        envelope = Envelope(sender, self._transport.address, int(time.time() * 1000), body)
-        message = messages.encode(envelope, self._config.cluster_secret)
+        message = message or self._encoded(body, sender)
         self._sent += 1
         self._metrics.messages_out.inc()
         self._metrics.bytes_out.inc(len(message))

@@ -7,7 +7,7 @@ the names of that day's runs, and then for the counts of those that it lacks (se
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from counter.crdt.ids import member_of, replica_of, run_of
 from counter.crdt.tally import Tally
@@ -78,17 +78,17 @@ class AntiEntropy:
         """Tell all what is news, or only that there are none."""
         return Effects(broadcast=[*self._reports.news(self._joining.state, now)])
 
-    def tell_all(self, addresses: Collection[str], now: float, effects: Effects) -> None:
-        """Tell some nodes all that there is to say, and the others what is news in it."""
-        if addresses:
+    def tell_all(self, address: str, now: float, effects: Effects) -> None:
+        """Tell one node all that there is to say, and the others what is news in it."""
+        if address:
             news, everything = self._reports.everything(self._joining.state, now)
             effects.broadcast.extend(news)
-            effects.send.extend((address, part) for address in addresses for part in everything)
+            effects.send.extend((address, part) for part in everything)
 
     def tell_again(self, asker: str, address: str, now: float, effects: Effects) -> None:
         """Tell everything to one that asks for it or leaves, unless it does so again and again."""
-        if address and self._rounds.may_tell(asker, now):
-            self.tell_all([address], now, effects)
+        if self._rounds.may_tell(asker, now):
+            self.tell_all(address, now, effects)
 
     def answer(
         self, asker: str, question: Question, peer: Peer, now: float, effects: Effects
@@ -104,10 +104,18 @@ class AntiEntropy:
             case RunsRequest():
                 effects.ask(peer, self._reports.names(question))
 
-    def introduce(self, nodes: Mapping[str, str], now: float, effects: Effects) -> None:
-        """Make oneself known to nodes that were not heard, or not lately: `{replica: address}`."""
-        strangers = [address for node, address in nodes.items() if self._peers.introduce(node, now)]
-        self.tell_all([address for address in strangers if address], now, effects)
+    def introduce(self, replica: str, address: str, now: float, effects: Effects) -> None:
+        """Tell a node everything that is heard for the first time, or again."""
+        if self._peers.introduce(replica, now):
+            self.tell_all(address, now, effects)
+
+    def greet(self, nodes: Mapping[str, str], now: float, effects: Effects) -> None:
+        """Let nodes know of this one that others have named: `{replica: address}`."""
+        named = [address for node, address in nodes.items() if self._peers.introduce(node, now)]
+        if addresses := dict.fromkeys(filter(None, named)):
+            news, greeting = self._reports.greeting(self._joining.state, now)
+            effects.broadcast.extend(news)
+            effects.send.extend((address, part) for address in addresses for part in greeting)
 
     # -- hearing
 
@@ -157,7 +165,7 @@ class AntiEntropy:
             for replica, address in report.peers.items()
             if replica != self._reports.own and replica not in self._peers
         }
-        self.introduce(strangers, now, effects)
+        self.greet(strangers, now, effects)
         if report.state == "leaving":
             self.tell_again(sender, peer.address, now, effects)
 

@@ -299,7 +299,7 @@ class Replica:
             # Before it is told anything: what it reads depends on its version.
             peer.learn_version(body)
         if returned:
-            self._anti_entropy.introduce({sender: peer.address}, now, effects)
+            self._anti_entropy.introduce(sender, peer.address, now, effects)
         if not isinstance(body, Report):
             self._heard(sender, body, peer, now, effects)
         elif not peer.is_late(body, envelope.sent):

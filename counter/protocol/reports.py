@@ -40,6 +40,8 @@ from counter.protocol.runs import Runs
 
 _RUNS_A_REPORT = MAX_MEMBERS_TOLD
 _LOGS_A_REPORT = MAX_LOGS_TOLD
+_FEW = 100
+"""Of so many members everything is told to nodes that were only named: it is one small message."""
 _PEERS_A_REPORT = 5
 _PEERS_AT_ONCE = MAX_PEERS_TOLD
 _TOTALS_A_REPORT = 20
@@ -99,6 +101,23 @@ class Reports:
         previous = self._said_before.reports() if self._peers.are_previous(now) else None
         said = self.said.members(), self.said.logs, previous
         return told, list(self._parts(state, *said, _PEERS_AT_ONCE, now, self.health))
+
+    def greeting(self, state: State, now: float) -> tuple[list[Report], list[Report]]:
+        """What nodes are told that were only named: everything, where that is short.
+
+        Otherwise what there is to say of the own member. Nodes that exist ask for the rest, as the
+        checksum is another; those that are made up cost little.
+        """
+        if len(self.said.members()) <= _FEW:
+            return self.everything(state, now)
+        own = member_of(self.own)
+        said = self.said.of(own)
+        states = {own: said} if said else {}
+        previous: dict[str, PreviousMemberReport] | None = None
+        if self._peers.are_previous(now):
+            previous = {}
+        parts = self._parts(state, states, {}, previous, _PEERS_A_REPORT, now, self.health)
+        return [], list(parts)
 
     def names(self, asked: RunsRequest) -> RunsPage | None:
         """The closed runs of a day that are asked for; None if there are none here."""
