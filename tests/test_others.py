@@ -119,15 +119,10 @@ def test_a_node_that_is_down_or_slow_is_said_to_be_and_holds_up_nobody() -> None
         took = time.monotonic() - start
     assert took < 3 * PATIENCE
     assert shown == [
+        {"node": "(unknown 1)", "visits": None, "problem": "Connection refused"},
+        {"node": "(unknown 2)", "visits": None, "problem": "no answer within 0.5 s"},
         row("a", 4),
         row("here", 3, own=True),
-        *sorted(
-            [
-                {"node": nobody, "visits": None, "problem": "Connection refused"},
-                {"node": slow.url, "visits": None, "problem": "no answer within 0.5 s"},
-            ],
-            key=lambda each: str(each["node"]),
-        ),
     ]
 
 
@@ -157,7 +152,8 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up() -> None:
         start = time.monotonic()
         shown = others(site.url).counts("cats")
         assert time.monotonic() - start < 3 * PATIENCE
-    assert {"node": site.url, "visits": None, "problem": "no answer within 0.5 s"} in shown
+    silent = {"node": "(unknown 1)", "visits": None, "problem": "no answer within 0.5 s"}
+    assert silent in shown
 
 
 @pytest.mark.alone  # the other node has half a second to answer all of them
