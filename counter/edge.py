@@ -8,6 +8,7 @@ one that nobody read to its end, in pieces of 1 KiB, before the next request.
 
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +22,9 @@ from counter.log_limit import LogLimit
 
 BODY_TIME = 20.0
 """Seconds that a body may take, from its head to its last byte."""
+_SMALL, _MAX_SMALL, _AT_ONCE = 64, 20_000, 64
+"""Bytes of a small chunk, how many of them a body may have (a line of NDJSON each, for example),
+and how many are read before others have their turn."""
 _DRAINED = 1024
 """Bytes of an unread body that are read for the next request, instead of closing."""
 _LINGER_TIME = 1.0
@@ -64,6 +68,11 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
         finally:
             self.places.leave(address)
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what cannot be read. A reset would have nginx leave this node out."""
+        super().handle_error(req, client, addr, exc)
+        _throw_away(client)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer a request. A body that is left over closes the connection."""
         reader = req.body.reader
@@ -90,6 +99,8 @@ class PunctualBody(Body):  # type: ignore[misc] # gunicorn ships no types
     def __init__(self, reader: Any) -> None:
         super().__init__(reader)
         self._ends = time.monotonic() + BODY_TIME
+        if not isinstance(reader, LengthReader) and reader.parser:
+            reader.parser = _paced(reader.parser)
 
     def is_left_over(self) -> bool:
         """Whether so much is unread that no other request can follow on the connection."""
@@ -111,6 +122,18 @@ class PunctualBody(Body):  # type: ignore[misc] # gunicorn ships no types
             self.failed = True
             raise ConnectionError("a body ended before its length")
         return piece
+
+
+def _paced(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks of a body. Small ones take long, so others have their turns, and they are few."""
+    small = 0
+    for chunk in chunks:
+        small += len(chunk) < _SMALL
+        if small > _MAX_SMALL:
+            raise ValueError(f"more than {_MAX_SMALL} chunks of less than {_SMALL} bytes")
+        if small % _AT_ONCE == 0:
+            gevent.sleep(0)
+        yield chunk
 
 
 def _throw_away(sock: Any) -> None:

@@ -191,3 +191,18 @@ def test_a_file_that_one_version_lacks_comes_from_a_node_that_has_it(
     assert {get(balancer, "/count/cats").status for _ in range(4)} == {200, 404}
     alone = stack.enter_context(Nginx(tmp_path / "alone", [before.address]))
     assert get(Node(tmp_path, "nginx", alone.port), "/static/nothing.js").status == 404
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+@pytest.mark.parametrize("bytes_", [30, 2_000, 500_000])
+def test_where_no_node_answers_a_long_request_is_told_so_as_well(
+    tmp_path_factory: pytest.TempPathFactory, accept: str, bytes_: int
+) -> None:
+    """Its body was measured again on the way to the answer, and it was a 500 without a word."""
+    folder = tmp_path_factory.mktemp("nobody")
+    with Nginx(folder, [f"127.0.0.1:{free_port()}"]) as nginx:
+        there = Node(folder, "nginx", nginx.port)
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        answer = ask(there, "POST", "/visits", headers, b" " * bytes_)
+    assert answer.status in (502, 503)
+    assert answer.headers["x-served-by"] == "balancer"

@@ -101,6 +101,26 @@ def test_what_is_sent_on_after_a_refusal_is_thrown_away(node: Node) -> None:
     assert ask(node, "POST", "/count/cats", body=bytes(3_000_000)).status == 413
 
 
+def test_endless_small_chunks_are_given_up_and_others_have_their_turns(node: Node) -> None:
+    with dial(node) as connection:
+        head = b"POST /visits HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        connection.sendall(head + b"Content-Type: application/json\r\n\r\n")
+        with suppress(OSError):
+            connection.sendall(b"1\r\n \r\n" * 100_000 + b"0\r\n\r\n")
+        assert ask(node, "GET", "/video/cats").status == 200
+        assert answers(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_line_in_each_chunk_is_counted(node: Node) -> None:
+    with dial(node) as connection:
+        lines = b"".join(b"%x\r\n%b\r\n" % (len(BODY), BODY) for _ in range(10_000))
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
+        connection.sendall(lines + b"0\r\n\r\n")
+        answer = answers(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b'"records":10000' in answer
+
+
 @pytest.mark.alone
 def test_long_bodies_do_not_hold_up_visits(node: Node) -> None:
     def visits() -> list[float]:

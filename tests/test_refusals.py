@@ -96,6 +96,12 @@ KINDS: dict[str, tuple[Refused, set[int]]] = {
         lambda client, _: client.ask("GET", "/video/cats", {"X-Large": "x" * 20_000})[0],
         {400, 431},
     ),
+    "too many headers before a body": (
+        lambda client, _: client.ask(
+            "POST", "/visits", {f"X-{number}": "a" for number in range(101)}, bytes(300_000)
+        )[0],
+        {400, 431},
+    ),
     "a method that is none": (lambda client, _: client.ask("BREW", "/video/cats")[0], {405}),
     "no handshake": (
         lambda client, _: client.ask(

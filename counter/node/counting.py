@@ -8,7 +8,7 @@ from counter.crdt.ids import ANNOUNCED
 from counter.crdt.limits import FullError
 from counter.node.flusher import Flush, Flusher
 from counter.node.metrics import Metrics
-from counter.node.new_videos import NewVideos, UnsureError
+from counter.node.new_videos import NewVideos
 from counter.node.stage import Stage
 from counter.protocol.catalogue import Catalogue, announcement
 from counter.protocol.client import STRANGER, Client
@@ -91,7 +91,7 @@ class Counting:
             with self._lock:
                 replica = self._replica()
                 if video + self._known_by not in replica.tally.ids:
-                    self._check_ids(replica, (video,), client)
+                    self.new_videos.check(replica, (video,), client)
                 try:
                     replica.visit(video)
                 except OverflowError as error:
@@ -204,22 +204,13 @@ class Counting:
             raise self._refusal("this node is joining, and may not know this key yet")
         if key:
             self._check_room(replica, client(), now)
-        self._check_ids(replica, visits, client)
+        self.new_videos.check(replica, visits, client)
         try:
             replica.count_many(visits, key=Key(key, fingerprint, now) if key else None)
         except OverflowError as error:
             raise self._refused(replica, error) from None
         if key:
             replica.keys.charge(client(), now)
-
-    def _check_ids(
-        self, replica: Replica, videos: Collection[str], client: Callable[[], Client]
-    ) -> None:
-        """Check whether these ids may be counted now; under the lock."""
-        try:
-            self.new_videos.check(replica, videos, client)
-        except UnsureError as error:
-            raise self._refusal(str(error)) from None
 
     def _check_room(self, replica: Replica, client: Client, now: float) -> None:
         """Check whether there is room for another key of this client; under the lock."""

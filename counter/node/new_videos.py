@@ -38,13 +38,6 @@ class UnannouncedError(Exception):
         super().__init__(f"{video!r} was not announced, and only such ids count (VIDEOS=known)")
 
 
-class UnsureError(Exception):
-    """An id may have been announced to other nodes, whom this one is still to hear."""
-
-    def __init__(self, video: str) -> None:
-        super().__init__(f"this node is joining, and may not know yet that {video!r} was announced")
-
-
 class Refusals(NamedTuple):
     """How many new ids this process has refused, and how many seconds ago the last one."""
 
@@ -75,12 +68,14 @@ class NewVideos:
         """Raise an error if one of these may not be counted for this client.
 
         `TooManyNewError` if there are too many new ones among them, `UnannouncedError` if only
-        announced ids count, `UnsureError` while that is not known.
+        announced ids count. Nothing is refused while the node joins: it may not know them yet.
         """
+        if replica.state == "joining":
+            return
         if self.only_announced:
             self._check_announced(replica, videos)
             return
-        if self._buckets is None or replica.state == "joining":
+        if self._buckets is None:
             return
         new = Catalogue.of(replica).new(videos)
         if not new:
@@ -102,8 +97,6 @@ class NewVideos:
         others = Catalogue.of(replica).unannounced(videos)
         if not others:
             return
-        if replica.state == "joining":
-            raise UnsureError(others[0])
         self._note(len(others), "unannounced", time.monotonic())
         raise UnannouncedError(others[0])
 

@@ -8,6 +8,7 @@ from flask import Request
 from counter.node.node import Node
 from counter.protocol.client import Client
 from counter.web.addresses import address_of
+from counter.web.problems import Problem
 from counter.web.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -17,11 +18,18 @@ Who = Callable[["WSGIEnvironment"], Client]
 
 
 def clients(node: Node) -> Who:
-    """Says who sends a request; a `Problem`, 401, for a token that is none of this node's."""
+    """Says who sends a visit. A token of somebody else's, of the site's own users perhaps, is none.
+
+    Not so for many visits, which may have a key: there it is a 401.
+    """
     tokens = Tokens(node.config)
 
     def client(environ: "WSGIEnvironment") -> Client:
         request = Request(environ)
-        return Client(address_of(request, node.config), tokens.label_of(request))
+        try:
+            label = tokens.label_of(request)
+        except Problem:
+            label = None
+        return Client(address_of(request, node.config), label)
 
     return client

@@ -2,7 +2,9 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from string import ascii_letters, digits
 from typing import Annotated, Any, NoReturn
@@ -41,6 +43,10 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 _BOM = b"\xef\xbb\xbf"
 """What programs on Windows write before UTF-8."""
 _MAX_DIGITS = 1000
+_MAX_RECORD = 4096
+"""Characters of a record that are looked at where something is wrong."""
+_AT_ONCE = 100
+"""Records that are looked at before others have their turn."""
 _is_key = re.compile(KEY).fullmatch
 
 
@@ -196,12 +202,12 @@ def _are_ids(counts: dict[str, int]) -> bool:
 def _refuse(kind: str, body: bytes, limits: Limits, error: str) -> NoReturn:
     """Raise the `Problem` that names the first bad record and what is wrong with it.
 
-    The search is slow: it reads one record after the other.
+    The search reads one record after the other. It is slow, so others have their turns.
     """
     index = 0
     counts: dict[str, int] = {}
     try:
-        for record in _each(kind, body.decode()):
+        for record in _each(kind, body):
             _check(record)
             if record.count > limits.record:
                 raise _too_large(index, record, limits)
@@ -211,6 +217,8 @@ def _refuse(kind: str, body: bytes, limits: Limits, error: str) -> NoReturn:
             index += 1
             if index > MAX_RECORDS:
                 break
+            if index % _AT_ONCE == 0:
+                time.sleep(0)
     except UnicodeDecodeError as wrong:
         index, error = 0, f"the body is not UTF-8: {wrong}"
     except msgspec.MsgspecError as wrong:
@@ -256,42 +264,62 @@ def _check(record: Record) -> None:
         )
 
 
-def _each(kind: str, text: str) -> Iterator[Record]:
+def _each(kind: str, body: bytes) -> Iterator[Record]:
     """Each record of a body, up to the first that cannot be read."""
-    scan = json.JSONDecoder(parse_int=lambda digits: int(digits[:_MAX_DIGITS])).raw_decode
-    at = _skip(text, 0)
-    array = kind == "application/json"
-    if array:
-        if text[at : at + 1] != "[":
-            raise ValueError("the body is not an array of records")
-        at = _skip(text, at + 1)
-        if text[at : at + 1] == "]":
-            return
+    texts = _lines if kind == "application/x-ndjson" else _elements
+    yield from map(_record_of, texts(body.decode()))
+
+
+def _lines(text: str) -> Iterator[str]:
+    return (line for line in text.split("\n") if not _BLANK.fullmatch(line))
+
+
+def _elements(text: str) -> Iterator[str]:
+    """Each record of an array as it is written; ValueError for the first that is no JSON."""
+    with suppress(msgspec.DecodeError, RecursionError):
+        yield from map(_written, msgspec.json.decode(text, type=list[msgspec.Raw]))
+        return
+    scan, at = json.JSONDecoder().raw_decode, _skip(text, 0)
+    if text[at : at + 1] != "[":
+        raise ValueError("the body is not an array of records")
+    at = _skip(text, at + 1)
     while at < len(text):
-        start = at
-        value, at = scan(text, at)
-        yield _record_of(value, text[start:at])
-        at = _skip(text, at)
-        if array:
-            if text[at : at + 1] == "]":
-                if _skip(text, at + 1) < len(text):
-                    raise ValueError("something follows the array")
-                return
-            if text[at : at + 1] != ",":
-                raise ValueError("expected ',' or ']' before it")
-            at = _skip(text, at + 1)
-    if array:
-        raise ValueError("the array does not end")
+        # No record is longer, and whatever is wrong with one that is: it is not read to its end.
+        piece = text[at : at + _MAX_RECORD]
+        _, end = scan(piece)
+        yield piece[:end]
+        at = _skip(text, at + end)
+        if text[at : at + 1] == "]":
+            if _skip(text, at + 1) < len(text):
+                raise ValueError("something follows the array")
+            return
+        if text[at : at + 1] != ",":
+            raise ValueError("expected ',' or ']' before it")
+        at = _skip(text, at + 1)
+    raise ValueError("the array does not end")
 
 
-def _record_of(value: Any, text: str) -> Record:
+def _written(raw: msgspec.Raw) -> str:
+    return bytes(raw).decode()
+
+
+def _record_of(text: str) -> Record:
     """A record, however large its count; raises for everything else that is wrong with it."""
-    count = value.get("count") if isinstance(value, dict) else None
-    if type(count) is int and count > MAX_COUNT:
-        record = msgspec.convert({**value, "count": MAX_COUNT}, Record)
-        record.count = count
-        return record
-    return _record(text)
+    try:
+        return _record(text)
+    except msgspec.ValidationError:
+        value = _object_of(text) if len(text) <= _MAX_RECORD else {}
+        count = value.get("count")
+        if type(count) is not int or count <= MAX_COUNT:
+            raise
+    record = msgspec.convert({**value, "count": MAX_COUNT}, Record)
+    record.count = count
+    return record
+
+
+def _object_of(text: str) -> dict[str, Any]:
+    value = json.loads(text, parse_int=lambda digits: int(digits[:_MAX_DIGITS]))
+    return value if isinstance(value, dict) else {}
 
 
 def _skip(text: str, at: int) -> int:
