@@ -72,14 +72,14 @@ class Attackers(Looped):
         for port in (nginx, *nodes):
             self._often("1 largest counts", 5, port, self._largest)
             self._often("2 refusals", 20, port, self._refused)
-            self._often("3 bodies nobody reads", 3, port, self._body)
+            self._often("3 long and broken bodies", 3, port, self._body)
             self._often("4 endless new ids", 60, port, self._new_id)
             self._often("5 keys", 30, port, self._key)
             self._often("7 foreign pages", 3, port, self._foreign)
             self._run("6 half-sent requests", self._half_sent(port))
             self._run("6 floods of pings", self._pings(port))
         for port in nodes:
-            self._often("8 a broken peer", 10, port, self._broken)
+            self._often("8 a broken peer", 3, port, self._broken)
             self._often("9 replay", 50, port, self._replayed)
 
     async def end(self) -> None:
@@ -137,7 +137,8 @@ class Attackers(Looped):
         return self._choose.choice([_get(f"/video/{FULL}"), _get("/cluster/counts")])
 
     def _body(self) -> bytes:
-        return _post("/count/cats", b"x" * 1_000_000)
+        junk = b"[[" + b"[]," * 330_000 + b"[]]]"
+        return self._choose.choice([_post("/count/cats", b"x" * 1_000_000), _post("/visits", junk)])
 
     def _new_id(self) -> bytes:
         path = self._choose.choice(("/hit/", "/video/"))
