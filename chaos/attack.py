@@ -30,6 +30,8 @@ QUIET = 20.0
 """Seconds of the honest visitors alone."""
 SLOWER, MEMORY = 5.0, 1.2
 """How many times the quiet figure p99 and memory may be."""
+SHARED = 250.0
+"""ms. The attackers share the processors: a p99 below it says nothing of the cluster."""
 SECRET = "the secret of this cluster"  # noqa: S105 - of nodes on loopback
 
 
@@ -164,9 +166,9 @@ def _verdicts(attacked: Attacked, quiet: Phase, loud: Phase) -> Iterator[Verdict
         yield Verdict(f"honest {name}: none fails", statuses, busy.failures == 0)
         before, beside = calm.within(99), busy.within(99)
         yield Verdict(
-            f"honest {name}: p99 at most {SLOWER:g} times the quiet one",
-            f"{before:.1f} ms, then {beside:.1f} ms",
-            beside <= SLOWER * before,
+            f"honest {name}: p99 at most {SLOWER:g} times the quiet one, or {SHARED:.0f} ms",
+            f"{before:.1f} ms, then {beside:.1f} ms: {beside / before:.1f} times",
+            beside <= max(SLOWER * before, SHARED),
         )
     for what in ("node", "nginx"):
         least = getattr(quiet, what)

@@ -27,7 +27,7 @@ from lab.clients.looped import Looped
 
 PATIENCE = 5.0
 """Seconds that an attacker waits for an answer."""
-HALF_SENT = 1_000
+HALF_SENT = 600
 """Requests that are begun and never ended, at each place that is attacked with them."""
 FULL = "full"
 """A video that takes no more visits."""
@@ -70,17 +70,17 @@ class Attackers(Looped):
         address = self._listener.sockets[0].getsockname()
         self._me = _Peer(self._site.secret, f"http://127.0.0.1:{address[1]}")
         for port in (nginx, *nodes):
-            self._often("1 largest counts", 5, port, self._largest)
-            self._often("2 refusals", 20, port, self._refused)
-            self._often("3 long and broken bodies", 3, port, self._body)
-            self._often("4 endless new ids", 60, port, self._new_id)
-            self._often("5 keys", 30, port, self._key)
-            self._often("7 foreign pages", 3, port, self._foreign)
+            self._often("1 largest counts", 3, port, self._largest)
+            self._often("2 refusals", 10, port, self._refused)
+            self._often("3 long and broken bodies", 2, port, self._body)
+            self._often("4 endless new ids", 30, port, self._new_id)
+            self._often("5 keys", 15, port, self._key)
+            self._often("7 foreign pages", 2, port, self._foreign)
             self._run("6 half-sent requests", self._half_sent(port))
             self._run("6 floods of pings", self._pings(port))
         for port in nodes:
-            self._often("8 a broken peer", 3, port, self._broken)
-            self._often("9 replay", 50, port, self._replayed)
+            self._often("8 a broken peer", 2, port, self._broken)
+            self._often("9 replay", 20, port, self._replayed)
 
     async def end(self) -> None:
         for attack in self._attacks:

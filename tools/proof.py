@@ -65,7 +65,6 @@ def proofs(seconds: int) -> list[Proof]:
     time_ = ["--seconds", str(seconds)]
     # A shorter run cannot see every fault, and enough of each.
     chaos = str(max(90, seconds))
-    attack = ["--seconds", str(min(60, seconds))]
     restarts = str(min(100, max(5, seconds // 6)))
     # There are four of them.
     beside = str(min(120, seconds))
@@ -87,7 +86,6 @@ def proofs(seconds: int) -> list[Proof]:
     million = ["tests/test_visit_log.py", "-k", "lines_wait"]
     return [
         marked("faults lose and double nothing", "tests/test_chaos.py", CHAOS=chaos),
-        Proof("strangers stop and falsify nothing", ["chaos.attack", *attack]),
         Proof("random histories keep all promises", ["simulation", *time_]),
         Proof("so do all states of a small scope", ["simulation.search", *time_]),
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
