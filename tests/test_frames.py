@@ -1,5 +1,6 @@
 """A page that sends frames without end is closed; one that sends a few is not."""
 
+import socket
 import time
 from contextlib import suppress
 from threading import Event
@@ -63,3 +64,16 @@ def test_a_few_frames_a_second_are_welcome(node: Node) -> None:
                 with suppress(TimeoutError):
                     socket.recv(timeout=max(0.0, ends - time.monotonic()))
         assert socket.close_code is None
+
+
+@pytest.mark.parametrize("header", ["Host", "Sec-WebSocket-Protocol"])
+def test_a_handshake_that_is_not_ascii_is_a_400_and_no_traceback(node: Node, header: str) -> None:
+    with socket.create_connection(("127.0.0.1", node.port), 5 * STRETCH) as connection:
+        head = (
+            "GET /live/cats HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        )
+        others = "" if header == "Host" else "Host: 127.0.0.1\r\n"
+        connection.sendall(f"{head}{others}{header}: k\xe4se\r\n\r\n".encode("latin-1"))
+        assert connection.recv(12) == b"HTTP/1.1 400"
+    assert "Traceback" not in node.log.read_text()

@@ -10,6 +10,7 @@ from typing import Any
 from simple_websocket import Server
 from wsproto.events import CloseConnection, Event
 from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import RemoteProtocolError
 
 MAX_FRAMES = 10
 """Frames that a page may send in a second. A page answers a ping every 25 s, and closes."""
@@ -21,7 +22,10 @@ class Socket(Server):  # type: ignore[misc] # it ships no types
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._second = 0.0
         self._frames = 0
-        super().__init__(*arguments, **options)
+        try:
+            super().__init__(*arguments, **options)
+        except UnicodeDecodeError:
+            raise RemoteProtocolError("a header of it is not ASCII") from None
 
     def _handle_events(self) -> bool:
         if not self.connected:  # the handshake
