@@ -90,7 +90,7 @@ class Measured(Node):
     def _timed(self, work: Callable[..., list[Sent]], *arguments: bytes) -> list[Sent]:
         began = time.process_time()
         sent = work(*arguments)
-        self._effort["cpu"] += time.process_time() - began  # type: ignore[assignment]
+        self._effort["cpu"] += time.process_time() - began  # type: ignore[assignment]  # floats
         self._effort.update(sent=len(sent), sent_bytes=sum(len(message) for _, message in sent))
         return sent
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 from chaos.attackers import FULL, HUGE, Attackers, Site
 from lab.clients import Apart, OpenLoop, Target, counted, fetch, fill, until
 from lab.clients.open_loop import Outcome
-from lab.cluster import Cluster
-from lab.servers import Nginx, Node
-from lab.terminal import say
+from lab.cluster import Cluster, complaints
+from lab.servers import Nginx
+from lab.terminal import columns, say
 
 RATE, BEACONS = 180, 20
 """Honest visits a second: to `/video`, and to `/hit`."""
@@ -145,7 +145,7 @@ def attack(seconds: float, only: str, folder: Path, stack: ExitStack) -> list[Ve
     with Apart(Attackers, site) as attackers:
         loud = attacked.phase(seconds)
         seen, answered = attackers.call("seen"), attackers.call("answered")
-    say(_table([("attack", "requests", "ended as"), *_rows(seen)]))
+    say(columns([("attack", "requests", "ended as"), *_rows(seen)]))
     say(f"nodes sent {answered / 2**20:.1f} MiB to the broken peer\n")
     return list(_verdicts(attacked, quiet, loud))
 
@@ -189,21 +189,9 @@ def _verdicts(attacked: Attacked, quiet: Phase, loud: Phase) -> Iterator[Verdict
             f"{answered:,} answered; shown: {', '.join(f'{one:,}' for one in shown)}",
             all(one == answered for one in shown),
         )
-    complaints = [line for node in attacked.cluster.nodes for line in _complaints(node)]
-    say("\n".join(complaints[:10]))
-    yield Verdict("no traceback, no thread ended", f"{len(complaints)}", not complaints)
-
-
-def _complaints(node: Node) -> list[str]:
-    return [line for line in node.log.read_text().splitlines() if "Traceback" in line]
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    wrong = complaints(attacked.cluster.nodes)
+    say("\n".join(wrong[:10]))
+    yield Verdict("no traceback, no thread ended", f"{len(wrong)}", not wrong)
 
 
 def main() -> int:
@@ -215,7 +203,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="attack-") as folder, ExitStack() as stack:
         verdicts = attack(asked.seconds, asked.only, Path(folder), stack)
     rows = [(one.promise, one.seen, "holds" if one.holds else "FAILS") for one in verdicts]
-    say(_table([("promise", "seen", "result"), *rows]))
+    say(columns([("promise", "seen", "result"), *rows]))
     return 0 if all(one.holds for one in verdicts) else 1
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -33,6 +33,15 @@ def foreground() -> Iterator[None]:
         yield
     finally:
         os.tcsetpgrp(terminal, former)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each, one a line, in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def say(line: str) -> None:

@@ -3,7 +3,7 @@
 import random
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -552,15 +552,20 @@ def test_a_flipped_bit_of_a_database_is_without_effect_or_noticed(tmp_path: Path
     assert came.keys() >= {"without effect", "put right"}
 
 
+def flip(place: SqlitePlace, at: Callable[[bytes], int]) -> None:
+    """Change the highest bit of a byte in the file of a database."""
+    path = place.folder / "counter.sqlite"
+    raw = bytearray(path.read_bytes())
+    raw[at(bytes(raw))] ^= 128
+    path.write_bytes(raw)
+
+
 def test_vectors_whose_rows_are_not_found_are_in_doubt(tmp_path: Path) -> None:
     # A bit in the schema: the table of vectors is there, and no count is found under its numbers.
     place = SqlitePlace(tmp_path)
     fill(place)
     before = whole(place)
-    path = place.folder / "counter.sqlite"
-    raw = path.read_bytes()
-    at = raw.index(b"PRIMARY KEY, vector TEXT")
-    path.write_bytes(raw[:at] + bytes([raw[at] ^ 128]) + raw[at + 1 :])
+    flip(place, lambda raw: raw.index(b"PRIMARY KEY, vector TEXT"))
     found = read(place)
     assert set(found.verdicts.values()) == {"wrong"}
     assert found.verdicts.keys() == before.counts.keys()
@@ -572,9 +577,7 @@ def test_a_database_that_says_it_is_of_a_later_sqlite_is_refused(tmp_path: Path,
     # SQLite takes one that it cannot write for one that nobody may write now.
     place = SqlitePlace(tmp_path)
     fill(place)
-    path = place.folder / "counter.sqlite"
-    raw = path.read_bytes()
-    path.write_bytes(raw[:at] + bytes([raw[at] ^ 128]) + raw[at + 1 :])
+    flip(place, lambda _: at)
     with pytest.raises(StoreRefusedError, match=r"damaged .*; move it away"):
         read(place)
 

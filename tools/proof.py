@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.servers import ROOT
-from lab.terminal import foreground, say
+from lab.terminal import columns, foreground, say
 
 TAIL = 40
 """Lines of a failed run that are printed."""
@@ -105,11 +105,7 @@ def table(rows: list[Proof]) -> str:
     """The results, one a line."""
     cells = [("promise", "run", "result", "seconds")]
     cells += [(row.promise, row.what, row.result, f"{row.seconds:.0f}") for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in cells
-    )
+    return columns(cells)
 
 
 def main() -> int:

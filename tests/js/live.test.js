@@ -577,44 +577,46 @@ test("watching another address replaces the stream", async () => {
   assert.ok(page.stream.closed);
 });
 
-test("where a browser has no sockets, counters come as events at once, without a question", () => {
-  /** @type {Socket[]} */
-  const streams = [];
+/**
+ * A connection in a browser that lacks something, with what it shows and receives.
+ * @param {Partial<import("../../static/live.js").Surroundings>} around
+ */
+function lacking(around) {
   /** @type {unknown[]} */
   const received = [];
-  const live = new Live((counter) => received.push(counter), () => {}, {
-    open: () => {
-      throw new ReferenceError("WebSocket is not defined");
-    },
-    listen: (address) => streams[streams.push(new Socket(address)) - 1] ?? assert.fail(),
-    answers: () => assert.fail(),
+  /** @type {string[]} */
+  const states = [];
+  const live = new Live((counter) => received.push(counter), (state) => states.push(state), {
+    open: missing,
     later: () => 1,
     cancel: () => {},
     page: Object.assign(new EventTarget(), { visibilityState: "visible" }),
     frame: new EventTarget(),
     online: () => true,
+    ...around,
   });
   live.watch(ADDRESS);
+  return { received, states };
+}
+
+/** @returns {never} */
+function missing() {
+  throw new ReferenceError("not defined");
+}
+
+test("where a browser has no sockets, counters come as events at once, without a question", () => {
+  /** @type {Socket[]} */
+  const streams = [];
+  const { received } = lacking({
+    listen: (address) => streams[streams.push(new Socket(address)) - 1] ?? assert.fail(),
+    answers: () => assert.fail(),
+  });
   assert.deepEqual(streams.map(({ address }) => address), [EVENTS]);
   streams[0]?.tell(CATS);
   assert.deepEqual(received, [CATS]);
 });
 
 test("where a browser has neither, it says so and nothing is thrown", () => {
-  /** @type {string[]} */
-  const states = [];
-  const missing = () => {
-    throw new ReferenceError("not defined");
-  };
-  const live = new Live(() => assert.fail(), (state) => states.push(state), {
-    open: missing,
-    listen: missing,
-    later: () => 1,
-    cancel: () => {},
-    page: Object.assign(new EventTarget(), { visibilityState: "visible" }),
-    frame: new EventTarget(),
-    online: () => true,
-  });
-  live.watch(ADDRESS);
+  const { states } = lacking({ listen: missing });
   assert.deepEqual(states, ["connecting", "reconnecting"]);
 });
