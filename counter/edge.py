@@ -3,9 +3,11 @@ connections.
 
 gunicorn has a deadline for the head of a request (`keepalive`, from the accept or the last answer
 to the last byte of the head) and limits for its size. It reads a body for as long as it comes, and
-one that nobody read to its end, in pieces of 1 KiB, before the next request.
+one that nobody read to its end, in pieces of 1 KiB, before the next request. It waits for ever for
+a client that does not read its answer.
 """
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -22,6 +24,9 @@ from counter.log_limit import LogLimit
 
 BODY_TIME = 20.0
 """Seconds that a body may take, from its head to its last byte."""
+READ_TIME = 30
+"""Seconds for which a client may take nothing of what is sent to it, be it an answer or a live
+number; or for which its machine may be silent."""
 _SMALL, _MAX_SMALL, _AT_ONCE = 64, 20_000, 64
 """Bytes of a small chunk, how many of them a body may have (a line of NDJSON each, for example),
 and how many are read before others have their turn."""
@@ -52,6 +57,9 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
     def run(self) -> None:
         """Serve until it is told to end."""
         self.log.error_log.addFilter(LogLimit())
+        for listener in self.sockets:
+            # Every connection that is accepted inherits it, and the kernel watches the time.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIME * 1000)
         super().run()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
@@ -77,16 +85,23 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
         """Answer a request. A body that is left over closes the connection."""
         reader = req.body.reader
         if type(reader) is LengthReader and not reader.length:
-            super().handle_request(listener_name, req, sock, addr)
+            self._answer(listener_name, req, sock, addr)
             return
         req.body = body = PunctualBody(reader)
         closes = req.should_close
         req.should_close = lambda: body.is_left_over() or closes()
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            self._answer(listener_name, req, sock, addr)
         finally:
             if body.is_left_over():
                 _throw_away(sock)
+
+    def _answer(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError as error:
+            # gunicorn knows resets only, and would log another error with its traceback.
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from None
 
 
 class PunctualBody(Body):  # type: ignore[misc] # gunicorn ships no types

@@ -24,6 +24,8 @@ from tests.test_http import ask
 TRUSTED = "127.1.0.0/16"
 """So that other addresses of this machine are strangers."""
 CONNECTIONS = 50
+ESTABLISHED = b"\1"
+"""The state of a connection that goes on, as Linux tells it."""
 
 pytestmark = pytest.mark.nodes(
     1, ADDRESS_CONNECTIONS=str(CONNECTIONS), TRUSTED_PROXIES=TRUSTED, ADMIN_TOKEN="only-for-tests"
@@ -242,6 +244,26 @@ def test_a_half_sent_body_is_given_up(node: Node, framing: bytes) -> None:
         answer = answers(connection)
     assert answer.startswith(b"HTTP/1.1 408 "), answer
     assert edge.BODY_TIME - 1 < time.monotonic() - began < edge.BODY_TIME * 1.5 * STRETCH
+
+
+@pytest.mark.proof
+def test_an_answer_that_nobody_reads_is_given_up(node: Node) -> None:
+    began = time.monotonic()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(5)
+        connection.connect(("127.0.0.1", node.port))
+        with suppress(TimeoutError):
+            # More answers than the kernel has room for, and none of them is read.
+            connection.sendall(b"GET /static/clips/life.webm HTTP/1.1\r\nHost: x\r\n\r\n" * 20_000)
+
+        def given_up() -> bool:
+            return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) != ESTABLISHED
+
+        until(given_up, edge.READ_TIME * 3 * STRETCH, "the node gives up")
+    assert time.monotonic() - began > edge.READ_TIME - 1
+    assert "Traceback" not in node.log.read_text()
+    assert visit_from(node, "127.0.0.1") == 200
 
 
 def test_a_body_that_comes_too_slowly_is_a_408(tmp_path: Path) -> None:
