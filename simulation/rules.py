@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from counter.crdt.ids import mint_run
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Keys
+from counter.protocol.questions import Questions
 from counter.protocol.repairs import Repairs
 from counter.protocol.replica import Replica
 from counter.protocol.reports import Reports
@@ -37,6 +38,12 @@ class SmallRepairs(Repairs):
     scanned_a_page = 2
 
 
+class FewQuestions(Questions):
+    """Questions of which most have to wait for the answers to others."""
+
+    most = 2
+
+
 class SmallKeys(Keys):
     """Keys of which a message holds two, and which soon expire."""
 
@@ -51,9 +58,10 @@ class SmallReports(Reports):
 
 
 class SmallPages(Replica):
-    """A replica with such repairs, keys and reports."""
+    """A replica with such repairs, questions, keys and reports."""
 
     repairs_class = SmallRepairs
+    questions_class = FewQuestions
     keys_class = SmallKeys
     reports_class = SmallReports
 

@@ -37,6 +37,7 @@ from counter.protocol.messages import (
     RunsRequest,
 )
 from counter.protocol.positions import Position
+from counter.protocol.questions import Questions
 from counter.transport import mesh
 from counter.transport.hub import Hub
 from lab.clients import until
@@ -274,6 +275,44 @@ def test_endless_members_are_not_taken_in(
     network.visit(a, "cats")
     network.live(2)
     assert network.nodes["b"].counter("cats") == {a.member: 4}
+
+
+@pytest.mark.parametrize("what", ["counts", "days", "keys"])
+def test_who_claims_much_and_answers_nothing_is_asked_little(network: Network, what: str) -> None:
+    claimed = [stranger(number) for number in range(1, 1001)]
+    states = {
+        member_of(replica): MemberReport(
+            run_of(replica),
+            "",
+            "",
+            (0, 0),
+            {run_of(replica): (2**63 - 1, None, 0)} if what == "counts" else {},
+            {1: (1, 1)} if what == "days" else {},
+        )
+        for replica in claimed
+    }
+    asked = 0
+    for number in range(1, 21):
+        network.now += 0.5
+        keys = dict.fromkeys(claimed, 7) if what == "keys" else {}
+        report = Report("ready", {}, {}, None, keys, states=states, number=number)
+        effects = network.nodes["a"].receive(
+            Envelope(stranger(0), "nobody", number, report), network.now
+        )
+        questions = RepairRequest | RunsRequest | KeysRequest
+        asked += sum(isinstance(body, questions) for _, body in effects.send)
+    assert 0 < asked <= Questions.most * 10, "so many a SYNC_INTERVAL, of which ten pass"
+
+
+def test_a_node_that_answers_is_asked_for_everything_at_once(network: Network) -> None:
+    network.lose = lambda _source, target, _body: target == "b"
+    runs = [stranger(number) for number in range(5 * Questions.most)]
+    for run in runs:
+        hear(network, "a", run, Delta({"dogs": 2}, 2))
+    network.live(10)
+    network.lose = lambda _source, _target, _body: False
+    network.live(3)
+    assert network.nodes["b"].tally.visits("dogs") == 2 * len(runs)
 
 
 def test_what_a_peer_has_said_has_an_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

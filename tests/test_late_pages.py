@@ -4,6 +4,7 @@ from counter.crdt.ids import encode_id
 from counter.crdt.tally import Tally
 from counter.protocol.messages import RepairPage, RepairRequest
 from counter.protocol.peers import Peer, Peers
+from counter.protocol.questions import Questions
 from counter.protocol.repairs import Repairs
 
 WRITER = f"a~{encode_id(1, 13)}.{encode_id(1, 23)}"
@@ -19,7 +20,9 @@ class Slow:
         peers = Peers(3 * SYNC_INTERVAL, MESSAGE_TTL)
         self.writer = self._hear(peers, WRITER, "a")
         self.other = self._hear(peers, OTHER, "b")
-        self.repairs = Repairs(self.tally, peers, SYNC_INTERVAL, MESSAGE_TTL)
+        self.repairs = Repairs(
+            self.tally, peers, Questions(2 * SYNC_INTERVAL), SYNC_INTERVAL, MESSAGE_TTL
+        )
 
     def _hear(self, peers: Peers, replica: str, address: str) -> Peer:
         return peers.hear(replica, address, 0.0)[0]

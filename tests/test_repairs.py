@@ -14,6 +14,7 @@ from counter.protocol.messages import (
     RunsRequest,
 )
 from counter.protocol.peers import Peer, Peers
+from counter.protocol.questions import Questions
 from counter.protocol.repairs import Repairs
 from tests.protocol import TTL, Network
 
@@ -27,7 +28,7 @@ def network() -> Network:
 
 
 def repairs() -> Repairs:
-    return Repairs(Tally(), Peers(3.0, TTL), 1.0, TTL)
+    return Repairs(Tally(), Peers(3.0, TTL), Questions(2.0), 1.0, TTL)
 
 
 def peer(address: str) -> Peer:

@@ -28,6 +28,7 @@ from counter.protocol.messages import (
     RunsRequest,
 )
 from counter.protocol.peers import Peer, Peers
+from counter.protocol.questions import Questions
 from counter.protocol.repairs import Repairs
 from counter.protocol.reports import Reports
 from counter.protocol.reverts import Reverts
@@ -52,6 +53,7 @@ class AntiEntropy:
         repairs: Repairs,
         reverts: Reverts,
         backlog: Backlog,
+        questions: Questions,
         sync_interval: float,
         message_ttl: float,
     ) -> None:
@@ -66,6 +68,7 @@ class AntiEntropy:
         self._repairs = repairs
         self._reverts = reverts
         self._backlog = backlog
+        self._questions = questions
         self._rounds = Rounds(sync_interval, message_ttl)
         self._sync_interval = sync_interval
         self._message_ttl = message_ttl
@@ -239,8 +242,10 @@ class AntiEntropy:
             self._runs.learn_date(vector, date)
         if page.next and follows:
             self._asked_names[asked] = now
+            self._questions.may_ask(peer.address, (page.member, page.day), now)
             effects.ask(peer, RunsRequest(page.member, page.day, page.next))
         else:
+            self._questions.answered(peer.address, (page.member, page.day))
             self._compare(peer, peer.copies(), now, effects)
 
     def _compare(
@@ -255,13 +260,16 @@ class AntiEntropy:
                 effects.ask(peer, self._repairs.compare_content(vector, copy, peer, now))
         for member, day in self._joining.unnamed(peer):
             at = self._asked_names.get((peer.address, member, day))
-            if peer.address and (at is None or now - at >= self._sync_interval):
+            if not peer.address or (at is not None and now - at < self._sync_interval):
+                continue
+            if self._questions.may_ask(peer.address, (member, day), now):
                 self._asked_names[peer.address, member, day] = now
                 effects.ask(peer, RunsRequest(member, day, ""))
 
     def forget(self, now: float) -> None:
         """Forget what was asked so long ago that no answer can come any more."""
         self._rounds.forget(now)
+        self._questions.forget(now)
         for asked, at in list(self._asked_names.items()):
             if now - at > self._message_ttl:
                 del self._asked_names[asked]

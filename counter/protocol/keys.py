@@ -21,6 +21,7 @@ from counter.protocol.key_log import Entry, Key, KeyLog, RunLog
 from counter.protocol.key_room import KeyRoom
 from counter.protocol.messages import PAGE_BYTES, KeysPage, KeysRequest
 from counter.protocol.peers import Peer, Peers
+from counter.protocol.questions import Questions
 
 _ENTRY_BYTES = 36
 """What an entry takes in a message, beside the key itself."""
@@ -73,6 +74,7 @@ class Keys:
         self,
         own: str,
         peers: Peers,
+        questions: Questions,
         sync_interval: float,
         epoch: float,
         message_ttl: float,
@@ -83,6 +85,7 @@ class Keys:
         """The keys that the store holds, or will hold without being waited for."""
         self._room = KeyRoom(self.life, self.limit)
         self._peers = peers
+        self._questions = questions
         self._sync_interval = sync_interval
         self._message_ttl = message_ttl
         self._pending: dict[str, Key] = {}
@@ -278,6 +281,7 @@ class Keys:
                     self._log.receive(run, Entry(taken.replica, serial, key))
         if taken.after > run.reached:
             return self._ask(taken.replica, run, taken.last, peer, now)
+        self._questions.answered(peer.address, _question(taken.replica))
         progress = taken.last > run.reached
         run.reached = max(run.reached, taken.last)
         asked = self._asked.get(taken.replica)
@@ -287,6 +291,7 @@ class Keys:
             del self._asked[taken.replica]
         elif progress and asked.address == peer.address:
             asked.at = self._addresses[taken.replica, peer.address] = now
+            self._questions.may_ask(peer.address, _question(taken.replica), now)
             return KeysRequest(taken.replica, run.reached)
         return None
 
@@ -330,6 +335,8 @@ class Keys:
             if waited < patience:
                 asked.wanted = max(wanted, asked.wanted)
                 return None
+        if not self._questions.may_ask(peer.address, _question(replica), now):
+            return None
         self._asked[replica] = _Asked(now, peer.address, wanted)
         self._addresses[replica, peer.address] = now
         return KeysRequest(replica, run.reached)
@@ -348,3 +355,7 @@ class Keys:
             age = max(0, round((now - taken) * 1000))
             page.keys.append((entry.serial, text, fingerprint, age))
         return page
+
+
+def _question(replica: str) -> tuple[str, str]:
+    return replica, "keys"

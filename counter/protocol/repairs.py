@@ -13,6 +13,7 @@ from counter.crdt.tally import Tally
 from counter.protocol.announced import Copy
 from counter.protocol.messages import PAGE_BYTES, SALTS, RepairPage, RepairRequest
 from counter.protocol.peers import Peer, Peers
+from counter.protocol.questions import Questions
 
 
 @dataclass(slots=True)
@@ -36,16 +37,25 @@ class Repairs:
     """How many rows one answer looks at: bounds the time that a page takes to some 20 ms."""
 
     def __init__(
-        self, tally: Tally, peers: Peers, sync_interval: float, message_ttl: float
+        self,
+        tally: Tally,
+        peers: Peers,
+        questions: Questions,
+        sync_interval: float,
+        message_ttl: float,
     ) -> None:
         self._tally = tally
         self._peers = peers
+        self._questions = questions
         self._sync_interval = sync_interval
         self._message_ttl = message_ttl
         self._repairs: dict[str, Repair] = {}
         """The latest repair of each vector."""
         self._asked: dict[tuple[str, str], Repair] = {}
         """The latest one that asks an address for a vector."""
+        self._later: dict[str, dict[str, int | None]] = {}
+        """What each address is to be asked for when it has answered other questions, and the total
+        that it told, None where only its content differs."""
         self._salt = 0
 
     def compare(self, vector: str, total: int, peer: Peer, now: float) -> RepairRequest | None:
@@ -61,7 +71,7 @@ class Repairs:
         unanswered = asked is not None and now - asked.at >= self._sync_interval
         writes = peer is self._peers.get(vector)
         if writes or unanswered or not self._peers.speaks(vector, now):
-            return self._ask(vector, peer.address, now)
+            return self._ask(vector, peer.address, now, total)
         return None
 
     def compare_content(
@@ -74,8 +84,10 @@ class Repairs:
             return None
         return self._ask(vector, peer.address, now)
 
-    def _ask(self, vector: str, address: str, now: float) -> RepairRequest | None:
-        """Ask an address for a vector, if it is time for that."""
+    def _ask(
+        self, vector: str, address: str, now: float, total: int | None = None
+    ) -> RepairRequest | None:
+        """Ask an address for a vector, of which it has told a `total`, if it is time for that."""
         asked = self._repairs.get(vector)
         if asked is not None:
             # A peer that has not answered is asked again, but others come first.
@@ -83,6 +95,9 @@ class Repairs:
             if now - asked.at < patience:
                 return None
         if not address or not self._tally.current(vector):
+            return None
+        if not self._questions.may_ask(address, vector, now):
+            self._later.setdefault(address, {})[vector] = total
             return None
         own = self._tally.vector(vector)
         # With another salt each time, what one repair misses by accident is found by the next.
@@ -118,7 +133,7 @@ class Repairs:
         return RepairPage(ask.vector, *page, vector.total if ask.vector == own else None)
 
     def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
-        """A page has come from `peer`: ask it for the next one, or end the repair.
+        """A page has come from `peer`: ask it for the next one, or for another vector at the end.
 
         Also when another was asked since, or with a round trip longer than its patience a node
         would ask one after the other, and get no further than their first pages.
@@ -131,15 +146,33 @@ class Repairs:
         if answer.next is None:
             if latest is repair:
                 del self._repairs[answer.vector]
-            return None
+            self._questions.answered(peer.address, answer.vector)
+            return self._next(peer.address, now)
+        self._questions.may_ask(peer.address, answer.vector, now)
         repair.at = now
         if latest is not None:
             # Something comes, so there is no need to ask anybody else meanwhile.
             latest.at = now
         return RepairRequest(answer.vector, repair.hashes, repair.salt, answer.next)
 
+    def _next(self, address: str, now: float) -> RepairRequest | None:
+        """Ask an address for what had to wait for its answers, as far as that is still lacking."""
+        later = self._later.get(address, {})
+        while later:
+            vector, total = next(iter(later.items()))
+            del later[vector]
+            if total is None or total > self._tally.total(vector):
+                ask = self._ask(vector, address, now, total)
+                if ask is not None or vector in later:
+                    return ask
+        return None
+
     def forget(self, now: float) -> None:
         """End the repairs of vectors that have been folded, and forget old questions."""
+        for address in list(self._later):
+            # What is still lacking comes up again with the next report.
+            if not self._questions.waits(address):
+                del self._later[address]
         for vector in list(self._repairs):
             if not self._tally.current(vector):
                 del self._repairs[vector]

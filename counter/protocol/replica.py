@@ -43,6 +43,7 @@ from counter.protocol.messages import (
 )
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.pending import Pending
+from counter.protocol.questions import Questions
 from counter.protocol.recovery import Recovery
 from counter.protocol.repairs import Repairs
 from counter.protocol.reports import Reports
@@ -67,6 +68,7 @@ class Replica:
     folding_class: type[Folding] = Folding
     joining_class: type[Joining] = Joining
     keys_class: type[Keys] = Keys
+    questions_class: type[Questions] = Questions
     recovery_class: type[Recovery] = Recovery
     repairs_class: type[Repairs] = Repairs
     reports_class: type[Reports] = Reports
@@ -94,7 +96,11 @@ class Replica:
         date = round((now + epoch) * 1000)
         self.runs = runs = Runs(replica, date, tally, members, peers, message_ttl, now)
         self.pending = pending = Pending(replica, tally)
-        self.keys = keys = self.keys_class(replica, peers, sync_interval, epoch, message_ttl, now)
+        # A peer that has not answered for this long is asked again.
+        questions = self.questions_class(2 * sync_interval)
+        self.keys = keys = self.keys_class(
+            replica, peers, questions, sync_interval, epoch, message_ttl, now
+        )
         self.folding = folding = self.folding_class(
             replica, tally, members, peers, runs, message_ttl=message_ttl, fold_after=fold_after
         )
@@ -113,7 +119,7 @@ class Replica:
             suspects,
         )  # fmt: skip
         self._deltas = Deltas(tally, reports)
-        self._repairs = self.repairs_class(tally, peers, sync_interval, message_ttl)
+        self._repairs = self.repairs_class(tally, peers, questions, sync_interval, message_ttl)
         self._bounds = Bounds(peers)
         self._reverts = self.reverts_class(replica, tally, self._repairs, sync_interval)
         self.succession = self.succession_class(
@@ -121,7 +127,7 @@ class Replica:
         )
         self._anti_entropy = self.anti_entropy_class(
             tally, peers, roster, runs, keys, folding, joining, reports, self._repairs,
-            self._reverts, backlog, sync_interval, message_ttl,
+            self._reverts, backlog, questions, sync_interval, message_ttl,
         )  # fmt: skip
         self._has_heard = False
 
