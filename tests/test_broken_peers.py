@@ -315,6 +315,33 @@ def test_a_node_that_answers_is_asked_for_everything_at_once(network: Network) -
     assert network.nodes["b"].tally.visits("dogs") == 2 * len(runs)
 
 
+def test_nodes_that_remember_other_members_do_not_tell_everything_all_the_time(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "MAX_MEMBERS", 50)
+    for number in range(100):
+        state = MemberReport(run_of(stranger(number)), "", "", (0, 0), {}, {})
+        told = {member_of(stranger(number)): state}
+        node = "ab"[number % 2]
+        report = Report("ready", {}, {}, None, states=told, number=number)
+        network.nodes[node].receive(Envelope("x~0000000000000." + LATEST_RUN, "", 0, report), 0.0)
+    network.live(5)
+    network.sent.clear()
+    network.live(5)
+    asked = [body for _, _, body in network.sent if isinstance(body, ReportRequest)]
+    assert not asked
+    # One of those that only the other remembers turns out to exist: now all that is said of it is.
+    speaks = next(one for one in map(stranger, range(100)) if member_of(one) not in all_of(network))
+    network.nodes["b"].receive(Envelope(speaks, "", 0, Delta({"dogs": 1}, 1)), network.now)
+    network.live(3)
+    assert network.nodes["a"].tally.visits("dogs") == network.nodes["b"].tally.visits("dogs") == 1
+
+
+def all_of(network: Network) -> set[str]:
+    """The members that every node remembers."""
+    return set.intersection(*(set(node.members) for node in network.nodes.values()))
+
+
 def test_what_a_peer_has_said_has_an_end(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announced, "MAX_SAID", 500)
     days = {day: (1, day) for day in range(300)}

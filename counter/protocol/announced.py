@@ -7,7 +7,7 @@ a member replaces what was said of it before.
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -52,6 +52,8 @@ class Announced:
         self.named: dict[Day, Named] = {}
         """The names of closed runs, where they were asked for because a digest is another."""
         self._members: dict[str, MemberReport] = {}
+        self._passed_over: dict[str, int] = {}
+        """Members that are not remembered here, and the hash of what was said of each."""
         self._checksum = 0
         self._size = 0
 
@@ -70,12 +72,14 @@ class Announced:
 
     def has_room(self, member: str, report: MemberReport) -> bool:
         """Whether this can be taken in beside all else that was said."""
-        return self._size + _size(report) - _size(self._members.get(member)) <= MAX_SAID
+        size = self._size + len(self._passed_over)
+        return size + _size(report) - _size(self._members.get(member)) <= MAX_SAID
 
     def say(self, member: str, report: MemberReport) -> None:
         """Take in what is said of a member; it replaces what was said of it before."""
         before = self._members.get(member)
         self._size += _size(report) - _size(before)
+        self._checksum -= self._passed_over.pop(member, 0)
         if before is not None:
             self._checksum -= _hash(member, _plain(before))
         self._checksum += _hash(member, _plain(report))
@@ -83,6 +87,20 @@ class Announced:
         for day in [day for day in self.named if day[0] == member]:
             if report.days.get(day[1]) != self.named[day].digest:
                 del self.named[day]
+
+    def pass_over(self, member: str, report: MemberReport) -> None:
+        """Note that something was said of a member that is not remembered here.
+
+        So it is not asked for again and again.
+        """
+        said = _hash(member, _plain(report))
+        self._checksum += said - self._passed_over.get(member, 0)
+        self._passed_over[member] = said
+
+    def reconsider(self, is_remembered: Callable[[str], bool]) -> None:
+        """Miss what was said of members that are remembered by now."""
+        for member in [member for member in self._passed_over if is_remembered(member)]:
+            self._checksum -= self._passed_over.pop(member)
 
     def say_read(self, log: str, positions: Positions) -> None:
         """Take in how far a visit log is said to have been read."""

@@ -143,6 +143,7 @@ class AntiEntropy:
         for log, positions in report.logs.items():
             peer.said.say_read(log, positions)
             peer.unread = True
+        peer.announced.reconsider(self._roster.knows)
         checksum = report.checksum if peer.is_previous else report.said
         if checksum is not None and peer.missed(
             checksum, now, self._sync_interval, refused=refused
@@ -200,9 +201,13 @@ class AntiEntropy:
         effects: Effects,
     ) -> None:
         """A node tells what it knows of a member."""
-        has_room = peer.announced.has_room(member, report)
-        if not (has_room and self._learn(sender, member, report)):
+        if not peer.announced.has_room(member, report):
             effects.left_out += 1
+            return
+        if not self._learn(sender, member, report):
+            effects.left_out += 1
+            if not self._roster.knows(member):
+                peer.announced.pass_over(member, report)
             return
         peer.announced.say(member, report)
         self._folding.heard(member, report)

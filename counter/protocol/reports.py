@@ -9,7 +9,7 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from msgspec.structs import replace
 
@@ -39,6 +39,8 @@ from counter.protocol.previous import PreviousAnnounced, previous_report
 from counter.protocol.runs import Runs
 
 _RUNS_A_REPORT = MAX_MEMBERS_TOLD
+_MEMBERS_A_REPORT = 300
+"""How many members are looked at for a report, beside those that are heard."""
 _LOGS_A_REPORT = MAX_LOGS_TOLD
 _FEW = 100
 """Of so many members everything is told to nodes that were only named: it is one small message."""
@@ -81,6 +83,8 @@ class Reports:
         self._logs = logs
         self._runs = runs
         self._turn = 0
+        self._first = 0
+        """Which of the members is the first that is looked at next."""
         self._number = 0
         self._said_before = PreviousAnnounced()
         """What nodes of the version before have heard."""
@@ -196,14 +200,10 @@ class Reports:
         Only some of the totals of vectors that still grow, others each time: a peer
         that missed some of these learns it from their writers.
         """
-        members = list(self._members)
-        first = self._turn % len(members)
         own = member_of(self.own)
         news: dict[str, MemberReport] = {}
         totals = 0
-        for member in [own, *members[first:], *members[:first]]:
-            if member in news:
-                continue
+        for member in self._looked_at(own, now):
             report, said = self._state(member, now), self.said.of(member)
             if report == said:
                 continue
@@ -217,6 +217,19 @@ class Reports:
                 totals += len(growing)
             news[member] = report
         return news
+
+    def _looked_at(self, own: str, now: float) -> Iterator[str]:
+        """Its own member, those that are heard, and some of the others, each time the next ones.
+
+        All of them at once would take long where somebody has made up names.
+        """
+        members = list(self._members)
+        first, self._first = self._first, (self._first + _MEMBERS_A_REPORT) % len(members)
+        some = islice(chain(members[first:], members[:first]), _MEMBERS_A_REPORT)
+        heard = filter(self._members.__contains__, map(member_of, self._peers.live(now)))
+        others = [member for member in dict.fromkeys(chain(heard, some)) if member != own]
+        turn = self._turn % max(1, len(others))
+        return chain([own], others[turn:], others[:turn])
 
     def _state(self, member: str, now: float) -> MemberReport:
         """How a member stands here."""
