@@ -101,7 +101,8 @@ class Attackers(Looped):
         """Send what `request` makes `rate` times a second, each on a connection of its own."""
 
         async def attack() -> None:
-            seen, due = self._seen[name], time.monotonic()
+            # Strangers do not all begin at the same moment.
+            seen, due = self._seen[name], time.monotonic() + self._choose.random() / rate
             async with asyncio.TaskGroup() as group:
                 while True:
                     due = max(due + 1 / rate, time.monotonic() - 1)

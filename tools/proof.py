@@ -66,6 +66,7 @@ def proofs(seconds: int) -> list[Proof]:
     # A shorter run cannot see every fault, and enough of each.
     chaos = str(max(90, seconds))
     restarts = str(min(100, max(5, seconds // 6)))
+    attack = str(min(60, seconds))
     # There are four of them.
     beside = str(min(120, seconds))
     other_stores = [
@@ -98,6 +99,7 @@ def proofs(seconds: int) -> list[Proof]:
         marked("refused requests cost nobody a visit", "tests/test_refusals.py"),
         marked("benchmarks count what they measure", "tests/test_benchmarks.py"),
         marked("half-sent requests are given up", "-n2", *half_sent),
+        Proof("strangers stop and falsify nothing", ["chaos.attack", "--seconds", attack]),
     ]
 
 
