@@ -19,6 +19,7 @@ from typing import Protocol
 from counter.crdt.gcounter import merge, value
 from counter.crdt.ids import is_folded, member_of, run_of
 from counter.crdt.tally import Tally
+from counter.node.names import Names
 from counter.protocol.keys import Written
 from counter.protocol.members import decode_fact
 from counter.protocol.messages import KeysPage
@@ -87,7 +88,7 @@ class Oracle:
     def written(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """A store holds these counts from now on."""
         for vector, changed in counts.items():
-            if is_folded(vector):
+            if vector.endswith("@"):
                 continue
             for video, count in changed.items():
                 more = count - self._written.get((vector, video), 0)
@@ -412,11 +413,12 @@ class Oracle:
         for node in nodes:
             assert node.replica is not None
             memory = [vector for vector, _ in node.replica.tally.vectors()]
-            for place, vectors in (("memory", memory), ("store", list(node.disk.counts))):
+            kept = [*map(Names(node.disk.facts).of, node.disk.counts)]
+            for place, vectors in (("memory", memory), ("store", kept)):
                 for member in {member_of(vector) for vector in vectors}:
-                    kept = sorted(v for v in vectors if member_of(v) == member)
-                    if len(kept) > 1 + max(1, processes[member]):
-                        return f"{place} of {node.address} has {kept}"
+                    of = sorted(v for v in vectors if member_of(v) == member)
+                    if len(of) > 1 + max(1, processes[member]):
+                        return f"{place} of {node.address} has {of}"
         return ""
 
     def visits(self) -> int:
@@ -489,6 +491,6 @@ def _knows(node: Node, other: Node) -> bool:
         return member in members and not members.is_removed(member)
     fact = node.disk.facts.get(member)
     if fact is None:
-        return any(member_of(vector) == member for vector in node.disk.counts)
+        return any(vector.startswith(member) for vector in node.disk.counts)
     latest, removed, _ = decode_fact(fact)
     return removed < latest
