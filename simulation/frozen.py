@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from counter.protocol.moving import Moving
 from counter.protocol.runs import Runs
 from counter.store.memory import MemoryStore
 
@@ -84,7 +85,7 @@ class _Plain:
             return value
         if kind is float:
             return ("ago", min(LONG_AGO * 1000, int((self._now - value) * 1000)))
-        if kind is dict:
+        if kind is dict or kind is Moving:
             if value and type(next(iter(value))) in _PLAIN:
                 pairs = sorted(value.items(), key=_first)
                 return [(key, one if type(one) in _PLAIN else of(one)) for key, one in pairs]

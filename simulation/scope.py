@@ -13,10 +13,11 @@ class Scope:
     `clock_steps` is how many starts find a clock that is behind every run that is known. `losses`
     is how often one node is not heard, or hears nobody, for a while or for long; `late` how often
     what a node sends in a while comes late, or twice. `removals` is how often an operator removes a
-    member. With two videos a store may have some rows of a fold and not the rest. `splits` says whether the network may be cut in parts, `kills` whether processes end.
+    member. `splits` says whether the network may be cut in parts, `kills` whether processes end.
     `snapshots` is how often one of the first machine is taken with its memory, which it is put back
     to later, with its disk or without. A copy may be apart from its original for fewer than `apart`
-    waits, which is as long as `FOLD_AFTER`, and lose nothing.
+    waits, which is as long as `FOLD_AFTER`, and lose nothing. With two videos a store may have some
+    rows of a fold, and not the rest.
     """
 
     runs: int = 3

@@ -87,8 +87,8 @@ class Backlog:
 
     def _is_news_of_members(self, *, may_follow: bool) -> bool:
         moving = any(map(self._may_move, self.moving))
-        facts = any(not self._is_behind(member) for member in self._roster.unsaved)
-        return moving or facts or bool(self.drop or (self._folding.due and may_follow))
+        due = self._folding.due and may_follow
+        return moving or bool(self._roster.unsaved or self.drop or due)
 
     def _folded(self, member: str) -> str:
         """The folded vector of a member."""
@@ -284,14 +284,16 @@ class Backlog:
 
     def fact(self, member: str) -> str:
         """What the store is to keep of a member beside counts."""
+        mark = self._tally.mark(member)
         move = self.moving.get(member)
-        return self._roster.fact(member, None if move is None else move.since)
+        if move is None:
+            return self._roster.fact(member, mark, mark)
+        return self._roster.fact(member, move.mark if self._is_behind(member) else mark, move.since)
 
     def _take_facts(self) -> tuple[dict[str, str], list[str]]:
-        """The facts on members, and the vectors to delete: not those that have to wait."""
-        held = {member for member in self._roster.unsaved if self._is_behind(member)}
-        facts = {member: self.fact(member) for member in self._roster.unsaved - held}
-        self._roster.unsaved &= held
+        """The facts on members, and the vectors to delete."""
+        facts = {member: self.fact(member) for member in self._roster.unsaved}
+        self._roster.unsaved.clear()
         drop = [] if self.loading else sorted(self.drop)
         self.drop.difference_update(drop)
         return facts, drop
@@ -310,8 +312,9 @@ class Backlog:
             if not self._may_move(member):
                 continue
             if folded not in self._unsaved:
-                facts[member] = self._roster.fact(member)
-                ends[member] = self._tally.mark(member), sorted(move.parts)
+                mark = self._tally.mark(member)
+                facts[member] = self._roster.fact(member, mark, mark)
+                ends[member] = mark, sorted(move.parts)
                 drop += ends[member][1]
             elif folded in rows:
                 facts[member] = self.fact(member)
@@ -336,7 +339,7 @@ class Backlog:
         for vector in (counts.keys() | (known - self.summed)) - set(self._suspects):
             move = self._move_of(vector)
             if move is not None and member_of(vector) not in ends:
-                if member_of(vector) in facts:
+                if member_of(vector) in facts and self._may_move(member_of(vector)):
                     sums[sum_name(vector)] = encode_moving(move.since)
             elif self.loading or vector in self._unsaved:
                 sums[sum_name(vector)] = ""

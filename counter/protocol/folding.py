@@ -84,6 +84,8 @@ class Folding:
         """How many folds the store holds since this process began."""
         self.due: dict[str, str] = {}
         """The marks up to which runs are to be folded, by member: agreed on, or those of others."""
+        self._agreed_on: dict[str, str] = {}
+        """Those of them that were agreed on at the last look."""
         self._tally = tally
         self._members = members
         self._peers = peers
@@ -117,6 +119,11 @@ class Folding:
     def look(self, now: float, *, may_fold: bool) -> None:
         """Look, once a `SYNC_INTERVAL`, whether all say the same; a fold is due when it is time."""
         gap, self._looked = now - self._looked, now
+        for member, mark in self._agreed_on.items():
+            # It waited so long that the others may say something else by now.
+            if self.due.get(member) == mark:
+                del self.due[member]
+        self._agreed_on = {}
         previous = self._peers.are_previous(now)
         if not may_fold or previous or gap > self._peers.silence or any(self.fold_blockers(now)):
             self._agreement.end_all()
@@ -126,7 +133,7 @@ class Folding:
             mark = self._tally.mark(member)
             agreed = self._agreed(member, mark, now)
             if agreed > self.mark(member):
-                self.due[member] = agreed
+                self.due[member] = self._agreed_on[member] = agreed
 
     def folded(self, member: str) -> None:
         """Some runs of a member were folded, as far as its mark says."""

@@ -80,16 +80,9 @@ def encode_fact(latest: str, removed: str, mark: str, since: str | None = None) 
 
     A fourth one, `since`, is the fold mark before this, while rows are moved; see `moving.py`.
     """
-    runs = (
-        (latest, removed, mark)
-        if since is None or since >= mark
-        else (
-            latest,
-            removed,
-            mark,
-            since,
-        )
-    )
+    runs = [latest, removed, mark]
+    if since is not None and since < mark:
+        runs.append(since)
     return " ".join(run or "-" for run in runs)
 
 

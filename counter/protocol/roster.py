@@ -84,10 +84,10 @@ class Roster:
         """Whether a member is remembered."""
         return member in self._members
 
-    def fact(self, member: str, since: str | None = None) -> str:
-        """What the store keeps of a member; `since` is the mark since which rows are moved."""
+    def fact(self, member: str, mark: str, since: str) -> str:
+        """What the store keeps of a member of which it has folded this."""
         latest, removed = self._members.latest(member), self._members.removed(member)
-        return encode_fact(latest, removed, self._tally.mark(member), since)
+        return encode_fact(latest, removed, mark, since)
 
     def forgotten(self) -> None:
         """The store lost something: it is to be told of everybody again."""
