@@ -44,7 +44,9 @@ class MovesUnannounced(SmallPages):
     def batch(self, limit: int) -> Batch:
         batch = super().batch(limit)
         moving = self.backlog.moving.keys() - batch.ends.keys()
-        return batch._replace(facts={m: fact for m, fact in batch.facts.items() if m not in moving})
+        facts = {member: fact for member, fact in batch.facts.items() if member not in moving}
+        sums = {name: text for name, text in batch.sums.items() if not text.startswith("-")}
+        return batch._replace(facts=facts, sums=sums)
 
 
 def _done(facts: Mapping[str, str]) -> dict[str, str]:
