@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from counter.crdt.ids import folded_of, is_folded, member_of
 from counter.crdt.tally import Tally
 from counter.node.names import Names
-from counter.protocol.checks import decode_sum, sum_name
+from counter.protocol.checks import decode_sum, is_vector, sum_name
 from counter.protocol.key_log import is_key
 from counter.protocol.moving import marks_kept
 from counter.store.contract import NOTHING, NOTHING_ERASED, Counts, StoreDownError
@@ -132,6 +132,8 @@ def tally_of(store: MemoryStore, without: Collection[str] = ()) -> Tally:
     doubtful = [member_of(vector) for vector in without if is_folded(vector)]
     for kept, counts in store.counts.items():
         vector = names.of(kept)
+        if not is_vector(vector):
+            continue
         if kept.endswith("@"):
             moved.merge(vector, counts)
         elif vector not in without:

@@ -191,7 +191,7 @@ class Backlog:
 
     def follow(self, member: str, mark: str) -> None:
         """Another node has folded more runs of a member: fold them here, too."""
-        self._folding.due[member] = mark
+        self._folding.follow(member, mark)
         own = member_of(self._roster.own)
         if member != own and not (self.loading or self._tally.parts(member, mark)):
             self.fold(member, mark)

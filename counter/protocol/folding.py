@@ -85,7 +85,7 @@ class Folding:
         self.due: dict[str, str] = {}
         """The marks up to which runs are to be folded, by member: agreed on, or those of others."""
         self._agreed_on: dict[str, str] = {}
-        """Those of them that were agreed on at the last look."""
+        """Those of them that were agreed on at the last look, and are not begun."""
         self._tally = tally
         self._members = members
         self._peers = peers
@@ -104,8 +104,14 @@ class Folding:
                 yield member
 
     def mark(self, member: str) -> str:
-        """The largest fold mark that is known of a member, folded up to here or not yet."""
-        return max(self._tally.mark(member), self.due.get(member, ""))
+        """The largest fold mark that anybody has of a member, folded up to here or not yet."""
+        mark = self._tally.mark(member)
+        return mark if member in self._agreed_on else max(mark, self.due.get(member, ""))
+
+    def follow(self, member: str, mark: str) -> None:
+        """Fold up to this: others have done so."""
+        self._agreed_on.pop(member, None)
+        self.due[member] = max(mark, self.due.get(member, ""))
 
     def heard(self, member: str, report: MemberReport) -> None:
         """Somebody has said this of a member."""
@@ -132,13 +138,14 @@ class Folding:
         for member in self._members:
             mark = self._tally.mark(member)
             agreed = self._agreed(member, mark, now)
-            if agreed > self.mark(member):
+            if agreed > max(mark, self.due.get(member, "")):
                 self.due[member] = self._agreed_on[member] = agreed
 
     def folded(self, member: str) -> None:
         """Some runs of a member were folded, as far as its mark says."""
         for statement in self._agreement.of(member):
             self._agreement.end(statement)
+        self._agreed_on.pop(member, None)
         if self.due.get(member, "") <= self._tally.mark(member):
             self.due.pop(member, None)
 

@@ -95,7 +95,7 @@ class Recovery:
         """Take in what the store knows of one member; it has folded up to this mark."""
         self._roster.learn(member, max(latest, mark), removed, source="stored")
         if member == self._member and mark >= run_of(self.own):
-            self._folding.due[member] = mark
+            self._folding.follow(member, mark)
         elif mark > self._tally.mark(member):
             # It is done in the store already, or begun there.
             self._backlog.fold(member, mark)
