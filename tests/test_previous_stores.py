@@ -39,7 +39,7 @@ from tests.test_upgrade import (
 
 STORES = ARCHIVE.with_name("stores.tar.xz")
 FOLDING = ARCHIVE.with_name("folding.tar.xz")
-"""Of format 3, by `tests/previous/mid_fold.py`."""
+"""Of format 3, by the program that lies in it."""
 KINDS = {"SQLite": FOLLOWER, "Redis": SERVED}
 """In `stores.tar.xz` each kind has a folder, and what its node has shown is in `shown.json`."""
 
