@@ -24,7 +24,7 @@ from counter.protocol.roster import Roster
 from counter.protocol.runs import Runs
 from counter.protocol.suspects import Suspects
 
-_COUNTS_A_FOLD = 10_000
+_COUNTS_A_FOLD = 5_000
 """How many counts are folded in one step, and a run more: some milliseconds."""
 _RUNS_A_FOLD = 32
 """How many runs are folded in one step. While their rows are moved in the store, each row is looked
