@@ -12,7 +12,7 @@ and the oracle counts how often it is hit.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -392,8 +392,9 @@ class Oracle:
                 return f"{node.address} holds something else than the others"
             first = holds
             # Damaged counts are kept, and shown once every member that may know them was heard.
+            # What a peer knew of them comes into the store only then, too.
             in_doubt = replica.recovery.suspected()
-            if _content(node.disk.tally(without=in_doubt)) != holds:
+            if _content(node.disk.tally(without=in_doubt)) != _content(replica.tally, in_doubt):
                 return f"the store of {node.address} does not hold what its node shows"
             if missing := {key for key in keys if not replica.keys.find(key, now)}:
                 return f"{node.address} does not hold {missing}"
@@ -426,11 +427,11 @@ class Oracle:
         return sum(self._tried.values())
 
 
-def _content(tally: Tally) -> dict[Entry, int]:
-    """Return what a tally shows: the count of each member for each video."""
+def _content(tally: Tally, without: Collection[str] = ()) -> dict[Entry, int]:
+    """Return what a tally shows without these vectors: each member's count for each video."""
     content: dict[Entry, int] = {}
     for vector, videos in tally.vectors():
-        for video in videos:
+        for video in videos if vector not in without else ():
             entry = (member_of(vector), video)
             content[entry] = content.get(entry, 0) + tally.count(vector, video)
     return content
