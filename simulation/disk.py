@@ -3,10 +3,13 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from counter.crdt.ids import folded_of, is_folded, member_of
 from counter.crdt.tally import Tally
+from counter.node.names import Names
+from counter.protocol.checks import decode_sum, is_vector, sum_name
 from counter.protocol.key_log import is_key
-from counter.protocol.members import decode_fact, is_note
-from counter.store.contract import NOTHING, Counts, StoreDownError
+from counter.protocol.moving import marks_kept
+from counter.store.contract import NOTHING, NOTHING_ERASED, Counts, StoreDownError
 from counter.store.memory import MemoryStore
 
 DAMAGES = ("invalid video", "larger count", "smaller count", "lost row", "junk")
@@ -46,12 +49,13 @@ class Disk(MemoryStore):
         *,
         facts: Mapping[str, str] = NOTHING,
         drop: Collection[str] = (),
+        erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
     ) -> None:
         """See `Store.write`."""
         if self.failure == "before":
             raise StoreDownError("the simulated disk fails")
-        super().write(counts, facts=facts, drop=drop, heal=heal)
+        super().write(counts, facts=facts, drop=drop, erase=erase, heal=heal)
         self.changes += bool(counts or facts or drop)
         self._written(counts)
         self.requests |= self.to_come
@@ -81,6 +85,9 @@ class Disk(MemoryStore):
         names = (
             sorted(self.facts) if kind == "junk" else sorted(filter(self.counts.get, self.counts))
         )
+        if kind == "larger count":
+            # Without a sum, as while rows are moved, nobody could know.
+            names = [name for name in names if self._has_sum(name)]
         if not names:
             return
         name = names[int(at * len(names))]
@@ -99,6 +106,10 @@ class Disk(MemoryStore):
             case "lost row":
                 del counts[video]
 
+    def _has_sum(self, kept: str) -> bool:
+        text = self.facts.get(sum_name(Names(self.facts).of(kept)), "")
+        return decode_sum(text) is not None
+
     def numbered(self) -> Iterator[tuple[str, str, int]]:
         """Yield each key in it, with the replica that took it, and its number."""
         for name, text in self.facts.items():
@@ -113,13 +124,30 @@ class Disk(MemoryStore):
 
 def tally_of(store: MemoryStore, without: Collection[str] = ()) -> Tally:
     """Return what a start would load from a store, without these vectors."""
-    tally = Tally()
-    for member, fact in store.facts.items():
-        if not is_note(member) and (mark := decode_fact(fact)[2]):
-            tally.fold(member, mark)
-    for vector, counts in store.counts.items():
-        if vector not in without:
+    tally, moved = Tally(), Tally()
+    marks, names = marks_kept(store.facts), Names(store.facts)
+    for member, (mark, since) in marks.items():
+        tally.fold(member, since)
+        moved.fold(member, mark)
+    doubtful = [member_of(vector) for vector in without if is_folded(vector)]
+    for kept, counts in store.counts.items():
+        vector = names.of(kept)
+        if not is_vector(vector):
+            continue
+        if kept.endswith("@"):
+            moved.merge(vector, counts)
+        elif vector not in without:
             tally.merge(vector, counts)
+    for member, (mark, _) in marks.items():
+        # The rows that were moved, and those of the parts that were not.
+        tally.fold(member, mark)
+        folded = folded_of(member, mark)
+        if member in doubtful:
+            tally.discard(folded)
+            continue
+        parts, whole = tally.vector(folded), moved.vector(folded)
+        sums = {video: whole.count(video) + parts.count(video) for video in (*parts, *whole)}
+        tally.merge(folded, sums)
     return tally
 
 

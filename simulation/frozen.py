@@ -5,19 +5,17 @@ and of a time it keeps only how long ago it was. The protocol keeps times as flo
 integers, so the settings of a frozen replica must be whole seconds, as integers.
 """
 
-import copyreg
 import marshal
 import pickle
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from types import GeneratorType
 from typing import Any
 
 from msgspec import Struct
 
-from counter.protocol.folding import Fold
+from counter.protocol.moving import Moving
 from counter.protocol.runs import Runs
 from counter.store.memory import MemoryStore
 
@@ -87,7 +85,7 @@ class _Plain:
             return value
         if kind is float:
             return ("ago", min(LONG_AGO * 1000, int((self._now - value) * 1000)))
-        if kind is dict:
+        if kind is dict or kind is Moving:
             if value and type(next(iter(value))) in _PLAIN:
                 pairs = sorted(value.items(), key=_first)
                 return [(key, one if type(one) in _PLAIN else of(one)) for key, one in pairs]
@@ -100,7 +98,7 @@ class _Plain:
             return bytes(value).rstrip(b"\0")
         if kind is array:
             return list(value)
-        if kind is GeneratorType or kind is type:
+        if kind is type:
             return None
         # An object that several parts share is in it once.
         if id(value) in self._seen:
@@ -156,22 +154,6 @@ def _of_facts(facts: Mapping[str, str]) -> dict[str, Any]:
         elif name != "age:store":
             plain[name] = fact
     return plain
-
-
-def _thaw_fold(attributes: dict[str, Any]) -> Fold:
-    fold = Fold.__new__(Fold)
-    vars(fold).update(attributes)
-    fold._videos = fold._each()
-    return fold
-
-
-def _freeze_fold(fold: Fold) -> tuple[Any, ...]:
-    """Freeze a fold that has begun but written nothing: its generator has not been used."""
-    assert not fold.vector.total
-    return _thaw_fold, ({name: one for name, one in vars(fold).items() if name != "_videos"},)
-
-
-copyreg.pickle(Fold, _freeze_fold)
 
 
 def _first(pair: tuple[Any, Any]) -> Any:

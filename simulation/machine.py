@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import simulation.frozen  # noqa: F401 - it knows how a fold that was begun is copied
 from counter.crdt.ids import folded_of, mint_store, replica_of
-from counter.protocol.backlog import Batch
+from counter.protocol.batch import Batch
 from counter.protocol.effects import Effects
 from counter.protocol.key_log import Key
 from counter.protocol.messages import Envelope, KeysPage, Report
@@ -130,12 +129,8 @@ class Machine(Node):
         return sent
 
     def snapshot(self) -> Memory | None:
-        """Return the machine's memory as it is now; None if it does not run or is in a fold."""
+        """Return the machine's memory as it is now; None if it does not run."""
         if self.process is None:
-            return None
-        fold = self.process.replica.folding.under_way
-        if fold is not None and fold.vector.total:
-            # In the middle of a fold there is a generator, which cannot be copied.
             return None
         marks = copy.deepcopy(self.disk._marks)
         parts = self.process, marks, self._under_way, self._pending, self._in_flight

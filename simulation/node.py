@@ -4,7 +4,7 @@ Whoever has a node sets its time, and sends what it returns.
 """
 
 from counter.crdt.ids import mint_store
-from counter.protocol.backlog import Batch
+from counter.protocol.batch import Batch
 from counter.protocol.effects import Effects
 from counter.protocol.messages import Body, Envelope, RejectedError, decode, encode
 from counter.protocol.replica import Replica

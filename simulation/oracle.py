@@ -12,13 +12,14 @@ and the oracle counts how often it is hit.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from counter.crdt.gcounter import merge, value
 from counter.crdt.ids import is_folded, member_of, run_of
 from counter.crdt.tally import Tally
+from counter.node.names import Names
 from counter.protocol.keys import Written
 from counter.protocol.members import decode_fact
 from counter.protocol.messages import KeysPage
@@ -87,7 +88,7 @@ class Oracle:
     def written(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """A store holds these counts from now on."""
         for vector, changed in counts.items():
-            if is_folded(vector):
+            if vector.endswith("@"):
                 continue
             for video, count in changed.items():
                 more = count - self._written.get((vector, video), 0)
@@ -391,8 +392,9 @@ class Oracle:
                 return f"{node.address} holds something else than the others"
             first = holds
             # Damaged counts are kept, and shown once every member that may know them was heard.
+            # What a peer knew of them comes into the store only then, too.
             in_doubt = replica.recovery.suspected()
-            if _content(node.disk.tally(without=in_doubt)) != holds:
+            if _content(node.disk.tally(without=in_doubt)) != _content(replica.tally, in_doubt):
                 return f"the store of {node.address} does not hold what its node shows"
             if missing := {key for key in keys if not replica.keys.find(key, now)}:
                 return f"{node.address} does not hold {missing}"
@@ -412,11 +414,12 @@ class Oracle:
         for node in nodes:
             assert node.replica is not None
             memory = [vector for vector, _ in node.replica.tally.vectors()]
-            for place, vectors in (("memory", memory), ("store", list(node.disk.counts))):
+            kept = [*map(Names(node.disk.facts).of, node.disk.counts)]
+            for place, vectors in (("memory", memory), ("store", kept)):
                 for member in {member_of(vector) for vector in vectors}:
-                    kept = sorted(v for v in vectors if member_of(v) == member)
-                    if len(kept) > 1 + max(1, processes[member]):
-                        return f"{place} of {node.address} has {kept}"
+                    of = sorted(v for v in vectors if member_of(v) == member)
+                    if len(of) > 1 + max(1, processes[member]):
+                        return f"{place} of {node.address} has {of}"
         return ""
 
     def visits(self) -> int:
@@ -424,11 +427,11 @@ class Oracle:
         return sum(self._tried.values())
 
 
-def _content(tally: Tally) -> dict[Entry, int]:
-    """Return what a tally shows: the count of each member for each video."""
+def _content(tally: Tally, without: Collection[str] = ()) -> dict[Entry, int]:
+    """Return what a tally shows without these vectors: each member's count for each video."""
     content: dict[Entry, int] = {}
     for vector, videos in tally.vectors():
-        for video in videos:
+        for video in videos if vector not in without else ():
             entry = (member_of(vector), video)
             content[entry] = content.get(entry, 0) + tally.count(vector, video)
     return content
@@ -489,6 +492,6 @@ def _knows(node: Node, other: Node) -> bool:
         return member in members and not members.is_removed(member)
     fact = node.disk.facts.get(member)
     if fact is None:
-        return any(member_of(vector) == member for vector in node.disk.counts)
+        return any(vector.startswith(member) for vector in node.disk.counts)
     latest, removed, _ = decode_fact(fact)
     return removed < latest

@@ -7,7 +7,7 @@ equal wherever nothing can tell them apart, so nothing here counts what only hap
 from collections.abc import Collection, Mapping
 
 from counter.crdt.ids import mint_run
-from counter.store.contract import NOTHING, Counts, Marks
+from counter.store.contract import NOTHING, NOTHING_ERASED, Counts, Marks
 from counter.store.memory import MemoryStore
 from simulation.node import EPOCH, Node
 from simulation.rules import Rules, Timing
@@ -35,13 +35,14 @@ class Volume(MemoryStore):
         *,
         facts: Mapping[str, str] = NOTHING,
         drop: Collection[str] = (),
+        erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
     ) -> None:
         """See `Store.write`."""
         new = [name for name, fact in facts.items() if self.facts.get(name) != fact]
         if not (counts or new or drop or heal) and self._marks.accepts(self.mark, heal=False):
             return
-        super().write(counts, facts=facts, drop=drop, heal=heal)
+        super().write(counts, facts=facts, drop=drop, erase=erase, heal=heal)
 
     def renumber(self) -> None:
         """Renumber the flush marks: it only matters whether the one in the store is right.
@@ -138,6 +139,11 @@ class Place(Node):
             self.disk.is_ahead(
                 self.disk._marks if marks.replica == self.disk._marks.replica else marks
             )
+
+    def move_a_row(self) -> None:
+        """Write a batch that has room for one row of a fold."""
+        self.running.write(self.running.batch(2, self.now, self.mint_run))
+        self.running.join_store()
 
     def visit(self, video: str) -> None:
         """Count a visit and store it, so it is acknowledged."""

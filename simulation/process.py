@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from threading import Lock
 
 from counter.crdt.ids import replica_of, run_of
+from counter.node import names
 from counter.node.loading import Loaded, Loading, sift
-from counter.protocol.backlog import Batch
+from counter.protocol.batch import Batch
 from counter.protocol.members import decode_fact, is_note
 from counter.protocol.replica import Replica
 from counter.store.contract import StoreAheadError, StoreDownError, StoreForgotError
@@ -75,7 +76,7 @@ class Process:
         """
         replica = self.replica
         try:
-            self.store.write(batch.counts, facts=batch.kept(), drop=batch.drop, heal=self._heals)
+            names.write(self.store, batch, heal=self._heals)
         except StoreForgotError as error:
             self._is_behind = isinstance(error, StoreAheadError)
             replica.not_stored(batch)

@@ -16,7 +16,8 @@ class Scope:
     member. `splits` says whether the network may be cut in parts, `kills` whether processes end.
     `snapshots` is how often one of the first machine is taken with its memory, which it is put back
     to later, with its disk or without. A copy may be apart from its original for fewer than `apart`
-    waits, which is as long as `FOLD_AFTER`, and lose nothing.
+    waits, which is as long as `FOLD_AFTER`, and lose nothing. With two videos a store may have some
+    rows of a fold, and not the rest.
     """
 
     runs: int = 3

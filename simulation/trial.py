@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from counter.node.names import Names
 from simulation.cluster import TICK, Cluster
 from simulation.disk import DAMAGES, Copy
 from simulation.history import History, Step
@@ -215,7 +216,8 @@ class Trial(Cluster[Machine]):
         kind = DAMAGES[step.other % len(DAMAGES)]
         if node.replica is not None or node.disk.store is None:
             return
-        held = (self.oracle.holds(vector, self.nodes) for vector in node.disk.counts)
+        called = Names(node.disk.facts)
+        held = (self.oracle.holds(called.of(kept), self.nodes) for kept in node.disk.counts)
         if kind == "larger count" and not all(held):
             return
         with self.oracle.loss(self.nodes):

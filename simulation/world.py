@@ -122,6 +122,9 @@ class Worlds:
                 yield Action("wait", parts)
                 yield Action("until a fold", parts)
                 yield Action("calm", parts)
+        for place in running if scope.videos > 1 else ():
+            if self._sight(world, place).folds:
+                yield Action("move a row", ((place,),))
         if len(running) > 1:
             for place in running:
                 if world.losses < scope.losses:
@@ -193,6 +196,8 @@ class Worlds:
                     after = after._replace(debt=(run, _with(debt, what, debt[what] - 1)))
                 else:
                     after = after._replace(floor=_raised(world.floor, at))
+            case "move a row":
+                after = self._place(world, place, kind, Place.move_a_row)
             case "wait":
                 after = self._wait(world, parts)
             case "calm":
@@ -551,7 +556,7 @@ class Worlds:
             self._sights.append(
                 Sight(
                     replica is not None,
-                    replica is not None and replica.folding.under_way is not None,
+                    replica is not None and bool(replica.folding.due or replica.backlog.moving),
                     replica is not None and replica.state == "ready",
                     replica.id if replica else "",
                     memory,

@@ -287,7 +287,8 @@ DIRECTED = {
             at("remove", 1),
             *(then(4.0) for _ in range(4)),
             at("fail", 0, 0.9),
-            at("visit", 0),
+            # The row of this video is moved last.
+            Step("visit", 0, 5, 0.0),
             then(0.3),
             HEAL,
             then(1.2),

@@ -10,9 +10,10 @@ from counter.crdt.ids import is_folded, mint_run, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Refused, Vector
 from counter.protocol.anti_entropy import AntiEntropy
-from counter.protocol.backlog import Batch
+from counter.protocol.backlog import Backlog
+from counter.protocol.batch import Batch
 from counter.protocol.effects import Effects
-from counter.protocol.folding import Fold, Folding
+from counter.protocol.folding import Folding
 from counter.protocol.joining import Joining
 from counter.protocol.keys import Written
 from counter.protocol.messages import (
@@ -39,6 +40,7 @@ from simulation.rules import (
     SmallRepairs,
     SmallReports,
 )
+from tests.mutants_of_moves import FAULTS_OF_MOVES
 from tests.mutants_of_runs import NEW_FAULTS
 
 
@@ -203,47 +205,27 @@ class FoldsOutOfOrder(SmallPages):
     folding_class = UnorderedFolding
 
 
-class OverwritingFolding(Folding):
-    def next(self) -> Fold | None:
-        if self.under_way is None and self.followed:
-            self._tally.fold(*next(iter(self.followed.items())))
-        return super().next()
+class OverwritingBacklog(Backlog):
+    def follow(self, member: str, mark: str) -> None:
+        for part in self._tally.parts(member, mark):
+            self._tally.discard(part)
+        super().follow(member, mark)
 
 
 class TakesAFoldedVectorOverWhole(SmallPages):
-    folding_class = OverwritingFolding
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.backlog.__class__ = OverwritingBacklog
 
 
-class ForgetfulFolding(Folding):
+class FollowsAMarkWithoutItsOwnCopies(Tally):
     """Joins by the larger count, but does not add up its own copies before."""
 
-    def next(self) -> Fold | None:
-        begun, fold = self.under_way, super().next()
-        if begun is None and fold is not None and len(fold.parts) > 1:
-            fold._copies = fold._copies[:1]
-            fold.restart()
-        return fold
-
-
-class FollowsAMarkWithoutItsOwnCopies(SmallPages):
-    folding_class = ForgetfulFolding
-
-
-class DropsWhatIsFoldedBeforeThatIsStored(SmallPages):
-    def batch(self, limit: int) -> Batch:
-        batch, fold = super().batch(limit), self.folding.under_way
-        if fold is not None and not fold.complete:
-            return batch._replace(drop=[*batch.drop, *fold.parts])
-        return batch
-
-
-class RestlessFolding(Folding):
-    def rests(self, vector: str) -> bool:
-        return False
-
-
-class ChangesWhatIsBeingFolded(SmallPages):
-    folding_class = RestlessFolding
+    def fold(self, member: str, mark: str) -> list[Vector]:
+        for part in self.parts(member, mark)[1:]:
+            del self._vectors[part]
+            self._of_members[member].remove(part)
+        return super().fold(member, mark)
 
 
 class CountsWhatIsFoldedAlready(Tally):
@@ -410,45 +392,47 @@ def reuse_the_run(now: int, latest: str, random: int) -> str:
     return latest or mint_run(now, latest, random)
 
 
-FAULTS = {
-    "publishes before it persists": Rules(replica=PublishesBeforeItPersists),
-    "takes a failed write for done": Rules(replica=TakesAFailedWriteForDone),
-    "shows a visit before it is stored": Rules(replica=ShowsAVisitBeforeItIsStored),
-    "reuses a replica id": Rules(mint=reuse_the_run),
-    "ignores the total": Rules(replica=IgnoresTheTotal),
-    "forgets repair for a node that is gone": Rules(replica=ForgetsRepairForAGoneNode),
-    "leaves out the content hash": Rules(replica=LeavesOutTheContentHash),
-    "sends the content hash for closed vectors only": Rules(replica=HashesClosedVectorsOnly),
-    "stops a repair after its first page": Rules(replica=StopsARepairAfterItsFirstPage),
-    "takes what it heard for all that was said": Rules(replica=TakesWhatItHeardForAllThatWasSaid),
-    "never asks for announcements it missed": Rules(replica=NeverAsksForWordsItMissed),
-    "is ready too early": Rules(replica=IsReadyTooEarly),
-    "is ready before it has heard those it knows": Rules(
-        replica=IsReadyBeforeItHasHeardThoseItKnows
-    ),
-    "does not load its store": Rules(replica=DoesNotLoadItsStore),
-    "does not rewrite a store that forgot": Rules(replica=DoesNotRewriteAStoreThatForgot),
-    "takes the newer instead of the larger count": Rules(tally=TakesTheNewerCount),
-    "adds what it is told": Rules(tally=AddsWhatIsToldTwice),
-    "ignores the flush mark": Rules(disk=IgnoresTheFlushMark),
-    "folds without every member's word": Rules(replica=FoldsWithoutEveryMembersWord),
-    "folds without the wait": Rules(replica=FoldsWithoutTheWait),
-    "folds out of order": Rules(replica=FoldsOutOfOrder),
-    "takes a folded vector over whole": Rules(replica=TakesAFoldedVectorOverWhole),
-    "follows a mark without its own copies": Rules(replica=FollowsAMarkWithoutItsOwnCopies),
-    "drops what is folded before that is stored": Rules(
-        replica=DropsWhatIsFoldedBeforeThatIsStored
-    ),
-    "changes what is being folded": Rules(replica=ChangesWhatIsBeingFolded),
-    "counts what is folded already": Rules(tally=CountsWhatIsFoldedAlready),
-    "goes on in a run that is folded": Rules(replica=GoesOnInAFoldedRun),
-    "moves visits that the store may hold": Rules(replica=MovesVisitsThatTheStoreMayHold),
-    "does not store keys with their visits": Rules(replica=DoesNotStoreKeysWithTheirVisits),
-    "stores keys after their visits": Rules(replica=StoresKeysAfterTheirVisits),
-    "forgets a key whose message is lost": Rules(replica=ForgetsAKeyWhoseMessageIsLost),
-    "publishes a key before it is stored": Rules(replica=PublishesAKeyBeforeItIsStored),
-    "frees the key of a failed batch": Rules(replica=FreesTheKeyOfAFailedBatch),
-    "sees no gap between keys": Rules(replica=SeesNoGapBetweenKeys),
-    "is ready without keys": Rules(replica=IsReadyWithoutKeys),
-    "does not rewrite keys": Rules(replica=DoesNotRewriteKeys),
-} | NEW_FAULTS
+FAULTS = (
+    {
+        "publishes before it persists": Rules(replica=PublishesBeforeItPersists),
+        "takes a failed write for done": Rules(replica=TakesAFailedWriteForDone),
+        "shows a visit before it is stored": Rules(replica=ShowsAVisitBeforeItIsStored),
+        "reuses a replica id": Rules(mint=reuse_the_run),
+        "ignores the total": Rules(replica=IgnoresTheTotal),
+        "forgets repair for a node that is gone": Rules(replica=ForgetsRepairForAGoneNode),
+        "leaves out the content hash": Rules(replica=LeavesOutTheContentHash),
+        "sends the content hash for closed vectors only": Rules(replica=HashesClosedVectorsOnly),
+        "stops a repair after its first page": Rules(replica=StopsARepairAfterItsFirstPage),
+        "takes what it heard for all that was said": Rules(
+            replica=TakesWhatItHeardForAllThatWasSaid
+        ),
+        "never asks for announcements it missed": Rules(replica=NeverAsksForWordsItMissed),
+        "is ready too early": Rules(replica=IsReadyTooEarly),
+        "is ready before it has heard those it knows": Rules(
+            replica=IsReadyBeforeItHasHeardThoseItKnows
+        ),
+        "does not load its store": Rules(replica=DoesNotLoadItsStore),
+        "does not rewrite a store that forgot": Rules(replica=DoesNotRewriteAStoreThatForgot),
+        "takes the newer instead of the larger count": Rules(tally=TakesTheNewerCount),
+        "adds what it is told": Rules(tally=AddsWhatIsToldTwice),
+        "ignores the flush mark": Rules(disk=IgnoresTheFlushMark),
+        "folds without every member's word": Rules(replica=FoldsWithoutEveryMembersWord),
+        "folds without the wait": Rules(replica=FoldsWithoutTheWait),
+        "folds out of order": Rules(replica=FoldsOutOfOrder),
+        "takes a folded vector over whole": Rules(replica=TakesAFoldedVectorOverWhole),
+        "follows a mark without its own copies": Rules(tally=FollowsAMarkWithoutItsOwnCopies),
+        "counts what is folded already": Rules(tally=CountsWhatIsFoldedAlready),
+        "goes on in a run that is folded": Rules(replica=GoesOnInAFoldedRun),
+        "moves visits that the store may hold": Rules(replica=MovesVisitsThatTheStoreMayHold),
+        "does not store keys with their visits": Rules(replica=DoesNotStoreKeysWithTheirVisits),
+        "stores keys after their visits": Rules(replica=StoresKeysAfterTheirVisits),
+        "forgets a key whose message is lost": Rules(replica=ForgetsAKeyWhoseMessageIsLost),
+        "publishes a key before it is stored": Rules(replica=PublishesAKeyBeforeItIsStored),
+        "frees the key of a failed batch": Rules(replica=FreesTheKeyOfAFailedBatch),
+        "sees no gap between keys": Rules(replica=SeesNoGapBetweenKeys),
+        "is ready without keys": Rules(replica=IsReadyWithoutKeys),
+        "does not rewrite keys": Rules(replica=DoesNotRewriteKeys),
+    }
+    | NEW_FAULTS
+    | FAULTS_OF_MOVES
+)

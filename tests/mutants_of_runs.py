@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from counter.protocol.announced import Announced
-from counter.protocol.backlog import Batch
+from counter.protocol.batch import Batch
 from counter.protocol.folding import Folding
 from counter.protocol.messages import Larger, MemberReport, RepairRequest
 from counter.protocol.peers import Peer

@@ -44,8 +44,19 @@ class Network:
     ) -> Replica:
         """Start a node; `notes` are what its store holds of earlier runs, beside counts."""
         store = encode_id(sum(map(ord, name)), 13)
-        replica = kind(
-            f"{name}~{store}.{mint_run(run, '', 7)}",
+        id_ = f"{name}~{store}.{mint_run(run, '', 7)}"
+        replica = self.replica(id_, has_peers=has_peers, kind=kind)
+        replica.recovery.opened([], notes or {})
+        replica.recovery.all_loaded()
+        self.nodes[name] = replica
+        return replica
+
+    def replica(
+        self, replica: str, *, has_peers: bool = True, kind: type[Replica] = Replica
+    ) -> Replica:
+        """A run of this id, which is to load its store."""
+        return kind(
+            replica,
             Tally(),
             self.now,
             sync_interval=1.0,
@@ -54,10 +65,6 @@ class Network:
             fold_after=self.fold_after,
             has_peers=has_peers,
         )
-        replica.recovery.opened([], notes or {})
-        replica.recovery.all_loaded()
-        self.nodes[name] = replica
-        return replica
 
     def visit(self, replica: Replica, *videos: str) -> None:
         for video in videos:

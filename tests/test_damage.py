@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import encode_id
+from counter.crdt.ids import encode_id, kept_as
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Vector
 from counter.crdt.videos import Videos
@@ -264,7 +264,8 @@ def fill(place: Place, counts: Counts = COUNTS, facts: Mapping[str, str] = FACTS
         store.write({}, facts={name: "replaced later"})
         store.write({}, facts={name: fact, "key:gone 1": "x"})
     store.write({}, facts={"key:gone 1": ""})
-    store.write({f"{OTHER}.{run(1)}": {"cats": 1}, **counts}, facts=sums(counts))
+    kept = {kept_as(vector): of_vector for vector, of_vector in counts.items()}
+    store.write({f"{OTHER}.{run(1)}": {"cats": 1}, **kept}, facts=sums(counts))
     store.write({}, drop=[f"{OTHER}.{run(1)}"])
     store.close()
 

@@ -1,11 +1,22 @@
 """Folding and removal in virtual time: when a run is folded, and what a fold must not do."""
 
+from functools import partial
+from threading import Lock
+
 import pytest
 
 from counter.crdt.ids import folded_of, mint_run, replica_of, run_of
-from counter.protocol.members import decode_fact, encode_fact
+from counter.node.loading import Loading, sift
+from counter.node.names import write
+from counter.protocol.batch import Batch
+from counter.protocol.checks import decode_sum, sum_name
+from counter.protocol.members import decode_fact, decode_since, encode_fact
 from counter.protocol.messages import Delta, Envelope, RepairPage
 from counter.protocol.replica import Replica
+from counter.store.contract import Known
+from counter.store.memory import MemoryStore
+from simulation.disk import tally_of
+from simulation.process import Process
 from tests.protocol import TTL, Network
 
 
@@ -152,35 +163,153 @@ def test_a_visit_that_the_store_may_hold_is_not_moved_to_the_next_run(network: N
     assert c.counter("cats", pending=True) == {a.member: 3, c.member: 1}
 
 
-def test_a_fold_shows_only_once_the_store_holds_it(network: Network) -> None:
+def opened(replica: Replica) -> MemoryStore:
+    """A store that is to be given everything that a replica knows."""
+    store = MemoryStore()
+    store.open("a test", lambda: replica.member[-13:])
+    replica.recovery.forgotten([], {})
+    replica.recovery.all_loaded()
+    store.begin(replica.id, replica.recovery.own_fact())
+    while replica.unsaved():
+        give(store, replica, 1000)
+    return store
+
+
+def give(store: MemoryStore, replica: Replica, rows: int) -> Batch:
+    """Write a batch, as a node does."""
+    batch = replica.batch(rows)
+    write(store, batch, heal=False)
+    replica.stored(batch)
+    return batch
+
+
+def started(store: MemoryStore, network: Network) -> Replica:
+    """A run that begins on a store as a kill has left it."""
+    network.now += 1.0
+    process = Process.start(
+        store,
+        "a test",
+        "a",
+        mint_store=lambda: "",
+        mint_run=lambda latest: mint_run(int(network.now * 1000) + 10**6, latest, 9),
+        replica=network.replica,
+    )
+    return process.replica
+
+
+def mid_fold(network: Network, videos: int = 9) -> tuple[Replica, MemoryStore]:
+    """A node that has two runs to be folded, with as many videos, and its store."""
     a, _, _ = three(network)
-    network.visit(a, *(f"v{number}" for number in range(20)))
+    network.visit(a, *(f"v{number}" for number in range(videos)), "cats")
     network.live(1)
     a = network.restart("a", 2000)
-    network.flush("a")
-    old = entries(a, a.member)
+    store = opened(a)
     network.seconds(int(3 * TTL) + 4)
-    while not (batch := a.batch(6)).folds:
-        assert all(len(counts) <= 6 for counts in batch.counts.values())
-        assert entries(a, a.member) == old
-        a.stored(batch)
-    a.not_stored(batch)  # it may be done or not, so it is done again, whole
-    assert entries(a, a.member) == old
-    written: dict[str, int] = {}
-    folded = ""
-    while entries(a, a.member) == old:
-        batch = a.batch(6)
-        for vector in batch.counts:
-            folded = vector
-            written |= batch.counts[vector]
-        if not batch.folds:
-            assert a.member not in batch.facts, "the store may have the new mark already"
-            assert not batch.drop
-        a.stored(batch)
-    assert sorted(batch.drop) == sorted(old)
-    assert entries(a, a.member) == [folded]
-    assert written == dict(a.tally.vector(folded).items())
-    assert a.tally.total(folded) == 23
+    assert a.folding.due.keys() == {a.member}
+    return a, store
+
+
+def test_a_fold_gets_into_the_store_row_by_row_and_no_sum_ever_changes(network: Network) -> None:
+    a, store = mid_fold(network)
+    old = entries(a, a.member)[:2]
+    before = {video: a.counter(video) for video in ("cats", *(f"v{n}" for n in range(9)))}
+    folded = folded_of(a.member, run_of(old[-1]))
+    batches: list[Batch] = []
+    while a.unsaved():
+        batches.append(give(store, a, 9))
+        assert {video: tally_of(store).counter(video) for video in before} == before
+        assert {video: a.counter(video) for video in before} == before
+    assert entries(a, a.member) == [folded, *entries(a, a.member)[1:]]
+    moved = [batch for batch in batches if folded in batch.counts]
+    assert [len(batch.counts[folded]) for batch in moved] == [3, 3, 3, 1]
+    for batch in moved[:-1]:
+        assert batch.erase == {folded: old}
+        assert decode_since(batch.facts[a.member]) < decode_fact(batch.facts[a.member])[2]
+        assert not batch.drop
+    assert moved[-1].drop == old
+    assert not moved[-1].erase
+    assert f"{a.member}@" in store.counts
+    assert not store.counts.keys() & {folded, *old}
+    assert decode_since(store.facts[a.member]) == run_of(old[-1])
+    assert decode_sum(store.facts[sum_name(folded)]) == (13, a.tally.digest(folded))
+
+
+def test_a_fold_of_few_videos_is_one_step_for_the_store(network: Network) -> None:
+    a, store = mid_fold(network)
+    old = entries(a, a.member)[:2]
+    batch = give(store, a, 1000)
+    assert batch.drop == old
+    assert not batch.erase
+    assert not a.backlog.moving
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_start_in_the_middle_of_a_fold_goes_on_with_it(network: Network, steps: int) -> None:
+    a, store = mid_fold(network)
+    videos = ["cats", *(f"v{number}" for number in range(9))]
+    before = {video: a.counter(video)[a.member] for video in videos}
+    for _ in range(steps):
+        give(store, a, 9)
+    again = started(store, network)
+    assert {video: again.counter(video)[a.member] for video in videos} == before
+    while again.unsaved():
+        give(store, again, 9)
+        assert {v: tally_of(store).counter(v)[a.member] for v in videos} == before
+    if steps:
+        assert not again.backlog.moving
+        assert decode_since(store.facts[a.member]) == again.tally.mark(a.member) > ""
+        assert sum(kept.startswith(f"{a.member}.") for kept in store.counts) == 0
+
+
+def test_a_step_of_a_fold_that_may_be_stored_is_written_again(network: Network) -> None:
+    a, store = mid_fold(network)
+    videos = ["cats", *(f"v{number}" for number in range(9))]
+    before = {video: a.counter(video) for video in videos}
+    number = 0
+    while a.unsaved():
+        batch = a.batch(9)
+        number += 1
+        if number % 3:
+            write(store, batch, heal=False)
+        assert {video: tally_of(store).counter(video) for video in videos} == before
+        if number % 3 == 1:
+            a.stored(batch)
+        else:
+            a.not_stored(batch)
+    assert not a.backlog.moving
+    assert {kept for kept in store.counts if kept.startswith(a.member)} == {f"{a.member}@"}
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_a_store_put_back_into_a_fold_is_joined_row_by_row(network: Network, steps: int) -> None:
+    """Restored to when it was in the middle of a fold, while the memory is beyond that."""
+    a, store = mid_fold(network)
+    videos = ["cats", *(f"v{number}" for number in range(9))]
+    for _ in range(steps):
+        give(store, a, 9)
+    counts = {vector: dict(kept) for vector, kept in store.counts.items()}
+    facts = dict(store.facts)
+    while a.unsaved():
+        give(store, a, 9)
+    network.visit(a, "v1", "mice")
+    a.recovery.forgotten(*sift(Known(list(counts), facts))[0])
+    store.counts, store.facts = counts, facts
+    store._seal_all()
+    before = {video: tally_of(store).counter(video).get(a.member, 0) for video in videos}
+    give(store, a, 9)
+    loading = Loading(store, a.tally, Lock())
+    for loaded in iter(partial(next, loading._pieces, 0), 0):
+        if loaded:
+            a.recovery.loaded(loaded.vector, loaded.counts)
+    a.recovery.all_loaded()
+    while a.unsaved():
+        give(store, a, 9)
+        now = {video: tally_of(store).counter(video)[a.member] for video in videos}
+        assert all(now[video] >= before[video] for video in videos)
+    assert {v: tally_of(store).counter(v) for v in videos} == {v: a.counter(v) for v in videos}
+    assert a.counter("cats") == {a.member: 4}
+    assert a.counter("v1") == {a.member: 2}
+    assert not a.backlog.moving
 
 
 def test_what_comes_in_while_a_fold_is_written_is_repaired_afterwards(network: Network) -> None:
@@ -189,7 +318,7 @@ def test_what_comes_in_while_a_fold_is_written_is_repaired_afterwards(network: N
     network.flush("b")
     network.seconds(int(3 * TTL) + 4)
     batch = b.batch(1000)
-    assert batch.folds
+    assert batch.ends
     late = RepairPage(run, {"cats": 4, "mice": 1}, None)
     b.receive(Envelope(a.id, "a", 0, late), network.now)
     a.tally.merge(run, late.counts)
@@ -208,7 +337,7 @@ def test_an_older_run_that_comes_up_while_a_fold_is_written_does_not_show_and_va
     older = replica_of(a.member, "0" * 23)
     network.seconds(int(3 * TTL) + 4)
     batch = b.batch(1000)
-    assert batch.folds
+    assert batch.ends
     b.receive(Envelope(a.id, "a", 0, RepairPage(older, {"cats": 9}, None)), network.now)
     before = b.counter("cats")
     b.stored(batch)
@@ -315,40 +444,22 @@ def test_a_node_without_peers_folds_alone(network: Network) -> None:
 def test_what_a_store_has_left_of_folded_vectors_is_dropped(network: Network) -> None:
     a = network.node("a", run=1000)
     runs = [mint_run(number, "", number) for number in range(1, 5)]
-    left = [replica_of(a.member, run) for run in runs] + [folded_of(a.member, runs[0])]
+    left = [replica_of(a.member, run) for run in runs]
     folded = folded_of(a.member, runs[2])
     a.recovery.opened([*left, folded], {a.member: encode_fact(runs[3], "", runs[2])})
     for vector in (*left, folded):
         a.recovery.loaded(vector, {"cats": 1})
+    a.recovery.all_loaded()
     assert entries(a, a.member) == [folded, left[3]]
-    assert sorted(a.batch(10).drop) == sorted([*left[:3], left[4]])
-
-
-def test_what_a_fold_cut_short_has_left_is_dropped_before_it_is_done_again(
-    network: Network,
-) -> None:
-    a, _, _ = three(network)
-    (run,) = entries(a, a.member)
-    left = folded_of(a.member, run_of(run))
-    a.recovery.opened([run, left], {})
-    network.seconds(int(3 * TTL) + 4)
-    batch = a.batch(1000)
-    assert batch.folds
-    assert batch.drop == [left, run]
-    assert batch.counts == {left: {"cats": 3}}
-    a.not_stored(batch)
-    batch = a.batch(1000)
-    assert batch.drop == [run], "the store may have nothing but the new one by now"
-    a.stored(batch)
-    network.live(2)
-    assert not a.unsaved()
-    assert entries(a, a.member) == [left]
+    assert a.batch(10).drop == left[:3]
+    assert a.counter("cats") == {a.member: 2}
 
 
 def test_a_store_that_was_emptied_is_given_marks_and_all(network: Network) -> None:
     a, _, _ = three(network)
     network.live(int(3 * TTL) + 4)
     a.recovery.forgotten([], {})
+    a.recovery.all_loaded()
     kept: dict[str, dict[str, int]] = {}
     facts: dict[str, str] = {}
     while a.unsaved():
@@ -362,7 +473,7 @@ def test_a_store_that_was_emptied_is_given_marks_and_all(network: Network) -> No
     for vector, counts in kept.items():
         again.recovery.loaded(vector, counts)
     assert again.counter("cats") == {a.member: 3}
-    assert entries(again, a.member) == entries(a, a.member) == list(kept)
+    assert entries(again, a.member) == entries(a, a.member) == sorted(kept)
     assert set(again.members) == {*a.members, again.member}
 
 
@@ -377,14 +488,16 @@ def test_older_vectors_in_a_store_stay_until_it_has_the_newer_ones(network: Netw
     a.stored(a.batch(4))
     assert a.recovery.loaded(run, {"cats": 2, "dogs": 1}) == set()
     assert a.recovery.all_loaded() == {"dogs"}, "it may know of visits that nobody else does"
+    dropped: list[str] = []
     while a.unsaved():
+        assert not dropped
         batch = a.batch(4)
         a.stored(batch)
-        if a.unsaved():
-            assert not batch.drop
-            assert a.member not in batch.facts
-    assert batch.drop == [run]
-    assert a.member in batch.facts
+        dropped = batch.drop
+        if folded_of(a.member, run_of(run)) in batch.counts:
+            assert a.member in batch.facts
+            assert batch.erase or batch.drop
+    assert dropped == [run]
     assert a.counter("cats") == {a.member: 3}
 
 
@@ -396,7 +509,7 @@ def test_what_waits_to_be_written_of_a_part_is_not_written_behind_the_fold(
     network.seconds(int(3 * TTL) + 4)
     b.backlog.add(run, ["cats"])
     batch = b.batch(1000)
-    assert batch.folds
+    assert batch.ends
     assert run in batch.drop
     assert run not in batch.counts
     b.not_stored(batch)
@@ -406,5 +519,10 @@ def test_what_waits_to_be_written_of_a_part_is_not_written_behind_the_fold(
 def test_facts_that_are_none_say_nothing() -> None:
     for fact in ("", "x", "a b c", "- - - -"):
         assert decode_fact(fact) == ("", "", "")
+        assert decode_since(fact) == ""
     run = mint_run(5, "", 5)
     assert decode_fact(encode_fact(run, "", run)) == (run, "", run)
+    assert decode_since(encode_fact(run, "", run)) == run
+    assert decode_fact(encode_fact(run, "", run, "")) == (run, "", run)
+    assert decode_since(encode_fact(run, "", run, "")) == ""
+    assert encode_fact(run, "", run, run) == encode_fact(run, "", run)

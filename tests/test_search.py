@@ -4,6 +4,7 @@ import pytest
 
 from simulation.scope import Action, Scope
 from simulation.search import replay, search
+from tests.mutants_of_moves import FAULTS_OF_MOVES
 from tests.mutants_of_runs import NEW_FAULTS
 
 A, C, B = range(3)
@@ -89,6 +90,18 @@ TRACES_OF_FAULTS = {
 """A short trace on which a fault shows, and right code does not fail."""
 
 
+IN_THE_MIDDLE_OF_A_FOLD = [
+    at("visit", A),
+    at("visit", A, 1),
+    at("restart", A),
+    Action("until a fold", PAIR),
+    at("move a row", A),
+    at("restart", A),
+]
+"""A process ends when one of two rows was moved."""
+TWO_VIDEOS = Scope(videos=2)
+
+
 @pytest.mark.proof
 def test_the_first_states_of_the_scope_keep_the_promises() -> None:
     found = search(Scope(), states=600)
@@ -123,6 +136,16 @@ def test_no_trace_that_broke_a_promise_does_so_again(fault: str) -> None:
 def test_a_fault_against_the_rules_of_runs_shows_on_a_short_trace(fault: str) -> None:
     assert replay(TRACES_OF_FAULTS[fault], Scope(), NEW_FAULTS[fault])
     assert replay(TRACES_OF_FAULTS[fault], Scope()) == ""
+
+
+# Here a store never fails: that one write becomes two is seen by random histories.
+@pytest.mark.parametrize("fault", sorted(FAULTS_OF_MOVES.keys() - {"erases before it writes"}))
+def test_a_fault_against_the_rules_of_moving_shows_in_the_middle_of_a_fold(fault: str) -> None:
+    assert replay(IN_THE_MIDDLE_OF_A_FOLD, TWO_VIDEOS, FAULTS_OF_MOVES[fault])
+
+
+def test_a_process_that_ends_in_the_middle_of_a_fold_loses_and_doubles_nothing() -> None:
+    assert replay(IN_THE_MIDDLE_OF_A_FOLD, TWO_VIDEOS) == ""
 
 
 @pytest.mark.proof

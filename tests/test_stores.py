@@ -751,10 +751,10 @@ def test_two_names_on_one_redis_do_not_see_each_other(own_redis: Redis) -> None:
 
 def test_a_redis_kept_by_another_version_is_refused(own_redis: Redis) -> None:
     with closing(redis.Redis.from_url(own_redis.uri)) as client:
-        client.hset("counter:counter1:store", "version", "4")
+        client.hset("counter:counter1:store", "version", "5")
     with (
         closing(RedisStore(own_redis.uri, "counter1")) as store,
-        pytest.raises(StoreRefusedError, match="format 4"),
+        pytest.raises(StoreRefusedError, match="format 5"),
     ):
         store.open("me", lambda: ID)
 
@@ -769,7 +769,7 @@ def test_a_redis_of_format_1_is_taken_over(own_redis: Redis) -> None:
             with closing(redis_store(own_redis.uri, 2)) as store:
                 assert loaded(store) == {replica(1): {"cats": 3}}
                 assert store.known().vectors == [replica(1)]
-        assert client.hget(key("store"), "version") == b"3"
+        assert client.hget(key("store"), "version") == b"4"
         assert not client.exists(key("replicas"))
 
 
@@ -802,8 +802,8 @@ def test_a_database_kept_by_another_version_is_refused(tmp_path: Path) -> None:
     sqlite_store(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "counter.sqlite")) as db, db:
         db.execute("DELETE FROM store WHERE key = 'sealed'")
-        db.execute("UPDATE store SET value = '4' WHERE key = 'version'")
-    with pytest.raises(StoreRefusedError, match="format 4"):
+        db.execute("UPDATE store SET value = '5' WHERE key = 'version'")
+    with pytest.raises(StoreRefusedError, match="format 5"):
         SqliteStore(tmp_path).open("me", lambda: ID)
 
 

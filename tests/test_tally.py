@@ -14,7 +14,6 @@ from counter.crdt.gcounter import MAX_COUNT, increment, merge, value
 from counter.crdt.ids import VIDEO, folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.top import TopVideos
-from counter.protocol.folding import Fold
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "gcounter.json").read_text())
 RUN = ".01m83kr2yy3a0d1xw7bp3ns"
@@ -176,21 +175,14 @@ def of_runs(member: str, counted: dict[str, dict[str, int]]) -> Tally:
     return tally
 
 
-def fold(tally: Tally, member: str, mark: str, pace: int = 1000) -> None:
-    folding = Fold(tally, member, mark)
-    while not folding.complete:
-        folding.step(pace)
-    tally.fold(member, mark, folding.vector)
-
-
-@given(runs, st.sampled_from(RUNS), st.integers(1, 4))
+@given(runs, st.sampled_from(RUNS))
 def test_a_fold_changes_no_number_and_leaves_one_vector(
-    counted: dict[str, dict[str, int]], mark: str, pace: int
+    counted: dict[str, dict[str, int]], mark: str
 ) -> None:
     tally = of_runs(MEMBER, counted)
     tally.merge(replica_of(OTHER, RUNS[0]), {"cats": 7})
     before = {video: tally.counter(video) for video in ("cats", "dogs", "mice")}
-    fold(tally, MEMBER, mark, pace)
+    tally.fold(MEMBER, mark)
     assert {video: tally.counter(video) for video in before} == before
     assert all(tally.visits(video) == value(before[video]) for video in before)
     left = [vector for vector, _ in tally.vectors() if member_of(vector) == MEMBER]
@@ -205,9 +197,9 @@ def test_folding_bit_by_bit_is_folding_at_once(
     counted: dict[str, dict[str, int]], first: str, last: str
 ) -> None:
     once, twice = of_runs(MEMBER, counted), of_runs(MEMBER, counted)
-    fold(once, MEMBER, max(first, last))
-    fold(twice, MEMBER, min(first, last))
-    fold(twice, MEMBER, max(first, last))
+    once.fold(MEMBER, max(first, last))
+    twice.fold(MEMBER, min(first, last))
+    twice.fold(MEMBER, max(first, last))
     assert shown(once) == shown(twice)
 
 
@@ -227,7 +219,7 @@ def test_copies_that_missed_something_are_joined_without_loss_or_doubling(
         },
     )
     for tally in (whole, partial):
-        fold(tally, MEMBER, mark)
+        tally.fold(MEMBER, mark)
     for name, counts in shown(whole).items():
         partial.merge(name, counts)
     for name, counts in shown(partial).items():
@@ -238,7 +230,7 @@ def test_copies_that_missed_something_are_joined_without_loss_or_doubling(
 
 def test_what_is_older_than_the_mark_is_ignored() -> None:
     tally = of_runs(MEMBER, {RUNS[0]: {"cats": 3}, RUNS[1]: {"cats": 4}, RUNS[2]: {"cats": 5}})
-    fold(tally, MEMBER, RUNS[1])
+    tally.fold(MEMBER, RUNS[1])
     assert tally.merge(replica_of(MEMBER, RUNS[0]), {"cats": 100}) == {}
     assert tally.merge(replica_of(MEMBER, RUNS[1]), {"dogs": 1}) == {}
     assert tally.merge(folded_of(MEMBER, RUNS[0]), {"cats": 100}) == {}
@@ -252,7 +244,7 @@ def test_what_is_older_than_the_mark_is_ignored() -> None:
 
 def test_a_fold_stays_within_what_a_count_may_be() -> None:
     tally = of_runs(MEMBER, {RUNS[0]: {"cats": MAX_COUNT}, RUNS[1]: {"cats": MAX_COUNT}})
-    fold(tally, MEMBER, RUNS[1])
+    tally.fold(MEMBER, RUNS[1])
     assert tally.count(folded_of(MEMBER, RUNS[1]), "cats") == MAX_COUNT
 
 
@@ -289,7 +281,7 @@ def test_rest_changes_no_number_and_a_vector_at_rest_grows_like_any_other(
     if counted:
         mark = data.draw(st.sampled_from(sorted(counted)))
         for tally in (awake, resting):
-            fold(tally, MEMBER, mark)
+            tally.fold(MEMBER, mark)
     assert facts_of(resting) == facts_of(awake)
 
 

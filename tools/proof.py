@@ -90,6 +90,7 @@ def proofs(seconds: int) -> list[Proof]:
         Proof("random histories keep all promises", ["simulation", *time_]),
         Proof("so do all states of a small scope", ["simulation.search", *time_]),
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
+        marked("a fold costs what it changes", "tests/test_fold_costs.py"),
         marked("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
         marked("versions side by side are exact", "tests/test_upgrade.py", BESIDE=beside),
         marked("broken peers change nothing", "tests/test_broken_peers.py"),

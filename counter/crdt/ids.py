@@ -115,6 +115,14 @@ def is_folded(vector: str) -> bool:
     return vector[-RUN_LENGTH - 1] == "@"
 
 
+def kept_as(vector: str) -> str:
+    """What a store keeps a vector under: a folded one without its mark, which is a fact beside it.
+
+    So a fold renames nothing there.
+    """
+    return vector[:-RUN_LENGTH] if is_folded(vector) else vector
+
+
 def member_of(vector: str) -> str:
     """The member that a replica or a vector belongs to."""
     return vector[: -RUN_LENGTH - 1]

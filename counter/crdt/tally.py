@@ -94,6 +94,10 @@ class Tally:
         """The newest run that is folded here, "" if none is."""
         return self._marks.get(member, "")
 
+    def marks(self) -> dict[str, str]:
+        """The newest run that is folded here, by member."""
+        return {member: mark for member, mark in self._marks.items() if mark}
+
     def current(self, vector: str) -> bool:
         """Whether this vector counts here: of a run after its member's mark, or folded up to it."""
         mark, run = self.mark(member_of(vector)), run_of(vector)
@@ -108,25 +112,34 @@ class Tally:
         return [vector for vector in self.of(member) if run_of(vector) <= mark]
 
     def empty(self) -> Vector:
-        """A vector in which nothing is counted, for `fold`."""
+        """A vector in which nothing is counted, over the same index."""
         return self.vector_class(self._videos)
 
     def no_videos(self) -> VideoSet:
         """A set of videos that are counted here, in which there is none yet."""
         return VideoSet(self._videos)
 
-    def fold(self, member: str, mark: str, folded: Vector | None = None) -> None:
-        """Replace the `parts` of a fold by `folded`, in one step; it must be their sum.
+    def fold(self, member: str, mark: str) -> list[Vector]:
+        """Add up the `parts` of a fold, in one step; return those that are runs.
 
-        So no number changes. None means that there are no parts.
+        No number changes by that, and what was folded before is not copied.
         """
+        folded, runs = self.empty(), []
         for part in self.parts(member, mark):
+            own = self.vector(part)
+            if is_folded(part):
+                folded = own
+            else:
+                runs.append(own)
             del self._vectors[part]
             self._of_members[member].remove(part)
+        for own in runs:
+            folded.add(own)
         self._marks[member] = mark
         self._unpacked = None
-        if folded is not None and folded.total:
+        if folded.total:
             self._put(folded_of(member, mark), folded)
+        return runs
 
     def discard(self, vector: str) -> Vector:
         """Forget a vector, and return it: what was loaded of it has turned out to be wrong.

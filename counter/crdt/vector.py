@@ -20,6 +20,7 @@ from operator import sub
 from struct import Struct, pack
 from typing import NamedTuple
 
+from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.videos import BUCKETS, PRIME, Videos
 
 _LEAST_BUCKETS = 2**4
@@ -169,6 +170,15 @@ class Vector(Column):
                 # The index's own string: whatever keeps it does not keep the message's copy.
                 grew[names[row]] = count - before
         return grew
+
+    def add(self, other: "Vector") -> None:
+        """Add the counts of another vector over the same index, as far as this one has room."""
+        for row, count in other.by_row():
+            before = self.at(row)
+            after = min(MAX_COUNT, before + count)
+            # A sum that no vector can hold was made up, by a run that nobody has counted in.
+            if before < after <= MAX_VECTOR_TOTAL - self.total + before:
+                self.set(row, after, before)
 
     def pack(self) -> Segment:
         """This vector at rest: some one to two bytes a count."""

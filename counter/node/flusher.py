@@ -12,9 +12,10 @@ from contextlib import suppress
 from threading import Event, Lock
 
 from counter.backoff import backoff
+from counter.node import names
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
-from counter.protocol.backlog import Batch
+from counter.protocol.batch import Batch
 from counter.protocol.replica import Replica
 from counter.store.contract import (
     Known,
@@ -297,10 +298,9 @@ class Flusher:
         return self._commit(replica, batch, flushes, grew)
 
     def _write_batch(self, batch: Batch, *, heal: bool) -> None:
-        kept = batch.kept()
         if self._loading is not None:
             self._loading.change((*batch.counts, *batch.drop))
-        self._store.write(batch.counts, facts=kept, drop=batch.drop, heal=heal)
+        names.write(self._store, batch, heal=heal)
 
     def _note_loss(self, error: StoreForgotError) -> None:
         if isinstance(error, StoreAheadError):

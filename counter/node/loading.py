@@ -9,8 +9,10 @@ from itertools import islice
 from threading import Lock
 from typing import NamedTuple
 
+from counter.crdt.ids import kept_as
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Vector
+from counter.node.names import Names
 from counter.protocol.checks import (
     Audit,
     Finding,
@@ -41,11 +43,15 @@ class Loaded(NamedTuple):
 
 
 def sift(known: Known) -> tuple[Known, list[str], list[str]]:
-    """What a store knows that is valid; then the names of invalid vectors, and of invalid facts."""
+    """What a store knows that is valid, vectors by their full names.
+
+    Then the names of invalid vectors, and of invalid facts.
+    """
     facts = {name: text for name, text in known.facts.items() if is_fact(name, text)}
-    vectors = [vector for vector in known.vectors if is_vector(vector)]
-    strange = [vector for vector in known.vectors if not is_vector(vector)]
-    return Known(vectors, facts), strange, [name for name in known.facts if name not in facts]
+    vectors = [*map(Names(facts).of, known.vectors)]
+    strange = [vector for vector in vectors if not is_vector(vector)]
+    invalid = [name for name in known.facts if name not in facts]
+    return Known([*filter(is_vector, vectors)], facts), strange, invalid
 
 
 class Loading:
@@ -56,8 +62,11 @@ class Loading:
         self._tally = tally
         self._lock = lock
         known = store.known()
-        self._vectors = known.vectors
-        self._audit = Audit(known.vectors, sift(known)[0].facts, store.damage.doubtful)
+        facts = sift(known)[0].facts
+        self._called = called = Names(facts)
+        self._kept = {called.of(kept): kept for kept in known.vectors}
+        """What the store keeps each vector under."""
+        self._audit = Audit(self._kept, facts, store.damage.doubtful)
         self.findings: list[Finding] = []
         """About every vector that is not as it was written."""
         self._pieces = self._load()
@@ -77,10 +86,12 @@ class Loading:
 
     def _load(self) -> Iterator[Loaded | None]:
         seen, vector, staged, sound = set[str](), "", self._tally.empty(), True
-        for of, piece in self._store.load():
+        for kept, piece in self._store.load():
+            of = self._called.of(kept)
             if of != vector:
                 yield from self._judge(vector, staged, sound=sound)
                 seen.add(of)
+                self._kept.setdefault(of, kept)
                 vector, staged, sound = of, self._tally.empty(), True
             sound = sound and are_sound(piece)
             # An unsound vector is read again, row by row.
@@ -89,7 +100,7 @@ class Loading:
                     staged.merge(piece)
             yield None
         yield from self._judge(vector, staged, sound=sound)
-        for vector in self._vectors:
+        for vector in self._kept:
             if vector not in seen:
                 yield from self._judge(vector, self._tally.empty(), sound=True)
 
@@ -97,7 +108,8 @@ class Loading:
         if not vector and not staged:
             return
         verdict = self._audit.judge(vector, Sum(staged.total, staged.digest))
-        if verdict == "wrong" or not sound or vector in self._store.damage.rows:
+        kept = self._kept[vector]
+        if verdict == "wrong" or not sound or kept in self._store.damage.rows:
             yield from self._examine(vector)
         else:
             counts = staged.items()
@@ -106,10 +118,11 @@ class Loading:
 
     def _examine(self, vector: str) -> Iterator[Loaded | None]:
         rows: dict[str, int | None] = {}
-        for _, piece in self._store.load(vector):
+        kept = self._kept[vector]
+        for _, piece in self._store.load(kept):
             rows.update(piece)
             yield None
-        for video in self._store.damage.rows.get(vector, ()):
+        for video in self._store.damage.rows.get(kept, ()):
             rows.setdefault(video, None)
         finding = self._audit.examine(vector, rows, self._names)
         self.findings.append(finding)
@@ -143,11 +156,12 @@ class Loading:
         if missing:
             said.append(f"counts missing: {_list(missing)}")
         renamed = {
-            one.found: one.vector if is_vector(one.vector) else ""
+            self._kept[one.found]: kept_as(one.vector) if is_vector(one.vector) else ""
             for one in self.findings
             if one.found != one.vector or not is_vector(one.vector)
         }
-        rows = {one.vector: one.bad for one in self.findings if one.bad and is_vector(one.vector)}
+        bad = [one for one in self.findings if one.bad and is_vector(one.vector)]
+        rows = {kept_as(one.vector): one.bad for one in bad}
         kept = self._store.mend(rows, renamed)
         where = f"As it was found it is kept as {kept}" if kept else _NOT_KEPT
         return f"{'; '.join(said)}. {where}"

@@ -1,53 +1,34 @@
 """The backlog: everything that the store is still to be given, in batches.
 
-Beside the visits of this process these are the counts of others, as far as they grew here, a fold
-under way, and facts about members, runs, keys and visit logs. A batch is written in one atomic
-step; one that may have failed goes back, to be written again.
+Beside the visits of this process these are the counts of others, as far as they grew here, what
+changed by folds, and facts about members, runs, keys and visit logs. A batch is written in one
+atomic step; one that may have failed goes back, to be written again.
 
 Pure: no I/O, no clock.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
 
-from counter.crdt.gcounter import MAX_COUNT, merge
-from counter.crdt.ids import member_of
+from counter.crdt.gcounter import merge
+from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Refused
 from counter.crdt.videos import VideoSet
-from counter.protocol.checks import SUM, encode_sum, sum_name
-from counter.protocol.folding import Fold, Folding
-from counter.protocol.keys import Keys, Written
+from counter.protocol.batch import Batch
+from counter.protocol.checks import SUM, encode_moving, encode_sum, sum_name
+from counter.protocol.folding import Folding
+from counter.protocol.keys import Keys
+from counter.protocol.moving import Kept, Move, Moving
 from counter.protocol.pending import Counts, Pending
 from counter.protocol.roster import Roster
 from counter.protocol.runs import Runs
 from counter.protocol.suspects import Suspects
 
-
-class Batch(NamedTuple):
-    """What one flush writes, in one atomic step.
-
-    `counts` is everything by vector: `own` are visits of this process that are not committed yet,
-    by run, `rows` are other news, and the rest is a fold under way. `drop` are vectors to delete,
-    `facts` are kept of members, `notes` came with the visits in `own`, `runs` is kept of runs,
-    `sums` is what the store holds of vectors from now on, and `keys` is kept of keys. With
-    `folds` the fold is done when this is written.
-    """
-
-    counts: dict[str, dict[str, int]]
-    own: Counts
-    notes: dict[str, str]
-    rows: dict[str, dict[str, int]]
-    facts: dict[str, str]
-    runs: dict[str, str]
-    sums: dict[str, str]
-    drop: list[str]
-    folds: bool
-    keys: Written
-
-    def kept(self) -> dict[str, str]:
-        """Everything that the store keeps beside counts."""
-        return self.facts | self.notes | self.runs | self.sums | self.keys.notes
+_COUNTS_A_FOLD = 5_000
+"""How many counts are folded in one step, and a run more: some milliseconds."""
+_RUNS_A_FOLD = 32
+"""How many runs are folded in one step. While their rows are moved in the store, each row is looked
+for in all of them."""
 
 
 class Backlog:
@@ -70,7 +51,11 @@ class Backlog:
         self.summed: set[str] = set()
         """The vectors of which the store has a sum."""
         self.drop: set[str] = set()
-        """The vectors that the store is to delete."""
+        """What the store has left of runs that it has folded, which is to be deleted."""
+        self.moving = Moving()
+        """The folds that the store does not have, or not whole."""
+        self._not_summed: set[str] = set()
+        """The vectors whose sum the store is to forget."""
         self._tally = tally
         self._roster = roster
         self._pending = pending
@@ -89,20 +74,51 @@ class Backlog:
     def news(self, *, may_follow: bool) -> bool:
         """Whether there is anything to be written beside visits.
 
-        What waits for a fold to a mark that others have is none, unless that may begin now.
+        `may_follow` says whether a fold may begin now, to a mark that others have, too.
         """
-        followed = self._folding.followed
-        waits: Collection[str] = () if may_follow else followed
         return bool(
             self._pending.notes
             or self._keys.unsaved()
             or self._runs.unsaved()
-            or self._unsaved
-            or self._folding.under_way
-            or (self._replace and not self._suspects)
-            or (not self.loading and bool(followed) and may_follow)
-            or (not self.loading and any(member not in waits for member in self._roster.unsaved))
-            or (not self.loading and any(member_of(vector) not in waits for vector in self.drop))
+            or not all(map(self._waits, self._unsaved))
+            or self._replaced()
+            or (not self.loading and self._is_news_of_members(may_follow=may_follow))
+        )
+
+    def _is_news_of_members(self, *, may_follow: bool) -> bool:
+        moving = any(map(self._may_move, self.moving))
+        due = self._folding.due and may_follow
+        return moving or bool(self._roster.unsaved or self.drop or due)
+
+    def _folded(self, member: str) -> str:
+        """The folded vector of a member."""
+        return folded_of(member, self._tally.mark(member))
+
+    def _is_behind(self, member: str) -> bool:
+        """Whether the store may have more of a member's fold than the memory."""
+        move = self.moving.get(member)
+        return move is not None and (self.loading or self._tally.mark(member) < move.mark)
+
+    def _may_move(self, member: str) -> bool:
+        """Whether rows of a member's fold may be written."""
+        return not (self._is_behind(member) or self._folded(member) in self._suspects)
+
+    def _replaced(self) -> set[str]:
+        """The vectors that are to be written anew now."""
+        if self._suspects or self.loading:
+            return set()
+        return {vector for vector in self._replace if not self._waits(vector)}
+
+    def _waits(self, vector: str) -> bool:
+        """Whether a vector is not to be written now.
+
+        A row of a fold replaces what the store has of it in all parts; so that must be known.
+        """
+        if vector in self._suspects:
+            return True
+        member = member_of(vector)
+        return self._is_behind(member) and (
+            is_folded(vector) or run_of(vector) <= self.moving[member].mark
         )
 
     # -- what goes in
@@ -129,28 +145,71 @@ class Backlog:
         self.summed.discard(vector)
         self._replace.add(vector)
 
-    def fold(self, fold: Fold) -> None:
-        """Fold at once, in memory; it is written with everything else."""
-        fold.step(MAX_COUNT)
-        self._folded(fold)
-        self._roster.unsaved.add(fold.member)
+    def fold(self, member: str, mark: str, most: int | None = None) -> int:
+        """Fold runs up to `mark` in memory, the oldest ones with some `most` counts.
+
+        Returns how many counts these were. What changes by that is to be written.
+        """
+        added, since = 0, self._tally.mark(member)
+        move = self.moving.begin(member, since)
+        runs = [part for part in self._tally.parts(member, mark) if not is_folded(part)]
+        before = {self._folded(member)} if since else set()
+        unsaved = self._tally.no_videos()
+        for vector in before & self._unsaved.keys():
+            unsaved = self._unsaved.pop(vector)
+        gone = set(before)
+        for number, part in enumerate(runs, 1):
+            for counts in self._tally.fold(member, run_of(part)):
+                unsaved.update(counts)
+                added += len(counts)
+            gone.add(part)
+            if most is not None and (added >= most or number == _RUNS_A_FOLD):
+                break
+        else:
+            self._tally.fold(member, mark)
+        move.parts.update(gone - before)
+        self._forget(gone, self._folded(member))
+        if unsaved:
+            self._unsaved[self._folded(member)] = unsaved
+        self._runs.changed(self._folded(member))
+        self._roster.unsaved.add(member)
+        self._folding.folded(member)
+        return added
+
+    def _forget(self, gone: set[str], folded: str) -> None:
+        """Some vectors are folded into another."""
+        self._not_summed |= gone - {folded}
+        self.summed -= gone
+        for vector in gone:
+            self._unsaved.pop(vector, None)
+        if not gone.isdisjoint({*self._replace, *self._suspects}):
+            # The store has rows of them that do not belong there, so nothing is moved row by row.
+            self._replace -= gone
+            for vector in gone:
+                self._suspects.discard(vector)
+            self._replace.add(folded)
 
     def follow(self, member: str, mark: str) -> None:
-        """Another node has folded more runs of a member: fold them here, too.
-
-        Where nothing is to be added up there is no need to wait for the store.
-        """
-        self._folding.followed[member] = mark
+        """Another node has folded more runs of a member: fold them here, too."""
+        self._folding.follow(member, mark)
         own = member_of(self._roster.own)
         if member != own and not (self.loading or self._tally.parts(member, mark)):
-            self.fold(Fold(self._tally, member, mark))
+            self.fold(member, mark)
 
-    def _folded(self, fold: Fold) -> None:
-        """The store holds the fold, or is not ahead of it: now it is done here."""
-        self._folding.done(fold)
-        for part in fold.parts:
-            self._unsaved.pop(part, None)
-        self.drop.discard(fold.id)
+    def _fold_due(self) -> None:
+        """Fold what is due, so much at a time that nobody waits for it."""
+        left = _COUNTS_A_FOLD
+        for member, mark in list(self._folding.due.items()):
+            if left > 0 and (member not in self.moving or self._is_behind(member)):
+                left -= self.fold(member, mark, left)
+
+    def opened(
+        self, vectors: Collection[str], marks: Mapping[str, Kept], sums: Collection[str]
+    ) -> None:
+        """Take in what the store has: its vectors, what it has folded, and what it has sums of."""
+        self.drop = set(self.moving.opened(vectors, marks, self._tally))
+        self.summed = set(filter(self._tally.current, sums))
+        self._not_summed = {*sums} - self.summed
 
     def forgotten(self) -> None:
         """The store lost something: all that is committed is to be written again."""
@@ -169,25 +228,31 @@ class Backlog:
         `may_follow` says whether a fold may begin now, to a mark that others have, too.
         """
         own, notes = self._pending.take()
-        replaced = set() if self._suspects or self.loading else self._replace
+        if limit > 0 and may_follow and not self.loading:
+            self._fold_due()
+        replaced = self._replaced()
         rows = self._take_rows(replaced, limit)
         # A vector that is written anew is not counted: it has to go in one step.
         limit -= sum(len(counts) for vector, counts in rows.items() if vector not in replaced)
         counts = dict(rows)
         for run, of_run in own.items():
-            counts[run] = merge(rows[run], of_run) if run in rows else of_run
-        may_follow = may_follow and not self.loading
-        fold = self._folding.next() if may_follow else self._folding.under_way
-        if fold is not None and limit > 0 and (staged := fold.step(limit)):
-            counts[fold.id] = staged
-        facts, drop = self._take_facts(fold, replaced)
-        folds = fold is not None and fold.complete
-        if fold is not None and folds:
-            for part in fold.parts:
-                counts.pop(part, None)
+            if not self._is_folded_there(run):
+                counts[run] = merge(rows[run], of_run) if run in rows else of_run
+        facts, drop = self._take_facts()
+        drop += replaced
+        erase, ends = self._move(rows, facts, drop)
         keys = self._keys.batch(limit)
-        sums = self._sums_with(counts, own, drop, fold)
-        return Batch(counts, own, notes, rows, facts, self._runs.batch(), sums, drop, folds, keys)
+        sums = self._sums_with(counts, own, drop, facts, ends)
+        return Batch(
+            counts, own, notes, rows, facts, self._runs.batch(), sums, drop, erase, ends, keys
+        )
+
+    def _is_folded_there(self, run: str) -> bool:
+        """Whether a run is folded in the store, where a row of it would count once more."""
+        member = member_of(run)
+        move = self.moving.get(member)
+        mark = self._tally.mark(member)
+        return run_of(run) <= (mark if move is None else max(mark, move.mark))
 
     def _take_rows(self, replaced: set[str], limit: int) -> dict[str, dict[str, int]]:
         """The vectors that are written anew, and about `limit` rows of others."""
@@ -200,57 +265,91 @@ class Backlog:
         for vector, videos in list(self._unsaved.items()):
             if limit <= 0:
                 break
-            if vector in self._suspects:
+            if self._waits(vector):
                 continue
             count = self._tally.vector(vector).count
-            rows[vector] = {video: count(video) for video in videos.take(limit)}
-            limit -= len(rows[vector])
+            # Each row is looked for in all parts.
+            each = 1 + len(self._parts(vector))
+            taken = videos.take(max(1, limit // each))
+            rows[vector] = {video: count(video) for video in taken}
+            limit -= len(taken) * each
             if not videos:
                 del self._unsaved[vector]
         return rows
 
-    def _take_facts(
-        self, fold: Fold | None, replaced: Collection[str]
-    ) -> tuple[dict[str, str], list[str]]:
-        """The facts on members, and the vectors to delete: not those that have to wait."""
-        # What a store that forgot has of older vectors stays until it has the newer ones.
-        held = set(self._folding.followed)
-        if self._unsaved or self.loading:
-            held |= {member_of(vector) for vector in self.drop}
-        if fold is not None:
-            # The store may have its new mark already, if it failed after it wrote.
-            held.add(fold.member)
-        facts = {member: self._roster.fact(member) for member in self._roster.unsaved - held}
-        drop = [vector for vector in self.drop if member_of(vector) not in held]
-        if fold is not None and fold.id in self.drop:
-            # Left over from a fold that a crash cut short: gone before this one is written.
-            drop.append(fold.id)
-        drop += replaced
-        self._roster.unsaved &= held
+    def _parts(self, vector: str) -> Collection[str]:
+        """Those from which rows are moved into a vector."""
+        move = self._move_of(vector)
+        return () if move is None else move.parts
+
+    def fact(self, member: str) -> str:
+        """What the store is to keep of a member beside counts."""
+        mark = self._tally.mark(member)
+        move = self.moving.get(member)
+        if move is None:
+            return self._roster.fact(member, mark, mark)
+        return self._roster.fact(member, move.mark if self._is_behind(member) else mark, move.since)
+
+    def _take_facts(self) -> tuple[dict[str, str], list[str]]:
+        """The facts on members, and the vectors to delete."""
+        facts = {member: self.fact(member) for member in self._roster.unsaved}
+        self._roster.unsaved.clear()
+        drop = [] if self.loading else sorted(self.drop)
         self.drop.difference_update(drop)
-        if fold is not None and fold.complete:
-            facts[fold.member] = self._roster.fact(fold.member, fold.mark)
-            drop += fold.parts
-            self._roster.unsaved.discard(fold.member)
         return facts, drop
 
+    def _move(
+        self, rows: Mapping[str, object], facts: dict[str, str], drop: list[str]
+    ) -> tuple[dict[str, list[str]], dict[str, tuple[str, list[str]]]]:
+        """What is to be removed with these rows, and the folds that are whole with them.
+
+        `facts` and `drop` get what belongs to it: no row of a fold is written before the store
+        knows that it is one.
+        """
+        erase, ends = {}, {}
+        for member, move in self.moving.items():
+            folded = self._folded(member)
+            if not self._may_move(member):
+                continue
+            if folded not in self._unsaved:
+                mark = self._tally.mark(member)
+                facts[member] = self._roster.fact(member, mark, mark)
+                ends[member] = mark, sorted(move.parts)
+                drop += ends[member][1]
+            elif folded in rows:
+                facts[member] = self.fact(member)
+                erase[folded] = sorted(move.parts)
+        return erase, ends
+
     def _sums_with(
-        self, counts: Counts, own: Counts, drop: Collection[str], fold: Fold | None
+        self,
+        counts: Counts,
+        own: Counts,
+        drop: Collection[str],
+        facts: Collection[str],
+        ends: Collection[str],
     ) -> dict[str, str]:
         """What the store holds of vectors once it has these counts; "" where that is not known."""
-        sums = {sum_name(vector): "" for vector in drop}
+        gone: set[str] = set()
+        if not self.loading:
+            gone, self._not_summed = self._not_summed, gone
+        sums = {sum_name(vector): "" for vector in (*gone, *drop)}
         totals = {} if self.loading else self._tally.totals()
         known = {vector for vector in totals if vector != self._roster.own}
         for vector in (counts.keys() | (known - self.summed)) - set(self._suspects):
-            if fold is not None and vector == fold.id:
-                if fold.complete:
-                    sums[sum_name(vector)] = encode_sum(fold.vector.total, fold.vector.digest)
+            move = self._move_of(vector)
+            if move is not None and member_of(vector) not in ends:
+                if member_of(vector) in facts and self._may_move(member_of(vector)):
+                    sums[sum_name(vector)] = encode_moving(move.since)
             elif self.loading or vector in self._unsaved:
                 sums[sum_name(vector)] = ""
             elif vector not in drop or counts.get(vector):
                 total, digest = self._tally.sum_with(vector, own.get(vector, {}))
                 sums[sum_name(vector)] = encode_sum(total, digest)
         return sums
+
+    def _move_of(self, vector: str) -> Move | None:
+        return self.moving.get(member_of(vector)) if is_folded(vector) else None
 
     def stored(self, batch: Batch) -> Counts:
         """The store holds the batch: its visits are committed. Returns what grew, by own run."""
@@ -260,16 +359,16 @@ class Backlog:
             if not text:
                 del self.notes[name]
         for name, text in batch.sums.items():
-            (self.summed.add if text else self.summed.discard)(name.removeprefix(SUM))
+            is_sum = text and not text.startswith("-")
+            (self.summed.add if is_sum else self.summed.discard)(name.removeprefix(SUM))
         grew = self._pending.stored(batch.own)
         for run, growths in grew.items():
             if growths:
                 # It may be one that has closed meanwhile, and what is said of its day with it.
                 self._runs.changed(run)
-        fold = self._folding.under_way
-        if batch.folds and fold is not None:
-            self._folded(fold)
-            self._folding.folds += 1
+        for member, (mark, parts) in batch.ends.items():
+            now = self._tally.mark(member)
+            self._folding.folds += self.moving.end(member, mark, parts, now)
         return grew
 
     def not_stored(self, batch: Batch) -> None:
@@ -283,9 +382,7 @@ class Backlog:
         self._roster.unsaved.update(batch.facts)
         current = set(filter(self._tally.current, batch.drop))
         self._replace |= current & batch.rows.keys()
-        self.drop.update(set(batch.drop) - current)
-        fold = self._folding.under_way
-        if fold is not None:
-            fold.restart(in_doubt=batch.folds)
-            if fold.in_doubt:
-                self.drop.discard(fold.id)
+        parts = {part for move in self.moving.values() for part in move.parts}
+        self.drop.update(set(batch.drop) - current - parts)
+        gone = {name.removeprefix(SUM) for name, text in batch.sums.items() if not text}
+        self._not_summed |= {vector for vector in gone if not self._tally.current(vector)}

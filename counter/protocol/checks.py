@@ -31,6 +31,7 @@ _MEMBER = rf"[A-Za-z0-9._-]{{1,32}}~{DIGIT}{{{STORE_LENGTH}}}"
 _VECTOR = re.compile(rf"{_MEMBER}[.@]{DIGIT}{{{RUN_LENGTH}}}")
 _FACT = re.compile(rf"[a-z-]+:[!-~][ -~]*|{_MEMBER}")
 _TEXT = re.compile(r"[ -~]+")
+_SINCE = re.compile(rf"-|{DIGIT}{{{RUN_LENGTH}}}")
 _HASH = Struct(">Q")
 _RENAMED = 2_000
 """Among how many rows one is looked for whose id was changed into another valid one: half a
@@ -69,10 +70,11 @@ def is_vector(vector: str) -> bool:
 def is_fact(name: str, text: str) -> bool:
     """Whether this may be a fact: `kind:name` or a member, and printable text.
 
-    The sum of a vector must be one that `decode_sum` reads.
+    The sum of a vector must be one that `decode_sum` or `decode_moving` reads.
     """
     if name.startswith(SUM):
-        return is_vector(name.removeprefix(SUM)) and decode_sum(text) is not None
+        is_sum = decode_sum(text) is not None or decode_moving(text) is not None
+        return is_vector(name.removeprefix(SUM)) and is_sum
     return _FACT.fullmatch(name) is not None and _TEXT.fullmatch(text) is not None
 
 
@@ -108,6 +110,17 @@ def decode_sum(text: str) -> Sum | None:
         return None
     total, digest = text.split(" ")
     return Sum(int(total), int(digest, 16))
+
+
+def encode_moving(since: str) -> str:
+    """What stands in the place of a folded vector's sum while rows are moved; see `moving.py`."""
+    return f"- {since or '-'}"
+
+
+def decode_moving(text: str) -> str | None:
+    """The mark since which rows are moved, out of such a text; None for what is none."""
+    since = text.removeprefix("- ")
+    return since.strip("-") if text.startswith("- ") and _SINCE.fullmatch(since) else None
 
 
 Verdict = Literal["right", "unknown", "mended", "wrong"]

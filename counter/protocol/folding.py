@@ -11,9 +11,7 @@ Pure: no I/O, no clock.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 
-from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import day_of, folded_of, member_of, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
@@ -21,9 +19,6 @@ from counter.protocol.members import Members
 from counter.protocol.messages import MemberReport
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.runs import Runs
-
-_RUNS_A_FOLD = 32
-"""How many runs are folded at once: they are all unpacked meanwhile."""
 
 Statement = tuple[str, int]
 """A member and a day, or -1 for its fold mark and folded vector."""
@@ -66,49 +61,6 @@ class Agreement:
         return known is not None and now - known[0] >= seconds
 
 
-class Fold:
-    """One fold under way: the vectors of a member up to a mark are added up, bit by bit.
-
-    Its `parts` must not change meanwhile. Nothing of it shows before `Tally.fold`.
-    """
-
-    def __init__(self, tally: Tally, member: str, mark: str) -> None:
-        self.member = member
-        self.mark = mark
-        self.id = folded_of(member, mark)
-        self.parts = tally.parts(member, mark)
-        self._copies = [tally.vector(part) for part in self.parts]
-        self._tally = tally
-        self.in_doubt = False
-        """Whether the store may hold it already, complete, in the place of its parts."""
-        self.restart()
-
-    def restart(self, *, in_doubt: bool = False) -> None:
-        """Begin anew, because what was written may be lost, or, in doubt, be the whole of it."""
-        self.in_doubt = self.in_doubt or in_doubt
-        self.vector = self._tally.empty()
-        self._videos = self._each()
-        self.complete = not self._copies
-
-    def step(self, most: int) -> dict[str, int]:
-        """Add up some videos, `most` at a time; return their counts. Sets `complete` at the end."""
-        counts = {
-            video: min(MAX_COUNT, sum(copy.count(video) for copy in self._copies))
-            for video in islice(self._videos, most)
-        }
-        grew = self.vector.merge(counts)
-        self.complete = len(counts) < most
-        # A sum that no vector can hold was made up, by a run that nobody has counted in.
-        return counts if len(grew) == len(counts) else {video: counts[video] for video in grew}
-
-    def _each(self) -> Iterator[str]:
-        for number, copy in enumerate(self._copies):
-            earlier = self._copies[:number]
-            for video in copy:
-                if not any(before.count(video) for before in earlier):
-                    yield video
-
-
 class Folding:
     """Which runs are folded when: those agreed upon for long, and those others have folded.
 
@@ -130,10 +82,10 @@ class Folding:
         self.own = own
         self.folds = 0
         """How many folds the store holds since this process began."""
-        self.under_way: Fold | None = None
-        """The one fold that is being written to the store; its parts rest meanwhile."""
-        self.followed: dict[str, str] = {}
-        """The larger marks that others have, by member, which are to be followed."""
+        self.due: dict[str, str] = {}
+        """The marks up to which runs are to be folded, by member: agreed on, or those of others."""
+        self._agreed_on: dict[str, str] = {}
+        """Those of them that were agreed on at the last look, and are not begun."""
         self._tally = tally
         self._members = members
         self._peers = peers
@@ -152,8 +104,14 @@ class Folding:
                 yield member
 
     def mark(self, member: str) -> str:
-        """The largest fold mark that is known of a member, followed here or not yet."""
-        return max(self._tally.mark(member), self.followed.get(member, ""))
+        """The largest fold mark that anybody has of a member, folded up to here or not yet."""
+        mark = self._tally.mark(member)
+        return mark if member in self._agreed_on else max(mark, self.due.get(member, ""))
+
+    def follow(self, member: str, mark: str) -> None:
+        """Fold up to this: others have done so."""
+        self._agreed_on.pop(member, None)
+        self.due[member] = max(mark, self.due.get(member, ""))
 
     def heard(self, member: str, report: MemberReport) -> None:
         """Somebody has said this of a member."""
@@ -165,8 +123,13 @@ class Folding:
                 self._agreement.contradict(statement, report.days.get(statement[1]))
 
     def look(self, now: float, *, may_fold: bool) -> None:
-        """Look, once a `SYNC_INTERVAL`, whether all say the same; begin a fold when it is time."""
+        """Look, once a `SYNC_INTERVAL`, whether all say the same; a fold is due when it is time."""
         gap, self._looked = now - self._looked, now
+        for member, mark in self._agreed_on.items():
+            # It waited so long that the others may say something else by now.
+            if self.due.get(member) == mark:
+                del self.due[member]
+        self._agreed_on = {}
         previous = self._peers.are_previous(now)
         if not may_fold or previous or gap > self._peers.silence or any(self.fold_blockers(now)):
             self._agreement.end_all()
@@ -175,31 +138,16 @@ class Folding:
         for member in self._members:
             mark = self._tally.mark(member)
             agreed = self._agreed(member, mark, now)
-            if agreed > self.mark(member) and self.under_way is None:
-                # From here on its parts rest, so that what is folded is what was agreed upon.
-                self.under_way = Fold(self._tally, member, agreed)
+            if agreed > max(mark, self.due.get(member, "")):
+                self.due[member] = self._agreed_on[member] = agreed
 
-    def next(self) -> Fold | None:
-        """The fold to be written, which may be to a mark that others have."""
-        if self.under_way is None and self.followed:
-            self.under_way = Fold(self._tally, *next(iter(self.followed.items())))
-        return self.under_way
-
-    def done(self, fold: Fold) -> None:
-        """Fold in memory: the store holds it, or is not ahead of it."""
-        self._tally.fold(fold.member, fold.mark, fold.vector)
-        self._runs.changed(fold.id)
-        for statement in self._agreement.of(fold.member):
+    def folded(self, member: str) -> None:
+        """Some runs of a member were folded, as far as its mark says."""
+        for statement in self._agreement.of(member):
             self._agreement.end(statement)
-        if self.followed.get(fold.member, "") <= fold.mark:
-            self.followed.pop(fold.member, None)
-        if fold is self.under_way:
-            self.under_way = None
-
-    def rests(self, vector: str) -> bool:
-        """Whether a vector must not change, nor come up, for it would be in the fold under way."""
-        fold = self.under_way
-        return fold is not None and member_of(vector) == fold.member and run_of(vector) <= fold.mark
+        self._agreed_on.pop(member, None)
+        if self.due.get(member, "") <= self._tally.mark(member):
+            self.due.pop(member, None)
 
     def _agreed(self, member: str, mark: str, now: float) -> str:
         """Up to which run all have said the same for long, oldest first; `mark` if there is none.
@@ -214,8 +162,8 @@ class Folding:
         open_runs = told_open | self._runs.open(member)
         days = self._days(member, reports)
         agreed = mark
-        for number, vector in enumerate(sorted({*self._runs.closed(member), *open_runs})):
-            if vector in open_runs or number == _RUNS_A_FOLD:
+        for vector in sorted({*self._runs.closed(member), *open_runs}):
+            if vector in open_runs:
                 break
             until = [(member, day) for day in days if day <= day_of(run_of(vector))]
             if not all(self._agreement.lasted(each, self._wait, now) for each in until):

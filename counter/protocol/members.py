@@ -75,17 +75,37 @@ def _room(source: Source) -> float:
     return {"told": MAX_MEMBERS, "heard": 2 * MAX_MEMBERS, "stored": math.inf}[source]
 
 
-def encode_fact(latest: str, removed: str, mark: str) -> str:
-    """What is kept of a member in a store, beside its counts: three runs, "-" for none."""
-    return " ".join(run or "-" for run in (latest, removed, mark))
+def encode_fact(latest: str, removed: str, mark: str, since: str | None = None) -> str:
+    """What is kept of a member in a store, beside its counts: three runs, "-" for none.
+
+    A fourth one, `since`, is the fold mark before this, while rows are moved; see `moving.py`.
+    """
+    runs = [latest, removed, mark]
+    if since is not None and since < mark:
+        runs.append(since)
+    return " ".join(run or "-" for run in runs)
 
 
 def decode_fact(fact: str) -> tuple[str, str, str]:
     """Latest run, removed run and fold mark out of a fact; nothing known for what is not one."""
-    runs = tuple("" if run == "-" else run for run in fact.split(" "))
-    if len(runs) != 3 or not all(run == "" or _is_run(run) for run in runs):
-        return "", "", ""
+    runs = _runs_of(fact)
     return runs[0], runs[1], runs[2]
+
+
+def decode_since(fact: str) -> str:
+    """The mark before the fold whose rows are being moved; the fold mark if none are."""
+    return _runs_of(fact)[3]
+
+
+def _runs_of(fact: str) -> tuple[str, str, str, str]:
+    runs = ["" if run == "-" else run for run in fact.split(" ")]
+    if len(runs) == 3:
+        runs.append(runs[2])
+    elif len(runs) == 4 and runs[3] >= runs[2]:
+        return "", "", "", ""
+    if len(runs) != 4 or not all(run == "" or _is_run(run) for run in runs):
+        return "", "", "", ""
+    return runs[0], runs[1], runs[2], runs[3]
 
 
 def is_note(name: str) -> bool:

@@ -9,16 +9,18 @@ Pure: no I/O, no clock.
 from collections.abc import Collection, Mapping
 
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import is_folded, member_of, run_of
+from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
+from counter.crdt.vector import Vector
 from counter.protocol.backlog import Backlog
 from counter.protocol.checks import SUM, decode_sum
-from counter.protocol.folding import Fold, Folding
+from counter.protocol.folding import Folding
 from counter.protocol.joining import Joining
 from counter.protocol.key_log import is_key
 from counter.protocol.keys import Keys
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members, decode_fact, is_note
+from counter.protocol.moving import marks_kept
 from counter.protocol.pending import Pending
 from counter.protocol.roster import Roster
 from counter.protocol.runs import Runs, is_run
@@ -56,41 +58,35 @@ class Recovery:
         self._logs = logs
         self._joining = joining
         self._suspects = suspects
-        self._found = Tally()
-        """What the store holds under fold marks that are not those of the memory."""
+        self._found: dict[str, Vector] = {}
+        """What the store holds of folds that are not whole there, or not the memory's."""
+        self._damaged: set[str] = set()
+        """The members of whom some of that is not as it was written."""
 
     def own_fact(self) -> dict[str, str]:
         """What the store must keep before anybody hears of this run, lest a later one be older."""
-        return {self._member: self._roster.fact(self._member)} | self._runs.own_note()
+        return {self._member: self._backlog.fact(self._member)} | self._runs.own_note()
 
     def opened(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """Take in what the store knows beside counts: its vectors, and its facts.
 
-        What it still has of vectors that were folded is to be deleted.
+        What it still has of runs that it has folded is to be deleted.
         """
-        self._found = Tally()
+        self._found, self._damaged = {}, set()
         notes = {name: fact for name, fact in facts.items() if is_note(name)}
         kept = {name: text for name, text in notes.items() if not _is_made_anew(name)}
         self._backlog.notes = kept | self._backlog.notes
         read = ((name, decode_sum(text)) for name, text in notes.items() if name.startswith(SUM))
         sums = {name.removeprefix(SUM): kept for name, kept in read if kept is not None}
         self._suspects.opened(sums)
-        self._backlog.summed = set(sums)
-        folded = {member_of(vector): run_of(vector) for vector in sums if is_folded(vector)}
-        for member in folded.keys() - facts.keys():
-            facts = {**facts, member: ""}
-        for member in [name for name in facts if not is_note(name)]:
-            latest, removed, mark = decode_fact(facts[member])
-            # A folded vector has a sum from the step in which the mark is written: if that is
-            # another one, it was damaged.
-            self._open_member(member, latest, removed, max(mark, folded.get(member, "")))
+        marks = marks_kept(facts)
+        for member in [*(name for name in facts if not is_note(name)), *(marks.keys() - facts)]:
+            latest, removed, _ = decode_fact(facts.get(member, ""))
+            self._open_member(member, latest, removed, marks.get(member, ("", ""))[0])
         self._logs.opened(notes)
-        for vector in vectors:
-            member, run = member_of(vector), run_of(vector)
-            if self._tally.current(vector):
-                self._roster.learn(member, run, source="stored")
-            elif run <= self._tally.mark(member) or not self._found.current(vector):
-                self._backlog.drop.add(vector)
+        for vector in filter(self._tally.current, vectors):
+            self._roster.learn(member_of(vector), run_of(vector), source="stored")
+        self._backlog.opened(vectors, marks, sums)
         self._joining.expect(member for member in self._members if member != self._member)
         self._runs.opened(notes)
         self._keys.opened(notes, self._runs.zero)
@@ -98,12 +94,11 @@ class Recovery:
     def _open_member(self, member: str, latest: str, removed: str, mark: str) -> None:
         """Take in what the store knows of one member; it has folded up to this mark."""
         self._roster.learn(member, max(latest, mark), removed, source="stored")
-        self._found.fold(member, mark)
         if member == self._member and mark >= run_of(self.own):
-            self._folding.followed[member] = mark
+            self._folding.follow(member, mark)
         elif mark > self._tally.mark(member):
-            # It is done in the store already, so that there is nothing to wait for.
-            self._backlog.fold(Fold(self._tally, member, mark))
+            # It is done in the store already, or begun there.
+            self._backlog.fold(member, mark)
 
     def loaded(self, vector: str, counts: Mapping[str, int]) -> set[str]:
         """Join what the store holds of a vector; return what grew.
@@ -112,16 +107,29 @@ class Recovery:
         """
         if vector == self.own:
             return set()
-        if not self._tally.current(vector):
-            self._found.merge(vector, counts)
-        return set(self._tally.merge(vector, counts))
+        member, here = member_of(vector), vector
+        mark = self._tally.mark(member)
+        if self._backlog.moving.is_part(vector, mark):
+            self._found.setdefault(vector, self._tally.empty()).merge(counts)
+            if is_folded(vector) and run_of(vector) <= mark:
+                # It is no more than what the memory has folded; what the parts add to it follows.
+                here = folded_of(member, mark)
+        return set(self._tally.merge(here, counts))
 
     def suspect(self, vector: str, counts: Mapping[str, int]) -> None:
         """Take note of a piece of a vector that is not as it was written.
 
         It is asked of the peers, and used only for want of anything better.
         """
-        if vector != self.own and self._tally.current(vector):
+        member = member_of(vector)
+        mark = self._tally.mark(member)
+        if vector == self.own:
+            return
+        if self._backlog.moving.is_part(vector, mark):
+            self._damaged.add(member)
+            if self._backlog.moving[member].mark == mark:
+                self._found.setdefault(vector, self._tally.empty()).merge(counts)
+        elif self._tally.current(vector):
             self._suspects.add(vector, counts)
             self._backlog.replace(vector)
 
@@ -130,29 +138,51 @@ class Recovery:
         return sorted(self._suspects)
 
     def all_loaded(self) -> set[str]:
-        """The store has given everything. Returns what grew by that.
-
-        What it holds under an older fold mark is joined like another node's copy.
-        """
+        """The store has given everything. Returns what grew by that."""
         self._backlog.loading = False
-        grew: set[str] = set()
-        mark = self._found.mark(self._member)
-        if self._tally.mark(self._member) < mark < run_of(self.own):
-            # The store has folded earlier runs of this member, which the memory still has.
-            self._backlog.fold(Fold(self._tally, self._member, mark))
-        for member in {member_of(vector) for vector, _ in self._found.vectors()}:
-            mark = self._tally.mark(member)
-            if not mark:
-                continue  # the store is ahead of the memory, which follows with the next flushes
-            fold = Fold(self._found, member, mark)
-            fold.step(MAX_COUNT)
-            if not self._folding.rests(fold.id):
-                grew.update(self._backlog.merge(fold.id, dict(fold.vector.items())))
-        self._found = Tally()
+        grew = self.join_found()
         self._pending.drop_known()
         # Before the first word of this run: whoever hears that takes it for all that there is.
         self._runs.sort(self._pending.waiting())
         return grew
+
+    def join_found(self) -> set[str]:
+        """Join what the store holds of folds that are not whole there; return what grew.
+
+        A folded vector and its parts are added up to the mark of the memory, and joined like
+        another node's copy. What the store has folded of this member waits for a later run of it.
+        """
+        grew: set[str] = set()
+        moving, own = self._backlog.moving, self._member
+        if own in moving and self._tally.mark(own) < moving[own].mark < run_of(self.own):
+            # The store has folded earlier runs of this member, which the memory still has.
+            self._backlog.fold(own, moving[own].mark)
+        for member, move in list(moving.items()):
+            if self._tally.mark(member) >= move.mark:
+                grew.update(self._join(member, is_here=self._tally.mark(member) == move.mark))
+        return grew
+
+    def _join(self, member: str, *, is_here: bool) -> set[str]:
+        """Join what was found of a member; `is_here` says if the store has the memory's mark."""
+        folded = folded_of(member, self._tally.mark(member))
+        found = {v: self._found.pop(v) for v in list(self._found) if member_of(v) == member}
+        parts = [counts for vector, counts in found.items() if not is_folded(vector)]
+        before = [counts for vector, counts in found.items() if is_folded(vector)]
+        counts = {
+            video: min(MAX_COUNT, sum(one.count(video) for one in (*before, *parts)))
+            for part in parts
+            for video in part
+        }
+        if member in self._damaged:
+            self._damaged.discard(member)
+            self._backlog.replace(folded)
+            if is_here:
+                whole = dict(before[0].items()) if before else {}
+                self._suspects.add(folded, whole | counts)
+                return set()
+        grew = self._backlog.merge(folded, counts)
+        self._backlog.add(folded, (video for video in counts if video in self._tally.ids))
+        return set(grew)
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """The store lost something: all that is committed is to be written again.
@@ -160,7 +190,6 @@ class Recovery:
         `vectors` and `facts` are what it knows now. Ends with `all_loaded`, for it may hold more
         than is known here.
         """
-        self._folding.under_way = None
         self._backlog.loading = True
         self._keys.forgotten()
         self._runs.forgotten()

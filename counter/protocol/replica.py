@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from counter.crdt.ids import member_of, name_of, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.anti_entropy import AntiEntropy
-from counter.protocol.backlog import Backlog, Batch
+from counter.protocol.backlog import Backlog
+from counter.protocol.batch import Batch
 from counter.protocol.bounds import Bounds
 from counter.protocol.deltas import Deltas
 from counter.protocol.effects import Effects
@@ -231,7 +232,7 @@ class Replica:
         self._reverts.begin(own)
         self.runs.start_new_run(own, self.succession.date(now))
         self.roster.start_new_run(own, now)
-        return set(grew)
+        return set(grew) | (set() if self.backlog.loading else self.recovery.join_found())
 
     # -- what it tells
 
@@ -370,8 +371,7 @@ class Replica:
         self, vector: str, counts: Mapping[str, int], teller: Peer, now: float, effects: Effects
     ) -> bool:
         """Merge counts of another run, which `teller` has told; say whether anything was news."""
-        # The parts of a fold do not change meanwhile: a repair brings later what that misses.
-        if vector == self.id or self.folding.rests(vector):
+        if vector == self.id:
             return False
         bound = self._bounds.of(vector, teller, now)
         grew = self.backlog.merge(vector, counts, bound)

@@ -84,10 +84,10 @@ class Roster:
         """Whether a member is remembered."""
         return member in self._members
 
-    def fact(self, member: str, mark: str = "") -> str:
-        """What the store keeps of a member, with this fold mark or that of the tally."""
+    def fact(self, member: str, mark: str, since: str) -> str:
+        """What the store keeps of a member of which it has folded this."""
         latest, removed = self._members.latest(member), self._members.removed(member)
-        return encode_fact(latest, removed, mark or self._tally.mark(member))
+        return encode_fact(latest, removed, mark, since)
 
     def forgotten(self) -> None:
         """The store lost something: it is to be told of everybody again."""

@@ -48,6 +48,10 @@ class Suspects:
         total = None if written is None else written.total
         self._suspects.setdefault(vector, Suspect({}, total)).counts.update(counts)
 
+    def discard(self, vector: str) -> None:
+        """Forget what there is of a vector: it was folded, and the others know that whole."""
+        self._suspects.pop(vector, None)
+
     def settle(self) -> set[str]:
         """Use what no peer has brought, for want of anything better; return what grew.
 

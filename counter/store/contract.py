@@ -28,6 +28,9 @@ Counts = Mapping[str, Mapping[str, int]]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 """No facts."""
 
+NOTHING_ERASED: Mapping[str, Collection[str]] = MappingProxyType({})
+"""No rows of other vectors."""
+
 Offload = Callable[..., Any]
 """`offload(function, *arguments)` returns `function(*arguments)` without blocking the loop."""
 
@@ -128,14 +131,17 @@ class Store(Protocol):
         *,
         facts: Mapping[str, str] = NOTHING,
         drop: Collection[str] = (),
+        erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
     ) -> None:
         """Forget the vectors in `drop`, then write counts, facts and the next flush mark.
 
         All of this is one atomic step, which also renews the lease. A stored count never goes
-        down. A fact replaces the one under its name, and an empty one removes it. When it returns,
-        the write is as durable as the store. The space of dropped vectors may be freed later, so
-        that a large one delays nobody. With `heal`, the mark that the last `StoreForgotError` found
+        down. With `erase`, `{vector: others}`, each row that is written of a vector removes the row
+        of the same video from these others, where there is one. A fact replaces the one under its
+        name, and an empty one removes it. When it returns, the write is as durable as the store.
+        The space of dropped vectors may be freed later, so that a large one delays nobody. With
+        `heal`, the mark that the last `StoreForgotError` found
         is accepted, too. Raises `StoreDownError`, `StoreForgotError` or `StoreAheadError`,
         `StoreTakenError` if another process took the store, or `StoreRefusedError` if it can no
         longer be written.

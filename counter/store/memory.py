@@ -2,7 +2,15 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from counter.store.contract import NOTHING, Counts, Known, Marks, Opened, StoreTakenError
+from counter.store.contract import (
+    NOTHING,
+    NOTHING_ERASED,
+    Counts,
+    Known,
+    Marks,
+    Opened,
+    StoreTakenError,
+)
 from counter.store.seals import SEALS, Damage, Fact, read_facts, seal_of
 
 
@@ -88,6 +96,7 @@ class MemoryStore:
         *,
         facts: Mapping[str, str] = NOTHING,
         drop: Collection[str] = (),
+        erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
     ) -> None:
         """See `Store.write`."""
@@ -105,12 +114,19 @@ class MemoryStore:
             kept = self.counts.setdefault(vector, {})
             for video, count in changed.items():
                 kept[video] = max(count, kept.get(video, 0))
+            for other in erase.get(vector, ()):
+                self._erase(other, changed)
         for name, fact in facts.items():
             self.facts[name], self.seals[name] = fact, seal_of(name, fact)
             if not fact:
                 del self.facts[name], self.seals[name]
         self._seal()
         self._marks.done()
+
+    def _erase(self, vector: str, videos: Collection[str]) -> None:
+        kept = self.counts.get(vector, {})
+        for video in kept.keys() & videos:
+            del kept[video]
 
     def _sum(self) -> int | None:
         """The sum that the seals should have; None if the content was replaced by another."""

@@ -23,6 +23,7 @@ from counter import tls
 from counter.passwords import without_password
 from counter.store.contract import (
     NOTHING,
+    NOTHING_ERASED,
     PATIENCE,
     Counts,
     Known,
@@ -32,6 +33,7 @@ from counter.store.contract import (
     StoreRefusedError,
     StoreTakenError,
 )
+from counter.store.formats import without_marks
 from counter.store.redis_errors import (
     KEYED,
     KEYLESS,
@@ -50,7 +52,8 @@ LEASE = 3.0
 
 _TIMEOUT = 2.0
 _ROWS_A_PIECE = 5_000
-_VERSION = "3"
+_VERSION = "4"
+_EARLIER = ("1", "2", "3")
 
 _LUA = Path(__file__).parent / "lua"
 
@@ -102,16 +105,16 @@ class RedisStore:
         with self._calling():
             self._check_permissions()
             self._take_lease()
-            kept, _, wrong = self._row()
+            kept, seals, wrong = self._row()
             version = kept.get("version", _VERSION)
-            if version not in ("1", "2", _VERSION):
+            if version not in (*_EARLIER, _VERSION):
                 raise StoreRefusedError(
                     f"REDIS_URI={self._where}: {self._keys.prefix} was written by another version "
                     f"of this program (format {version}, this one knows {_VERSION}); run that "
                     "version on it"
                 )
             if version != _VERSION:
-                self._upgrade()
+                self._upgrade(seals, version, damaged=bool(wrong))
             elif not kept and self._redis.exists(self._keys.facts):
                 # There is no store without an id; whatever wrote those facts had one.
                 wrong = [SEALED]
@@ -178,6 +181,7 @@ class RedisStore:
         *,
         facts: Mapping[str, str] = NOTHING,
         drop: Collection[str] = (),
+        erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
     ) -> None:
         """See `Store.write`."""
@@ -198,8 +202,9 @@ class RedisStore:
         for fact in facts.items():
             arguments += fact
         for vector, changed in counts.items():
-            keys.append(of.key(f"vector:{vector}"))
-            arguments += [vector, json.encode(changed)]
+            others = erase.get(vector, ())
+            keys += [of.key(f"vector:{each}") for each in (vector, *others)]
+            arguments += [vector, json.encode(changed), len(others)]
         with self._calling():
             outcome, *detail = cast(list[bytes], self._write(keys, arguments))
         if outcome == b"taken":
@@ -323,11 +328,31 @@ class RedisStore:
         vectors = cast(set[bytes], self._redis.smembers(self._keys.vectors))
         return sorted(map(to_text, vectors))
 
-    def _upgrade(self) -> None:
-        """Formats 1 and 2 had no seals; 1 no facts, and another key for names of its vectors."""
-        of = self._keys
+    def _upgrade(self, seals: int | None, version: str, *, damaged: bool) -> None:
+        """Formats 1 and 2 had no seals; 1 no facts, and another key for names of its vectors.
+
+        What the store is stays as it is where it is damaged: then it is written anew later.
+        """
+        of, sealed = self._keys, version == "3"
+        found = cast(dict[bytes, bytes], self._redis.hgetall(of.facts))
+        facts = {
+            to_text(name): fact_of(name, text).text if sealed else to_text(text)
+            for name, text in found.items()
+        }
+        names, left_over = without_marks(self._vectors(), facts)
+        pairs = [one for pair in names.items() for one in pair]
         keys = [of.lease, of.store, of.facts, of.vectors, of.key("replicas")]
-        if not self._upgrade_script(keys, [self._holder, self._name]):
+        vectors = [*pairs, *left_over]
+        sum_ = "" if damaged or seals is None else f"{seals:x}"
+        arguments: list[str | int] = [
+            self._holder,
+            self._name,
+            int(sealed),
+            sum_,
+            len(names),
+            *vectors,
+        ]
+        if not self._upgrade_script([*keys, *map(of.vector, vectors)], arguments):
             raise StoreDownError(f"Redis at {self._where}: the lease ran out during the upgrade")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from counter.store import wal
 from counter.store.contract import (
     NOTHING,
+    NOTHING_ERASED,
     PATIENCE,
     Counts,
     Known,
@@ -134,11 +135,12 @@ class SqliteStore:
         *,
         facts: Mapping[str, str] = NOTHING,
         drop: Collection[str] = (),
+        erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
     ) -> None:
         """See `Store.write`. A file that was replaced or removed counts as having forgotten."""
         mark = self._marks.next()
-        self._call(self._transaction, mark, counts, facts, drop, heal)
+        self._call(self._transaction, mark, counts, facts, drop, erase, heal)
         self._marks.done()
 
     def close(self) -> None:
@@ -223,6 +225,7 @@ class SqliteStore:
         counts: Counts,
         facts: Mapping[str, str],
         drop: Collection[str],
+        erase: Mapping[str, Collection[str]],
         heal: bool,
     ) -> None:
         self._lock.retake()
@@ -236,7 +239,7 @@ class SqliteStore:
             whole, seals = tables.seals(sealed)
             tables.drop(drop)
             for vector, changed in counts.items():
-                tables.upsert(vector, changed)
+                tables.upsert(vector, changed, erase.get(vector, ()))
             if facts:
                 seals += tables.replace_facts(facts)
             tables.put_row(self._kept, mark, seals, whole=whole)

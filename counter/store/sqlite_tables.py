@@ -8,6 +8,7 @@ import msgspec
 from msgspec import json
 
 from counter.store.contract import Counts, StoreRefusedError
+from counter.store.formats import without_marks
 from counter.store.seals import (
     SEALED,
     SEALS,
@@ -51,6 +52,10 @@ _UPSERT = """
     INSERT INTO counts SELECT ?, key, value FROM json_each(?) WHERE true
     ON CONFLICT DO UPDATE SET count = excluded.count WHERE excluded.count > count
 """
+_ERASE = """
+    DELETE FROM counts WHERE vector = (SELECT number FROM vectors WHERE vector = ?)
+        AND video IN (SELECT key FROM json_each(?))
+"""
 _READ = """
     SELECT CAST(json_group_object(video, count) AS BLOB) FROM (
         SELECT video, count FROM counts WHERE vector = ? AND video > ? ORDER BY video LIMIT ?
@@ -62,7 +67,8 @@ _STANDS = """
     SELECT (SELECT value FROM store WHERE key = 'mark'),
         (SELECT value FROM store WHERE key = 'sealed')
 """
-_VERSION = "3"
+_VERSION = "4"
+_EARLIER = ("1", "2", "3")
 ROWS_A_PIECE = 4_000
 _ROWS_FREED = 2_000
 """How many rows of dropped vectors are deleted with one write, at most."""
@@ -86,9 +92,10 @@ class Tables:
     def prepare(self) -> None:
         """Bring the tables into the present format; raise `StoreRefusedError` for a later one."""
         self.db.execute("PRAGMA synchronous=FULL")
+        version = _VERSION
         if list(self.query("SELECT 1 FROM sqlite_master WHERE name = 'store'")):
             version = self.row()[0].get("version", _VERSION)
-            if version not in ("1", "2", _VERSION):
+            if version not in (*_EARLIER, _VERSION):
                 raise StoreRefusedError(
                     f"{self._path} was written by another version of this program "
                     f"(format {version}, this one knows {_VERSION}); run that version on it"
@@ -96,18 +103,29 @@ class Tables:
         if list(self.query("SELECT 1 FROM sqlite_master WHERE name = 'replicas'")):
             self.db.executescript(_FROM_1_TO_2)
         self.db.executescript(_SCHEMA)
-        if not list(self.query("SELECT 1 FROM pragma_table_info('facts') WHERE name = 'seal'")):
-            self._seal()
+        if version in _EARLIER:
+            self._upgrade()
 
-    def _seal(self) -> None:
-        """Add the seals, which format 2 did not have."""
+    def _upgrade(self) -> None:
+        """Add the seals, which format 2 did not have; name folded vectors as format 4 does.
+
+        Whatever is damaged stays as it is, and is found when it is read.
+        """
         with self.db:
             self.db.execute("BEGIN IMMEDIATE")
-            self.db.execute("ALTER TABLE facts ADD COLUMN seal INTEGER")
-            kept, _, _ = self.row()
+            kept, seals, wrong = self.row()
+            if not list(self.query("SELECT 1 FROM pragma_table_info('facts') WHERE name = 'seal'")):
+                self.db.execute("ALTER TABLE facts ADD COLUMN seal INTEGER")
             facts = {fact.name: fact.text for fact in self.facts(Damage())}
-            self.put_facts(facts)
-            self.put_row(kept, kept.get("mark", ""), sum(seal_of(*fact) for fact in facts.items()))
+            if seals is None and not wrong:
+                seals = self.put_facts(facts)
+            vectors = [vector for _, vector in self.vectors()]
+            names, left_over = without_marks(vectors, facts)
+            for vector, name in names.items():
+                self.query("UPDATE vectors SET vector = ? WHERE vector = ?", (name, vector))
+            self.drop(left_over)
+            if seals is not None and not wrong:
+                self.put_row(kept, kept.get("mark", ""), seals)
 
     def query(self, sql: str, arguments: tuple[object, ...] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -198,14 +216,19 @@ class Tables:
         """Whether there is any vector, also a dropped one."""
         return bool(list(self.query("SELECT 1 FROM vectors LIMIT 1")))
 
-    def upsert(self, vector: str, changed: Mapping[str, int]) -> None:
-        """Raise counts `{video: count}` of a vector to these; none goes down."""
+    def upsert(self, vector: str, changed: Mapping[str, int], erase: Collection[str] = ()) -> None:
+        """Raise counts `{video: count}` of a vector to these; none goes down.
+
+        The rows of the same videos of the vectors in `erase` are deleted.
+        """
         number = "SELECT number FROM vectors WHERE vector = ?"
         row = self.query(number, (vector,)).fetchone()
         if row is None:
             self.query("INSERT INTO vectors (vector) VALUES (?)", (vector,))
             row = self.query(number, (vector,)).fetchone()
-        self.query(_UPSERT, (*row, json.encode(changed).decode()))
+        rows = json.encode(changed).decode()
+        self.query(_UPSERT, (*row, rows))
+        self.db.executemany(_ERASE, ((other, rows) for other in erase))
 
     def piece(self, number: int, after: str) -> dict[str, int] | None:
         """The next rows of a vector, in order; None if they are not all an id and a count."""

@@ -1,11 +1,13 @@
 -- One flush: checks lease and flush mark, then writes everything in one atomic step.
--- KEYS: lease, store, vectors, facts, then one hash for each vector: those to be dropped first.
+-- KEYS: lease, store, vectors, facts, then the hashes of vectors: those to be dropped first, then
+--       each that is written, with those from which what is written is removed.
 -- ARGV: holder, lease in ms, id, name, mark,
 --       the marks that are right, each between two ends of lines ('*': any),
 --       with "=" before it another mark that is right, or '',
 --       how many vectors are dropped, and their ids,
 --       how many facts follow, and these as name, fact, ...
---       then for each vector its id, and its counts as a JSON object.
+--       then for each vector its id, its counts as a JSON object, and from how many others these
+--       are removed.
 -- Returns 'written', or 'taken' and the other holder, or 'forgot' and the mark that was found.
 -- UNLINK frees the memory of a large hash in another thread.
 local holder = redis.call('GET', KEYS[1])
@@ -49,10 +51,11 @@ for _ = 1, facts do
     at = at + 2
 end
 put_row(KEYS[2], ARGV[3], ARGV[4], ARGV[5], seals)
-for k = 5 + dropped, #KEYS do
+local k = 5 + dropped
+while k <= #KEYS do
     redis.call('SADD', KEYS[3], ARGV[at])
-    local counts = cjson.decode(ARGV[at + 1])
-    at = at + 2
+    local counts, others = cjson.decode(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    at = at + 3
     local videos = {}
     for video in pairs(counts) do videos[#videos + 1] = video end
     for first = 1, #videos, 500 do
@@ -67,6 +70,10 @@ for k = 5 + dropped, #KEYS do
             end
         end
         if #larger > 0 then redis.call('HSET', KEYS[k], unpack(larger)) end
+        for other = k + 1, k + others do
+            redis.call('HDEL', KEYS[other], unpack(videos, first, last))
+        end
     end
+    k = k + 1 + others
 end
 return {'written'}
