@@ -10,11 +10,11 @@ Pure: no I/O, no clock.
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from counter.crdt.gcounter import MAX_COUNT, merge
+from counter.crdt.gcounter import merge
 from counter.crdt.ids import member_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Refused
-from counter.crdt.videos import VideoSet
+from counter.crdt.video_set import VideoSet
 from counter.protocol.checks import SUM, encode_sum, sum_name
 from counter.protocol.folding import Fold, Folding
 from counter.protocol.keys import Keys, Written
@@ -131,7 +131,7 @@ class Backlog:
 
     def fold(self, fold: Fold) -> None:
         """Fold at once, in memory; it is written with everything else."""
-        fold.step(MAX_COUNT)
+        fold.at_once()
         self._folded(fold)
         self._roster.unsaved.add(fold.member)
 
@@ -202,8 +202,7 @@ class Backlog:
                 break
             if vector in self._suspects:
                 continue
-            count = self._tally.vector(vector).count
-            rows[vector] = {video: count(video) for video in videos.take(limit)}
+            rows[vector] = self._tally.vector(vector).of(videos.take(limit))
             limit -= len(rows[vector])
             if not videos:
                 del self._unsaved[vector]

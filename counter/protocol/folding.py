@@ -87,26 +87,32 @@ class Fold:
         """Begin anew, because what was written may be lost, or, in doubt, be the whole of it."""
         self.in_doubt = self.in_doubt or in_doubt
         self.vector = self._tally.empty()
-        self._videos = self._each()
+        self._rows = self._each()
         self.complete = not self._copies
 
     def step(self, most: int) -> dict[str, int]:
         """Add up some videos, `most` at a time; return their counts. Sets `complete` at the end."""
-        counts = {
-            video: min(MAX_COUNT, sum(copy.count(video) for copy in self._copies))
-            for video in islice(self._videos, most)
-        }
+        rows = list(islice(self._rows, most))
+        sums = [min(MAX_COUNT, sum(copy.at(row) for copy in self._copies)) for row in rows]
+        counts = dict(zip(self._tally.ids.names(rows), sums, strict=True))
         grew = self.vector.merge(counts)
         self.complete = len(counts) < most
         # A sum that no vector can hold was made up, by a run that nobody has counted in.
         return counts if len(grew) == len(counts) else {video: counts[video] for video in grew}
 
-    def _each(self) -> Iterator[str]:
+    def at_once(self) -> None:
+        """Add up everything that is left, at once: nothing of it is to be written first."""
+        self.restart()
+        for copy in self._copies:
+            self.vector.add(copy)
+        self.complete = True
+
+    def _each(self) -> Iterator[int]:
         for number, copy in enumerate(self._copies):
             earlier = self._copies[:number]
-            for video in copy:
-                if not any(before.count(video) for before in earlier):
-                    yield video
+            for row, _ in copy.by_row():
+                if not any(before.at(row) for before in earlier):
+                    yield row
 
 
 class Folding:

@@ -8,7 +8,6 @@ Pure: no I/O, no clock.
 
 from collections.abc import Collection, Mapping
 
-from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.backlog import Backlog
@@ -145,7 +144,7 @@ class Recovery:
             if not mark:
                 continue  # the store is ahead of the memory, which follows with the next flushes
             fold = Fold(self._found, member, mark)
-            fold.step(MAX_COUNT)
+            fold.at_once()
             if not self._folding.rests(fold.id):
                 grew.update(self._backlog.merge(fold.id, dict(fold.vector.items())))
         self._found = Tally()

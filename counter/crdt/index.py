@@ -1,0 +1,273 @@
+"""The ids of many videos and their rows, in a few flat arrays: 28 bytes for one of 11 characters.
+
+A `dict` and a `list` of strings take 140. Here the ids stand one behind the other in one text, and
+a hash table of rows finds them: extendible hashing (Fagin, Nievergelt, Pippenger, Strong:
+*Extendible hashing*, 1979). A full page of the table is split in two, so nothing is ever hashed
+anew as a whole, and no step grows with the number of videos.
+
+The table is keyed by Python's own hash of strings, which each process salts anew, so nobody can
+choose ids that collide. Whatever it finds is compared with the id itself: a collision costs time
+and nothing else.
+
+Pure: no I/O, no clock, no lock. This module imports numpy, which takes 0.1 s and 17 MB, so it is
+imported only where there are many videos.
+"""
+
+from array import array
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+"""Rows of the index; -1 is none."""
+Text = NDArray[np.uint8]
+Tags = NDArray[np.int64]
+
+_TAG = 2**32 - 1
+_WORD = 8
+
+
+class Index:
+    """Ids by row, and rows by id."""
+
+    tag_of: Callable[[str], int] = hash
+    """The hash of an id; 32 bits of it are its tag."""
+    page = 2**12
+    """The slots of a page, a power of two."""
+    deepest = 20
+    """A page is not split by more bits than these: then too many ids have the same tag."""
+
+    __slots__ = ("_crowded", "_depth", "_depths", "_directory", "_filled", "_slots", "_starts",
+                 "_tags", "_text")  # fmt: skip
+
+    def __init__(self) -> None:
+        self._text = bytearray()
+        """All ids in UTF-8, each with a NUL at its end."""
+        self._starts = array("I", [0])
+        """Where each id begins, and the end of the text."""
+        self._tags = array("I")
+        self._slots = array("I", bytes(4 * self.page))
+        """Page by page, at the place that a tag's low bits tell or behind it: a row + 1, or 0."""
+        self._filled = array("I", [0])
+        self._depths = [0]
+        """How many high bits of their tags all ids of a page have in common."""
+        self._depth = 0
+        self._directory = array("I", [0])
+        """The page for each value of a tag's `_depth` high bits."""
+        self._crowded: dict[str, int] = {}
+        """Ids for which there was no room among those of the same tag."""
+
+    def __len__(self) -> int:
+        """How many ids there are."""
+        return len(self._tags)
+
+    # -- one id
+
+    def find(self, video: str) -> int | None:
+        """The row of an id, None if it has none."""
+        tag, mask = self.tag_of(video) & _TAG, self.page - 1
+        first = self._directory[tag >> 32 - self._depth] * self.page
+        slots, tags, place = self._slots, self._tags, tag & mask
+        while above := slots[first + place]:
+            if tags[above - 1] == tag and self.name(above - 1) == video:
+                return above - 1
+            place = place + 1 & mask
+        return self._crowded.get(video) if self._crowded else None
+
+    def name(self, row: int) -> str:
+        """The id of a row."""
+        return self._text[self._starts[row] : self._starts[row + 1] - 1].decode()
+
+    # -- many ids
+
+    def find_many(self, videos: Sequence[str]) -> Rows:
+        """The row of each id, -1 where it has none."""
+        if not videos:
+            return np.zeros(0, np.int64)
+        text = np.frombuffer(_joined(videos), np.uint8)
+        ends = np.flatnonzero(text == 0) + 1
+        if len(ends) != len(videos):
+            # A NUL in an id: such ids are none of videos, but they are not mistaken for any.
+            return np.array([_or_none(self.find(video)) for video in videos], np.int64)
+        tags = self._tags_of(videos)
+        first = self._pages(tags) * self.page
+        places = tags & self.page - 1
+        rows = np.full(len(videos), -1, np.int64)
+        left = np.arange(len(videos))
+        while len(left):
+            left = self._probe(left, tags, first, places, rows)
+            left = left[~self._are(rows[left], left, text, ends)]
+            rows[left] = -1
+            places[left] += 1
+            places &= self.page - 1
+        if self._crowded:
+            for at in np.flatnonzero(rows < 0).tolist():
+                rows[at] = self._crowded.get(videos[at], -1)
+        return rows
+
+    def names(self, rows: Sequence[int] | Rows) -> list[str]:
+        """The id of each of these rows."""
+        rows = np.asarray(rows, np.int64)
+        starts = np.asarray(self._starts)
+        begins = starts[rows].astype(np.int64)
+        text = np.asarray(self._text)[_ranges(begins, starts[rows + 1] - begins)]
+        names = text.tobytes().decode().split("\0")
+        if len(names) == len(rows) + 1:
+            return names[:-1]
+        return [self.name(row) for row in rows.tolist()]
+
+    def lengths(self, rows: Rows) -> Rows:
+        """How many bytes the id of each of these rows has."""
+        starts = np.asarray(self._starts)
+        return starts[rows + 1].astype(np.int64) - starts[rows] - 1
+
+    def add(self, videos: Sequence[str]) -> None:
+        """Give a row to each of these ids, in this order; none has one, nor is there twice."""
+        if not videos:
+            return
+        text = _joined(videos)
+        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0) + 1
+        if len(ends) != len(videos):
+            sizes = [len(_joined([video])) for video in videos]
+            ends = np.cumsum(np.array(sizes, np.int64))
+        ends += len(self._text)
+        if self._starts.typecode == "I" and len(self._text) + len(text) > _TAG:
+            self._starts = array("Q", self._starts)
+        before = len(self)
+        tags = self._tags_of(videos)
+        self._text += text
+        self._starts.frombytes(ends.astype(self._starts.typecode).tobytes())
+        self._tags.frombytes(tags.astype(np.uint32).tobytes())
+        rows = np.arange(before, before + len(videos))
+        pages = self._make_room(tags)
+        incoming = np.bincount(pages, minlength=len(self._filled))
+        for page in np.flatnonzero(np.asarray(self._filled) + incoming >= self.page).tolist():
+            # Split as often as it may be: these ids have the same tag. One slot stays empty.
+            room = self.page - 1 - self._filled[page]
+            for at in np.flatnonzero(pages == page)[room:].tolist():
+                self._crowded[videos[at]] = before + at
+                pages[at] = -1
+        fits = pages >= 0
+        self._insert(rows[fits], tags[fits], pages[fits])
+
+    # -- the table
+
+    def _tags_of(self, videos: Sequence[str]) -> Tags:
+        return np.fromiter(map(self.tag_of, videos), np.int64, len(videos)) & _TAG
+
+    def _pages(self, tags: Tags) -> Rows:
+        """The page that each tag belongs to."""
+        return np.asarray(self._directory)[tags >> 32 - self._depth].astype(np.int64)
+
+    def _probe(self, left: Rows, tags: Tags, first: Rows, places: Rows, rows: Rows) -> Rows:
+        """Find the next row of the same tag for those `left`; return for which there is one."""
+        slots, known = np.asarray(self._slots), np.asarray(self._tags)
+        found = [left[:0]]
+        while len(left):
+            above = slots[first[left] + places[left]].astype(np.int64)
+            taken = above > 0
+            left, above = left[taken], above[taken] - 1
+            same = known[above] == tags[left]
+            here = left[same]
+            rows[here] = above[same]
+            found.append(here)
+            left = left[~same]
+            places[left] = places[left] + 1 & self.page - 1
+        return np.concatenate(found) if len(found) != 2 else found[1]
+
+    def _are(
+        self, rows: Rows, asked: Rows, text: NDArray[np.uint8], ends: Rows
+    ) -> NDArray[np.bool]:
+        """Whether the id in each of these rows is the one that was `asked` for, byte by byte."""
+        starts, texts = np.asarray(self._starts), np.asarray(self._text)
+        theirs = starts[rows].astype(np.int64)
+        sizes = starts[rows + 1] - theirs
+        ours = ends[asked - 1]
+        ours[asked == 0] = 0
+        same = ends[asked] - ours == sizes
+        if not same.all():
+            theirs, ours, sizes = theirs[same], ours[same], sizes[same]
+        if not len(sizes):
+            return same
+        if sizes.min() >= _WORD and sizes.max() <= 2 * _WORD:
+            # Two words cover the whole of each.
+            words, asked_words = _words(texts), _words(text)
+            equal = words[theirs] == asked_words[ours]
+            last = sizes - _WORD
+            equal &= words[theirs + last] == asked_words[ours + last]
+            same[same] = equal
+            return same
+        bytes_are = texts[_ranges(theirs, sizes)] == text[_ranges(ours, sizes)]
+        if not bytes_are.all():
+            same[same] = np.logical_and.reduceat(bytes_are, np.cumsum(sizes) - sizes)
+        return same
+
+    def _make_room(self, tags: Tags) -> Rows:
+        """Split pages until all of these tags have room; return the page of each."""
+        full = self.page * 7 // 10
+        while True:
+            pages = self._pages(tags)
+            incoming = np.bincount(pages, minlength=len(self._filled))
+            over = np.flatnonzero(np.asarray(self._filled) + incoming > full).tolist()
+            over = [page for page in over if self._depths[page] < self.deepest]
+            if not over:
+                return pages
+            for page in over:
+                self._split(page)
+
+    def _split(self, page: int) -> None:
+        """Move the ids of a page whose tags have the next bit set to a new page."""
+        if self._depths[page] == self._depth:
+            self._directory = array("I", np.repeat(np.asarray(self._directory), 2).tobytes())
+            self._depth += 1
+        new = len(self._depths)
+        self._depths[page] += 1
+        self._depths.append(self._depths[page])
+        bit = self._depths[page]
+        directory = np.asarray(self._directory)
+        of_page = np.flatnonzero(directory == page)
+        directory[of_page[of_page >> self._depth - bit & 1 == 1]] = new
+        own = np.asarray(self._slots)[page * self.page : (page + 1) * self.page]
+        rows = own[own > 0].astype(np.int64) - 1
+        own[:] = 0
+        del own
+        self._slots.frombytes(bytes(4 * self.page))
+        self._filled[page] = 0
+        self._filled.append(0)
+        tags = np.asarray(self._tags)[rows].astype(np.int64)
+        self._insert(rows, tags, np.where(tags >> 32 - bit & 1, new, page))
+
+    def _insert(self, rows: Rows, tags: Tags, pages: Rows) -> None:
+        """Put rows into pages that have room for them."""
+        filled, slots = np.asarray(self._filled), np.asarray(self._slots)
+        filled += np.bincount(pages, minlength=len(filled)).astype(np.uint32)
+        first, places, above = pages * self.page, tags & self.page - 1, rows + 1
+        while len(above):
+            at = first + places
+            free = slots[at] == 0
+            slots[at[free]] = above[free]
+            # Of several for one slot the last is there now.
+            left = slots[at] != above
+            first, places, above = first[left], places[left] + 1 & self.page - 1, above[left]
+
+
+def _joined(videos: Sequence[str]) -> bytes:
+    return ("\0".join(videos) + "\0").encode() if videos else b""
+
+
+def _or_none(row: int | None) -> int:
+    return -1 if row is None else row
+
+
+def _words(text: Text) -> NDArray[np.uint64]:
+    """The eight bytes from each position of a text on, as one number."""
+    return np.ndarray((len(text) - _WORD + 1,), np.uint64, text, strides=(1,))
+
+
+def _ranges(begins: Rows, sizes: Rows) -> Rows:
+    """The positions of pieces of a text, one piece behind the other."""
+    ends = np.cumsum(sizes)
+    places = np.repeat(begins - ends + sizes, sizes)
+    places += np.arange(len(places))
+    return places
