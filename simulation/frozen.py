@@ -161,14 +161,14 @@ def _of_facts(facts: Mapping[str, str]) -> dict[str, Any]:
 def _thaw_fold(attributes: dict[str, Any]) -> Fold:
     fold = Fold.__new__(Fold)
     vars(fold).update(attributes)
-    fold._videos = fold._each()
+    fold._rows = fold._each()
     return fold
 
 
 def _freeze_fold(fold: Fold) -> tuple[Any, ...]:
     """Freeze a fold that has begun but written nothing: its generator has not been used."""
     assert not fold.vector.total
-    return _thaw_fold, ({name: one for name, one in vars(fold).items() if name != "_videos"},)
+    return _thaw_fold, ({name: one for name, one in vars(fold).items() if name != "_rows"},)
 
 
 copyreg.pickle(Fold, _freeze_fold)

@@ -185,16 +185,20 @@ def total(values: Counts) -> int:
 
 def add_to_buckets(sums: "array[int]", buckets: "array[int]", rows: Rows, values: Counts) -> None:
     """Add values below `PRIME` to the sums of the buckets of their rows, modulo `PRIME`."""
+    if not len(rows):
+        return
     of_rows = np.asarray(buckets)[rows]
-    order = np.argsort(of_rows, kind="stable")
-    sorted_, values = of_rows[order], values[order]
-    begins = np.flatnonzero(np.concatenate(([True], sorted_[1:] != sorted_[:-1])))
-    low = np.add.reduceat(values & _LOW_HALF, begins)
-    high = np.add.reduceat(values >> _HALF, begins)
+    # Two halves, whose sums a float holds exactly.
+    low, high = (
+        np.bincount(of_rows, weights=half)[of_rows].astype(np.uint64)
+        for half in (values & _LOW_HALF, values >> _HALF)
+    )
     low += high >> _SHIFTED
     low += (high & _LOW_SHIFTED) << _HALF
-    view, touched = np.asarray(sums), sorted_[begins]
-    view[touched] = _reduced(view[touched] + _reduced(low))
+    view = np.asarray(sums)
+    low += view[of_rows]
+    # A bucket that is there twice gets the same sum twice.
+    view[of_rows] = _reduced(low)
 
 
 def add_sums(sums: "array[int]", others: "array[int]") -> None:
@@ -221,7 +225,8 @@ def differing(ours: bytes, theirs: bytes) -> NDArray[np.bool]:
 
 def in_differing(rows: Rows, buckets: "array[int]", differ: NDArray[np.bool]) -> Rows:
     """Those of these rows that are in buckets which differ."""
-    return rows[differ[np.asarray(buckets)[rows]]]
+    here: Rows = rows[differ[np.asarray(buckets)[rows]]]
+    return here
 
 
 def fitting(lengths: Rows, more: int, most: int) -> tuple[int, int]:
@@ -236,4 +241,6 @@ def fitting(lengths: Rows, more: int, most: int) -> tuple[int, int]:
 def _reduced(values: Counts) -> Counts:
     """Values below 2^64, modulo `PRIME`."""
     values = (values & _PRIME) + (values >> _BITS)
-    return np.where(values >= _PRIME, values - _PRIME, values)
+    # What is less than 0 is very large.
+    reduced: Counts = np.minimum(values, values - _PRIME)
+    return reduced

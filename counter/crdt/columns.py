@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no lock.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,15 +43,33 @@ class Piece(NamedTuple):
         return islice(accumulate(self.gaps, initial=self.first), 1, None)
 
 
-class Growth(dict[str, int]):
-    """By how much which videos grew, of many: also as two arrays, by row."""
+class Growth(Mapping[str, int]):
+    """By how much which videos grew, of many: `{video: growth}`, and by row.
 
-    __slots__ = ("more", "rows")
+    Most who get it look at the videos alone, so the dict is made when it is needed.
+    """
 
-    def __init__(self, videos: Iterable[str], rows: "Rows", more: "Counts") -> None:
-        super().__init__(zip(videos, more.tolist(), strict=True))
+    __slots__ = ("_growths", "more", "rows", "videos")
+
+    def __init__(self, videos: Sequence[str], rows: "Rows", more: "Counts") -> None:
+        self.videos = videos
         self.rows = rows
         self.more = more
+        self._growths: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        """How many grew."""
+        return len(self.videos)
+
+    def __iter__(self) -> Iterator[str]:
+        """Each video that grew."""
+        return iter(self.videos)
+
+    def __getitem__(self, video: str) -> int:
+        """By how much a video grew. Raises KeyError if it did not."""
+        if self._growths is None:
+            self._growths = dict(zip(self.videos, self.more.tolist(), strict=True))
+        return self._growths[video]
 
 
 class Column:
@@ -178,8 +196,8 @@ class Column:
             end = bisect_left(entries, (first + ROWS_A_PIECE,), begin)
             if end > begin:
                 rows, counted = zip(*entries[begin:end], strict=True)
-                gaps = list(map(sub, rows, [first, *rows]))
-                narrow = [array(type_for(max(of)), of) for of in (gaps, counted)]
+                between = list(map(sub, rows, [first, *rows]))
+                narrow = [array(type_for(max(of)), of) for of in (between, counted)]
                 yield Piece(first, *narrow)
             begin = end
 

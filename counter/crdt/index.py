@@ -23,6 +23,9 @@ Rows = NDArray[np.int64]
 """Rows of the index; -1 is none."""
 Text = NDArray[np.uint8]
 Tags = NDArray[np.int64]
+Truths = NDArray[np.bool]
+Read = tuple[Text, Rows, Rows]
+"""Ids one behind the other, where each begins, and how many bytes it has with its NUL."""
 
 _TAG = 2**32 - 1
 _WORD = 8
@@ -38,8 +41,8 @@ class Index:
     deepest = 20
     """A page is not split by more bits than these: then too many ids have the same tag."""
 
-    __slots__ = ("_crowded", "_depth", "_depths", "_directory", "_filled", "_slots", "_starts",
-                 "_tags", "_text")  # fmt: skip
+    __slots__ = ("_asked", "_crowded", "_depth", "_depths", "_directory", "_filled", "_slots",
+                 "_starts", "_tags", "_text")  # fmt: skip
 
     def __init__(self) -> None:
         self._text = bytearray()
@@ -55,6 +58,8 @@ class Index:
         self._depth = 0
         self._directory = array("I", [0])
         """The page for each value of a tag's `_depth` high bits."""
+        self._asked: tuple[Sequence[str], Tags] | None = None
+        """What was looked for last, and its tags."""
         self._crowded: dict[str, int] = {}
         """Ids for which there was no room among those of the same tag."""
 
@@ -85,25 +90,30 @@ class Index:
         """The row of each id, -1 where it has none."""
         if not videos:
             return np.zeros(0, np.int64)
-        text = np.frombuffer(_joined(videos), np.uint8)
-        ends = np.flatnonzero(text == 0) + 1
-        if len(ends) != len(videos):
+        read = _read(videos)
+        if read is None:
             # A NUL in an id: such ids are none of videos, but they are not mistaken for any.
             return np.array([_or_none(self.find(video)) for video in videos], np.int64)
+        text, begins, sizes = read
         tags = self._tags_of(videos)
+        self._asked = videos, tags
+        slots, known = np.asarray(self._slots), np.asarray(self._tags)
         first = self._pages(tags) * self.page
         places = tags & self.page - 1
-        rows = np.full(len(videos), -1, np.int64)
-        left = np.arange(len(videos))
-        while len(left):
-            left = self._probe(left, tags, first, places, rows)
-            left = left[~self._are(rows[left], left, text, ends)]
-            rows[left] = -1
-            places[left] += 1
-            places &= self.page - 1
+        above = slots[first + places]
+        # Where a slot is empty this looks at some row, which does not matter.
+        same = known[above.astype(np.int64) - 1] == tags if len(known) else above < 0
+        rows = above.astype(np.int64) - 1
+        rows[~same] = -1
+        at = np.flatnonzero(rows >= 0)
+        at = at[~self._are(rows[at], text, begins[at], sizes[at])]
+        rows[at] = -1
+        left = np.flatnonzero(above > 0)
+        left = left[rows[left] < 0]
+        self._find_behind(left, rows, tags, first, places, (text, begins, sizes))
         if self._crowded:
-            for at in np.flatnonzero(rows < 0).tolist():
-                rows[at] = self._crowded.get(videos[at], -1)
+            for place in np.flatnonzero(rows < 0).tolist():
+                rows[place] = self._crowded.get(videos[place], -1)
         return rows
 
     def names(self, rows: Sequence[int] | Rows) -> list[str]:
@@ -120,22 +130,25 @@ class Index:
     def lengths(self, rows: Rows) -> Rows:
         """How many bytes the id of each of these rows has."""
         starts = np.asarray(self._starts)
-        return starts[rows + 1].astype(np.int64) - starts[rows] - 1
+        sizes: Rows = starts[rows + 1].astype(np.int64) - starts[rows] - 1
+        return sizes
 
     def add(self, videos: Sequence[str]) -> None:
         """Give a row to each of these ids, in this order; none has one, nor is there twice."""
         if not videos:
             return
-        text = _joined(videos)
-        ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0) + 1
-        if len(ends) != len(videos):
-            sizes = [len(_joined([video])) for video in videos]
-            ends = np.cumsum(np.array(sizes, np.int64))
+        read, text = _read(videos), _joined(videos)
+        if read is None:
+            ends = np.cumsum([len(_joined([video])) for video in videos])
+        else:
+            ends = read[1] + read[2]
         ends += len(self._text)
         if self._starts.typecode == "I" and len(self._text) + len(text) > _TAG:
             self._starts = array("Q", self._starts)
         before = len(self)
-        tags = self._tags_of(videos)
+        # Often these are what was looked for last.
+        asked, self._asked = self._asked, None
+        tags = asked[1] if asked and asked[0] is videos else self._tags_of(videos)
         self._text += text
         self._starts.frombytes(ends.astype(self._starts.typecode).tobytes())
         self._tags.frombytes(tags.astype(np.uint32).tobytes())
@@ -154,51 +167,49 @@ class Index:
     # -- the table
 
     def _tags_of(self, videos: Sequence[str]) -> Tags:
-        return np.fromiter(map(self.tag_of, videos), np.int64, len(videos)) & _TAG
+        tags: Tags = np.fromiter(map(self.tag_of, videos), np.int64, len(videos)) & _TAG
+        return tags
 
     def _pages(self, tags: Tags) -> Rows:
         """The page that each tag belongs to."""
-        return np.asarray(self._directory)[tags >> 32 - self._depth].astype(np.int64)
+        pages: Rows = np.asarray(self._directory)[tags >> 32 - self._depth].astype(np.int64)
+        return pages
 
-    def _probe(self, left: Rows, tags: Tags, first: Rows, places: Rows, rows: Rows) -> Rows:
-        """Find the next row of the same tag for those `left`; return for which there is one."""
+    def _find_behind(
+        self, left: Rows, rows: Rows, tags: Tags, first: Rows, places: Rows, read: "Read"
+    ) -> None:
+        """Put the rows of those `left` into `rows`: they are behind a slot that another id has."""
         slots, known = np.asarray(self._slots), np.asarray(self._tags)
-        found = [left[:0]]
+        text, begins, sizes = read
         while len(left):
-            above = slots[first[left] + places[left]].astype(np.int64)
-            taken = above > 0
-            left, above = left[taken], above[taken] - 1
-            same = known[above] == tags[left]
-            here = left[same]
-            rows[here] = above[same]
-            found.append(here)
-            left = left[~same]
             places[left] = places[left] + 1 & self.page - 1
-        return np.concatenate(found) if len(found) != 2 else found[1]
+            above = slots[first[left] + places[left]].astype(np.int64) - 1
+            taken = above >= 0
+            left, above = left[taken], above[taken]
+            same = np.flatnonzero(known[above] == tags[left])
+            at, found = left[same], above[same]
+            same = same[self._are(found, text, begins[at], sizes[at])]
+            rows[left[same]] = above[same]
+            left = np.delete(left, same)
 
-    def _are(
-        self, rows: Rows, asked: Rows, text: NDArray[np.uint8], ends: Rows
-    ) -> NDArray[np.bool]:
-        """Whether the id in each of these rows is the one that was `asked` for, byte by byte."""
+    def _are(self, rows: Rows, text: Text, begins: Rows, sizes: Rows) -> Truths:
+        """Whether the id in each of these rows is the one that begins there, byte by byte."""
         starts, texts = np.asarray(self._starts), np.asarray(self._text)
         theirs = starts[rows].astype(np.int64)
-        sizes = starts[rows + 1] - theirs
-        ours = ends[asked - 1]
-        ours[asked == 0] = 0
-        same = ends[asked] - ours == sizes
+        same: Truths = starts[rows + 1] - theirs == sizes
         if not same.all():
-            theirs, ours, sizes = theirs[same], ours[same], sizes[same]
+            theirs, begins, sizes = theirs[same], begins[same], sizes[same]
         if not len(sizes):
             return same
         if sizes.min() >= _WORD and sizes.max() <= 2 * _WORD:
             # Two words cover the whole of each.
-            words, asked_words = _words(texts), _words(text)
-            equal = words[theirs] == asked_words[ours]
+            words, asked = _words(texts), _words(text)
+            equal = words[theirs] == asked[begins]
             last = sizes - _WORD
-            equal &= words[theirs + last] == asked_words[ours + last]
+            equal &= words[theirs + last] == asked[begins + last]
             same[same] = equal
             return same
-        bytes_are = texts[_ranges(theirs, sizes)] == text[_ranges(ours, sizes)]
+        bytes_are = texts[_ranges(theirs, sizes)] == text[_ranges(begins, sizes)]
         if not bytes_are.all():
             same[same] = np.logical_and.reduceat(bytes_are, np.cumsum(sizes) - sizes)
         return same
@@ -254,6 +265,17 @@ class Index:
 
 def _joined(videos: Sequence[str]) -> bytes:
     return ("\0".join(videos) + "\0").encode() if videos else b""
+
+
+def _read(videos: Sequence[str]) -> Read | None:
+    """Ids as a text; None if there is a NUL in one of them."""
+    text = np.frombuffer(_joined(videos), np.uint8)
+    ends = np.flatnonzero(text == 0) + 1
+    if len(ends) != len(videos):
+        return None
+    begins = np.zeros_like(ends)
+    begins[1:] = ends[:-1]
+    return text, begins, ends - begins
 
 
 def _or_none(row: int | None) -> int:

@@ -22,4 +22,4 @@ def type_for(largest: int) -> str:
 
 def holds(numbers: "array[int]", largest: int) -> bool:
     """Whether the type of an array holds numbers up to this."""
-    return largest <= _LARGEST[numbers.typecode]
+    return bool(largest <= _LARGEST[numbers.typecode])

@@ -61,7 +61,7 @@ class Tally:
 
     def merge(
         self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
-    ) -> dict[str, int]:
+    ) -> Mapping[str, int]:
         """Join `counts` into a vector; return `{video: growth}` of what grew.
 
         Idempotent, commutative and associative; no count ever falls. An empty result means that
@@ -85,9 +85,10 @@ class Tally:
 
     def _add(self, column: Column, grew: Mapping[str, int]) -> int:
         """Add what grew to a member's sums and to the visits; return by how much videos grew."""
-        find, visits, noted = self._videos.find, self._visits, self._top_videos.grew
-        listed, more = self._videos.listed, 0
-        self._reach()
+        find, listed, noted = self._videos.find, self._videos.listed, self._top_videos.grew
+        visits, more = self._visits, 0
+        if len(visits) < len(listed):
+            self._reach()
         for video, growth in grew.items():
             row = find(video)
             assert row is not None, video
@@ -121,9 +122,8 @@ class Tally:
             self._visits = widened(self._visits, largest)
         bulk.put(self._visits, rows, of_all)
         listed, higher = bulk.listed(self._videos.listed, rows, of_all, self._top_videos.bar)
-        names = list(grew)
         for at, visits in higher:
-            self._top_videos.grew(names[at], visits)
+            self._top_videos.grew(grew.videos[at], visits)
         return int(grew.more[listed].sum())
 
     def _reach(self) -> None:
@@ -138,7 +138,7 @@ class Tally:
 
     def current(self, vector: str) -> bool:
         """Whether this vector counts here: of a run after its member's mark, or folded up to it."""
-        mark, run = self.mark(member_of(vector)), run_of(vector)
+        mark, run = self._marks.get(member_of(vector), ""), run_of(vector)
         return run == mark if is_folded(vector) else run > mark
 
     def of(self, member: str) -> list[str]:

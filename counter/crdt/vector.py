@@ -63,7 +63,7 @@ class Vector(Column):
         self._digests = array("Q")
         """The content hash of each bucket; of a sparse one, and until they are needed: none."""
 
-    def merge(self, counts: Mapping[str, int], refused: Refused | None = None) -> dict[str, int]:
+    def merge(self, counts: Mapping[str, int], refused: Refused | None = None) -> Mapping[str, int]:
         """Take the larger count of each video; return by how much which videos grew.
 
         With `refused`, a count that would take the total beyond its limit is noted there instead;
@@ -90,7 +90,7 @@ class Vector(Column):
                 grew[video] = count - before
         return grew
 
-    def _merge_many(self, counts: Mapping[str, int], limit: int) -> dict[str, int] | None:
+    def _merge_many(self, counts: Mapping[str, int], limit: int) -> Mapping[str, int] | None:
         """The same for many at once; None if that is to be done one by one, as one is too large."""
         from counter.crdt import bulk
 
@@ -121,10 +121,9 @@ class Vector(Column):
         changes = bulk.products(bulk.take(self._videos.hashes, rows), more)
         self.total += int(more.sum())
         self.digest = (self.digest + bulk.total(changes)) % PRIME
-        summed = bool(self._digests)
-        self.put_many(rows, counts)
-        if summed:
+        if self._digests:
             bulk.add_to_buckets(self._digests, self._videos.buckets, rows, changes)
+        self.put_many(rows, counts)
 
     def set(self, row: int, count: int, before: int) -> None:
         """Set the count in a row, which was `before`."""
@@ -132,11 +131,10 @@ class Vector(Column):
         self.total += growth
         change = self._videos.hashes[row] * growth
         self.digest = (self.digest + change) % PRIME
-        summed = bool(self._digests)
-        self.put(row, count)
-        if summed:
+        if self._digests:
             bucket = self._videos.buckets[row]
             self._digests[bucket] = (self._digests[bucket] + change) % PRIME
+        self.put(row, count)
 
     def add(self, other: "Vector") -> None:
         """Add the counts of another vector over the same index, as folding does.

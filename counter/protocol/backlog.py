@@ -109,7 +109,7 @@ class Backlog:
 
     def merge(
         self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
-    ) -> dict[str, int]:
+    ) -> Mapping[str, int]:
         """Merge what others hold; return what grew, which is to be written from now on."""
         grew = self._tally.merge(vector, counts, refused)
         if grew:
@@ -251,7 +251,7 @@ class Backlog:
                 sums[sum_name(vector)] = encode_sum(total, digest)
         return sums
 
-    def stored(self, batch: Batch) -> Counts:
+    def stored(self, batch: Batch) -> dict[str, Mapping[str, int]]:
         """The store holds the batch: its visits are committed. Returns what grew, by own run."""
         self._keys.stored(batch.keys)
         for name, text in batch.notes.items():

@@ -126,7 +126,7 @@ class Pending:
         notes, self._notes = self._notes, {}
         return self._in_flight, notes
 
-    def stored(self, counts: Counts) -> dict[str, dict[str, int]]:
+    def stored(self, counts: Counts) -> dict[str, Mapping[str, int]]:
         """The store holds this: it is committed. Returns what grew, by run."""
         self._in_flight = {}
         self._in_doubt -= counts.keys()
