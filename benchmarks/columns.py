@@ -77,13 +77,13 @@ def measure(limits: Limits) -> Part:
 
         many = filled(ROOT, OPEN)
         rows = list(_alone(many))
-        few = filled(ROOT, USUAL)
+        usual = filled(ROOT, USUAL)
         before = filled(unpack(limits.folder / "code"), USUAL)
-        ours, theirs, ratio = in_turn(many, few, "visit", pairs)
+        ours, theirs, ratio = in_turn(many, usual, "visit", pairs)
         what = f"processor time of a visit in the tally, {OPEN} open runs"
         rows.append(Row(what, ours, "µs", Goal(most=1.1), f"{USUAL} runs", theirs, ratio))
         for name in ("visit", *SMALL):
-            ours, theirs, ratio = in_turn(few, before, name, pairs)
+            ours, theirs, ratio = in_turn(usual, before, name, pairs)
             kind, _, entries = name.partition(" ")
             what = f"merging {entries} at a time, {SAID[kind]}" if entries else "a visit"
             unit = "µs an entry" if entries else "µs"

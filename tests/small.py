@@ -20,10 +20,11 @@ class SoonLarge(Videos):
     """
 
     __slots__ = ()
-    few = 3
+    small = 3
     many = 1
     young = 2
     lately = 4
+    often = 1
 
 
 class Narrow(Index):

@@ -63,7 +63,7 @@ ROWS = {
             for step in (
                 "hashes of its buckets",
                 "a page of a repair",
-                "20,000 rows of a page",
+                "a page in which nothing differs",
                 "adding it to another, in memory",
                 "adding it once more",
                 "the hashes of the sum",

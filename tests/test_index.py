@@ -1,7 +1,10 @@
 """The index: each id has one row and each row one id, few or many, whatever collides."""
 
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -71,6 +74,21 @@ def test_rows_stay_while_few_become_many(kind: type[Videos], steps: list[list[st
     for what in ("listed", "videos", "announced", "hashes", "buckets"):
         assert getattr(videos, what) == getattr(plain, what), what
     assert videos.announced == sum(video.endswith(ANNOUNCED) for video in rows)
+
+
+@pytest.mark.parametrize("kind", EVERY_VIDEOS)
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda videos: pickle.loads(pickle.dumps(videos))]
+)
+def test_a_copy_goes_its_own_way(kind: type[Videos], copied: Callable[[Videos], Videos]) -> None:
+    videos = kind()
+    for number in range(9):
+        videos.row(f"video-{number}")
+    again = copied(videos)
+    assert (videos.row("here"), again.row("there")) == (9, 9)
+    assert (videos.find("there"), again.find("here")) == (None, None)
+    assert [again.find(f"video-{number}") for number in range(9)] == list(range(9))
+    assert again.names(range(10)) == [*(f"video-{number}" for number in range(9)), "there"]
 
 
 def test_a_small_node_does_not_load_numpy() -> None:

@@ -113,9 +113,14 @@ def gaps_and_counts(
     return _narrow(np.diff(rows, prepend=first)), _narrow(np.asarray(column)[rows])
 
 
-def rows_and_counts(first: int, gaps: "array[int]", counts: "array[int]") -> tuple[Rows, Counts]:
-    """The opposite of that."""
-    return np.cumsum(np.asarray(gaps), dtype=np.int64) + first, np.asarray(counts).astype(np.uint64)
+def fill(column: "array[int]", first: int, gaps: "array[int]", counts: "array[int]") -> None:
+    """Set counts whose rows have these gaps, which the column's type can hold."""
+    rows = np.cumsum(np.asarray(gaps), dtype=np.int64)
+    view = np.asarray(column)[first:]
+    if rows[-1] - rows[0] == len(rows) - 1:
+        view[rows[0] : rows[-1] + 1] = np.asarray(counts)
+    else:
+        view[rows] = np.asarray(counts)
 
 
 def _narrow(values: NDArray[Any]) -> "array[int]":

@@ -24,7 +24,7 @@ _ROWS_A_STEP = 2**14
 def widened(counts: "array[int]", largest: int) -> "array[int]":
     """A copy whose type holds counts up to this."""
     code = type_for(largest)
-    if len(counts) <= Videos.few:
+    if len(counts) <= Videos.small:
         return array(code, counts)
     from counter.crdt import bulk
 
@@ -80,7 +80,7 @@ class Column:
     """
 
     sparse = 1000
-    """So many counts are kept in a dict; also more, while 31 of 32 rows are empty."""
+    """So many counts are kept in a dict; also more, while 63 of 64 rows are empty."""
 
     __slots__ = ("_counts", "_size", "_sparse", "_videos")
 
@@ -161,7 +161,7 @@ class Column:
         """Rows that are counted here and their counts, some at a time."""
         if self._sparse is not None:
             yield list(self._sparse), list(self._sparse.values())
-        elif len(self._counts) <= self._videos.few:
+        elif len(self._counts) <= self._videos.small:
             rows = [row for row, count in enumerate(self._counts) if count]
             yield rows, list(filter(None, self._counts))
         else:
@@ -182,7 +182,7 @@ class Column:
 
     def pieces(self) -> Iterator[Piece]:
         """Everything that is counted here, by ascending rows: up to `ROWS_A_PIECE` rows a piece."""
-        if self._sparse is None and len(self._counts) > self._videos.few:
+        if self._sparse is None and len(self._counts) > self._videos.small:
             from counter.crdt import bulk
 
             for first in range(0, len(self._counts), ROWS_A_PIECE):
@@ -203,19 +203,23 @@ class Column:
 
     def fill(self, size: int, pieces: Iterable[Piece]) -> None:
         """Set so many counts, of a column in which there are none yet."""
-        together = len(self._videos) > self._videos.few
+        assert self._sparse is not None
         self._size = size
-        if self._is_dense():
-            Column._make_room(self)
-        self._size = 0
+        if not self._is_dense():
+            for piece in pieces:
+                self._sparse.update(zip(piece.rows(), piece.counts, strict=True))
+            return
+        Column._make_room(self)
         for piece in pieces:
-            if together:
+            if piece.counts.itemsize > self._counts.itemsize:
+                self._counts = widened(self._counts, 2 ** (8 * piece.counts.itemsize) - 1)
+            if len(self._videos) > self._videos.small:
                 from counter.crdt import bulk
 
-                self.put_many(*bulk.rows_and_counts(*piece))
+                bulk.fill(self._counts, *piece)
             else:
                 for row, count in zip(piece.rows(), piece.counts, strict=True):
-                    self.put(row, count)
+                    self._counts[row] = count
 
     def take(self, rows: "Rows") -> "Counts":
         """The counts in these rows, as an array; 0 for none, and for the row -1."""
@@ -256,7 +260,7 @@ class Column:
 
     def _is_dense(self) -> bool:
         """Whether there are so many counts that an array is smaller."""
-        return self._size > self.sparse and self._size * 32 > len(self._videos)
+        return self._size > self.sparse and self._size * 64 > len(self._videos)
 
     def _reach(self) -> None:
         """Have a place for every row, of a dense one."""
@@ -270,5 +274,10 @@ class Column:
         sparse, self._sparse = self._sparse, None
         self._counts = array(type_for(max(sparse.values(), default=0)))
         self._reach()
-        for row, count in sparse.items():
-            self._counts[row] = count
+        if len(self._videos) > self._videos.small:
+            from counter.crdt import bulk
+
+            bulk.put(self._counts, *bulk.entries(sparse))
+        else:
+            for row, count in sparse.items():
+                self._counts[row] = count

@@ -36,13 +36,13 @@ class Index:
 
     tag_of: Callable[[str], int] = hash
     """The hash of an id; 32 bits of it are its tag."""
-    page = 2**12
+    page = 2**8
     """The slots of a page, a power of two."""
-    deepest = 20
+    deepest = 23
     """A page is not split by more bits than these: then too many ids have the same tag."""
 
-    __slots__ = ("_asked", "_crowded", "_depth", "_depths", "_directory", "_filled", "_slots",
-                 "_starts", "_tags", "_text")  # fmt: skip
+    __slots__ = ("_asked", "_crowded", "_depth", "_depths", "_directory", "_filled", "_prefixes",
+                 "_slots", "_starts", "_tags", "_text")  # fmt: skip
 
     def __init__(self) -> None:
         self._text = bytearray()
@@ -55,6 +55,8 @@ class Index:
         self._filled = array("I", [0])
         self._depths = [0]
         """How many high bits of their tags all ids of a page have in common."""
+        self._prefixes = [0]
+        """Those bits."""
         self._depth = 0
         self._directory = array("I", [0])
         """The page for each value of a tag's `_depth` high bits."""
@@ -77,7 +79,7 @@ class Index:
         while above := slots[first + place]:
             if tags[above - 1] == tag and self.name(above - 1) == video:
                 return above - 1
-            place = place + 1 & mask
+            place = place + (tag >> 8 & 255 | 1) & mask
         return self._crowded.get(video) if self._crowded else None
 
     def name(self, row: int) -> str:
@@ -181,16 +183,22 @@ class Index:
         """Put the rows of those `left` into `rows`: they are behind a slot that another id has."""
         slots, known = np.asarray(self._slots), np.asarray(self._tags)
         text, begins, sizes = read
+        steps = _steps(tags)
         while len(left):
-            places[left] = places[left] + 1 & self.page - 1
-            above = slots[first[left] + places[left]].astype(np.int64) - 1
-            taken = above >= 0
-            left, above = left[taken], above[taken]
-            same = np.flatnonzero(known[above] == tags[left])
-            at, found = left[same], above[same]
-            same = same[self._are(found, text, begins[at], sizes[at])]
-            rows[left[same]] = above[same]
-            left = np.delete(left, same)
+            found = []
+            while len(left):
+                place = places[left] + steps[left] & self.page - 1
+                places[left] = place
+                above = slots[first[left] + place].astype(np.int64) - 1
+                taken = above >= 0
+                same = (known[above] == tags[left]) & taken
+                here = left[same]
+                rows[here] = above[same]
+                found.append(here)
+                left = left[taken & ~same]
+            at = np.concatenate(found)
+            left = at[~self._are(rows[at], text, begins[at], sizes[at])]
+            rows[left] = -1
 
     def _are(self, rows: Rows, text: Text, begins: Rows, sizes: Rows) -> Truths:
         """Whether the id in each of these rows is the one that begins there, byte by byte."""
@@ -216,7 +224,7 @@ class Index:
 
     def _make_room(self, tags: Tags) -> Rows:
         """Split pages until all of these tags have room; return the page of each."""
-        full = self.page * 7 // 10
+        full = self.page // 2
         while True:
             pages = self._pages(tags)
             incoming = np.bincount(pages, minlength=len(self._filled))
@@ -224,43 +232,50 @@ class Index:
             over = [page for page in over if self._depths[page] < self.deepest]
             if not over:
                 return pages
-            for page in over:
-                self._split(page)
+            self._split(over)
 
-    def _split(self, page: int) -> None:
-        """Move the ids of a page whose tags have the next bit set to a new page."""
-        if self._depths[page] == self._depth:
-            self._directory = array("I", np.repeat(np.asarray(self._directory), 2).tobytes())
-            self._depth += 1
-        new = len(self._depths)
-        self._depths[page] += 1
-        self._depths.append(self._depths[page])
-        bit = self._depths[page]
-        directory = np.asarray(self._directory)
-        of_page = np.flatnonzero(directory == page)
-        directory[of_page[of_page >> self._depth - bit & 1 == 1]] = new
-        own = np.asarray(self._slots)[page * self.page : (page + 1) * self.page]
-        rows = own[own > 0].astype(np.int64) - 1
-        own[:] = 0
-        del own
-        self._slots.frombytes(bytes(4 * self.page))
-        self._filled[page] = 0
-        self._filled.append(0)
+    def _split(self, pages: list[int]) -> None:
+        """Of the ids in each of these pages move those to a new page whose tags' next bit is set.
+
+        The first of those bits that all ids of a page have in common are its prefix.
+        """
+        for page in pages:
+            if self._depths[page] == self._depth:
+                self._directory = array("I", np.repeat(np.asarray(self._directory), 2).tobytes())
+                self._depth += 1
+            self._depths[page] += 1
+            self._prefixes[page] *= 2
+            new, deeper = len(self._depths), self._depth - self._depths[page]
+            self._depths.append(self._depths[page])
+            self._prefixes.append(self._prefixes[page] + 1)
+            np.asarray(self._directory)[
+                self._prefixes[new] << deeper : self._prefixes[new] + 1 << deeper
+            ] = new
+        self._slots.frombytes(bytes(4 * self.page * len(pages)))
+        self._filled.frombytes(bytes(4 * len(pages)))
+        by_page = np.asarray(self._slots).reshape(-1, self.page)
+        above = by_page[pages].ravel()
+        by_page[pages] = 0
+        np.asarray(self._filled)[pages] = 0
+        del by_page
+        rows = above[above > 0].astype(np.int64) - 1
         tags = np.asarray(self._tags)[rows].astype(np.int64)
-        self._insert(rows, tags, np.where(tags >> 32 - bit & 1, new, page))
+        self._insert(rows, tags, self._pages(tags))
 
     def _insert(self, rows: Rows, tags: Tags, pages: Rows) -> None:
         """Put rows into pages that have room for them."""
         filled, slots = np.asarray(self._filled), np.asarray(self._slots)
         filled += np.bincount(pages, minlength=len(filled)).astype(np.uint32)
         first, places, above = pages * self.page, tags & self.page - 1, rows + 1
+        steps = _steps(tags)
         while len(above):
             at = first + places
             free = slots[at] == 0
             slots[at[free]] = above[free]
             # Of several for one slot the last is there now.
             left = slots[at] != above
-            first, places, above = first[left], places[left] + 1 & self.page - 1, above[left]
+            first, above, steps = first[left], above[left], steps[left]
+            places = places[left] + steps & self.page - 1
 
 
 def _joined(videos: Sequence[str]) -> bytes:
@@ -280,6 +295,11 @@ def _read(videos: Sequence[str]) -> Read | None:
 
 def _or_none(row: int | None) -> int:
     return -1 if row is None else row
+
+
+def _steps(tags: Tags) -> Tags:
+    """How far to go from a slot that is taken: odd, so that it leads through the whole page."""
+    return tags >> 8 & 255 | 1
 
 
 def _words(text: Text) -> NDArray[np.uint64]:

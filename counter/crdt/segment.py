@@ -17,12 +17,16 @@ how many there are, and how many bytes."""
 
 
 class Segment(NamedTuple):
-    """A vector at rest: what tells it from other copies, how many counts, and these, compressed."""
+    """A vector at rest: what tells it from other copies, how many counts, and these, compressed.
+
+    `sums` are the hashes of its buckets if it has so many counts that it takes long to sum them.
+    """
 
     total: int
     digest: int
     size: int
     content: bytes
+    sums: bytes = b""
 
     def pieces(self) -> Iterator[Piece]:
         """The counts, in pieces by ascending rows."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _LEAST_BUCKETS = 2**4
 _ROWS_A_STEP = 2**14
+_MANY_TO_SUM = 200_000
+"""The hashes of the buckets of so many counts take some 5 ms; kept, they take 128 KiB."""
 MAX_VECTOR_TOTAL = 2**62
 """No vector's total is larger: totals are told in 63 bits. A run ends long before, and so does what
 is folded of many runs; what would take a vector further was made up."""
@@ -142,8 +144,8 @@ class Vector(Column):
         A count stays at `MAX_COUNT`. One that would take the total beyond `MAX_VECTOR_TOTAL` does
         not grow.
         """
-        few = len(self._videos) <= self._videos.few
-        if few or other._sparse is not None or self.total + other.total > MAX_COUNT:
+        small = len(self._videos) <= self._videos.small
+        if small or other._sparse is not None or self.total + other.total > MAX_COUNT:
             for row, more in other.by_row():
                 before = self.at(row)
                 count = min(MAX_COUNT, before + more)
@@ -170,7 +172,8 @@ class Vector(Column):
 
     def segment(self, content: bytes) -> Segment:
         """This vector at rest, with these counts that were packed."""
-        return Segment(self.total, self.digest, len(self), content)
+        sums = self._sums().tobytes() if len(self) > _MANY_TO_SUM else b""
+        return Segment(self.total, self.digest, len(self), content, sums)
 
     @classmethod
     def unpack(cls, segment: Segment, videos: Videos) -> "Vector":
@@ -178,6 +181,8 @@ class Vector(Column):
         vector = cls(videos)
         vector.fill(segment.size, segment.pieces())
         vector.total, vector.digest = segment.total, segment.digest
+        if vector._sparse is None:
+            vector._digests.frombytes(segment.sums)
         return vector
 
     def digest_with(self, counts: Mapping[str, int]) -> tuple[int, int]:
@@ -207,7 +212,7 @@ class Vector(Column):
         Where two copies of a bucket differ, their hashes are equal with a probability of 1 in 2^16;
         with another `salt`, from 1 to `PRIME` - 1, the same pair does not collide again.
         """
-        if len(self._videos) > self._videos.few:
+        if len(self._videos) > self._videos.small:
             from counter.crdt import bulk
 
             return bulk.hashes(self._sums(), buckets, salt)
@@ -228,7 +233,7 @@ class Vector(Column):
         if self._digests:
             return self._digests
         sums = array("Q", bytes(8 * BUCKETS))
-        if len(self._videos) > self._videos.few:
+        if len(self._videos) > self._videos.small:
             from counter.crdt import bulk
 
             for rows, counts in self.arrays():
@@ -262,7 +267,7 @@ class Vector(Column):
         entries or `most_scanned` rows were looked at. Returns the page and the row to go on
         from, None at the end.
         """
-        if self._sparse is None and len(self._videos) > self._videos.few:
+        if self._sparse is None and self._videos.settled:
             return self._differing_of_many(hashes, salt, after, most_bytes, most_scanned)
         counts: dict[str, int] = {}
         size = 0

@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no lock.
 
 from array import array
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from counter.crdt.hashes import digests_of, hash_of
 from counter.crdt.ids import ANNOUNCED, LONGEST_VIDEO, is_listed
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 class Videos:
     """A row for each video that was ever heard of, in that order. No row is removed or moved.
 
-    While there are `few`, a dict has all of them. From then on new ones are moved, some at a time,
-    into an `Index`, which takes a fifth of the memory, and a dict has those looked for lately.
+    While there are at most `small`, a dict has all of them. From then on new ones are moved, some
+    at a time, into an `Index`, which takes a fifth of the memory, and a dict has those looked for
+    lately.
     """
 
-    few = 40_000
+    small = 40_000
+    """Up to so many videos all are in a dict."""
     many = 64
     """From so many videos on it is quicker to look for all of them at once, if not few are known.
     """
-    young = 4096
-    """So many new ones are moved at once, when they are no longer few: some 1 ms."""
+    young = 2048
+    """So many new ones are moved at once, when they are no longer few: half a ms."""
+    often = 1024
+    """They are moved when so many came."""
     lately = 16_384
     """So many that were looked for are remembered, and not looked for in the index again."""
     index_class: "type[Index] | None" = None
@@ -39,8 +43,10 @@ class Videos:
         """The last rows, which are not in the index."""
         self._hot: dict[str, int] = {}
         self._index: Index | None = None
-        self.find: Callable[[str], int | None] = self._hot.get
-        """The row of a video, None if it has none. As quick as a dict if it was lately here."""
+        self.find: Callable[[str], int | None]
+        """The row of a video, None if it has none. As quick as a dict if it was looked for lately.
+        """
+        self._bind()
         self.listed = bytearray()
         """Whether a row is that of a video, and not of a key that is listed nowhere."""
         self.videos = 0
@@ -57,11 +63,20 @@ class Videos:
     @property
     def soon_many(self) -> bool:
         """Whether it is time to load what is needed when they are not few any more."""
-        return 2 * len(self.listed) > self.few
+        return 2 * len(self.listed) > self.small
+
+    @property
+    def settled(self) -> bool:
+        """Whether they are many, and all of those that were few are in the index."""
+        return self._index is not None and len(self._young) <= self.young
 
     def together(self, videos: Collection[str]) -> bool:
         """Whether so many are looked for at once, with `find_many`, and not one by one."""
-        return self._index is not None and len(videos) >= self.many
+        if self._index is None or len(videos) < self.many:
+            return False
+        if not self.settled:
+            self._settle()
+        return self.settled
 
     # -- one video
 
@@ -78,7 +93,8 @@ class Videos:
             of_count, bucket = hash_of(video)
             self.hashes.append(of_count)
             self.buckets.append(bucket)
-            if len(self._young) >= (self.few if self._index is None else self.young):
+            limit = self.small if self._index is None else self.young
+            if len(self._young) >= limit and row % self.often == 0:
                 self._settle()
         return row
 
@@ -110,7 +126,7 @@ class Videos:
 
     def names(self, rows: "Sequence[int] | Rows") -> list[str]:
         """The videos of these rows."""
-        if self._index is None or len(rows) < self.many:
+        if len(rows) < self.many or not self.settled:
             return list(map(self.name, rows))
         return self._settle().names(rows)
 
@@ -144,26 +160,44 @@ class Videos:
     # -- where they are kept
 
     def _settle(self) -> "Index":
-        """Move the young ones into the index."""
+        """Move young ones into the index, but not many at a time."""
         if self._index is None:
             self._index = self.index_class() if self.index_class else _new_index()
-            self._hot = _Hot(self._look)
-            self.find = self._hot.__getitem__
+            self._hot = _Hot(self._hot, self._look)
+            self._bind()
         if self._young:
-            self._index.add(self._young)
-            self._young = []
-            if len(self._hot) >= self.lately:
-                self._hot.clear()
+            self._index.add(self._young[: self.young])
+            del self._young[: self.young]
+            self._cool()
         return self._index
+
+    def _cool(self) -> None:
+        """Forget which videos were looked for lately, if those are too many."""
+        if len(self._hot) - len(self._young) >= self.lately:
+            self._hot.clear()
+            moved = len(self.listed) - len(self._young)
+            self._hot.update(zip(self._young, range(moved, len(self.listed)), strict=True))
+
+    def _bind(self) -> None:
+        hot = self._hot
+        self.find = hot.__getitem__ if isinstance(hot, _Hot) else hot.get
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but `find`, which is bound: a copy must not look into the original."""
+        return {name: getattr(self, name) for name in Videos.__slots__ if name != "find"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._bind()
 
     def _look(self, video: str) -> int | None:
         """Look for a video in the index, and remember it."""
         assert self._index is not None
         row = self._index.find(video)
         if row is not None:
-            if len(self._hot) >= self.lately:
-                self._settle()
-                self._hot.clear()
+            self._cool()
             self._hot[video] = row
         return row
 
@@ -179,7 +213,8 @@ class _Hot(dict[str, int]):
 
     __slots__ = ("_look",)
 
-    def __init__(self, look: Callable[[str], int | None]) -> None:
+    def __init__(self, rows: dict[str, int], look: Callable[[str], int | None]) -> None:
+        super().__init__(rows)
         self._look = look
 
     def __missing__(self, video: str) -> int | None:
