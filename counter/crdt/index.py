@@ -77,8 +77,10 @@ class Index:
         first = self._directory[tag >> 32 - self._depth] * self.page
         slots, tags, place = self._slots, self._tags, tag & mask
         while above := slots[first + place]:
-            if tags[above - 1] == tag and self.name(above - 1) == video:
-                return above - 1
+            if tags[above - 1] == tag:
+                begin, end = self._starts[above - 1], self._starts[above] - 1
+                if self._text[begin:end] == video.encode("utf-8", "surrogatepass"):
+                    return above - 1
             place = place + (tag >> 8 & 255 | 1) & mask
         return self._crowded.get(video) if self._crowded else None
 

@@ -70,14 +70,16 @@ class Tally:
         if not self.current(vector):
             return {}
         own = self.vector(vector)
-        grew = own.merge(counts) if refused is None else own.merge(counts, refused)
+        grew = own.merge(counts, refused)
         if grew:
-            self._put(vector, own)
+            if self._vectors.get(vector) is not own:
+                self._put(vector, own)
             member = member_of(vector)
             column = self._sums.get(member)
             if column is None:
                 column = self._sums[member] = Column(self._videos)
-            more = self._add_many(column, grew) if isinstance(grew, Growth) else None
+            # Not with isinstance, which is slow for an abstract class.
+            more = self._add_many(column, grew) if type(grew) is Growth else None
             if more is None:
                 more = self._add(column, grew)
             self._listed[member] = self._listed.get(member, 0) + more

@@ -72,7 +72,7 @@ class Vector(Column):
         no total grows beyond `MAX_VECTOR_TOTAL`.
         """
         limit = MAX_VECTOR_TOTAL if refused is None else min(refused.limit, MAX_VECTOR_TOTAL)
-        if self._videos.together(counts):
+        if len(counts) >= self._videos.many and self._videos.together(counts):
             growth = self._merge_many(counts, limit)
             if growth is not None:
                 return growth
@@ -87,7 +87,7 @@ class Vector(Column):
                         refused.videos.append(video)
                     continue
                 if row is None:
-                    row = self._videos.row(video)
+                    row = self._videos.add(video)
                 put(row, count, before)
                 grew[video] = count - before
         return grew

@@ -32,7 +32,7 @@ class VideoSet:
         marks, size = self._marks, self._size
         if len(marks) < len(self._videos):
             marks.extend(bytes(len(self._videos) - len(marks)))
-        if isinstance(videos, Growth):
+        if type(videos) is Growth:
             from counter.crdt import bulk
 
             self._size += bulk.mark(marks, videos.rows)

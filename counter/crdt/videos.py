@@ -83,19 +83,23 @@ class Videos:
     def row(self, video: str) -> int:
         """The row of a video, a new one if there is none yet."""
         row = self.find(video)
-        if row is None:
-            row = self._hot[video] = len(self.listed)
-            self._young.append(video)
-            listed = is_listed(video)
-            self.listed.append(listed)
-            self.videos += listed
+        return self.add(video) if row is None else row
+
+    def add(self, video: str) -> int:
+        """The new row of a video that has none."""
+        row = self._hot[video] = len(self.listed)
+        self._young.append(video)
+        listed = is_listed(video)
+        self.listed.append(listed)
+        self.videos += listed
+        if not listed:
             self.announced += video.endswith(ANNOUNCED)
-            of_count, bucket = hash_of(video)
-            self.hashes.append(of_count)
-            self.buckets.append(bucket)
-            limit = self.small if self._index is None else self.young
-            if len(self._young) >= limit and row % self.often == 0:
-                self._settle()
+        of_count, bucket = hash_of(video)
+        self.hashes.append(of_count)
+        self.buckets.append(bucket)
+        limit = self.small if self._index is None else self.young
+        if len(self._young) >= limit and row % self.often == 0:
+            self._settle()
         return row
 
     def name(self, row: int) -> str:
@@ -163,17 +167,18 @@ class Videos:
         """Move young ones into the index, but not many at a time."""
         if self._index is None:
             self._index = self.index_class() if self.index_class else _new_index()
-            self._hot = _Hot(self._hot, self._look)
+            self._hot = _Hot(self._hot, self._index.find, self._cool, self.lately)
             self._bind()
         if self._young:
             self._index.add(self._young[: self.young])
             del self._young[: self.young]
-            self._cool()
+            if len(self._hot) >= self.lately:
+                self._cool()
         return self._index
 
     def _cool(self) -> None:
         """Forget which videos were looked for lately, if those are too many."""
-        if len(self._hot) - len(self._young) >= self.lately:
+        if len(self._hot) >= self.lately + len(self._young):
             self._hot.clear()
             moved = len(self.listed) - len(self._young)
             self._hot.update(zip(self._young, range(moved, len(self.listed)), strict=True))
@@ -192,15 +197,6 @@ class Videos:
             setattr(self, name, value)
         self._bind()
 
-    def _look(self, video: str) -> int | None:
-        """Look for a video in the index, and remember it."""
-        assert self._index is not None
-        row = self._index.find(video)
-        if row is not None:
-            self._cool()
-            self._hot[video] = row
-        return row
-
 
 def _new_index() -> "Index":
     from counter.crdt.index import Index
@@ -211,11 +207,24 @@ def _new_index() -> "Index":
 class _Hot(dict[str, int]):
     """The rows of some videos. Where one is missing it is looked for; None if it has no row."""
 
-    __slots__ = ("_look",)
+    __slots__ = ("_cool", "_look", "_most")
 
-    def __init__(self, rows: dict[str, int], look: Callable[[str], int | None]) -> None:
+    def __init__(
+        self,
+        rows: dict[str, int],
+        look: Callable[[str], int | None],
+        cool: Callable[[], None],
+        most: int,
+    ) -> None:
         super().__init__(rows)
         self._look = look
+        self._cool = cool
+        self._most = most
 
     def __missing__(self, video: str) -> int | None:
-        return self._look(video)
+        row = self._look(video)
+        if row is not None:
+            if len(self) >= self._most:
+                self._cool()
+            self[video] = row
+        return row
