@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import Limits, beacons, cost, pages, propagation, records, visits
+from benchmarks import Limits, beacons, columns, cost, pages, propagation, records, visits
 from benchmarks.report import PAGE, Part, text, write
 from lab.terminal import foreground, say
 
@@ -19,6 +19,7 @@ SECTIONS: Mapping[str, Callable[[Limits], Part]] = {
     "nodes": visits.measure_nodes,
     "beacons": beacons.measure,
     "cost": cost.measure,
+    "columns": columns.measure,
 }
 
 

@@ -371,7 +371,7 @@ class NewerVector(Vector):
 class AddingVector(Vector):
     __slots__ = ()
 
-    def merge(self, counts: Mapping[str, int], refused: Refused | None = None) -> dict[str, int]:
+    def merge(self, counts: Mapping[str, int], refused: Refused | None = None) -> Mapping[str, int]:
         return super().merge({v: n + self.count(v) for v, n in counts.items()})
 
 

@@ -53,6 +53,33 @@ ROWS = {
         for ack in ("stored", "memory")
         for what in ("processor time a visit", "visits")
     ],
+    "columns": [
+        "resident above an empty tally",
+        "merging unknown videos",
+        "merging known videos",
+        "the longest of these merges",
+        *(
+            f"a vector of all videos: {step}"
+            for step in (
+                "hashes of its buckets",
+                "a page of a repair",
+                "a page in which nothing differs",
+                "adding it to another, in memory",
+                "adding it once more",
+                "the hashes of the sum",
+                "putting some of it to rest",
+                "reading it from rest",
+                "hashes after that",
+            )
+        ),
+        "processor time of a visit in the tally, 504 open runs",
+        "a visit",
+        *(
+            f"merging {entries} at a time, {videos}"
+            for videos in ("the same hundred videos", "any videos", "new videos")
+            for entries in (1, 10, 50)
+        ),
+    ],
     "million": [
         "resident above an empty node",
         "sent by an idle node",

@@ -402,7 +402,7 @@ def test_what_closes_at_once_is_put_to_rest_bit_by_bit() -> None:
     for _ in range(4):
         network.live(1)
         resting.append(sum(a.tally.rests(vector) for vector in a.tally.of(a.member)))
-    assert resting == [3, 6, 6, 6]
+    assert resting == [2, 5, 6, 6]
 
 
 def test_what_is_heard_late_of_a_closed_run_is_merged_as_ever() -> None:

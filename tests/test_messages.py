@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.crdt.videos import BUCKETS
+from counter.crdt.hashes import BUCKETS
 from counter.protocol.messages import (
     MAX_BYTES,
     Body,

@@ -1,7 +1,11 @@
-"""A tally is a G-Counter a video: held to `gcounter`, to its vectors, and to its laws."""
+"""A tally is a G-Counter a video: held to `gcounter`, to its vectors, and to its laws.
+
+All of it holds for small tallies and for large ones, see `tests/small.py`.
+"""
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,13 +18,24 @@ from counter.crdt.gcounter import MAX_COUNT, increment, merge, value
 from counter.crdt.ids import VIDEO, folded_of, is_folded, member_of, name_of, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.top import TopVideos
+from tests.small import EVERY_TALLY
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "gcounter.json").read_text())
 RUN = ".01m83kr2yy3a0d1xw7bp3ns"
+tally_class = Tally
+
+
+@pytest.fixture(scope="module", params=EVERY_TALLY, autouse=True)
+def every_tally(request: Any) -> Iterator[None]:
+    """Run everything with a small tally and with large ones."""
+    global tally_class
+    tally_class = request.param
+    yield
+    tally_class = Tally
 
 
 def tally_of(counter: dict[str, int], video: str = "cats") -> Tally:
-    tally = Tally()
+    tally = tally_class()
     for member, count in counter.items():
         tally.merge(member + RUN, {video: count})
     return tally
@@ -53,7 +68,7 @@ def test_a_merge_takes_the_larger_entries_and_returns_what_grew(case: dict[str, 
 @named(VECTORS["orders"])
 def test_the_order_of_merges_does_not_matter(case: dict[str, Any]) -> None:
     for order in permutations(case["counters"]):
-        tally = Tally()
+        tally = tally_class()
         for counter in order:
             for member, count in counter.items():
                 tally.merge(member + RUN, {"cats": count})
@@ -77,12 +92,13 @@ def test_the_alphabet_of_videos_is_the_pages_own() -> None:
 
 
 replicas = st.sampled_from([f"{name}~{'0' * 13}{RUN}" for name in "abc"])
-vectors = st.dictionaries(st.sampled_from(["cats", "dogs", "~", "x.y"]), st.integers(1, 9))
+wide = st.one_of(st.integers(1, 9), st.sampled_from([255, 256, 65_535, 65_536, 2**32, 2**50]))
+vectors = st.dictionaries(st.sampled_from(["cats", "dogs", "~", "x.y", "fish", "a", "b"]), wide)
 updates = st.lists(st.tuples(replicas, vectors), max_size=8)
 
 
 def merged(*histories: list[tuple[str, dict[str, int]]]) -> Tally:
-    tally = Tally()
+    tally = tally_class()
     for history in histories:
         for replica, counts in history:
             tally.merge(replica, counts)
@@ -95,7 +111,7 @@ def shown(tally: Tally) -> dict[str, dict[str, int]]:
 
 @given(updates)
 def test_every_video_of_a_tally_is_a_g_counter(history: Any) -> None:
-    tally, counters = Tally(), dict[str, dict[str, int]]()
+    tally, counters = tally_class(), dict[str, dict[str, int]]()
     for replica, counts in history:
         grew = tally.merge(replica, counts)
         for video, count in counts.items():
@@ -121,7 +137,7 @@ def test_merging_is_associative(first: Any, second: Any, third: Any) -> None:
 
 @given(updates)
 def test_nothing_ever_falls_and_totals_are_sums(history: Any) -> None:
-    tally = Tally()
+    tally = tally_class()
     for replica, counts in history:
         before = shown(tally)
         grew = tally.merge(replica, counts)
@@ -169,7 +185,7 @@ runs = st.dictionaries(
 
 
 def of_runs(member: str, counted: dict[str, dict[str, int]]) -> Tally:
-    tally = Tally()
+    tally = tally_class()
     for run, counts in counted.items():
         tally.merge(replica_of(member, run), counts)
     return tally
@@ -312,15 +328,26 @@ def test_news_wake_a_vector_at_rest_and_old_news_do_not() -> None:
     assert not tally.rests(replica_of(MEMBER, RUNS[1])), "nothing is known of it"
 
 
-def test_a_vector_that_would_take_long_to_pack_does_not_rest() -> None:
-    tally = Tally()
-    vector = replica_of(MEMBER, RUNS[0])
-    tally.merge(vector, {f"video-{number}": 1 for number in range(20_000)})
-    tally.rest(vector)
-    assert tally.rests(vector)
-    tally.merge(vector, {"one-more": 1})
-    tally.rest(vector)
-    assert not tally.rests(vector)
+@given(runs, st.integers(1, 3), st.data())
+def test_a_vector_is_put_to_rest_some_counts_at_a_time(
+    counted: dict[str, dict[str, int]], most: int, data: st.DataObject
+) -> None:
+    awake, tally = of_runs(MEMBER, counted), of_runs(MEMBER, counted)
+    vectors = [replica_of(MEMBER, run) for run in counted]
+    for _ in range(40):
+        if all(map(tally.rests, vectors)):
+            break
+        vector = data.draw(st.sampled_from([v for v in vectors if not tally.rests(v)]))
+        assert tally.rest(vector, most) > 0 or tally.rests(vector)
+        if data.draw(st.booleans()):
+            grown = data.draw(st.sampled_from(vectors))
+            more = {"cats": tally.count(grown, "cats") + 1, data.draw(st.sampled_from("abcde")): 1}
+            assert tally.merge(grown, more) == awake.merge(grown, more)
+        assert shown(tally) == shown(awake)
+    for vector in vectors:
+        while not tally.rests(vector):
+            tally.rest(vector, most)
+    assert facts_of(tally) == facts_of(awake)
 
 
 @given(runs, st.data())

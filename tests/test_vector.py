@@ -1,29 +1,46 @@
-"""A vector: few counts or many, its hashes follow its content, a repair brings copies level."""
+"""A vector: few counts or many, its hashes follow its content, a repair brings copies level.
+
+All of it holds for few videos and for many, see `tests/small.py`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counter.crdt.vector import Refused, Vector
-from counter.crdt.videos import BUCKETS, PRIME, Videos, VideoSet
+from counter.crdt.gcounter import MAX_COUNT
+from counter.crdt.hashes import BUCKETS, PRIME
+from counter.crdt.vector import MAX_VECTOR_TOTAL, Refused, Vector
+from counter.crdt.video_set import VideoSet
+from counter.crdt.videos import Videos
+from tests.small import EVERY_VIDEOS, SoonMany
+
+videos_class = Videos
 
 
-class SoonMany(Vector):
-    """A vector that makes room for every row as soon as it has three counts."""
+@pytest.fixture(scope="module", params=EVERY_VIDEOS, autouse=True)
+def every_videos(request: Any) -> Iterator[None]:
+    """Run everything with few videos and with many."""
+    global videos_class
+    videos_class = request.param
+    yield
+    videos_class = Videos
 
-    __slots__ = ()
-    sparse = 2
 
-
+WIDTHS = [255, 256, 65_535, 65_536, 2**32 - 1, 2**32, MAX_COUNT]
+"""Where a wider type is needed, and where none is yet."""
 counts = st.dictionaries(
-    st.sampled_from([f"video-{number}" for number in range(12)]), st.integers(1, 2**53 - 1)
+    st.sampled_from([f"video-{number}" for number in range(12)]),
+    st.one_of(st.integers(1, 300), st.integers(1, MAX_COUNT), st.sampled_from(WIDTHS)),
 )
 history = st.lists(counts, max_size=6)
 SIZES = (16, 64, BUCKETS)
 
 
 def of(kind: type[Vector], *merged: dict[str, int], videos: Videos | None = None) -> Vector:
-    vector = kind(videos or Videos())
+    vector = kind(videos_class() if videos is None else videos)
     for update in merged:
         vector.merge(update)
     return vector
@@ -31,7 +48,7 @@ def of(kind: type[Vector], *merged: dict[str, int], videos: Videos | None = None
 
 @given(history)
 def test_few_and_many_counts_are_kept_alike(merged: list[dict[str, int]]) -> None:
-    sparse, many = Vector(Videos()), SoonMany(Videos())
+    sparse, many = of(Vector), of(SoonMany)
     largest: dict[str, int] = {}
     for update in merged:
         grew = {
@@ -119,7 +136,7 @@ def test_a_copy_that_is_level_is_sent_nothing(kind: type[Vector]) -> None:
 
 
 def test_a_position_stays_right_when_few_become_many() -> None:
-    videos = Videos()
+    videos = videos_class()
     whole = of(SoonMany, {f"video-{number}": 1 for number in range(2)}, videos=videos)
     page, position = whole.differing(b"", 1, 0, 1, 100)
     assert position == 1
@@ -131,7 +148,7 @@ def test_a_position_stays_right_when_few_become_many() -> None:
 
 def test_a_hundred_of_a_hundred_thousand_counts_are_found_in_a_small_page() -> None:
     """The more there is, the finer the buckets, so that what is sent follows what differs."""
-    videos = Videos()
+    videos = videos_class()
     counted = {f"video-{number:06}": 1 + number % 50 for number in range(100_000)}
     whole = of(Vector, counted, {f"video-{number:06}": 99 for number in range(100)}, videos=videos)
     copy = of(Vector, counted)
@@ -158,7 +175,7 @@ def test_a_hundred_of_a_hundred_thousand_counts_are_found_in_a_small_page() -> N
 def test_a_vector_at_rest_is_the_same_when_it_is_unpacked(
     kind: type[Vector], counted: dict[str, int], others: int
 ) -> None:
-    videos = Videos()
+    videos = videos_class()
     # Rows of the index that this vector has no count for, before, between and behind its own.
     of(Vector, {f"other-{number}": 1 for number in range(others)}, videos=videos)
     vector = of(kind, counted, videos=videos)
@@ -166,7 +183,7 @@ def test_a_vector_at_rest_is_the_same_when_it_is_unpacked(
     segment = vector.pack()
     assert (segment.total, segment.digest) == (vector.total, vector.digest)
     for into in (Vector, SoonMany):
-        again = segment.unpack(videos, into)
+        again = into.unpack(segment, videos)
         assert dict(again.items()) == counted
         assert (again.total, again.digest) == (vector.total, vector.digest)
         assert len(again) == len(vector)
@@ -178,7 +195,7 @@ def test_a_vector_at_rest_is_the_same_when_it_is_unpacked(
 
 @pytest.mark.parametrize(("largest", "width"), [(255, 1), (65_535, 2), (2**32 - 1, 4)])
 def test_a_count_at_rest_takes_little_more_than_its_digits(largest: int, width: int) -> None:
-    videos = Videos()
+    videos = videos_class()
     counts = {f"video-{number}": 1 + number * 7919 % largest for number in range(10_000)}
     packed = of(Vector, counts, videos=videos).pack()
     assert len(packed.content) / len(counts) <= width + 0.2
@@ -222,11 +239,11 @@ names = st.sampled_from([f"video-{number}" for number in range(12)])
 def test_a_set_of_videos_gives_back_each_that_was_added_once(
     steps: list[list[str] | int],
 ) -> None:
-    videos = Videos()
+    videos = videos_class()
     lean, plain = VideoSet(videos), set[str]()
     for step in steps:
         if isinstance(step, int):
-            taken = lean.take(step)
+            taken = videos.names(lean.take(step))
             assert len(taken) == min(step, len(plain))
             assert set(taken) <= plain
             assert len(set(taken)) == len(taken)
@@ -237,5 +254,78 @@ def test_a_set_of_videos_gives_back_each_that_was_added_once(
             lean.update(step)
             plain |= set(step)
         assert len(lean) == len(plain)
-    assert set(lean.take(len(plain))) == plain
+    assert set(videos.names(lean.take(len(plain)))) == plain
     assert not lean
+
+
+@given(counts, counts)
+def test_a_set_takes_what_grew_and_all_of_a_vector(
+    known: dict[str, int], told: dict[str, int]
+) -> None:
+    videos = videos_class()
+    vector = of(SoonMany, known, videos=videos)
+    news, every = VideoSet(videos), VideoSet(videos)
+    grew = vector.merge(told)
+    news.update(grew)
+    every.update(vector)
+    assert (len(news), len(every)) == (len(grew), len(vector))
+    assert set(videos.names(news.take(99))) == grew.keys()
+    assert set(videos.names(every.take(99))) == set(vector)
+
+
+# -- many at once
+
+
+@pytest.mark.parametrize("kinds", [(Vector, Vector), (SoonMany, SoonMany), (Vector, SoonMany)])
+@given(history, history)
+def test_the_sum_of_two_vectors_is_that_of_their_counts(
+    kinds: tuple[type[Vector], type[Vector]],
+    one: list[dict[str, int]],
+    other: list[dict[str, int]],
+) -> None:
+    videos = videos_class()
+    ours = of(kinds[0], *one, videos=videos)
+    theirs = of(kinds[1], *other, videos=videos)
+    mine, others = dict(ours.items()), dict(theirs.items())
+    both = {v: min(MAX_COUNT, mine.get(v, 0) + others.get(v, 0)) for v in mine | others}
+    plain = of(Vector, both)
+    ours.add(theirs)
+    assert dict(ours.items()) == both
+    assert dict(theirs.items()) == others
+    assert (ours.total, ours.digest, len(ours)) == (plain.total, plain.digest, len(plain))
+    for size in SIZES:
+        assert ours.hashes(size, 7) == plain.hashes(size, 7)
+    later = {video: count + 1 for video, count in both.items()}
+    assert ours.merge(later) == plain.merge(later) == dict.fromkeys(both, 1)
+    assert ours.hashes(BUCKETS, 7) == plain.hashes(BUCKETS, 7)
+
+
+def test_no_sum_of_vectors_has_a_total_that_cannot_be_told() -> None:
+    videos = videos_class()
+    names = [f"video-{number}" for number in range(600)]
+    full = of(SoonMany, dict.fromkeys(names[:512], MAX_COUNT), videos=videos)
+    full.add(of(SoonMany, dict.fromkeys(names[512:], 1), videos=videos))
+    assert full.total <= MAX_VECTOR_TOTAL
+    assert full.total == sum(count for _, count in full.items())
+
+
+@given(history, st.lists(st.sampled_from([f"video-{number}" for number in range(20)])))
+def test_many_counts_are_what_each_of_them_is(
+    merged: list[dict[str, int]], asked: list[str]
+) -> None:
+    for kind in (Vector, SoonMany):
+        vector = of(kind, *merged)
+        wanted = {video: vector.count(video) for video in asked}
+        assert vector.counts(wanted) == wanted
+        pages = list(vector.pages(3))
+        assert all(len(page) == 3 for page in pages[:-1])
+        assert {video: count for page in pages for video, count in page.items()} == dict(
+            vector.items()
+        )
+
+
+def test_a_count_that_was_made_up_widens_nothing_beyond_its_end() -> None:
+    vector = of(SoonMany, {f"video-{number}": 1 for number in range(9)})
+    assert vector.merge({"video-1": 2**70, "video-2": 2}) == {"video-2": 1}
+    assert vector.merge({"video-1": -5, "video-2": 0}) == {}
+    assert vector.total == 10

@@ -11,16 +11,20 @@ Pure: no I/O, no clock, no lock. A `Tally` is not thread-safe: its caller guards
 
 from array import array
 from bisect import insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from counter.crdt.columns import Column, Growth, widened
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
+from counter.crdt.narrow import holds
+from counter.crdt.segment import Packing, Segment
 from counter.crdt.top import TopVideos
-from counter.crdt.vector import Column, Refused, Segment, Vector
-from counter.crdt.videos import Videos, VideoSet
+from counter.crdt.vector import Refused, Vector
+from counter.crdt.video_set import VideoSet
+from counter.crdt.videos import Videos
 
 MAX_PACKED = 20_000
-"""A vector with more counts is not packed: this many take some 10 ms."""
+"""So many counts are packed at once: they take some 5 ms."""
 LARGEST_SUM = 2**64 - 1
 """Where the sum of a video's counts stops here. Counts that come to more were made up, as numbers
 end far below; every single one of them stays as it is."""
@@ -40,23 +44,24 @@ class Tally:
     TOP = 1000
     """How many videos `top` can name."""
     vector_class = Vector
+    videos_class = Videos
 
     def __init__(self) -> None:
-        self._videos = Videos()
-        self.ids: Mapping[str, int] = self._videos.rows
+        self.ids = self._videos = self.videos_class()
         """What was ever counted here or told, listed or not; never less. Not to be changed."""
-        self._visits = array("Q")
+        self._visits = array("B")
         self._sums: dict[str, Column] = {}
         self._listed: dict[str, int] = {}
         self._vectors: dict[str, Vector | Segment] = {}
         self._of_members: dict[str, list[str]] = {}
         self._marks: dict[str, str] = {}
         self._unpacked: tuple[str, Vector] | None = None
+        self._packing: tuple[Vector, int, Packing] | None = None
         self._top_videos = TopVideos(self.TOP)
 
     def merge(
         self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
-    ) -> dict[str, int]:
+    ) -> Mapping[str, int]:
         """Join `counts` into a vector; return `{video: growth}` of what grew.
 
         Idempotent, commutative and associative; no count ever falls. An empty result means that
@@ -65,30 +70,69 @@ class Tally:
         if not self.current(vector):
             return {}
         own = self.vector(vector)
-        grew = own.merge(counts) if refused is None else own.merge(counts, refused)
+        grew = own.merge(counts, refused)
         if grew:
-            self._put(vector, own)
+            if self._vectors.get(vector) is not own:
+                self._put(vector, own)
             member = member_of(vector)
             column = self._sums.get(member)
             if column is None:
                 column = self._sums[member] = Column(self._videos)
-            rows, visits, noted = self._videos.rows, self._visits, self._top_videos.grew
-            listed = self._videos.listed
-            if len(visits) < len(rows):
-                visits.frombytes(bytes(8 * (len(rows) - len(visits))))
-            more = 0
-            for video, growth in grew.items():
-                row = rows[video]
-                of_member, of_all = column.at(row) + growth, visits[row] + growth
-                if of_all > LARGEST_SUM:
-                    of_member, of_all = min(of_member, LARGEST_SUM), LARGEST_SUM
-                column.put(row, of_member)
-                visits[row] = of_all
-                if listed[row]:
-                    more += growth
-                    noted(video, of_all)
+            # Not with isinstance, which is slow for an abstract class.
+            more = self._add_many(column, grew) if type(grew) is Growth else None
+            if more is None:
+                more = self._add(column, grew)
             self._listed[member] = self._listed.get(member, 0) + more
         return grew
+
+    def _add(self, column: Column, grew: Mapping[str, int]) -> int:
+        """Add what grew to a member's sums and to the visits; return by how much videos grew."""
+        find, listed, noted = self._videos.find, self._videos.listed, self._top_videos.grew
+        visits, more = self._visits, 0
+        if len(visits) < len(listed):
+            self._reach()
+        for video, growth in grew.items():
+            row = find(video)
+            assert row is not None, video
+            of_member, of_all = column.at(row) + growth, visits[row] + growth
+            if of_all > LARGEST_SUM:
+                of_member, of_all = min(of_member, LARGEST_SUM), LARGEST_SUM
+            column.put(row, of_member)
+            try:
+                visits[row] = of_all
+            except OverflowError:
+                visits = self._visits = widened(visits, of_all)
+                visits[row] = of_all
+            if listed[row]:
+                more += growth
+                noted(video, of_all)
+        return more
+
+    def _add_many(self, column: Column, grew: Growth) -> int | None:
+        """The same for many at once; None if that is to be done one by one, as one is too large."""
+        from counter.crdt import bulk
+
+        rows = grew.rows
+        of_member = bulk.sums(column.take(rows), grew.more)
+        self._reach()
+        of_all = bulk.sums(bulk.take(self._visits, rows), grew.more)
+        if of_member is None or of_all is None:
+            return None
+        column.put_many(rows, of_member)
+        largest = int(of_all.max())
+        if not holds(self._visits, largest):
+            self._visits = widened(self._visits, largest)
+        bulk.put(self._visits, rows, of_all)
+        listed, higher = bulk.listed(self._videos.listed, rows, of_all, self._top_videos.bar)
+        for at, visits in higher:
+            self._top_videos.grew(grew.videos[at], visits)
+        return int(grew.more[listed].sum())
+
+    def _reach(self) -> None:
+        """Have a place for the visits of each video."""
+        lacking = len(self._videos) - len(self._visits)
+        if lacking > 0:
+            self._visits.frombytes(bytes(self._visits.itemsize * lacking))
 
     def mark(self, member: str) -> str:
         """The newest run that is folded here, "" if none is."""
@@ -100,7 +144,7 @@ class Tally:
 
     def current(self, vector: str) -> bool:
         """Whether this vector counts here: of a run after its member's mark, or folded up to it."""
-        mark, run = self.mark(member_of(vector)), run_of(vector)
+        mark, run = self._marks.get(member_of(vector), ""), run_of(vector)
         return run == mark if is_folded(vector) else run > mark
 
     def of(self, member: str) -> list[str]:
@@ -157,18 +201,29 @@ class Tally:
                 visits[row] = self._less(visits[row], count, row, self._vectors)
                 self._listed[member] -= count * listed[row]
             self._top_videos = TopVideos(self.TOP)
-            for video, row in self._videos.rows.items():
-                if listed[row] and row < len(visits):
-                    self._top_videos.grew(video, visits[row])
+            for row, of_all in enumerate(visits):
+                if of_all > self._top_videos.bar and listed[row]:
+                    self._top_videos.grew(self._videos.name(row), of_all)
         return gone
 
-    def rest(self, vector: str) -> int:
-        """Put a vector to rest unless packing would take long; return how many counts it has."""
+    def rest(self, vector: str, most: int = MAX_PACKED) -> int:
+        """Put a vector to rest, about `most` counts at a time; return how many it were now.
+
+        Whoever wants it to rest calls this until it `rests`. If it grows meanwhile, that begins
+        anew.
+        """
         own = self._vectors.get(vector)
-        if not isinstance(own, Vector) or len(own) > MAX_PACKED:
+        if not isinstance(own, Vector):
             return 0
-        self._vectors[vector] = own.pack()
-        return len(own)
+        packing = self._packing
+        # What grows has a larger total.
+        if packing is None or packing[0] is not own or packing[1] != own.total:
+            packing = self._packing = own, own.total, Packing(own)
+        packed, content = packing[2].step(most)
+        if content is not None:
+            self._vectors[vector] = own.segment(content)
+            self._packing = None
+        return packed
 
     def rests(self, vector: str) -> bool:
         """Whether a vector is at rest."""
@@ -176,7 +231,7 @@ class Tally:
 
     def visits(self, video: str) -> int:
         """The video's visits: the sum of its counter, at most `MAX_COUNT`; 0 if there are none."""
-        row = self._videos.rows.get(video)
+        row = self._videos.find(video)
         # The index also has videos whose first visits are still pending.
         if row is None or row >= len(self._visits):
             return 0
@@ -184,7 +239,7 @@ class Tally:
 
     def counter(self, video: str) -> dict[str, int]:
         """The video's counter with one entry for each member, all of its runs added up."""
-        row = self._videos.rows.get(video)
+        row = self._videos.find(video)
         if row is None:
             return {}
         counts = ((member, column.at(row)) for member, column in self._sums.items())
@@ -198,12 +253,16 @@ class Tally:
         """The count of `video` in one vector, as far as known here."""
         return self.vector(vector).count(video) if vector in self._vectors else 0
 
+    def counts(self, vector: str, videos: Collection[str]) -> dict[str, int]:
+        """The counts of these videos in one vector, 0 for none."""
+        return self.vector(vector).counts(videos)
+
     def vector(self, vector: str) -> Vector:
         """A vector, empty if nothing is known of it. Not to be changed."""
         own = self._vectors.get(vector)
         if isinstance(own, Segment):
             if self._unpacked is None or self._unpacked[0] != vector:
-                self._unpacked = vector, own.unpack(self._videos, self.vector_class)
+                self._unpacked = vector, self.vector_class.unpack(own, self._videos)
             return self._unpacked[1]
         return own or self.empty()
 
@@ -229,7 +288,7 @@ class Tally:
 
     def videos(self) -> int:
         """How many videos it has heard of."""
-        return self._videos.many
+        return self._videos.videos
 
     def announced(self) -> int:
         """How many videos were announced."""

@@ -16,15 +16,16 @@ class TopVideos:
     def __init__(self, size: int) -> None:
         self._size = size
         self._visits: dict[str, int] = {}
-        self._bar = 0
+        self.bar = 0
+        """A video with no more visits than this cannot enter the ranking by growing to them."""
 
     def grew(self, video: str, visits: int) -> None:
         """Note that `video` now has `visits`."""
-        if visits > self._bar or video in self._visits:
+        if visits > self.bar or video in self._visits:
             self._visits[video] = visits
             if len(self._visits) > 2 * self._size:
                 self._visits = dict(self._first(self._size))
-                self._bar = min(self._visits.values())
+                self.bar = min(self._visits.values())
 
     def top(self, limit: int) -> list[str]:
         """The `limit` most visited videos, most visits first, then by id."""

@@ -1,98 +1,230 @@
-"""The videos that a tally has heard of: an index with a row for each, and sets over it.
+"""The videos that a tally has heard of: each has a row, in which all columns keep its counts.
 
 Pure: no I/O, no clock, no lock.
 """
 
 from array import array
-from collections.abc import Iterable
-from hashlib import blake2b
-from struct import Struct
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
-from counter.crdt.ids import ANNOUNCED, is_listed
+from counter.crdt.hashes import digests_of, hash_of
+from counter.crdt.ids import ANNOUNCED, LONGEST_VIDEO, is_listed
 
-PRIME = 2**61 - 1
-"""The modulus of content hashes."""
-BUCKETS = 2**14
-"""The most buckets: a repair of a million videos then tells some sixty from the others."""
-_DIGEST = Struct(">QH")
+if TYPE_CHECKING:
+    from counter.crdt.index import Index, Rows
 
 
 class Videos:
-    """The index: a row for each video that was ever heard of, in that order.
+    """A row for each video that was ever heard of, in that order. No row is removed or moved.
 
-    No row is ever removed or moved.
+    While there are at most `small`, a dict has all of them. From then on new ones are moved, some
+    at a time, into an `Index`, which takes a fifth of the memory, and a dict has those looked for
+    lately.
     """
 
-    __slots__ = ("announced", "buckets", "hashes", "listed", "many", "names", "rows")
+    small = 40_000
+    """Up to so many videos all are in a dict."""
+    many = 64
+    """From so many videos on it is quicker to look for all of them at once, if not few are known.
+    """
+    young = 2048
+    """So many new ones are moved at once, when they are no longer few: half a ms."""
+    often = 1024
+    """They are moved when so many came."""
+    lately = 16_384
+    """So many that were looked for are remembered, and not looked for in the index again."""
+    index_class: "type[Index] | None" = None
+
+    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "find", "hashes", "listed",
+                 "videos")  # fmt: skip
 
     def __init__(self) -> None:
-        self.rows: dict[str, int] = {}
-        self.names: list[str] = []
+        self._young: list[str] = []
+        """The last rows, which are not in the index."""
+        self._hot: dict[str, int] = {}
+        self._index: Index | None = None
+        self.find: Callable[[str], int | None]
+        """The row of a video, None if it has none. As quick as a dict if it was looked for lately.
+        """
+        self._bind()
         self.listed = bytearray()
         """Whether a row is that of a video, and not of a key that is listed nowhere."""
-        self.many = 0
+        self.videos = 0
         """How many rows are those of videos."""
         self.announced = 0
         """How many rows are those of announcements."""
         self.hashes = array("Q")
         self.buckets = array("H")
 
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.listed)
+
+    @property
+    def soon_many(self) -> bool:
+        """Whether it is time to load what is needed when they are not few any more."""
+        return 2 * len(self.listed) > self.small
+
+    @property
+    def settled(self) -> bool:
+        """Whether they are many, and all of those that were few are in the index."""
+        return self._index is not None and len(self._young) <= self.young
+
+    def together(self, videos: Collection[str]) -> bool:
+        """Whether so many are looked for at once, with `find_many`, and not one by one."""
+        if self._index is None or len(videos) < self.many:
+            return False
+        if not self.settled:
+            self._settle()
+        return self.settled
+
+    # -- one video
+
     def row(self, video: str) -> int:
         """The row of a video, a new one if there is none yet."""
-        row = self.rows.get(video)
-        if row is None:
-            row = self.rows[video] = len(self.names)
-            self.names.append(video)
-            listed = is_listed(video)
-            self.listed.append(listed)
-            self.many += listed
+        row = self.find(video)
+        return self.add(video) if row is None else row
+
+    def add(self, video: str) -> int:
+        """The new row of a video that has none."""
+        row = self._hot[video] = len(self.listed)
+        self._young.append(video)
+        listed = is_listed(video)
+        self.listed.append(listed)
+        self.videos += listed
+        if not listed:
             self.announced += video.endswith(ANNOUNCED)
-            of_count, of_bucket = _DIGEST.unpack(blake2b(video.encode(), digest_size=10).digest())
-            self.hashes.append(of_count % PRIME)
-            self.buckets.append(of_bucket % BUCKETS)
+        of_count, bucket = hash_of(video)
+        self.hashes.append(of_count)
+        self.buckets.append(bucket)
+        limit = self.small if self._index is None else self.young
+        if len(self._young) >= limit and row % self.often == 0:
+            self._settle()
         return row
 
+    def name(self, row: int) -> str:
+        """The video of a row."""
+        if self._index is None:
+            return self._young[row]
+        moved = len(self._index)
+        return self._index.name(row) if row < moved else self._young[row - moved]
 
-class VideoSet:
-    """A set of videos of one index: a byte for each row.
+    # -- many videos
 
-    Python's own sets and dicts stop everything for 30 ms when they grow past some 700,000 entries,
-    and each garbage collection visits every element of a set.
-    """
+    def find_many(self, videos: Sequence[str]) -> "Rows":
+        """The row of each video, -1 where there is none. Only when they are not few."""
+        return self._settle().find_many(videos)
 
-    __slots__ = ("_marks", "_next", "_size", "_videos")
+    def rows(self, videos: Sequence[str]) -> "Rows":
+        """The row of each video, a new one where there is none yet. Only when not few."""
+        rows = self.find_many(videos)
+        self.add_missing(videos, rows)
+        return rows
 
-    def __init__(self, videos: Videos) -> None:
-        self._videos = videos
-        self._marks = bytearray()
-        self._size = 0
-        self._next = 0
+    def add_missing(self, videos: Sequence[str], rows: "Rows") -> None:
+        """Add each of these videos whose row is -1, and put its new row there."""
+        unknown = (rows < 0).nonzero()[0].tolist()
+        if unknown:
+            new = videos if len(unknown) == len(videos) else [videos[at] for at in unknown]
+            rows[unknown] = self._add_many(new)
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return self._size
+    def names(self, rows: "Sequence[int] | Rows") -> list[str]:
+        """The videos of these rows."""
+        if len(rows) < self.many or not self.settled:
+            return list(map(self.name, rows))
+        return self._settle().names(rows)
 
-    def update(self, videos: Iterable[str]) -> None:
-        """Add videos, all of which the index holds."""
-        rows, marks, size = self._videos.rows, self._marks, self._size
-        if len(marks) < len(rows):
-            marks.extend(bytes(len(rows) - len(marks)))
-        for video in videos:
-            row = rows[video]
-            size += not marks[row]
-            marks[row] = 1
-        self._size = size
+    def lengths(self, rows: "Rows") -> "Rows":
+        """How many bytes the ids of these rows have. Only when they are not few."""
+        return self._settle().lengths(rows)
 
-    def take(self, most: int) -> list[str]:
-        """Remove and return up to `most` videos."""
-        names, marks, row = self._videos.names, self._marks, self._next
-        taken: list[str] = []
-        for _ in range(min(most, self._size)):
-            row = marks.find(1, row)
-            if row < 0:
-                row = marks.find(1)
-            marks[row] = 0
-            taken.append(names[row])
-        self._size -= len(taken)
-        self._next = row
-        return taken
+    def unknown(self, videos: Collection[str]) -> list[str]:
+        """Those of these videos that have no row."""
+        if not self.together(videos):
+            find = self.find
+            return [video for video in videos if find(video) is None]
+        names = list(videos)
+        return [names[at] for at in (self.find_many(names) < 0).nonzero()[0].tolist()]
+
+    def _add_many(self, videos: Sequence[str]) -> "Rows":
+        """The new row of each video; none has one, nor is there twice."""
+        from counter.crdt import bulk
+
+        self._settle().add(videos)
+        bulk.add_hashes(self.hashes, self.buckets, digests_of(videos))
+        listed = [True] * len(videos)
+        if max(map(len, videos)) > LONGEST_VIDEO or "/" in "".join(videos):
+            listed = list(map(is_listed, videos))
+            self.announced += sum(video.endswith(ANNOUNCED) for video in videos)
+        first = len(self.listed)
+        self.listed += bytes(listed)
+        self.videos += sum(listed)
+        return bulk.rows_from(first, len(self.listed))
+
+    # -- where they are kept
+
+    def _settle(self) -> "Index":
+        """Move young ones into the index, but not many at a time."""
+        if self._index is None:
+            self._index = self.index_class() if self.index_class else _new_index()
+            self._hot = _Hot(self._hot, self._index.find, self._cool, self.lately)
+            self._bind()
+        if self._young:
+            self._index.add(self._young[: self.young])
+            del self._young[: self.young]
+            if len(self._hot) >= self.lately:
+                self._cool()
+        return self._index
+
+    def _cool(self) -> None:
+        """Forget which videos were looked for lately, if those are too many."""
+        if len(self._hot) >= self.lately + len(self._young):
+            self._hot.clear()
+            moved = len(self.listed) - len(self._young)
+            self._hot.update(zip(self._young, range(moved, len(self.listed)), strict=True))
+
+    def _bind(self) -> None:
+        hot = self._hot
+        self.find = hot.__getitem__ if isinstance(hot, _Hot) else hot.get
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but `find`, which is bound: a copy must not look into the original."""
+        return {name: getattr(self, name) for name in Videos.__slots__ if name != "find"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._bind()
+
+
+def _new_index() -> "Index":
+    from counter.crdt.index import Index
+
+    return Index()
+
+
+class _Hot(dict[str, int]):
+    """The rows of some videos. Where one is missing it is looked for; None if it has no row."""
+
+    __slots__ = ("_cool", "_look", "_most")
+
+    def __init__(
+        self,
+        rows: dict[str, int],
+        look: Callable[[str], int | None],
+        cool: Callable[[], None],
+        most: int,
+    ) -> None:
+        super().__init__(rows)
+        self._look = look
+        self._cool = cool
+        self._most = most
+
+    def __missing__(self, video: str) -> int | None:
+        row = self._look(video)
+        if row is not None:
+            if len(self) >= self._most:
+                self._cool()
+            self[video] = row
+        return row

@@ -90,7 +90,7 @@ class Counting:
         try:
             with self._lock:
                 replica = self._replica()
-                if video + self._known_by not in replica.tally.ids:
+                if replica.tally.ids.find(video + self._known_by) is None:
                     self.new_videos.check(replica, (video,), client)
                 try:
                     replica.visit(video)

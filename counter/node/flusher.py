@@ -92,6 +92,7 @@ class Flusher:
         loaded: Callable[[], None],
         grew: Callable[[set[str]], None],
         keyed: Callable[[], None],
+        prepare: Callable[[], object] = lambda: None,
         gather: float = 0.0,
     ) -> None:
         self.replica: Replica | None = None
@@ -118,6 +119,7 @@ class Flusher:
         self._grew = grew
         self._gather = gather
         self._keyed = keyed
+        self._prepare = prepare
         self._work = Event()
         self._visits = self._news = False
         self._to_load = True
@@ -175,7 +177,7 @@ class Flusher:
         return None
 
     def _keep(self, replica: Replica, stopping: Event) -> None:
-        tries, joined = 0, False
+        tries, joined, prepared = 0, False, False
         renew_at = visits_at = news_at = 0.0
         while not stopping.is_set():
             # Flags are set before the event, so clearing it loses no wake-up.
@@ -186,6 +188,9 @@ class Flusher:
             if self._news:
                 due = min(due, news_at)
             try:
+                if not prepared and replica.tally.ids.soon_many:
+                    prepared = True
+                    self._prepare()
                 now = time.monotonic()
                 if now >= due:
                     rows = _ROWS_A_BATCH if now >= news_at else 0

@@ -13,7 +13,7 @@ from counter.crdt.gcounter import merge
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Refused
-from counter.crdt.videos import VideoSet
+from counter.crdt.video_set import VideoSet
 from counter.protocol.batch import Batch
 from counter.protocol.checks import SUM, encode_moving, encode_sum, sum_name
 from counter.protocol.folding import Folding
@@ -125,7 +125,7 @@ class Backlog:
 
     def merge(
         self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
-    ) -> dict[str, int]:
+    ) -> Mapping[str, int]:
         """Merge what others hold; return what grew, which is to be written from now on."""
         grew = self._tally.merge(vector, counts, refused)
         if grew:
@@ -267,11 +267,10 @@ class Backlog:
                 break
             if self._waits(vector):
                 continue
-            count = self._tally.vector(vector).count
             # Each row is looked for in all parts.
             each = 1 + len(self._parts(vector))
             taken = videos.take(max(1, limit // each))
-            rows[vector] = {video: count(video) for video in taken}
+            rows[vector] = self._tally.vector(vector).of(taken)
             limit -= len(taken) * each
             if not videos:
                 del self._unsaved[vector]
@@ -351,7 +350,7 @@ class Backlog:
     def _move_of(self, vector: str) -> Move | None:
         return self.moving.get(member_of(vector)) if is_folded(vector) else None
 
-    def stored(self, batch: Batch) -> Counts:
+    def stored(self, batch: Batch) -> dict[str, Mapping[str, int]]:
         """The store holds the batch: its visits are committed. Returns what grew, by own run."""
         self._keys.stored(batch.keys)
         for name, text in batch.notes.items():

@@ -43,8 +43,9 @@ class Catalogue(NamedTuple):
 
     def new(self, videos: Collection[str]) -> list[str]:
         """Those that the cluster has never seen, as far as it is known here, nor announced."""
-        # In C: most of many ids were seen before.
-        unseen = set(videos).difference(self.tally.ids)
+        # Together: most of many ids were seen before.
         return [
-            video for video in unseen if not (self.pending.count(video) or self.is_announced(video))
+            video
+            for video in dict.fromkeys(self.tally.ids.unknown(videos))
+            if not (self.pending.count(video) or self.is_announced(video))
         ]

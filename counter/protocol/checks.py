@@ -20,8 +20,8 @@ from struct import Struct
 from typing import Literal, NamedTuple
 
 from counter.crdt.gcounter import MAX_COUNT
+from counter.crdt.hashes import PRIME
 from counter.crdt.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
-from counter.crdt.videos import PRIME
 
 SUM = "sum:"
 """How the name of a fact begins that is the sum of a vector."""

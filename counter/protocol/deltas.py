@@ -38,8 +38,7 @@ class Deltas:
                 if run == self._reports.own:
                     self._reports.published += sum(page.values())
                     total = self._reports.published
-                counts = {video: self._tally.count(run, video) for video in page}
-                deltas.append((run, Delta(counts, total)))
+                deltas.append((run, Delta(self._tally.counts(run, page), total)))
         return deltas
 
 

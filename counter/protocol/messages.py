@@ -14,8 +14,8 @@ from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, convert, msgpack, structs
 
 from counter.crdt.gcounter import MAX_COUNT
+from counter.crdt.hashes import BUCKETS
 from counter.crdt.ids import DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
-from counter.crdt.videos import BUCKETS
 from counter.protocol.entries import Refused, right_fields
 from counter.protocol.positions import KEPT, START, Position
 

@@ -56,8 +56,9 @@ class Pending:
         """
         own, pending = self._tally.vector(self.own), self._pending[self.own]
         in_flight = self._in_flight.get(self.own, {})
+        held = own.count if len(visits) < _CHECKED_SINGLY else own.counts(visits).__getitem__
         counts = {
-            video: (pending.get(video) or in_flight.get(video) or own.count(video)) + more
+            video: (pending.get(video) or in_flight.get(video) or held(video)) + more
             for video, more in visits.items()
         }
         total = self._counted + sum(visits.values())
@@ -97,8 +98,8 @@ class Pending:
         total = 0
         for run in self._pending.keys() | self._in_flight.keys():
             latest = self._in_flight.get(run, {}) | self._pending.get(run, {})
-            held = self._tally.vector(run).count
-            total += sum(max(0, count - held(video)) for video, count in latest.items())
+            held = self._tally.counts(run, latest)
+            total += sum(max(0, count - held[video]) for video, count in latest.items())
         return total
 
     def __bool__(self) -> bool:
@@ -125,7 +126,7 @@ class Pending:
         notes, self._notes = self._notes, {}
         return self._in_flight, notes
 
-    def stored(self, counts: Counts) -> dict[str, dict[str, int]]:
+    def stored(self, counts: Counts) -> dict[str, Mapping[str, int]]:
         """The store holds this: it is committed. Returns what grew, by run."""
         self._in_flight = {}
         self._in_doubt -= counts.keys()

@@ -181,7 +181,9 @@ class Recovery:
                 self._suspects.add(folded, whole | counts)
                 return set()
         grew = self._backlog.merge(folded, counts)
-        self._backlog.add(folded, (video for video in counts if video in self._tally.ids))
+        # A count that no vector can hold was made up, and has no row here.
+        unknown = set(self._tally.ids.unknown(counts))
+        self._backlog.add(folded, [video for video in counts if video not in unknown])
         return set(grew)
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:

@@ -49,8 +49,8 @@ class Reverts:
 
     def answered(self, page: RepairPage) -> None:
         """Counts of the own run have come, as the answer to a question of its own."""
-        count = self._tally.vector(self.own).count
-        larger = {video: more for video, more in page.counts.items() if more > count(video)}
+        held = self._tally.counts(self.own, page.counts)
+        larger = {video: more for video, more in page.counts.items() if more > held[video]}
         for video, more in larger.items():
             self.larger[video] = max(more, self.larger.get(video, 0))
         self.proven = self.proven or bool(self.larger and page.next is None)

@@ -116,12 +116,12 @@ class Runs:
                     self._close_or_open(vector, self._looked)
 
     def rest(self, unsaved: Container[str]) -> None:
-        """Put closed runs to rest in memory, but for these, some at a time: it may take long."""
+        """Put closed runs to rest in memory, but for these, some counts at a time."""
         left = MAX_PACKED
         for member in self._members:
             for vector in self.closed(member):
                 if vector not in unsaved and not self._tally.rests(vector):
-                    left -= self._tally.rest(vector)
+                    left -= self._tally.rest(vector, left)
                     if left <= 0:
                         return
 

@@ -1,0 +1,283 @@
+"""A column: a count for each video of one index, in the narrowest type that holds all of them.
+
+Pure: no I/O, no clock, no lock.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice
+from operator import sub
+from typing import TYPE_CHECKING, NamedTuple
+
+from counter.crdt.narrow import holds, type_for
+from counter.crdt.videos import Videos
+
+if TYPE_CHECKING:
+    from counter.crdt.bulk import Counts
+    from counter.crdt.index import Rows
+
+ROWS_A_PIECE = 2**16
+_ROWS_A_STEP = 2**14
+
+
+def widened(counts: "array[int]", largest: int) -> "array[int]":
+    """A copy whose type holds counts up to this."""
+    code = type_for(largest)
+    if len(counts) <= Videos.small:
+        return array(code, counts)
+    from counter.crdt import bulk
+
+    return bulk.widened(counts, code)
+
+
+class Piece(NamedTuple):
+    """Counts by ascending rows: the gaps between the rows, the first of which is to `first`."""
+
+    first: int
+    gaps: "array[int]"
+    counts: "array[int]"
+
+    def rows(self) -> Iterator[int]:
+        """The rows that are counted."""
+        return islice(accumulate(self.gaps, initial=self.first), 1, None)
+
+
+class Growth(Mapping[str, int]):
+    """By how much which videos grew, of many: `{video: growth}`, and by row.
+
+    Most who get it look at the videos alone, so the dict is made when it is needed.
+    """
+
+    __slots__ = ("_growths", "more", "rows", "videos")
+
+    def __init__(self, videos: Sequence[str], rows: "Rows", more: "Counts") -> None:
+        self.videos = videos
+        self.rows = rows
+        self.more = more
+        self._growths: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        """How many grew."""
+        return len(self.videos)
+
+    def __iter__(self) -> Iterator[str]:
+        """Each video that grew."""
+        return iter(self.videos)
+
+    def __getitem__(self, video: str) -> int:
+        """By how much a video grew. Raises KeyError if it did not."""
+        if self._growths is None:
+            self._growths = dict(zip(self.videos, self.more.tolist(), strict=True))
+        return self._growths[video]
+
+
+class Column:
+    """A count for each video of one index, 0 for most: `{video: count}` by row.
+
+    A sparse one is a dict; a dense one an array with a place for every row, widened when a count
+    is larger than its type holds.
+    """
+
+    sparse = 1000
+    """So many counts are kept in a dict; also more, while 63 of 64 rows are empty."""
+
+    __slots__ = ("_counts", "_size", "_sparse", "_videos")
+
+    def __init__(self, videos: Videos) -> None:
+        self._videos = videos
+        self._size = 0
+        self._sparse: dict[int, int] | None = {}
+        self._counts = array("B")
+
+    def __len__(self) -> int:
+        """How many videos are counted here."""
+        return self._size
+
+    def __iter__(self) -> Iterator[str]:
+        """Each video that is counted here."""
+        return (video for video, _ in self.items())
+
+    # -- one count
+
+    def at(self, row: int) -> int:
+        """The count in a row of the index, 0 for none."""
+        if self._sparse is not None:
+            return self._sparse.get(row, 0)
+        return self._counts[row] if row < len(self._counts) else 0
+
+    def put(self, row: int, count: int) -> None:
+        """Set the count in a row; it must not be 0."""
+        if self._sparse is not None:
+            self._size += row not in self._sparse
+            self._sparse[row] = count
+            if self._size > self.sparse and self._is_dense():
+                self._make_room()
+        else:
+            if row >= len(self._counts):
+                self._reach()
+            self._size += not self._counts[row]
+            try:
+                self._counts[row] = count
+            except OverflowError:
+                self._counts = widened(self._counts, count)
+                self._counts[row] = count
+
+    def count(self, video: str) -> int:
+        """The count of a video, 0 for none."""
+        row = self._videos.find(video)
+        return 0 if row is None else self.at(row)
+
+    # -- many counts
+
+    def counts(self, videos: Collection[str]) -> dict[str, int]:
+        """The count of each of these videos, 0 for none."""
+        if not self._videos.together(videos):
+            return {video: self.count(video) for video in videos}
+        counts = self.take(self._videos.find_many(list(videos)))
+        return dict(zip(videos, counts.tolist(), strict=True))
+
+    def of(self, rows: Sequence[int]) -> dict[str, int]:
+        """The videos of these rows and their counts."""
+        return dict(zip(self._videos.names(rows), map(self.at, rows), strict=True))
+
+    def items(self) -> Iterator[tuple[str, int]]:
+        """Each video that is counted here, and its count."""
+        for rows, counts in self._steps():
+            yield from zip(self._videos.names(rows), counts, strict=True)
+
+    def pages(self, most: int) -> Iterator[dict[str, int]]:
+        """All that is counted here, up to `most` videos at a time."""
+        items = self.items()
+        while page := dict(islice(items, most)):
+            yield page
+
+    def by_row(self) -> Iterator[tuple[int, int]]:
+        """Each row that is counted here, and its count."""
+        for rows, counts in self._steps():
+            yield from zip(rows, counts, strict=True)
+
+    def _steps(self) -> Iterator[tuple[list[int], list[int]]]:
+        """Rows that are counted here and their counts, some at a time."""
+        if self._sparse is not None:
+            yield list(self._sparse), list(self._sparse.values())
+        elif len(self._counts) <= self._videos.small:
+            rows = [row for row, count in enumerate(self._counts) if count]
+            yield rows, list(filter(None, self._counts))
+        else:
+            for some, counts in self.arrays():
+                yield some.tolist(), counts.tolist()
+
+    def arrays(self) -> Iterator[tuple["Rows", "Counts"]]:
+        """All rows that are counted here and their counts, as arrays, some at a time."""
+        from counter.crdt import bulk
+
+        if self._sparse is not None:
+            yield bulk.entries(self._sparse)
+            return
+        for first in range(0, len(self._counts), _ROWS_A_STEP):
+            rows = bulk.counted(self._counts, first, first + _ROWS_A_STEP)
+            if len(rows):
+                yield rows, bulk.take(self._counts, rows)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Everything that is counted here, by ascending rows: up to `ROWS_A_PIECE` rows a piece."""
+        if self._sparse is None and len(self._counts) > self._videos.small:
+            from counter.crdt import bulk
+
+            for first in range(0, len(self._counts), ROWS_A_PIECE):
+                gaps, counts = bulk.gaps_and_counts(self._counts, first, first + ROWS_A_PIECE)
+                if counts:
+                    yield Piece(first, gaps, counts)
+            return
+        entries = sorted(self.by_row())
+        begin = 0
+        for first in range(0, len(self._videos), ROWS_A_PIECE):
+            end = bisect_left(entries, (first + ROWS_A_PIECE,), begin)
+            if end > begin:
+                rows, counted = zip(*entries[begin:end], strict=True)
+                between = list(map(sub, rows, [first, *rows]))
+                narrow = [array(type_for(max(of)), of) for of in (between, counted)]
+                yield Piece(first, *narrow)
+            begin = end
+
+    def fill(self, size: int, pieces: Iterable[Piece]) -> None:
+        """Set so many counts, of a column in which there are none yet."""
+        assert self._sparse is not None
+        self._size = size
+        if not self._is_dense():
+            for piece in pieces:
+                self._sparse.update(zip(piece.rows(), piece.counts, strict=True))
+            return
+        Column._make_room(self)
+        for piece in pieces:
+            if piece.counts.itemsize > self._counts.itemsize:
+                self._counts = widened(self._counts, 2 ** (8 * piece.counts.itemsize) - 1)
+            if len(self._videos) > self._videos.small:
+                from counter.crdt import bulk
+
+                bulk.fill(self._counts, *piece)
+            else:
+                for row, count in zip(piece.rows(), piece.counts, strict=True):
+                    self._counts[row] = count
+
+    def take(self, rows: "Rows") -> "Counts":
+        """The counts in these rows, as an array; 0 for none, and for the row -1."""
+        from counter.crdt import bulk
+
+        if self._sparse is not None:
+            return bulk.counted_in(self._sparse, rows)
+        self._reach()
+        return bulk.take(self._counts, rows)
+
+    def put_many(self, rows: "Rows", counts: "Counts") -> None:
+        """Set the counts in these rows; none is 0, and no row is there twice."""
+        from counter.crdt import bulk
+
+        if self._sparse is not None:
+            self._sparse.update(zip(rows.tolist(), counts.tolist(), strict=True))
+            self._size = len(self._sparse)
+            if self._is_dense():
+                self._make_room()
+        else:
+            self._reach()
+            largest = int(counts.max(initial=0))
+            if not holds(self._counts, largest):
+                self._counts = widened(self._counts, largest)
+            self._size += bulk.put(self._counts, rows, counts)
+
+    def add_column(self, other: "Column") -> None:
+        """Add the counts of another column over the same index, where both are dense."""
+        from counter.crdt import bulk
+
+        self._reach()
+        largest = bulk.largest(self._counts) + bulk.largest(other._counts)
+        if not holds(self._counts, largest):
+            self._counts = widened(self._counts, largest)
+        self._size = bulk.added(self._counts, other._counts)
+
+    # -- where they are kept
+
+    def _is_dense(self) -> bool:
+        """Whether there are so many counts that an array is smaller."""
+        return self._size > self.sparse and self._size * 64 > len(self._videos)
+
+    def _reach(self) -> None:
+        """Have a place for every row, of a dense one."""
+        lacking = len(self._videos) - len(self._counts)
+        if lacking > 0:
+            self._counts.frombytes(bytes(self._counts.itemsize * lacking))
+
+    def _make_room(self) -> None:
+        """Become dense: from now on there is a place for every row."""
+        assert self._sparse is not None
+        sparse, self._sparse = self._sparse, None
+        self._counts = array(type_for(max(sparse.values(), default=0)))
+        self._reach()
+        if len(self._videos) > self._videos.small:
+            from counter.crdt import bulk
+
+            bulk.put(self._counts, *bulk.entries(sparse))
+        else:
+            for row, count in sparse.items():
+                self._counts[row] = count
