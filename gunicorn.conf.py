@@ -39,6 +39,9 @@ worker_class = edge.Worker
 edge.Worker.places = Places(_config.address_connections, Trusted(_config.trusted_proxies))
 # They are believed about the scheme, too.
 forwarded_allow_ips = ",".join(_config.trusted_proxies)
+# By one header: of another proxy in front, nginx hands on what it says in others, and gunicorn
+# refuses headers that contradict each other.
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
 worker_connections = WORKER_CONNECTIONS
 threads = 64  # used only with the gthread worker
 keepalive = KEEP_ALIVE

@@ -18,6 +18,7 @@ from counter.protocol.messages import (
     encode,
 )
 from counter.protocol.peers import Peer, Peers
+from counter.protocol.questions import Questions
 from counter.protocol.replica import Replica
 from tests.protocol import Network, print_of
 
@@ -48,7 +49,7 @@ class ShortPages(Replica):
 
 
 def keys(own: str = A, kind: type[Keys] = Keys, epoch: float = 1000.0, now: float = 0.0) -> Keys:
-    return kind(own, Peers(3.0, 4.0), 1.0, epoch, 4.0, now)
+    return kind(own, Peers(3.0, 4.0), Questions(2.0), 1.0, epoch, 4.0, now)
 
 
 def take(of: Keys, *texts: str, now: float = 0.0) -> None:

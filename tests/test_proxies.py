@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from lab.clients import STRETCH, fetch, until
+from lab.clients import STRETCH, Client, fetch, until
 from lab.servers import ROOT, Nginx, Node, get
 from tests.test_badge import post
 from tests.test_embedding import Site, only
@@ -67,6 +67,18 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(locale="en-US")
     yield context.new_page()
     context.close()
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-Ssl: on", "X-Forwarded-Protocol: ssl"])
+def test_what_a_tls_proxy_says_in_other_headers_is_no_contradiction(
+    inner: Nginx, node: Node, header: str
+) -> None:
+    """It was a 400 for every request: the balancer says that it was asked without TLS."""
+    name, _, value = header.partition(": ")
+    for port in (inner.port, node.port):
+        with Client(f"http://127.0.0.1:{port}") as client:
+            headers = {name: value, "X-Forwarded-Proto": "http"}
+            assert client.ask("GET", "/video/proxied", headers)[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/live/cats", "/live?video=cats&video=dogs"])

@@ -40,6 +40,8 @@ _EXAMPLE = '{"video": "cats", "count": 2}'
 _LONGEST = 128
 _OF_IDS = f"{ascii_letters}{digits}._~-".encode()
 _BLANK = re.compile(r"[ \t\r\n]*")
+_line = re.compile(r"[^ \t\r\n][^\n]*")
+"""A line that is not blank, without the blanks before it: a million blank lines are one search."""
 _BOM = b"\xef\xbb\xbf"
 """What programs on Windows write before UTF-8."""
 _MAX_DIGITS = 1000
@@ -271,7 +273,7 @@ def _each(kind: str, body: bytes) -> Iterator[Record]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    return (line for line in text.split("\n") if not _BLANK.fullmatch(line))
+    return (line.group() for line in _line.finditer(text))
 
 
 def _elements(text: str) -> Iterator[str]:
