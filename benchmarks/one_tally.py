@@ -137,7 +137,9 @@ class One:
         step("adding it once more", lambda: empty.add(vector))
         step("the hashes of the sum", lambda: empty.hashes(2**14, 7))
         while not self.tally.rests(whole):
-            step("putting some of it to rest", lambda: self.tally.rest(whole))
+            step(
+                "putting some of it to rest", lambda: self.tally.rest(whole, self.tally.most_packed)
+            )
         step("reading it from rest", lambda: self.tally.vector(whole))
         step("hashes after that", lambda: self.tally.vector(whole).hashes(2**14, 7))
         return longest

@@ -64,11 +64,5 @@ class LargeTally(Tally):
     vector_class = SoonMany
 
 
-class CollidingTally(Tally):
-    """A tally of videos most of which collide, in few of which anything is counted."""
-
-    videos_class = CollidingVideos
-
-
 EVERY_VIDEOS = [Videos, SoonLarge, NarrowVideos, CollidingVideos]
-EVERY_TALLY = [Tally, LargeTally, CollidingTally]
+EVERY_TALLY = [Tally, LargeTally]

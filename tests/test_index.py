@@ -97,7 +97,7 @@ def test_a_small_node_does_not_load_numpy() -> None:
         f"run = 'a~{'0' * 13}.{'0' * 23}'\n"
         "tally = Tally()\n"
         "tally.merge(run, {f'video-{number}': 1 for number in range(5000)})\n"
-        "tally.rest(run)\n"
+        "tally.rest(run, 9999)\n"
         "tally.vector(run).hashes(16, 1)\n"
         "assert 'numpy' not in sys.modules\n"
     )

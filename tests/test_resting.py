@@ -42,7 +42,7 @@ def runs_of_a_week(videos: int, hours: int) -> tuple[Tally, dict[str, int], int]
             for first in range(0, len(counts), 4000):
                 tally.merge(vector, dict(list(counts.items())[first:][:4000]))
             while not tally.rests(vector):
-                tally.rest(vector)
+                tally.rest(vector, tally.most_packed)
             for video, count in counts.items():
                 truth[video] += count
     gc.collect()

@@ -285,7 +285,7 @@ def test_rest_changes_no_number_and_a_vector_at_rest_grows_like_any_other(
         tally.merge(replica_of(OTHER, RUNS[0]), {"cats": 7})
     for vector in [replica_of(MEMBER, run) for run in counted]:
         if data.draw(st.booleans()):
-            resting.rest(vector)
+            resting.rest(vector, 1000)
             assert resting.rests(vector)
     assert facts_of(resting) == facts_of(awake)
     for run, counts in more.items():
@@ -315,16 +315,16 @@ def test_a_video_that_is_only_on_its_way_to_the_store_has_no_visits() -> None:
 def test_news_wake_a_vector_at_rest_and_old_news_do_not() -> None:
     tally = of_runs(MEMBER, {RUNS[0]: {"cats": 3}})
     vector = replica_of(MEMBER, RUNS[0])
-    tally.rest(vector)
+    tally.rest(vector, 1000)
     assert tally.merge(vector, {"cats": 2}) == {}
     assert tally.rests(vector)
     assert tally.merge(vector, {"cats": 4, "dogs": 1}) == {"cats": 1, "dogs": 1}
     assert not tally.rests(vector)
-    tally.rest(vector)
-    tally.rest(vector)
+    tally.rest(vector, 1000)
+    tally.rest(vector, 1000)
     assert dict(tally.vector(vector).items()) == {"cats": 4, "dogs": 1}
     assert tally.count(vector, "cats") == 4
-    tally.rest(replica_of(MEMBER, RUNS[1]))
+    tally.rest(replica_of(MEMBER, RUNS[1]), 1000)
     assert not tally.rests(replica_of(MEMBER, RUNS[1])), "nothing is known of it"
 
 
@@ -358,7 +358,7 @@ def test_what_is_discarded_was_never_there(
     tally.merge(replica_of(OTHER, RUNS[0]), {"cats": 7})
     wrong = data.draw(st.sampled_from(RUNS))
     if data.draw(st.booleans()):
-        tally.rest(replica_of(MEMBER, wrong))
+        tally.rest(replica_of(MEMBER, wrong), 1000)
     gone = tally.discard(replica_of(MEMBER, wrong))
     assert dict(gone.items()) == counted.get(wrong, {})
     right = of_runs(MEMBER, {run: counts for run, counts in counted.items() if run != wrong})

@@ -23,8 +23,8 @@ from counter.crdt.vector import Refused, Vector
 from counter.crdt.video_set import VideoSet
 from counter.crdt.videos import Videos
 
-MAX_PACKED = 20_000
-"""So many counts are packed at once: they take some 5 ms."""
+MAX_PACKED, MAX_PACKED_OF_MANY = 20_000, 60_000
+"""See `most_packed`."""
 LARGEST_SUM = 2**64 - 1
 """Where the sum of a video's counts stops here. Counts that come to more were made up, as numbers
 end far below; every single one of them stays as it is."""
@@ -206,7 +206,12 @@ class Tally:
                     self._top_videos.grew(self._videos.name(row), of_all)
         return gone
 
-    def rest(self, vector: str, most: int = MAX_PACKED) -> int:
+    @property
+    def most_packed(self) -> int:
+        """How many counts are packed at once: they take some 5 ms."""
+        return MAX_PACKED if len(self.ids) <= self.ids.small else MAX_PACKED_OF_MANY
+
+    def rest(self, vector: str, most: int) -> int:
         """Put a vector to rest, about `most` counts at a time; return how many it were now.
 
         Whoever wants it to rest calls this until it `rests`. If it grows meanwhile, that begins

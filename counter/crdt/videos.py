@@ -72,11 +72,7 @@ class Videos:
 
     def together(self, videos: Collection[str]) -> bool:
         """Whether so many are looked for at once, with `find_many`, and not one by one."""
-        if self._index is None or len(videos) < self.many:
-            return False
-        if not self.settled:
-            self._settle()
-        return self.settled
+        return self._index is not None and len(videos) >= self.many
 
     # -- one video
 
@@ -113,7 +109,14 @@ class Videos:
 
     def find_many(self, videos: Sequence[str]) -> "Rows":
         """The row of each video, -1 where there is none. Only when they are not few."""
-        return self._settle().find_many(videos)
+        index = self._index if self.settled else self._settle()
+        assert index is not None
+        rows = index.find_many(videos)
+        if self._young:
+            young = self._hot.get
+            for at in (rows < 0).nonzero()[0].tolist():
+                rows[at] = young(videos[at], -1)
+        return rows
 
     def rows(self, videos: Sequence[str]) -> "Rows":
         """The row of each video, a new one where there is none yet. Only when not few."""
@@ -150,13 +153,17 @@ class Videos:
         """The new row of each video; none has one, nor is there twice."""
         from counter.crdt import bulk
 
-        self._settle().add(videos)
+        first = len(self.listed)
+        if self.settled:
+            self._settle().add(videos)
+        else:
+            self._hot.update(zip(videos, range(first, first + len(videos)), strict=True))
+            self._young += videos
         bulk.add_hashes(self.hashes, self.buckets, digests_of(videos))
         listed = [True] * len(videos)
         if max(map(len, videos)) > LONGEST_VIDEO or "/" in "".join(videos):
             listed = list(map(is_listed, videos))
             self.announced += sum(video.endswith(ANNOUNCED) for video in videos)
-        first = len(self.listed)
         self.listed += bytes(listed)
         self.videos += sum(listed)
         return bulk.rows_from(first, len(self.listed))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from counter.crdt.ids import day_of, is_folded, member_of, run_of
-from counter.crdt.tally import MAX_PACKED, Tally
+from counter.crdt.tally import Tally
 from counter.protocol.members import Members
 from counter.protocol.peers import Peers
 
@@ -117,7 +117,7 @@ class Runs:
 
     def rest(self, unsaved: Container[str]) -> None:
         """Put closed runs to rest in memory, but for these, some counts at a time."""
-        left = MAX_PACKED
+        left = self._tally.most_packed
         for member in self._members:
             for vector in self.closed(member):
                 if vector not in unsaved and not self._tally.rests(vector):
