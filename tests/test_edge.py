@@ -393,7 +393,7 @@ class Held:
     def __init__(self, node: Node, framing: str) -> None:
         self._port = node.port
         self._post = long_post(framing)[:-6]
-        self._senders: list[gevent.Greenlet] = []
+        self._senders: list[gevent.Greenlet[..., None]] = []
         self.refusals: list[bytes] = []
 
     def send(self, count: int, source: str, refused: int) -> None:
