@@ -261,6 +261,15 @@ def test_what_is_no_such_note_is_removed(pending: Pending) -> None:
     assert pending.take()[1] == dict.fromkeys(strange, "")
 
 
+def test_a_store_that_forgot_brings_back_nothing_that_was_counted(pending: Pending) -> None:
+    here = waiting(pending)
+    here.add({"cats": 4, "dogs": 1}, 0.0)
+    assert here.release(["cats"]) == (4, 4)
+    here.opened({f"{NOTE}cats": "4 0", f"{NOTE}dogs": "9 0"})
+    assert (here.videos(), here.visits) == (["dogs"], 9)
+    assert pending.take()[1] == {f"{NOTE}cats": "", f"{NOTE}dogs": "9 0"}
+
+
 def test_notes_that_are_written_again_replace_no_newer_ones(pending: Pending) -> None:
     """A position before visits of the same batch was written: a kill then counted them twice."""
     pending.count_many({"cats": 1}, {"log:x": "2"})

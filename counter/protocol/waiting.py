@@ -67,9 +67,10 @@ class Waiting:
             video, wait = name.removeprefix(NOTE), _decode(text)
             if wait is None or not is_video(video) or video in self._released:
                 self._pending.note({name: ""})
-            elif video not in self._waits or wait.visits > self._waits[video].visits:
+            elif video not in self._waits:
                 self._put(video, wait)
             else:
+                self._put(video, max(wait, self._waits[video]))
                 self._pending.note({name: _encode(self._waits[video])})
 
     def add(self, visits: Mapping[str, int], now: float) -> int:
