@@ -36,7 +36,9 @@ bind = [f"[{_config.listen_host}]" if ":" in _config.listen_host else _config.li
 bind[0] += f":{_config.listen_port}"
 workers = 1
 worker_class = edge.Worker
-edge.Worker.places = Places(_config.address_connections, Trusted(_config.trusted_proxies))
+_trusted = Trusted(_config.trusted_proxies)
+edge.Worker.places = Places(_config.address_connections, _trusted)
+edge.Worker.bodies = Places(edge.ADDRESS_BODIES, _trusted, edge.ALL_BODIES)
 # They are believed about the scheme, too.
 forwarded_allow_ips = ",".join(_config.trusted_proxies)
 # By one header: of another proxy in front, nginx hands on what it says in others, and gunicorn
@@ -48,6 +50,8 @@ keepalive = KEEP_ALIVE
 # /counts takes 1,000 ids of 128 characters. gunicorn limits the setting to this constant; the only
 # larger value that it offers is "unlimited".
 gunicorn.http.message.MAX_REQUEST_LINE = limit_request_line = 160 * 1024
+gunicorn.http.RequestParser.mesg_class = edge.Head
+limit_request_fields = edge.FIELDS
 # Longer than the waits of a stop can add up to, shorter than compose's stop_grace_period.
 graceful_timeout = int(_config.drain_time) + 22
 timeout = 60

@@ -4,6 +4,7 @@ Pure: the strings come from sockets and headers.
 """
 
 import ipaddress
+import math
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -66,41 +67,48 @@ class Trusted:
 
 
 class Places:
-    """How many connections each client has, and whether there is a place for one more.
+    """How many places each client has taken, of connections or bytes, and whether there are more.
 
     For one thread, or greenlets that do not switch inside a call.
     """
 
-    def __init__(self, limit: int, trusted: Trusted) -> None:
-        """Give each client `limit` places; those in `trusted` have as many as they like."""
+    def __init__(self, limit: int, trusted: Trusted, in_all: float = math.inf) -> None:
+        """Give each client `limit` places; those in `trusted` have as many as they like.
+
+        All together, trusted ones among them, have `in_all`.
+        """
         self._limit = limit
         self._trusted = trusted
+        self._free = in_all
         self._taken: dict[str, int] = {}
 
-    def take(self, address: str) -> bool:
-        """Whether this client may have one more connection; it is counted if so."""
-        if address in self._trusted:
-            return True
-        client = one(address)
-        taken = self._taken.get(client, 0)
-        if taken >= self._limit:
+    def take(self, address: str, count: int = 1) -> bool:
+        """Whether this client may have so many more; they are counted if so."""
+        if count > self._free:
             return False
-        self._taken[client] = taken + 1
+        if address not in self._trusted:
+            client = one(address)
+            taken = self._taken.get(client, 0) + count
+            if taken > self._limit:
+                return False
+            self._taken[client] = taken
+        self._free -= count
         return True
 
-    def leave(self, address: str) -> None:
-        """One of the connections that `take` allowed has ended."""
+    def leave(self, address: str, count: int = 1) -> None:
+        """So many of those that `take` allowed are free again."""
+        self._free += count
         if address in self._trusted:
             return
         client = one(address)
-        left = self._taken.get(client, 0) - 1
+        left = self._taken.get(client, 0) - count
         if left > 0:
             self._taken[client] = left
         else:
             self._taken.pop(client, None)
 
     def __len__(self) -> int:
-        """How many clients that are not trusted are connected."""
+        """How many clients that are not trusted have places."""
         return len(self._taken)
 
 

@@ -2,21 +2,23 @@
 connections.
 
 gunicorn has a deadline for the head of a request (`keepalive`, from the accept or the last answer
-to the last byte of the head) and limits for its size. It reads a body for as long as it comes, and
-one that nobody read to its end, in pieces of 1 KiB, before the next request. It waits for ever for
-a client that does not read its answer.
+to the last byte of the head) and limits for its size. It looks through the whole of an unfinished
+head again for each 8 KiB that come, so its size has to be small. It reads a body for as long as it
+comes, and one that nobody read to its end, in pieces of 1 KiB, before the next request. It waits
+for ever for a client that does not read its answer.
 """
 
 import errno
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import gevent
 from gunicorn.http import errors
 from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.message import Request
 from gunicorn.workers.ggevent import GeventWorker
 
 from counter.addresses import Places, Trusted
@@ -27,9 +29,19 @@ BODY_TIME = 20.0
 READ_TIME = 30
 """Seconds for which a client may take nothing of what is sent to it, be it an answer or a live
 number; or for which its machine may be silent."""
-_SMALL, _MAX_SMALL, _AT_ONCE = 64, 20_000, 64
+HEADERS, FIELDS = 32 * 1024, 64
+"""Bytes of all headers of a request together, give or take what is read at a time (8 KiB), and how
+many they are. The request line is not one of them."""
+ADDRESS_BODIES, ALL_BODIES = 8 << 20, 64 << 20
+"""Bytes of long bodies that one address, and all together, may have under way."""
+_FREE, _UNKNOWN = 64 * 1024, 1 << 20
+"""Bytes of a body that needs no room, and for how long a body in chunks counts beyond that."""
+_SMALL, _MAX_SMALL, _AT_ONCE = 1024, 20_000, 64
 """Bytes of a small chunk, how many of them a body may have (a line of NDJSON each, for example),
 and how many are read before others have their turn."""
+_TRAILER = 1024
+"""Bytes of the trailers of a body and of the line before a chunk, give or take what is read at a
+time. Nobody reads them."""
 _DRAINED = 1024
 """Bytes of an unread body that are read for the next request, instead of closing."""
 _LINGER_TIME = 1.0
@@ -49,10 +61,26 @@ _WHY = (
 _REFUSAL = _BUSY % (len(_WHY), _WHY)
 
 
+class Head(Request):  # type: ignore[misc] # gunicorn ships no types
+    """A request whose headers end soon. LimitRequestHeaders is a 431."""
+
+    def parse(self, unreader: Any) -> bytes:
+        """Read the head; return what came after it."""
+        # gunicorn takes as many bytes as the most headers of the longest kind have together.
+        self.max_buffer_headers = HEADERS
+        unused: bytes = super().parse(unreader)
+        return unused
+
+
 class Worker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
-    """Serves as gunicorn's does, within these limits. `places` is set before it starts."""
+    """Serves as gunicorn's does, within these limits.
+
+    `places` for connections, and those for the `bodies` that are under way, are set before it
+    starts.
+    """
 
     places = Places(500, Trusted(()))
+    bodies = Places(ADDRESS_BODIES, Trusted(()), ALL_BODIES)
 
     def run(self) -> None:
         """Serve until it is told to end."""
@@ -87,12 +115,14 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
         if type(reader) is LengthReader and not reader.length:
             self._answer(listener_name, req, sock, addr)
             return
-        req.body = body = PunctualBody(reader)
+        address = addr[0] if isinstance(addr, tuple) else ""
+        req.body = body = PunctualBody(reader, lambda size: self.bodies.take(address, size))
         closes = req.should_close
         req.should_close = lambda: body.is_left_over() or closes()
         try:
             self._answer(listener_name, req, sock, addr)
         finally:
+            self.bodies.leave(address, body.room)
             if body.is_left_over():
                 _throw_away(sock)
 
@@ -105,17 +135,22 @@ class Worker(GeventWorker):  # type: ignore[misc] # gunicorn ships no types
 
 
 class PunctualBody(Body):  # type: ignore[misc] # gunicorn ships no types
-    """A body that has to come in time and whole.
+    """A body that has to come in time and whole, and needs room if it is long.
 
-    Reading raises TimeoutError, ConnectionError, or ValueError for one that is not as its headers
-    say, and no errors of gunicorn's own.
+    Reading raises TimeoutError, ConnectionError, OSError with ENOBUFS where there is no room, or
+    ValueError for one that is not as its headers say, and no errors of gunicorn's own.
     """
 
-    def __init__(self, reader: Any) -> None:
+    def __init__(self, reader: Any, take: Callable[[int], bool] = lambda _size: True) -> None:
+        """Read from `reader`. `take` says whether there is room for so many bytes, and keeps it."""
         super().__init__(reader)
+        self.room = 0
+        """Bytes that `take` keeps for it."""
+        self._take = take
         self._ends = time.monotonic() + BODY_TIME
         if not isinstance(reader, LengthReader) and reader.parser:
-            reader.parser = _paced(reader.parser)
+            reader.limit_trailer_section = reader.limit_chunk_size_line = _TRAILER
+            reader.parser = self._paced(reader.parser)
 
     def is_left_over(self) -> bool:
         """Whether so much is unread that no other request can follow on the connection."""
@@ -127,6 +162,9 @@ class PunctualBody(Body):  # type: ignore[misc] # gunicorn ships no types
         expected = 0
         if isinstance(self.reader, LengthReader):
             expected = min(size, self.reader.length)
+            # Nothing of it has been read if it is as long and has no room yet.
+            if self.reader.length > _FREE and not self.room:
+                self._make_room(self.reader.length)
         late = TimeoutError(f"a body did not come within {BODY_TIME:g} s")
         try:
             with gevent.Timeout(max(0.0, self._ends - time.monotonic()), late):
@@ -138,17 +176,25 @@ class PunctualBody(Body):  # type: ignore[misc] # gunicorn ships no types
             raise ConnectionError("a body ended before its length")
         return piece
 
+    def _make_room(self, size: int) -> None:
+        if not self._take(size):
+            self.failed = True
+            raise OSError(errno.ENOBUFS, "too many long bodies are under way")
+        self.room = size
 
-def _paced(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks of a body. Small ones take long, so others have their turns, and they are few."""
-    small = 0
-    for chunk in chunks:
-        small += len(chunk) < _SMALL
-        if small > _MAX_SMALL:
-            raise ValueError(f"more than {_MAX_SMALL} chunks of less than {_SMALL} bytes")
-        if small % _AT_ONCE == 0:
-            gevent.sleep(0)
-        yield chunk
+    def _paced(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks of a body. Small ones take long, so others have their turns, and are few."""
+        small = length = 0
+        for chunk in chunks:
+            length += len(chunk)
+            if length > _FREE and not self.room:
+                self._make_room(_UNKNOWN)
+            small += len(chunk) < _SMALL
+            if small > _MAX_SMALL:
+                raise ValueError(f"more than {_MAX_SMALL} chunks of less than {_SMALL} bytes")
+            if small % _AT_ONCE == 0:
+                gevent.sleep(0)
+            yield chunk
 
 
 def _throw_away(sock: Any) -> None:

@@ -47,6 +47,7 @@ class Kept:
         now: float = 0.0,
         has_peers: bool = False,
         message_ttl: float = 30.0,
+        started: int = 1,
     ) -> None:
         self.renewed: list[float] = []
         """When it went on as a new run."""
@@ -62,7 +63,7 @@ class Kept:
             self.metrics,
             open_store=lambda: store.open("a test", lambda: store_of(name)),
             mint=lambda opened, _: Replica(
-                f"{name}~{opened.store}.{mint_run(1, '', 1)}",
+                f"{name}~{opened.store}.{mint_run(started, '', 1)}",
                 Tally(),
                 now,
                 sync_interval=1.0,

@@ -69,3 +69,18 @@ def test_a_client_that_left_is_forgotten() -> None:
             assert places.take(address)
             places.leave(address)
     assert len(places) == 0
+
+
+def test_all_clients_together_have_an_end_also_trusted_ones() -> None:
+    places = Places(10, PROXIES, in_all=25)
+    proxy = "10.1.0.9"
+    assert places.take("1.2.3.4", 10)
+    assert not places.take("1.2.3.4")
+    assert places.take(proxy, 12)
+    assert not places.take("5.6.7.8", 4)
+    assert not places.take(proxy, 4)
+    places.leave(proxy, 12)
+    assert places.take("5.6.7.8", 10)
+    places.leave("1.2.3.4", 10)
+    assert places.take("1.2.3.4", 10)
+    assert len(places) == 2

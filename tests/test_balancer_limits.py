@@ -2,11 +2,12 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from select import select
+from types import MappingProxyType
 
 import pytest
 
@@ -21,6 +22,7 @@ STRANGERS = {
     "rate=100r/s": "rate=1r/s",
     "burst=2000": "burst=30",
     "burst=500": "burst=20",
+    "posts 20": "posts 3",
     "connects 500": "connects 5",
 }
 """Addresses of this machine are strangers, but for some, and have little."""
@@ -33,15 +35,21 @@ def nginx(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ngin
         yield nginx
 
 
-def from_address(source: str, nginx: Nginx, path: str, method: str = "GET") -> Answer:
+def from_address(
+    source: str,
+    nginx: Nginx,
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Answer:
     connection = HTTPConnection(
         "127.0.0.1", nginx.port, timeout=20 * STRETCH, source_address=(source, 0)
     )
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers)
         response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, response.read())
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, received, response.read())
     finally:
         connection.close()
 
@@ -86,12 +94,55 @@ def test_connections_of_one_address_are_limited(tmp_path: Path, stack: ExitStack
                 ("127.0.0.1", nginx.port), timeout=5 * STRETCH, source_address=("127.0.0.2", 0)
             )
         )
-        connection.sendall(b"POST /visits HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        connection.sendall(b"POST /video/cats HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
         held.append(connection)
     # nginx has several processes: which of the ten come first is not said by the order here.
     until(lambda: len(select(held, [], [], 0)[0]) >= 5, 5, "five are answered")
     refused = select(held, [], [], 0)[0]
     assert [connection.recv(100).split()[1] for connection in refused] == [b"429"] * 5
+
+
+def post_half(nginx: Nginx, source: str, path: str = "/visits") -> socket.socket:
+    connection = socket.create_connection(
+        ("127.0.0.1", nginx.port), timeout=5 * STRETCH, source_address=(source, 0)
+    )
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" % path.encode()
+    connection.sendall(head + bytes(500_000))
+    return connection
+
+
+def test_long_posts_that_one_address_has_under_way_are_few(nginx: Nginx) -> None:
+    # Each of them may fill 1 MiB of what nginx has for all of them.
+    with ExitStack() as stack:
+        paths = ("/visits", "/videos")
+        held = [
+            stack.enter_context(post_half(nginx, "127.0.0.6", paths[number % 2]))
+            for number in range(5)
+        ]
+        until(lambda: len(select(held, [], [], 0)[0]) == 2, 5, "two are refused")
+        refused = select(held, [], [], 0)[0]
+        assert [connection.recv(100).split()[1] for connection in refused] == [b"429"] * 2
+        assert from_address("127.0.0.6", nginx, "/video/cats").status == 200
+        assert from_address("127.0.0.7", nginx, "/visits", "POST").status == 415
+        trusted = [stack.enter_context(post_half(nginx, "127.1.0.3")) for _ in range(10)]
+        assert from_address("127.1.0.3", nginx, "/visits", "POST").status == 415
+        assert select(trusted, [], [], 0)[0] == []
+
+
+@pytest.mark.parametrize(("count", "status"), [(6, 431), (45, 400)])
+def test_long_heads_are_refused_by_the_node_or_before_it(
+    nginx: Nginx, count: int, status: int
+) -> None:
+    def get(path: str, headers: Mapping[str, str]) -> Answer:
+        return from_address("127.1.0.4", nginx, path, headers=headers)
+
+    long = {f"X-{number}": "a" * 8000 for number in range(count)}
+    for _ in range(10):
+        assert get("/video/cats", long).status == status
+        assert get("/video/cats", {"Cookie": "a" * 8000}).status == 200
+    ids = "&".join(f"video=v{number:0127}" for number in range(1000))
+    kept = {f"X-{number}": "a" * 200 for number in range(40)} | {"Cookie": "a" * 8000}
+    assert len(get(f"/counts?{ids}", kept).json()["counters"]) == 1000
 
 
 @pytest.mark.parametrize(

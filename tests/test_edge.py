@@ -12,7 +12,7 @@ import gevent
 import gevent.socket
 import pytest
 from gunicorn.http.body import ChunkedReader, LengthReader
-from gunicorn.http.unreader import SocketUnreader
+from gunicorn.http.unreader import IterUnreader, SocketUnreader
 
 from counter import edge
 from counter.config import KEEP_ALIVE
@@ -118,6 +118,80 @@ def test_endless_small_chunks_are_given_up_and_others_have_their_turns(node: Nod
             connection.sendall(b"1\r\n \r\n" * 100_000 + b"0\r\n\r\n")
         assert ask(node, "GET", "/video/cats").status == 200
         assert answers(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_chunks_of_any_small_size_give_others_their_turns() -> None:
+    # One chunk that was small in the eyes of the former limit, and no other: no turn came any more.
+    many = (b"40\r\n" + b" " * 64 + b"\r\n") * 100
+    pieces = [b"1\r\n \r\n", *[many] * 80, b"0\r\n\r\n"]
+    body = edge.PunctualBody(ChunkedReader(None, IterUnreader(pieces)))
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    others = gevent.spawn(count)
+    try:
+        assert len(body.read()) == 64 * 8_000 + 1
+    finally:
+        others.kill()
+    assert turns > 100
+
+
+def test_a_body_has_few_small_chunks_of_any_size() -> None:
+    pieces = [b"40\r\n" + b" " * 64 + b"\r\n"] * 30_000 + [b"0\r\n\r\n"]
+    body = edge.PunctualBody(ChunkedReader(None, IterUnreader(pieces)))
+    with pytest.raises(ValueError, match="chunks of less than"):
+        body.read()
+
+
+def test_long_trailers_are_refused_before_they_end(node: Node) -> None:
+    # They took 53 ms, without a pause.
+    body = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    before = fetch(node.url, "/count/cats")["visits"]
+    with dial(node) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+        connection.sendall(b"a:b\r\n" * 5_000)  # and no end
+        assert answers(connection).startswith(b"HTTP/1.1 400 ")
+    assert fetch(node.url, "/count/cats")["visits"] == before
+
+
+def test_a_short_trailer_does_no_harm(node: Node) -> None:
+    body = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    with dial(node) as connection:
+        head = b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        for piece in (POST + head + body[:-1], body[-1:] + b"\r", b"\n"):
+            connection.sendall(piece)
+        assert answers(connection).startswith(b"HTTP/1.1 200 ")
+    with dial(node) as connection:
+        connection.sendall(POST + head + body + b"Checksum: 1\r\n\r\n")
+        assert answers(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def headers(count: int, size: int) -> bytes:
+    return b"".join(b"X-%d: %s\r\n" % (number, b"a" * size) for number in range(count))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    # Each of them is answered before it has ended. 95 such headers took 90 ms, without a pause.
+    [headers(6, 8000), headers(1, 50_000), headers(65, 1) + b"\r\n"],
+    ids=["long", "endless", "many"],
+)
+def test_a_long_head_is_a_431_before_it_has_ended(node: Node, rest: bytes) -> None:
+    with dial(node) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + rest)
+        assert answers(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_the_heads_that_browsers_and_proxies_send_are_read(node: Node) -> None:
+    ids = "&".join(f"video=v{number:0127}" for number in range(1000))
+    long = {f"X-{number}": "a" * 200 for number in range(40)} | {"Cookie": "a" * 8000}
+    assert len(ask(node, "GET", f"/counts?{ids}", long).json()["counters"]) == 1000
+    assert ask(node, "GET", "/video/cats", {f"X-{n}": "a" * 7500 for n in range(4)}).status == 200
 
 
 def test_a_line_in_each_chunk_is_counted(node: Node) -> None:
@@ -303,6 +377,89 @@ def test_half_open_requests_of_one_address_leave_room_for_others(node: Node) -> 
         assert b"Retry-After: 1\r\n" in refused
         assert all(visit_from(node, "127.0.0.3") == 200 for _ in range(100))
     until(lambda: visit_from(node, "127.0.0.2") == 200, 5 * STRETCH, "there are places again")
+
+
+def long_post(framing: str, padding: int = 1_000_000) -> bytes:
+    """A whole post of one visit that is long; `framing` is `length` or `chunked`."""
+    body = b" " * padding + BODY
+    if framing == "length":
+        return POST + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    return POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+class Held:
+    """Long posts whose last bytes do not come, of many connections."""
+
+    def __init__(self, node: Node, framing: str) -> None:
+        self._port = node.port
+        self._post = long_post(framing)[:-6]
+        self._senders: list[gevent.Greenlet[..., None]] = []
+        self.refusals: list[bytes] = []
+
+    def send(self, count: int, source: str, refused: int) -> None:
+        """Send so many of one address, and wait until so many of them are refused."""
+        sent: list[None] = []
+        before = len(self.refusals)
+        self._senders += [gevent.spawn(self._send, source, sent) for _ in range(count)]
+        with gevent.Timeout(30 * STRETCH):
+            while len(sent) < count or len(self.refusals) < before + refused:
+                gevent.sleep(0.02)
+
+    def _send(self, source: str, sent: list[None]) -> None:
+        address = ("127.0.0.1", self._port)
+        with gevent.socket.create_connection(address, source_address=(source, 0)) as connection:
+            with suppress(ConnectionError):
+                connection.sendall(self._post)
+            sent.append(None)
+            answer = b""
+            with suppress(ConnectionError):
+                while piece := connection.recv(1000):
+                    answer += piece
+            if answer.startswith(b"HTTP/1.1 429 "):
+                self.refusals.append(answer)
+
+    def close(self) -> None:
+        gevent.killall(self._senders)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_long_bodies_under_way_are_few(tmp_path: Path, framing: str) -> None:
+    # They were 641 MB of one address, 1,240 MB of two.
+    with mesh(tmp_path, TRUSTED_PROXIES=TRUSTED) as [node]:
+        held = Held(node, framing)
+        try:
+            held.send(500, "127.0.0.2", refused=490)
+            held.send(100, "127.0.0.3", refused=90)
+            refusal = held.refusals[0]
+            assert b"\r\nRetry-After: 1\r\n" in refusal
+            assert b"\r\nConnection: close\r\n" in refusal
+            assert b"application/problem+json" in refusal
+            assert node.memory() < 200_000_000
+            for _ in range(10):
+                assert is_counted(node, "127.0.0.4", long_post(framing))
+                assert visit_from(node, "127.0.0.2") == 200
+            # A body below 64 KiB needs no room.
+            assert is_counted(node, "127.0.0.2", long_post(framing, 50_000))
+            assert node.memory() < 200_000_000
+            # Trusted proxies have what is left in all, and no more.
+            held.send(100, "127.1.2.3", refused=30)
+            assert not is_counted(node, "127.0.0.4", long_post(framing))
+            assert node.memory() < 300_000_000
+            assert visit_from(node, "127.0.0.4") == 200
+        finally:
+            held.close()
+        until(
+            lambda: is_counted(node, "127.0.0.2", long_post(framing)),
+            10 * STRETCH,
+            "there is room again",
+        )
+
+
+def is_counted(node: Node, source: str, post: bytes) -> bool:
+    with dial(node, source) as connection, suppress(ConnectionError):
+        connection.sendall(post)
+        return connection.recv(12) == b"HTTP/1.1 200"
+    return False
 
 
 def test_trusted_proxies_have_as_many_connections_as_they_like(node: Node) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from lab.previous import unpack
 from lab.servers import Nginx, Node, free_port
 from tests.kept import Kept, running
 from tests.test_http import Answer, ask, get, samples
-from tests.test_visit_log import line
+from tests.test_visit_log import line, shows
 
 SECRET = "a-secret-of-a-writer"
 TOKEN = {"Authorization": f"Bearer {SECRET}"}
@@ -285,8 +287,66 @@ def test_a_log_counts_only_announced_ids_where_no_others_do(strict: list[Node]) 
     until(lambda: fetch(node.url, "/cluster")["log"]["unread"] == 0, 10, "all is read")
     assert counted(node.url, ["birds", "fish"]) == {"birds": 0, "fish": 0}
     log = fetch(node.url, "/cluster")["log"]
-    assert (log["lines"], log["junk"], log["refused"]) == (100, 0, 200)
+    assert (log["lines"], log["junk"], log["refused"], log["waiting"]) == (100, 0, 0, 200)
     assert "log.unannounced" in node.log.read_text()
+
+
+def test_beacons_wait_for_an_announcement_that_the_follower_has_not_heard_yet(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    """22 of 60 beacons, all answered 204, were lost where the node was cut off from the others."""
+    ports = [free_port() for _ in range(3)]
+    nginx = Nginx(tmp_path / "nginx", [f"127.0.0.1:{port}" for port in ports])
+    settings = SETTINGS | {"VIDEOS": "known", "DEV_MODE": "1"}
+    settings["PEERS"] = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    nodes = [
+        Node(
+            tmp_path / f"counter{number}", f"counter{number}", port,
+            settings | {"VISIT_LOG": str(nginx.visit_log(number))},
+        )
+        for number, port in enumerate(ports, 1)
+    ]  # fmt: skip
+    for node in nodes:
+        stack.enter_context(node)
+    for node in nodes:
+        node.wait_ready()
+    stack.enter_context(nginx)
+    first, second, _ = nodes
+    assert announce(first, ["other"]).json()["new"] == 1
+    until(lambda: all(announced(node) == 1 for node in nodes), 10, "all have heard")
+    for killed, video in enumerate(["premiere", "sequel"]):
+        assert ask(second, "POST", "/dev/cut").status == 204
+        assert announce(first, [video]).json()["new"] == 1
+        with Client(nginx.url) as client:
+            for name in [video] * 60 + ["other"] * 60:
+                assert client.get(f"/hit/{name}")[0] == 204
+        until(partial(has_lines, nginx, 120 * (1 + killed)), 10, "nginx has written all")
+        until(lambda: all_read(nodes), 10, "all is read")
+        # What waits holds up no other line.
+        log = fetch(second.url, "/cluster")["log"]
+        here = nginx.visit_log(2).read_text()
+        assert log["waiting"] == here.count(f" {video}\n") > 0
+        assert log["lines"] == here.count(" other\n") + here.count(" premiere\n") * killed
+        if killed:
+            second.kill()
+            second.start()
+            second.wait_ready()
+        else:
+            assert ask(second, "POST", "/dev/heal").status == 204
+        expected = {video: 60, "other": 60 * (1 + killed)}
+        for node in nodes:
+            shows(node.url, Counter(expected))
+        assert fetch(second.url, "/cluster")["log"]["waiting"] == 0
+        for node in nodes:
+            assert samples(node)["counter_log_refused_lines_total"] == 0
+
+
+def has_lines(nginx: Nginx, lines: int) -> bool:
+    return sum(path.read_text().count("\n") for path in nginx.logs.iterdir()) == lines
+
+
+def all_read(nodes: list[Node]) -> bool:
+    return all(fetch(node.url, "/cluster")["log"]["unread"] == 0 for node in nodes)
 
 
 def test_an_announcement_outlives_a_kill_as_soon_as_it_is_answered(strict: list[Node]) -> None:

@@ -86,7 +86,22 @@ def test_a_note_is_kept_with_its_visits_and_written_again_with_them(network: Net
     a.stored(a.batch(10))
     assert a.backlog.notes == {"log:x": "2"}
     a.recovery.forgotten([], {"log:x": "1", "log:z": "3"})
-    assert a.batch(10).notes == {"log:x": "2", "log:z": "3"}
+    written = a.batch(10)
+    assert written.notes == {"log:x": "2", "log:z": "3"}
+    a.stored(written)
+
+
+def test_a_store_that_forgot_is_not_given_older_notes_with_newer_visits(network: Network) -> None:
+    """A kill at that moment counted lines of a log twice: their position was that before them."""
+    a = network.node("a")
+    a.count_many({"cats": 1}, {"log:x": "1"})
+    a.stored(a.batch(10))
+    a.count_many({"cats": 1}, {"log:x": "2"})
+    a.not_stored(a.batch(10))
+    a.recovery.forgotten([], {})
+    again = a.batch(10)
+    assert again.own == {a.id: {"cats": 2}}
+    assert again.notes == {"log:x": "2"}
 
 
 def test_visits_during_a_flush_are_neither_lost_nor_doubled(network: Network) -> None:

@@ -68,7 +68,11 @@ def status(url: str, as_json: bool) -> None:
         + (f"; waits for {' and '.join(waits_for)}" if waits_for else "")
     )
     if reading := shown.get("log"):
-        click.echo(f"visit log {reading['path']}: {reading['unread']} bytes not read")
+        waiting = reading.get("waiting")
+        click.echo(
+            f"visit log {reading['path']}: {reading['unread']} bytes not read"
+            + (f"; {waiting} visits wait for an announcement" if waiting else "")
+        )
     for warning in shown["warnings"]:
         click.echo(f"warning: {warning}")
     for table in tables(shown["members"]):

@@ -3,14 +3,15 @@
 The position in the log is stored in the same atomic step as the visits read up to it, so after a
 crash the store holds both or neither. While one piece waits for the store nothing more is read.
 
-A line that can never be a visit is counted as such and skipped: it is malformed, its video is full,
-or it is not announced where only such videos count. A full video does not delay others: everything
-else in the piece counts. So does every new id, for nginx has answered its visitor. A line that
-cannot be counted *now* is never skipped: it stays unread, and `Reading.waits` says what it waits
-for.
+A line that can never be a visit is counted as such and skipped: it is malformed, or its video is
+full. A full video does not delay others: everything else in the piece counts. So does every new id,
+for nginx has answered its visitor. Where only announced videos count, the visits of others wait in
+the store until they are announced. A line that cannot be counted *now* is never skipped: it stays
+unread, and `Reading.waits` says what it waits for.
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from threading import Event, Lock
 from typing import NamedTuple
@@ -27,14 +28,19 @@ log = logging.getLogger("counter")
 
 POLL = 0.05
 """Seconds until a log that was read to its end is checked again."""
+_RELEASED = 2_000
+"""Videos whose waiting visits are counted in one step: each is two rows to write."""
+_LOOK = 1.0
+"""Seconds until what waits is looked at again, though the number of announcements is the same."""
 
 
 class Reading(NamedTuple):
     """The progress: the path of the log, and how many of its bytes are unread.
 
     Then its lines in this process: those counted, those that are no visits, and those refused
-    because a video is full, or not announced where that matters. `waits` says why no line is
-    counted now; "" if nothing is in the way.
+    because a video is full, or was not announced in time where that matters. `waits` says why no
+    line is counted now; "" if nothing is in the way. `waiting` are visits that were read, and are
+    counted once their videos are announced.
     """
 
     path: str
@@ -43,6 +49,7 @@ class Reading(NamedTuple):
     junk: int
     refused: int
     waits: str
+    waiting: int
 
 
 class Follower:
@@ -65,8 +72,12 @@ class Follower:
         draining: Event,
         warn: Callable[[str, str], None],
         only_announced: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._only_announced = only_announced
+        self._clock = clock
+        self._announced, self._look_at = -1, 0.0
+        self._waiting = 0
         self._log = visit_log
         self._flusher = flusher
         self._lock = lock
@@ -86,6 +97,7 @@ class Follower:
             self._junk,
             self._refused,
             self._waits,
+            self._waiting,
         )
 
     def run(self) -> None:
@@ -107,6 +119,7 @@ class Follower:
 
     def _step(self) -> bool:
         """Count one piece of the oldest file with unread visits; return whether there was one."""
+        self._release()
         files = self._log.look()
         with self._lock:
             read = self._has_read(files)
@@ -188,7 +201,7 @@ class Follower:
                 return True
             full = ""
             try:
-                counted = self._count(replica, piece.visits, before | read)
+                counted, waits, given_up = self._count(replica, piece.visits, before | read)
             except OverflowError as error:
                 full = str(error)
             flush = flusher.gathering
@@ -198,14 +211,10 @@ class Follower:
             flusher.wake()
             return False
         flusher.wake()
-        refused = piece.lines - counted
-        self._lines += counted
         self._junk += piece.junk
-        self._refused += refused
-        self._metrics.visits.inc(counted)
-        self._metrics.log_lines.inc(counted)
         self._metrics.log_junk.inc(piece.junk)
-        self._metrics.log_refused.inc(refused)
+        self._note(counted, piece.lines - counted - waits + given_up)
+        self._note_given_up(given_up)
         if piece.junk:
             self._warn("log.junk", f"lines={piece.junk}, {self._junk} since the start")
         while not flush.wait(1.0):
@@ -220,29 +229,80 @@ class Follower:
         self._waits = ""
         return True
 
-    def _count(self, replica: Replica, visits: Mapping[str, int], read: Positions) -> int:
-        """Count the visits that there is room for; return how many; under the lock.
+    def _count(
+        self, replica: Replica, visits: Mapping[str, int], read: Positions
+    ) -> tuple[int, int, int]:
+        """Count the visits that there is room for, and have others wait; under the lock.
 
-        Raises OverflowError if this run can count no more.
+        Returns how many were counted, how many wait, and how many that waited are given up. Raises
+        OverflowError if this run can count no more.
         """
-        if self._only_announced:
-            visits = self._announced(replica, visits)
+        others = self._unannounced(replica, visits)
+        visits = {video: visits[video] for video in visits.keys() - others} if others else visits
         while True:
             try:
                 replica.logs.read(self._log.path.name, visits, read)
-                return sum(visits.values())
+                # What follows is in the same step: no batch is taken before the lock is released.
+                waiting = replica.logs.waiting
+                given_up = waiting.add(others, self._clock()) if others else 0
+                self._waiting = waiting.visits
+                return sum(visits.values()), sum(others.values()), given_up
             except FullError as error:
                 self._warn("log.full", str(error))
                 rest = {**visits, **error.room}
                 visits = {video: count for video, count in rest.items() if count}
 
-    def _announced(self, replica: Replica, visits: Mapping[str, int]) -> Mapping[str, int]:
-        """Those visits of which an operator has announced the video; under the lock."""
-        others = Catalogue.of(replica).unannounced(visits)
-        if not others:
-            return visits
-        self._warn("log.unannounced", f"ids={len(others)} first={others[0]}")
-        return {video: visits[video] for video in visits.keys() - others}
+    def _unannounced(self, replica: Replica, visits: Mapping[str, int]) -> Mapping[str, int]:
+        """Those visits that do not count before their video is announced; under the lock."""
+        others = Catalogue.of(replica).unannounced(visits) if self._only_announced else []
+        if others:
+            self._warn("log.unannounced", f"ids={len(others)} first={others[0]}")
+        return {video: visits[video] for video in others}
+
+    def _release(self) -> None:
+        """Count what waited for an announcement that has come; give up what waited too long."""
+        now = self._clock()
+        with self._lock:
+            replica = self._flusher.replica
+            if replica is None or self._draining.is_set() or self._flusher.error:
+                return
+            waiting = replica.logs.waiting
+            before, given_up, counted, waited = len(waiting), 0, 0, 0
+            if waiting and (self._announced != replica.tally.announced() or now >= self._look_at):
+                given_up = waiting.give_up(now)
+                counted, waited = self._count_announced(replica)
+            self._waiting = waiting.visits
+            fewer = len(waiting) < before
+        if fewer:
+            self._flusher.wake()
+        self._note(counted, waited - counted + given_up)
+        self._note_given_up(given_up)
+
+    def _count_announced(self, replica: Replica) -> tuple[int, int]:
+        """Count what waits and is announced by now; see `Waiting.release`; under the lock."""
+        waiting, videos = replica.logs.waiting, replica.logs.waiting.videos()
+        if self._only_announced:
+            others = set(Catalogue.of(replica).unannounced(videos))
+            videos = [video for video in videos if video not in others]
+        if len(videos) <= _RELEASED:
+            self._announced, self._look_at = replica.tally.announced(), self._clock() + _LOOK
+        try:
+            return waiting.release(videos[:_RELEASED])
+        except OverflowError:
+            # Another run counts it.
+            return 0, 0
+
+    def _note(self, counted: int, refused: int) -> None:
+        """Note visits of the log that were counted, or refused."""
+        self._lines += counted
+        self._refused += refused
+        self._metrics.visits.inc(counted)
+        self._metrics.log_lines.inc(counted)
+        self._metrics.log_refused.inc(refused)
+
+    def _note_given_up(self, visits: int) -> None:
+        if visits:
+            self._warn("log.given-up", f"visits={visits} of videos that nobody has announced")
 
     def _wait(self, reason: str, detail: str) -> None:
         """Say that lines wait, and for what."""

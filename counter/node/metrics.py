@@ -85,7 +85,7 @@ class Metrics:
         self.log_junk = counter("counter_log_junk_lines", "Lines of the visit log without a visit.")
         self.log_refused = counter(
             "counter_log_refused_lines",
-            "Visits in the visit log of videos that are full, or not announced.",
+            "Visits in the visit log of videos that are full, or that nobody announced.",
         )
         self.flushes = counter("counter_flushes", "Batches written to the store.")
         self.flush_failures = counter("counter_flush_failures", "Writes that failed.")

@@ -214,7 +214,7 @@ class Backlog:
     def forgotten(self) -> None:
         """The store lost something: all that is committed is to be written again."""
         self.summed = set()
-        self._pending.note(self.notes)
+        self._pending.note_again(self.notes)
         self._unsaved = {}
         for vector, videos in self._tally.vectors():
             self.add(vector, videos)

@@ -8,13 +8,15 @@ Pure: no I/O, no clock.
 
 from collections.abc import Collection, Iterator, Mapping
 
-from counter.crdt.ids import member_of
+from counter.crdt.ids import member_of, name_of
+from counter.crdt.tally import Tally
 from counter.protocol.announced import MAX_LOGS
 from counter.protocol.joining import Joining
 from counter.protocol.messages import Delta
 from counter.protocol.peers import Peer
 from counter.protocol.pending import Pending
 from counter.protocol.positions import Positions, decode_positions, encode_positions, join
+from counter.protocol.waiting import Waiting
 
 LOG = "log:"
 """How the name of a note begins that says how far a visit log was read."""
@@ -23,11 +25,12 @@ LOG = "log:"
 class Logs:
     """The positions in every log that is followed, by `NAME/file`, its node and file.
 
-    `name` is that of this node.
+    `member` is this node. `waiting` are visits that were read and are not counted yet.
     """
 
-    def __init__(self, name: str, pending: Pending, joining: Joining) -> None:
-        self._name = name
+    def __init__(self, member: str, tally: Tally, pending: Pending, joining: Joining) -> None:
+        self.waiting = Waiting(member, tally, pending)
+        self._name = name_of(member)
         self._pending = pending
         self._joining = joining
         self._positions: dict[str, Positions] = {}
@@ -74,6 +77,7 @@ class Logs:
 
     def opened(self, notes: Mapping[str, str]) -> None:
         """Take in what the store knows."""
+        self.waiting.opened(notes)
         for name, text in notes.items():
             if name.startswith(LOG):
                 self.join(name.removeprefix(LOG), decode_positions(text))

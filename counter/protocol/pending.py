@@ -84,6 +84,10 @@ class Pending:
         """Have the store get these notes with the next batch."""
         self._notes.update(notes)
 
+    def note_again(self, notes: Mapping[str, str]) -> None:
+        """Have the store get these notes once more, where no newer ones are to be written."""
+        self._notes = dict(notes) | self._notes
+
     def count(self, video: str) -> int:
         """The own run's count of a video, whether the store holds it yet or not."""
         own = self.own

@@ -108,7 +108,7 @@ class Replica:
         self.joining = joining = self.joining_class(
             replica, tally, members, peers, runs, keys, join_timeout, now, has_peers=has_peers
         )
-        self.logs = logs = Logs(self.name, pending, joining)
+        self.logs = logs = Logs(self.member, tally, pending, joining)
         self.reports = reports = self.reports_class(
             replica, tally, members, peers, keys, logs, runs
         )

@@ -1,5 +1,6 @@
 """How much of a request's body is read: each route says it; most read none."""
 
+import errno
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -43,7 +44,11 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(ClientDisconnected)
     def broken(error: ClientDisconnected) -> Response:
-        if isinstance(error.__context__, TimeoutError):
+        why = error.__context__
+        if isinstance(why, OSError) and why.errno == errno.ENOBUFS:
+            detail = "too many long bodies are under way, to this node or from this address"
+            return answer(Problem(429, "Too many long bodies", detail))
+        if isinstance(why, TimeoutError):
             return answer(Problem(408, "Too slow", "the body did not come in time"))
         return answer(
             Problem(400, "Bad body", "the body ended early, or is not what its headers say")
