@@ -38,6 +38,7 @@ UNUSUAL = {
     "revert": 4,
     "clock": 5,
     "damage": 4,
+    "into a fold": 2,
 }
 """Only some histories have these. Keys promise nothing where memories or clocks go back."""
 FOLD_AFTER_COPIES = 15.0

@@ -11,6 +11,7 @@ from counter.protocol.batch import Batch
 from counter.protocol.effects import Effects
 from counter.protocol.key_log import Key
 from counter.protocol.messages import Envelope, KeysPage, Report
+from counter.protocol.moving import marks_kept
 from counter.store.contract import Marks, StoreDownError
 from simulation.disk import Disk, Request
 from simulation.node import EPOCH, Node, Sent
@@ -153,6 +154,11 @@ class Machine(Node):
         sent = super().tick()
         self._look()
         return sent
+
+    def is_moving(self) -> bool:
+        """Whether its store has only some rows of a fold, and runs."""
+        marks = marks_kept(self.disk.facts).values()
+        return self.replica is not None and any(mark != since for mark, since in marks)
 
     def visit(self, video: str) -> None:
         """Take one visit, if the node runs."""

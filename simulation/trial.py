@@ -169,6 +169,8 @@ class Trial(Cluster[Machine]):
                 node.set_clock(CLOCKS[int(much * len(CLOCKS))])
             case "damage":
                 self.damage(node, step)
+            case "into a fold":
+                self.cut_into_a_fold(node, other, much)
         self.deliver()
         self.part()
 
@@ -224,6 +226,31 @@ class Trial(Cluster[Machine]):
             node.disk.spoil(kind, step.much)
             self.oracle.damaged(node)
         self.oracle.unknown(self.nodes)
+
+    def cut_into_a_fold(self, node: Machine, other: Machine, much: float) -> None:
+        """Fold a run of `other`; kill or copy `node` while its store has only some rows of that.
+
+        Otherwise it would be rare that anything happens in such a moment.
+        """
+        self.network.calm()
+        self.start_all()
+        for video in VIDEOS:
+            other.visit(video)
+        self.pass_time(1.0)
+        with self.oracle.loss(self.nodes):
+            self.send(other, other.stop())
+        other.start()
+        until = self.now + 4 * TIMING.message_ttl + self.timing.fold_after
+        while self.now < until and not node.is_moving():
+            self.pass_time(TICK)
+        if not node.is_moving():
+            return
+        self.kinds["cut into a fold"] += 1
+        if much < 0.4 and not self.oracle.is_damaged(node):
+            self.copies.setdefault(node.address, []).append(node.disk.copy())
+        if much > 0.2:
+            with self.oracle.loss(self.nodes):
+                node.kill()
 
     def part(self) -> None:
         """Tell the oracle which copies of one store were apart for too long to lose nothing."""

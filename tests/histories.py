@@ -190,6 +190,23 @@ DIRECTED = {
             *(then(4.0) for _ in range(5)),
         ),
     ),
+    "others fold a run of which a store has only what is not as it was written": History(
+        seed=311,
+        nodes=4,
+        twins=False,
+        steps=(
+            then(3.5),
+            Step("visit", 3, 3, 0.86),
+            at("kill", 2),
+            then(0.1),
+            at("kill", 3),
+            at("calm", 1, 0.69),
+            at("kill", 2),
+            then(3.2),
+            # A row is lost.
+            Step("damage", 2, 3, 0.64),
+        ),
+    ),
     "an older run comes up while a later one is being folded on a slow disk": History(
         seed=0,
         nodes=3,

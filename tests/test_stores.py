@@ -28,6 +28,7 @@ from counter.store.contract import (
     StoreRefusedError,
     StoreTakenError,
 )
+from counter.store.formats import without_marks
 from counter.store.memory import MemoryStore
 from counter.store.redis import LEASE, RedisStore
 from counter.store.sqlite import SqliteStore
@@ -345,6 +346,38 @@ def test_a_dropped_vector_is_gone_at_once_and_may_begin_anew(place: Place, opene
         store.write({replica(2): {"video-5": number + 1}})
     store.write({}, drop=[folded(4)])
     assert reopened(place, store) == {replica(2): {"mice": 1, "video-5": 10}}
+
+
+def test_what_is_written_of_one_vector_is_erased_from_others(place: Place, opened: Open) -> None:
+    store, whole = opened(place), f"counter1~{ID}@"
+    many = {f"video-{number}": 3 for number in range(1_200)}
+    store.write({replica(2): {"cats": 1, "dogs": 2}, replica(3): {"cats": 5, **many}})
+    others = [replica(2), replica(3), "never~there"]
+    for _ in range(2):
+        # The second time there is nothing to be erased any more.
+        store.write({whole: {"cats": 6}, replica(4): {"dogs": 7}}, erase={whole: others})
+        left = {replica(2): {"dogs": 2}, replica(3): many, replica(4): {"dogs": 7}}
+        assert loaded(store) == {whole: {"cats": 6}, **left}
+    store.write({whole: many}, erase={whole: others})
+    left = {replica(2): {"dogs": 2}, replica(4): {"dogs": 7}}
+    assert reopened(place, store) == {whole: {"cats": 6, **many}, **left}
+
+
+def test_names_of_format_3_lose_their_marks_where_that_is_certain() -> None:
+    member, facts = f"counter1~{ID}", {f"counter1~{ID}": f"- - {4:023}"}
+    assert without_marks([replica(1), folded(4), folded(9)], facts) == (
+        {folded(4): f"{member}@"},
+        [folded(9)],
+    )
+    # The fact is damaged: it has a sum only if it was whole.
+    assert without_marks([folded(4), folded(9)], {f"sum:{folded(4)}": "1 a"}) == (
+        {folded(4): f"{member}@"},
+        [folded(9)],
+    )
+    assert without_marks([folded(9)], {member: "- - -"}) == ({}, [folded(9)])
+    # It may be the name that is damaged.
+    assert without_marks([folded(9)], facts) == ({}, [])
+    assert without_marks([f"{member}@"], facts) == ({}, [])
 
 
 def test_a_write_that_finds_another_mark_drops_nothing_and_keeps_no_fact(

@@ -167,7 +167,9 @@ class Backlog:
                 break
         else:
             self._tally.fold(member, mark)
-        move.parts.update(gone - before)
+        # Those that are suspect are in the store only.
+        gone |= {v for v in self._suspects if member_of(v) == member and not self._tally.current(v)}
+        move.parts.update(vector for vector in gone if not is_folded(vector))
         self._forget(gone, self._folded(member))
         if unsaved:
             self._unsaved[self._folded(member)] = unsaved
@@ -182,12 +184,9 @@ class Backlog:
         self.summed -= gone
         for vector in gone:
             self._unsaved.pop(vector, None)
-        if not gone.isdisjoint({*self._replace, *self._suspects}):
-            # The store has rows of them that do not belong there, so nothing is moved row by row.
-            self._replace -= gone
-            for vector in gone:
-                self._suspects.discard(vector)
-            self._replace.add(folded)
+        if self._suspects.fold(gone, folded) or not gone.isdisjoint(self._replace):
+            # The store has rows of them that do not belong there.
+            self._replace = self._replace - gone | {folded}
 
     def follow(self, member: str, mark: str) -> None:
         """Another node has folded more runs of a member: fold them here, too."""

@@ -3,7 +3,8 @@
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from counter.crdt.tally import Tally
@@ -48,9 +49,20 @@ class Suspects:
         total = None if written is None else written.total
         self._suspects.setdefault(vector, Suspect({}, total)).counts.update(counts)
 
-    def discard(self, vector: str) -> None:
-        """Forget what there is of a vector: it was folded, and the others know that whole."""
-        self._suspects.pop(vector, None)
+    def fold(self, gone: Collection[str], folded: str) -> bool:
+        """Some vectors were folded into another: what is suspect of them is suspect of that.
+
+        Returns whether anything is.
+        """
+        suspects = [self._suspects.pop(vector) for vector in gone if vector in self._suspects]
+        if suspects:
+            counts: Counter[str] = Counter()
+            for suspect in suspects:
+                counts.update(suspect.counts)
+            totals = [suspect.total for suspect in suspects if suspect.total is not None]
+            whole = sum(totals) if len(totals) == len(suspects) else None
+            self._suspects[folded] = Suspect(dict(counts), whole)
+        return bool(suspects)
 
     def settle(self) -> set[str]:
         """Use what no peer has brought, for want of anything better; return what grew.
