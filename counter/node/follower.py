@@ -20,7 +20,7 @@ from counter.crdt.limits import FullError
 from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.visit_log import File, Piece, VisitLog
-from counter.protocol.catalogue import Catalogue
+from counter.protocol.catalogue import Catalogue, announcement
 from counter.protocol.positions import START, Position, Positions, is_older
 from counter.protocol.replica import Replica
 
@@ -282,8 +282,9 @@ class Follower:
         """Count what waits and is announced by now; see `Waiting.release`; under the lock."""
         waiting, videos = replica.logs.waiting, replica.logs.waiting.videos()
         if self._only_announced:
-            others = set(Catalogue.of(replica).unannounced(videos))
-            videos = [video for video in videos if video not in others]
+            # Most of many are in no announcement that was ever heard.
+            heard, catalogue = replica.tally.ids, Catalogue.of(replica)
+            videos = [v for v in videos if announcement(v) in heard and catalogue.is_announced(v)]
         if len(videos) <= _RELEASED:
             self._announced, self._look_at = replica.tally.announced(), self._clock() + _LOOK
         try:
@@ -302,7 +303,7 @@ class Follower:
 
     def _note_given_up(self, visits: int) -> None:
         if visits:
-            self._warn("log.given-up", f"visits={visits} of videos that nobody has announced")
+            self._warn("log.expired", f"visits={visits} of videos that nobody has announced")
 
     def _wait(self, reason: str, detail: str) -> None:
         """Say that lines wait, and for what."""

@@ -65,21 +65,26 @@ class Waiting:
             if not name.startswith(NOTE):
                 continue
             video, wait = name.removeprefix(NOTE), _decode(text)
-            if wait is None or not is_video(video) or video in self._released:
+            if wait is None or not is_video(video):
                 self._pending.note({name: ""})
-            elif video not in self._waits:
-                self._put(video, wait)
-            else:
+            elif video in self._waits:
                 self._put(video, max(wait, self._waits[video]))
                 self._pending.note({name: _encode(self._waits[video])})
+            elif video in self._released:
+                self._pending.note({name: ""})
+            else:
+                self._put(video, wait)
 
     def add(self, visits: Mapping[str, int], now: float) -> int:
         """Have more visits wait, in notes of the next batch; return how many are given up."""
+        notes = {}
         for video, more in visits.items():
-            wait = self._waits.get(video) or Wait(0, self._counted(video))
-            self._put(video, wait._replace(visits=wait.visits + more))
+            waiting, before = self._waits.get(video) or (0, self._counted(video))
+            self._waits[video] = wait = Wait(waiting + more, before)
             self._since.setdefault(video, now)
-            self._pending.note({NOTE + video: _encode(self._waits[video])})
+            notes[NOTE + video] = _encode(wait)
+        self.visits += sum(visits.values())
+        self._pending.note(notes)
         return sum(map(self._drop, self.videos()[: max(0, len(self) - self.MOST)]))
 
     def give_up(self, now: float) -> int:
@@ -118,13 +123,14 @@ class Waiting:
     def _counted(self, video: str) -> int:
         """How many visits of a video had to wait at this member and were counted."""
         key, own = video + COUNTED, self._pending.own
+        if key not in self._tally.ids and video not in self._released:
+            return 0
         pending = self._pending.count(key) - self._tally.count(own, key)
         return self._tally.counter(key).get(self._member, 0) + pending
 
     def _put(self, video: str, wait: Wait) -> None:
         self.visits += wait.visits - self._waits.get(video, wait._replace(visits=0)).visits
         self._waits[video] = wait
-        self._released.discard(video)
 
     def _drop(self, video: str) -> int:
         """Have nothing of a video wait any more; return how many visits did."""
