@@ -226,7 +226,7 @@ class Index:
 
     def _make_room(self, tags: Tags) -> Rows:
         """Split pages until all of these tags have room; return the page of each."""
-        full = self.page // 2
+        full = self.page * 5 // 8
         while True:
             pages = self._pages(tags)
             incoming = np.bincount(pages, minlength=len(self._filled))
