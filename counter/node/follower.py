@@ -283,8 +283,9 @@ class Follower:
         waiting, videos = replica.logs.waiting, replica.logs.waiting.videos()
         if self._only_announced:
             # Most of many are in no announcement that was ever heard.
-            heard, catalogue = replica.tally.ids, Catalogue.of(replica)
-            videos = [v for v in videos if announcement(v) in heard and catalogue.is_announced(v)]
+            unheard = set(replica.tally.ids.unknown([*map(announcement, videos)]))
+            is_announced = Catalogue.of(replica).is_announced
+            videos = [v for v in videos if announcement(v) not in unheard and is_announced(v)]
         if len(videos) <= _RELEASED:
             self._announced, self._look_at = replica.tally.announced(), self._clock() + _LOOK
         try:

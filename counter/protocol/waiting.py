@@ -123,7 +123,7 @@ class Waiting:
     def _counted(self, video: str) -> int:
         """How many visits of a video had to wait at this member and were counted."""
         key, own = video + COUNTED, self._pending.own
-        if key not in self._tally.ids and video not in self._released:
+        if self._tally.ids.find(key) is None and video not in self._released:
             return 0
         pending = self._pending.count(key) - self._tally.count(own, key)
         return self._tally.counter(key).get(self._member, 0) + pending
