@@ -51,6 +51,7 @@ def test_nothing_of_many_videos_takes_long_in_one_step() -> None:
         vector = replica_of(MEMBERS[0], f"{1:023}")
         copy, total = tally.vector(vector), tally.empty()
         took.append(busy(lambda: total.add(copy)))
+        took.append(busy(lambda: tally.no_videos().update(copy)))
         took.append(busy(lambda: copy.hashes(BUCKETS, 1)))
         while not tally.rests(vector):
             took.append(busy(lambda: tally.rest(vector, tally.most_packed)))

@@ -244,6 +244,23 @@ def test_copies_that_missed_something_are_joined_without_loss_or_doubling(
     assert {video: whole.counter(video) for video in truth} == truth
 
 
+@pytest.mark.parametrize("kind", EVERY_TALLY)
+@pytest.mark.parametrize("counted", [1, 2, 20], ids="{} of 20 videos".format)
+def test_a_set_takes_the_videos_of_a_vector_as_it_takes_their_names(
+    kind: type[Tally], counted: int
+) -> None:
+    tally, vector = kind(), replica_of(MEMBER, f"{1:023}")
+    tally.merge(replica_of(MEMBER, f"{2:023}"), {f"v{number}": 1 for number in range(20)})
+    counts = {f"v{number}": number + 1 for number in range(counted)}
+    tally.merge(vector, counts)
+    for given_videos in (list(counts), tally.vector(vector)):
+        videos = tally.no_videos()
+        videos.update(["v0", "v19"])
+        videos.update(given_videos)
+        assert len(videos) == len({*counts, "v19"})
+        assert set(tally.ids.names(videos.take(20))) == {*counts, "v0", "v19"}
+
+
 def test_what_is_older_than_the_mark_is_ignored() -> None:
     tally = of_runs(MEMBER, {RUNS[0]: {"cats": 3}, RUNS[1]: {"cats": 4}, RUNS[2]: {"cats": 5}})
     tally.fold(MEMBER, RUNS[1])
