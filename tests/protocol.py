@@ -22,6 +22,20 @@ def print_of(videos: str) -> bytes:
     return videos.encode().ljust(16, b" ")[:16]
 
 
+def alone(replica: str) -> Replica:
+    """A replica that has nobody to hear, with the times of a node."""
+    return Replica(
+        replica,
+        Tally(),
+        0.0,
+        sync_interval=1.0,
+        join_timeout=5.0,
+        message_ttl=30.0,
+        fold_after=86_400.0,
+        has_peers=False,
+    )
+
+
 class Network:
     """Replicas, their stores (which never fail), and the messages between them."""
 

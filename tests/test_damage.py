@@ -33,11 +33,11 @@ from counter.protocol.checks import (
     sum_of,
 )
 from counter.protocol.members import encode_fact
-from counter.protocol.replica import Replica
 from counter.store.contract import Counts, Known, Store, StoreRefusedError
 from counter.store.seals import Fact, mend, seal_of
 from lab.clients import until
 from lab.servers import Node, Redis
+from tests.protocol import alone
 from tests.test_stores import (
     MemoryPlace,
     Place,
@@ -664,16 +664,7 @@ def a_flusher(store: Store) -> tuple[Flusher, threading.Event]:
         threading.Lock(),
         Metrics(lambda: pytest.fail("nobody reads these metrics")),
         open_store=lambda: store.open("a test", lambda: ID),
-        mint=lambda opened, _: Replica(
-            f"{MEMBER[:-13]}{opened.store}.{run(9)}",
-            Tally(),
-            0.0,
-            sync_interval=1.0,
-            join_timeout=5.0,
-            message_ttl=30.0,
-            fold_after=86_400.0,
-            has_peers=False,
-        ),
+        mint=lambda opened, _: alone(f"{MEMBER[:-13]}{opened.store}.{run(9)}"),
         start_new_run=lambda _: set(),
         loaded=loaded.set,
         grew=lambda _: None,

@@ -14,12 +14,12 @@ from counter.crdt.tally import Tally
 from counter.node.names import write
 from counter.protocol.checks import encode_sum, sum_name
 from counter.protocol.members import encode_fact
-from counter.protocol.replica import Replica
 from counter.store.contract import Store
 from counter.store.redis import RedisStore
 from counter.store.sqlite import SqliteStore
 from lab.servers import Redis
 from simulation.process import Process
+from tests.protocol import alone
 
 ID = encode_id(7, 13)
 OTHER = f"other~{encode_id(5, 13)}"
@@ -125,25 +125,13 @@ def fill(store: Store, folded: int, counted: Mapping[str, int]) -> None:
 
 
 def started(store: Store) -> Process:
-    def replica(replica: str) -> Replica:
-        return Replica(
-            replica,
-            Tally(),
-            0.0,
-            sync_interval=1.0,
-            join_timeout=5.0,
-            message_ttl=30.0,
-            fold_after=86_400.0,
-            has_peers=False,
-        )
-
     process = Process.start(
         store,  # type: ignore[arg-type] # any store will do
         "a later holder",
         "node",
         mint_store=lambda: ID,
         mint_run=lambda latest: mint_run(9_000_000, latest, 5),
-        replica=replica,
+        replica=alone,
     )
     while process.replica.unsaved():
         process.write(process.batch(4_000, 0.0, lambda latest: latest))
