@@ -142,6 +142,7 @@ def _join(cluster: Watch, newcomer: Node, store: str, goal: Goal) -> list[Row]:
             newcomer.wait_ready(PATIENCE)
             took = time.monotonic() - since
             meanwhile = _slowest(visits)
+    say(f"    ready after {took:.1f} s; 99 % of visits within {meanwhile:.1f} ms, else {usual:.1f}")
     against = ("usual", usual, meanwhile / usual)
     return [
         Row(f"an empty node joins and is ready, {store}", took, "s", goal),
@@ -196,7 +197,7 @@ def _a_day_besides(
     newcomer = node(folder, "counter6", **cluster.nodes[0].settings)
     stack.callback(newcomer.stop)
     rows = _join(cluster, newcomer, _WITH_A_DAY, _JOIN_WITH_A_DAY)
-    until(lambda: _agree(cluster.nodes, visits), 30, "all nodes show the same")
+    until(lambda: _agree(cluster.nodes, visits), PATIENCE, "all nodes show the same")
     return [Row(f"{_DAY}, at rest", weight, "MB more"), *rows]
 
 
@@ -219,7 +220,7 @@ def _add_a_day(cluster: Watch, named: Sequence[str]) -> tuple[float, int]:
     for one in nodes:
         one.wait_ready(PATIENCE)
         cluster.watch(one)
-    until(lambda: _agree(nodes, visits), 30, "all nodes show the runs of the day")
+    until(lambda: _agree(nodes, visits), PATIENCE, "all nodes show the runs of the day")
     cluster.rest()
     return (max(one.memory() for one in nodes) - before) / 1e6, visits
 
@@ -235,6 +236,7 @@ def _restart(cluster: Watch, one: Node, store: str, video: str) -> list[Row]:
         cluster.watch(one)
         one.wait_ready(PATIENCE)
         ready = time.monotonic() - since
+    say(f"    ready after {ready:.1f} s")
     return [
         Row(f"from a start to the first visit, {store}", visited, "s", Goal(most=2)),
         Row(f"from a start to ready, {store}", ready, "s", _READY[store.partition(",")[0]]),

@@ -81,7 +81,8 @@ class Watch:
             watched.pauses()
         yield
         seen = [watched.pauses() for watched in self.watched.values()]
-        self.pauses[name] = Pauses(*(max(column) for column in zip(*seen, strict=True)))
+        longest = self.pauses[name] = Pauses(*map(max, zip(*seen, strict=True)))
+        say("    paused at most {:.1f} ms, in the nodes {:.1f}, the client {:.1f}".format(*longest))
 
     def watch(self, one: Node) -> None:
         """Watch one more node, which must answer already."""
