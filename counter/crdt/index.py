@@ -74,13 +74,16 @@ class Index:
     def find(self, video: str) -> int | None:
         """The row of an id, None if it has none."""
         tag, mask = self.tag_of(video) & _TAG, self.page - 1
-        first = self._directory[tag >> 32 - self._depth] * self.page
-        slots, tags, place = self._slots, self._tags, tag & mask
+        first, place = self._directory[tag >> 32 - self._depth] * (mask + 1), tag & mask
+        slots, tags = self._slots, self._tags
         while above := slots[first + place]:
             if tags[above - 1] == tag:
                 begin, end = self._starts[above - 1], self._starts[above] - 1
-                if self._text[begin:end] == video.encode("utf-8", "surrogatepass"):
-                    return above - 1
+                try:
+                    if self._text[begin:end] == video.encode():
+                        return above - 1
+                except UnicodeEncodeError:
+                    return None
             place = place + (tag >> 8 & 255 | 1) & mask
         return self._crowded.get(video) if self._crowded else None
 
