@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from counter.crdt.columns import Column, Growth, reach, widened
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
-from counter.crdt.narrow import holds
+from counter.crdt.narrow import ALWAYS_HELD, holds
 from counter.crdt.segment import Packing, Segment
 from counter.crdt.top import TopVideos
 from counter.crdt.vector import Refused, Vector
@@ -110,7 +110,8 @@ class Tally:
                 column.put(row, of_member)
             elif of_member == growth:
                 column.put(row, of_member)
-                sums = column.reached()
+                if of_member > ALWAYS_HELD:
+                    sums = column.reached()
             else:
                 try:
                     sums[row] = of_member

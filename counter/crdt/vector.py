@@ -76,10 +76,12 @@ class Vector(Column):
             growth = self._merge_many(counts, limit)
             if growth is not None:
                 return growth
-        find, add, set_ = self._videos.find, self._videos.add, self.set
+        known, look, set_ = self._videos.known, self._videos.look, self.set
         grew = {}
         for video, count in counts.items():
-            row = find(video)
+            row = known(video)
+            if row is None:
+                row = look(video)
             # As `at` does: a call takes longer than what it does here.
             if row is None:
                 before = 0
@@ -92,7 +94,7 @@ class Vector(Column):
                     if refused is not None:
                         refused.videos.append(video)
                     continue
-                set_(add(video) if row is None else row, count, before)
+                set_(self._videos.add(video) if row is None else row, count, before)
                 grew[video] = count - before
         return grew
 
