@@ -34,7 +34,7 @@ _Parts = tuple[
 
 _TAG = 2**32 - 1
 _WORD = 8
-_FEW = 128
+_FEW = 32
 
 
 class Index:
@@ -133,7 +133,10 @@ class Index:
         rows[at] = -1
         left = np.flatnonzero(above > 0)
         left = left[rows[left] < 0]
-        self._find_behind(left, rows, tags, first, places, (text, begins, sizes))
+        left = self._find_behind(left, rows, tags, first, places, read)
+        # The last of them would be led far: they are there sooner one by one.
+        for place in left.tolist():
+            rows[place] = _or_none(self.find(videos[place]))
         if self._crowded:
             for place in np.flatnonzero(rows < 0).tolist():
                 rows[place] = self._crowded.get(videos[place], -1)
@@ -205,14 +208,17 @@ class Index:
 
     def _find_behind(
         self, left: Rows, rows: Rows, tags: Tags, first: Rows, places: Rows, read: "Read"
-    ) -> None:
-        """Put the rows of those `left` into `rows`: they are behind a slot that another id has."""
+    ) -> Rows:
+        """Put the rows of those `left` into `rows`: they are behind a slot that another id has.
+
+        Returns those that are left when they are few.
+        """
         slots, known = np.asarray(self._slots), np.asarray(self._tags)
         text, begins, sizes = read
         steps = _steps(tags)
-        while len(left):
+        while len(left) > _FEW:
             found = []
-            while len(left):
+            while len(left) > _FEW:
                 place = places[left] + steps[left] & self.page - 1
                 places[left] = place
                 above = slots[first[left] + place].astype(np.int64) - 1
@@ -223,8 +229,10 @@ class Index:
                 found.append(here)
                 left = left[taken & ~same]
             at = np.concatenate(found)
-            left = at[~self._are(rows[at], text, begins[at], sizes[at])]
-            rows[left] = -1
+            wrong = at[~self._are(rows[at], text, begins[at], sizes[at])]
+            rows[wrong] = -1
+            left = np.concatenate((left, wrong))
+        return left
 
     def _are(self, rows: Rows, text: Text, begins: Rows, sizes: Rows) -> Truths:
         """Whether the id in each of these rows is the one that begins there, byte by byte."""

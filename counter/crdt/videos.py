@@ -24,7 +24,7 @@ class Videos:
 
     small = 40_000
     """Up to so many videos all are in a dict."""
-    many = 128
+    many = 96
     """From so many videos on it is quicker to look for all of them at once, if not few are known.
     """
     young = 2048
