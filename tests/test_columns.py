@@ -64,12 +64,19 @@ def test_nothing_of_many_videos_takes_long_in_one_step() -> None:
 
 
 @pytest.mark.alone
-def test_a_visit_costs_the_same_however_many_runs_are_open() -> None:
+@pytest.mark.parametrize("videos", [100, 100_000])
+def test_a_visit_costs_the_same_however_many_runs_are_open(videos: int) -> None:
     def tally_of(runs: int) -> Callable[[], float]:
-        tally, hot = Tally(), [f"video-{number}" for number in range(100)]
-        for number in range(1, runs // len(MEMBERS)):
-            for member in MEMBERS:
-                tally.merge(replica_of(member, f"{number:023}"), dict.fromkeys(hot, 3))
+        tally, hot = Tally(), [f"video-{number:06}" for number in range(100)]
+        later = runs // len(MEMBERS) - 1
+        for member in MEMBERS:
+            for first in range(0, videos, 1000):
+                names = [f"video-{number:06}" for number in range(first, first + 1000)]
+                tally.merge(replica_of(member, f"{0:023}"), dict.fromkeys(names[:videos], 1))
+            # The same sums in both: larger numbers take longer, whatever they are sums of.
+            for number in range(1, 1 + later):
+                counts = dict.fromkeys(hot, 16_700 // later)
+                tally.merge(replica_of(member, f"{number:023}"), counts)
         own, counted = replica_of(MEMBERS[0], f"{10**6:023}"), 0
 
         def visits() -> None:

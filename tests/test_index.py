@@ -49,6 +49,7 @@ def test_thousands_of_ids_are_told_apart_by_the_ids_themselves(kind: type[Index]
     assert index.find_many(names).tolist() == list(range(many))
     assert index.find_many([f"{name}x" for name in names]).tolist() == [-1] * many
     assert index.names(index.find_many(names[::3])) == names[::3]
+    assert index.find("\ud800") is None, "half a character is no id, whatever it collides with"
 
 
 @pytest.mark.parametrize("kind", EVERY_VIDEOS)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ROWS_A_PIECE = 2**16
 _ROWS_A_STEP = 2**14
+_ROWS_AHEAD = 2**6
+"""So many places are made at once, for new videos mostly come one by one."""
 
 
 def widened(counts: "array[int]", largest: int) -> "array[int]":
@@ -29,6 +31,14 @@ def widened(counts: "array[int]", largest: int) -> "array[int]":
     from counter.crdt import bulk
 
     return bulk.widened(counts, code)
+
+
+def reach(counts: "array[int]", videos: Videos) -> None:
+    """Have a place for every row, and where some were lacking for the next ones as well."""
+    rows = len(videos.listed)
+    if len(counts) < rows:
+        lacking = rows - len(counts) + _ROWS_AHEAD
+        counts.frombytes(bytes(counts.itemsize * lacking))
 
 
 class Piece(NamedTuple):
@@ -122,6 +132,16 @@ class Column:
             except OverflowError:
                 self._counts = widened(self._counts, count)
                 self._counts[row] = count
+
+    def reached(self) -> "array[int] | None":
+        """The counts by row, with a place for every one, of a dense column; None of a sparse one.
+
+        Until a count is too large for their type. A count that was 0 is `put` all the same.
+        """
+        if self._sparse is not None:
+            return None
+        reach(self._counts, self._videos)
+        return self._counts
 
     def count(self, video: str) -> int:
         """The count of a video, 0 for none."""
@@ -264,9 +284,7 @@ class Column:
 
     def _reach(self) -> None:
         """Have a place for every row, of a dense one."""
-        lacking = len(self._videos) - len(self._counts)
-        if lacking > 0:
-            self._counts.frombytes(bytes(self._counts.itemsize * lacking))
+        reach(self._counts, self._videos)
 
     def _make_room(self) -> None:
         """Become dense: from now on there is a place for every row."""

@@ -27,8 +27,14 @@ Truths = NDArray[np.bool]
 Read = tuple[Text, Rows, Rows]
 """Ids one behind the other, where each begins, and how many bytes it has with its NUL."""
 
+_Parts = tuple[
+    Callable[[str], int], int, int,
+    "array[int]", "array[int]", "array[int]", "array[int]", bytearray,
+]  # fmt: skip
+
 _TAG = 2**32 - 1
 _WORD = 8
+_FEW = 32
 
 
 class Index:
@@ -41,8 +47,8 @@ class Index:
     deepest = 23
     """A page is not split by more bits than these: then too many ids have the same tag."""
 
-    __slots__ = ("_asked", "_crowded", "_depth", "_depths", "_directory", "_filled", "_prefixes",
-                 "_slots", "_starts", "_tags", "_text")  # fmt: skip
+    __slots__ = ("_asked", "_crowded", "_depth", "_depths", "_directory", "_filled", "_parts",
+                 "_prefixes", "_slots", "_starts", "_tags", "_text")  # fmt: skip
 
     def __init__(self) -> None:
         self._text = bytearray()
@@ -59,11 +65,14 @@ class Index:
         """Those bits."""
         self._depth = 0
         self._directory = array("I", [0])
-        """The page for each value of a tag's `_depth` high bits."""
+        """The first slot of the page for each value of a tag's `_depth` high bits."""
         self._asked: tuple[Sequence[str], Tags] | None = None
         """What was looked for last, and its tags."""
         self._crowded: dict[str, int] = {}
         """Ids for which there was no room among those of the same tag."""
+        self._parts: _Parts
+        """What `find` looks at: one tuple is quicker than eight attributes."""
+        self._gather()
 
     def __len__(self) -> int:
         """How many ids there are."""
@@ -73,16 +82,26 @@ class Index:
 
     def find(self, video: str) -> int | None:
         """The row of an id, None if it has none."""
-        tag, mask = self.tag_of(video) & _TAG, self.page - 1
-        first = self._directory[tag >> 32 - self._depth] * self.page
-        slots, tags, place = self._slots, self._tags, tag & mask
-        while above := slots[first + place]:
-            if tags[above - 1] == tag:
-                begin, end = self._starts[above - 1], self._starts[above] - 1
-                if self._text[begin:end] == video.encode("utf-8", "surrogatepass"):
-                    return above - 1
-            place = place + (tag >> 8 & 255 | 1) & mask
+        tag_of, shift, mask, directory, slots, tags, starts, text = self._parts
+        tag = tag_of(video) & _TAG
+        place = directory[tag >> shift] + (tag & mask)
+        while above := slots[place]:
+            row = above - 1
+            if tags[row] == tag:
+                try:
+                    if text[starts[row] : starts[above] - 1] == video.encode():
+                        return row
+                except UnicodeEncodeError:
+                    return None
+            place = place & ~mask | place + (tag >> 8 & 255 | 1) & mask
         return self._crowded.get(video) if self._crowded else None
+
+    def _gather(self) -> None:
+        """Have `find` look at what is there now, after one of these was replaced."""
+        self._parts = (
+            self.tag_of, 32 - self._depth, self.page - 1,
+            self._directory, self._slots, self._tags, self._starts, self._text,
+        )  # fmt: skip
 
     def name(self, row: int) -> str:
         """The id of a row."""
@@ -102,7 +121,7 @@ class Index:
         tags = self._tags_of(videos)
         self._asked = videos, tags
         slots, known = np.asarray(self._slots), np.asarray(self._tags)
-        first = self._pages(tags) * self.page
+        first = self._firsts(tags)
         places = tags & self.page - 1
         above = slots[first + places]
         # Where a slot is empty this looks at some row, which does not matter.
@@ -114,7 +133,10 @@ class Index:
         rows[at] = -1
         left = np.flatnonzero(above > 0)
         left = left[rows[left] < 0]
-        self._find_behind(left, rows, tags, first, places, (text, begins, sizes))
+        left = self._find_behind(left, rows, tags, first, places, read)
+        # The last of them would be led far: they are there sooner one by one.
+        for place in left.tolist():
+            rows[place] = _or_none(self.find(videos[place]))
         if self._crowded:
             for place in np.flatnonzero(rows < 0).tolist():
                 rows[place] = self._crowded.get(videos[place], -1)
@@ -149,6 +171,7 @@ class Index:
         ends += len(self._text)
         if self._starts.typecode == "I" and len(self._text) + len(text) > _TAG:
             self._starts = array("Q", self._starts)
+            self._gather()
         before = len(self)
         # Often these are what was looked for last.
         asked, self._asked = self._asked, None
@@ -174,21 +197,28 @@ class Index:
         tags: Tags = np.fromiter(map(self.tag_of, videos), np.int64, len(videos)) & _TAG
         return tags
 
+    def _firsts(self, tags: Tags) -> Rows:
+        """The first slot of the page that each tag belongs to."""
+        firsts: Rows = np.asarray(self._directory)[tags >> 32 - self._depth].astype(np.int64)
+        return firsts
+
     def _pages(self, tags: Tags) -> Rows:
         """The page that each tag belongs to."""
-        pages: Rows = np.asarray(self._directory)[tags >> 32 - self._depth].astype(np.int64)
-        return pages
+        return self._firsts(tags) // self.page
 
     def _find_behind(
         self, left: Rows, rows: Rows, tags: Tags, first: Rows, places: Rows, read: "Read"
-    ) -> None:
-        """Put the rows of those `left` into `rows`: they are behind a slot that another id has."""
+    ) -> Rows:
+        """Put the rows of those `left` into `rows`: they are behind a slot that another id has.
+
+        Returns those that are left when they are few.
+        """
         slots, known = np.asarray(self._slots), np.asarray(self._tags)
         text, begins, sizes = read
         steps = _steps(tags)
-        while len(left):
+        while len(left) > _FEW:
             found = []
-            while len(left):
+            while len(left) > _FEW:
                 place = places[left] + steps[left] & self.page - 1
                 places[left] = place
                 above = slots[first[left] + place].astype(np.int64) - 1
@@ -199,8 +229,10 @@ class Index:
                 found.append(here)
                 left = left[taken & ~same]
             at = np.concatenate(found)
-            left = at[~self._are(rows[at], text, begins[at], sizes[at])]
-            rows[left] = -1
+            wrong = at[~self._are(rows[at], text, begins[at], sizes[at])]
+            rows[wrong] = -1
+            left = np.concatenate((left, wrong))
+        return left
 
     def _are(self, rows: Rows, text: Text, begins: Rows, sizes: Rows) -> Truths:
         """Whether the id in each of these rows is the one that begins there, byte by byte."""
@@ -245,6 +277,7 @@ class Index:
             if self._depths[page] == self._depth:
                 self._directory = array("I", np.repeat(np.asarray(self._directory), 2).tobytes())
                 self._depth += 1
+                self._gather()
             self._depths[page] += 1
             self._prefixes[page] *= 2
             new, deeper = len(self._depths), self._depth - self._depths[page]
@@ -252,7 +285,7 @@ class Index:
             self._prefixes.append(self._prefixes[page] + 1)
             np.asarray(self._directory)[
                 self._prefixes[new] << deeper : self._prefixes[new] + 1 << deeper
-            ] = new
+            ] = new * self.page
         self._slots.frombytes(bytes(4 * self.page * len(pages)))
         self._filled.frombytes(bytes(4 * len(pages)))
         by_page = np.asarray(self._slots).reshape(-1, self.page)
@@ -270,7 +303,7 @@ class Index:
         filled += np.bincount(pages, minlength=len(filled)).astype(np.uint32)
         first, places, above = pages * self.page, tags & self.page - 1, rows + 1
         steps = _steps(tags)
-        while len(above):
+        while len(above) > _FEW:
             at = first + places
             free = slots[at] == 0
             slots[at[free]] = above[free]
@@ -278,6 +311,12 @@ class Index:
             left = slots[at] != above
             first, above, steps = first[left], above[left], steps[left]
             places = places[left] + steps & self.page - 1
+        # The last ones are led far: one by one they are there sooner.
+        lists = (first.tolist(), places.tolist(), steps.tolist(), above.tolist())
+        for begin, place, step, row in zip(*lists, strict=True):
+            while self._slots[begin + place]:
+                place = place + step & self.page - 1
+            self._slots[begin + place] = row
 
 
 def _joined(videos: Sequence[str]) -> bytes:

@@ -8,6 +8,9 @@ from array import array
 _TYPES = "BHIQ"
 _LARGEST = {code: 2 ** (8 * array(code).itemsize) - 1 for code in _TYPES}
 
+ALWAYS_HELD = 255
+"""Any of these arrays holds numbers up to this."""
+
 
 def type_for(largest: int) -> str:
     """The type code of the narrowest array that holds numbers up to this.

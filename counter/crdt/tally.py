@@ -13,10 +13,10 @@ from array import array
 from bisect import insort
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from counter.crdt.columns import Column, Growth, widened
+from counter.crdt.columns import Column, Growth, reach, widened
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
-from counter.crdt.narrow import holds
+from counter.crdt.narrow import ALWAYS_HELD, holds
 from counter.crdt.segment import Packing, Segment
 from counter.crdt.top import TopVideos
 from counter.crdt.vector import Refused, Vector
@@ -67,12 +67,14 @@ class Tally:
         Idempotent, commutative and associative; no count ever falls. An empty result means that
         nothing was news. A vector at rest that grows wakes up.
         """
-        if not self.current(vector):
+        known = self._vectors.get(vector)
+        # Those that are here are current.
+        if known is None and not self.current(vector):
             return {}
-        own = self.vector(vector)
+        own = known if isinstance(known, Vector) else self.vector(vector)
         grew = own.merge(counts, refused)
         if grew:
-            if self._vectors.get(vector) is not own:
+            if known is not own:
                 self._put(vector, own)
             member = member_of(vector)
             column = self._sums.get(member)
@@ -87,25 +89,39 @@ class Tally:
 
     def _add(self, column: Column, grew: Mapping[str, int]) -> int:
         """Add what grew to a member's sums and to the visits; return by how much videos grew."""
-        find, listed, noted = self._videos.find, self._videos.listed, self._top_videos.grew
-        visits, more = self._visits, 0
-        if len(visits) < len(listed):
-            self._reach()
+        find, listed, top = self._videos.find, self._videos.listed, self._top_videos
+        ranked, visits, more = top.ranked, self._visits, 0
+        reach(visits, self._videos)
+        # A column that is dense now has a place for every row, and stays dense.
+        sums = column.reached()
         for video, growth in grew.items():
             row = find(video)
             assert row is not None, video
-            of_member, of_all = column.at(row) + growth, visits[row] + growth
+            of_all = visits[row] + growth
+            of_member = (column.at(row) if sums is None else sums[row]) + growth
             if of_all > LARGEST_SUM:
                 of_member, of_all = min(of_member, LARGEST_SUM), LARGEST_SUM
-            column.put(row, of_member)
             try:
                 visits[row] = of_all
             except OverflowError:
                 visits = self._visits = widened(visits, of_all)
                 visits[row] = of_all
+            if sums is None:
+                column.put(row, of_member)
+            elif of_member == growth:
+                column.put(row, of_member)
+                if of_member > ALWAYS_HELD:
+                    sums = column.reached()
+            else:
+                try:
+                    sums[row] = of_member
+                except OverflowError:
+                    column.put(row, of_member)
+                    sums = column.reached()
             if listed[row]:
                 more += growth
-                noted(video, of_all)
+                if of_all > top.bar or video in ranked:
+                    top.grew(video, of_all)
         return more
 
     def _add_many(self, column: Column, grew: Growth) -> int | None:
@@ -114,7 +130,7 @@ class Tally:
 
         rows = grew.rows
         of_member = bulk.sums(column.take(rows), grew.more)
-        self._reach()
+        reach(self._visits, self._videos)
         of_all = bulk.sums(bulk.take(self._visits, rows), grew.more)
         if of_member is None or of_all is None:
             return None
@@ -127,12 +143,6 @@ class Tally:
         for at, visits in higher:
             self._top_videos.grew(grew.videos[at], visits)
         return int(grew.more[listed].sum())
-
-    def _reach(self) -> None:
-        """Have a place for the visits of each video."""
-        lacking = len(self._videos) - len(self._visits)
-        if lacking > 0:
-            self._visits.frombytes(bytes(self._visits.itemsize * lacking))
 
     def mark(self, member: str) -> str:
         """The newest run that is folded here, "" if none is."""
@@ -247,8 +257,12 @@ class Tally:
         row = self._videos.find(video)
         if row is None:
             return {}
-        counts = ((member, column.at(row)) for member, column in self._sums.items())
-        return {member: count for member, count in counts if count}
+        counter = {}
+        for member, column in self._sums.items():
+            count = column.at(row)
+            if count:
+                counter[member] = count
+        return counter
 
     def top(self, limit: int) -> list[str]:
         """The `limit` (at most `TOP`) most visited videos, most visits first."""
@@ -256,7 +270,10 @@ class Tally:
 
     def count(self, vector: str, video: str) -> int:
         """The count of `video` in one vector, as far as known here."""
-        return self.vector(vector).count(video) if vector in self._vectors else 0
+        own = self._vectors.get(vector)
+        if own is None:
+            return 0
+        return (own if isinstance(own, Vector) else self.vector(vector)).count(video)
 
     def counts(self, vector: str, videos: Collection[str]) -> dict[str, int]:
         """The counts of these videos in one vector, 0 for none."""

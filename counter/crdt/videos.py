@@ -24,7 +24,7 @@ class Videos:
 
     small = 40_000
     """Up to so many videos all are in a dict."""
-    many = 64
+    many = 96
     """From so many videos on it is quicker to look for all of them at once, if not few are known.
     """
     young = 2048
@@ -35,8 +35,8 @@ class Videos:
     """So many that were looked for are remembered, and not looked for in the index again."""
     index_class: "type[Index] | None" = None
 
-    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "find", "hashes", "listed",
-                 "videos")  # fmt: skip
+    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "find", "hashes", "known",
+                 "listed", "look", "videos")  # fmt: skip
 
     def __init__(self) -> None:
         self._young: list[str] = []
@@ -46,6 +46,9 @@ class Videos:
         self.find: Callable[[str], int | None]
         """The row of a video, None if it has none. As quick as a dict if it was looked for lately.
         """
+        self.known: Callable[[str], int | None]
+        """The same, None as well if it was not looked for lately. Then it must be `look`ed for."""
+        self.look: Callable[[str], int | None]
         self._bind()
         self.listed = bytearray()
         """Whether a row is that of a video, and not of a key that is listed nowhere."""
@@ -85,11 +88,13 @@ class Videos:
         """The new row of a video that has none."""
         row = self._hot[video] = len(self.listed)
         self._young.append(video)
-        listed = is_listed(video)
-        self.listed.append(listed)
-        self.videos += listed
-        if not listed:
+        # As `is_listed` says: a call takes longer than what it does.
+        if "/" in video or len(video) > LONGEST_VIDEO:
+            self.listed.append(False)
             self.announced += video.endswith(ANNOUNCED)
+        else:
+            self.listed.append(True)
+            self.videos += 1
         of_count, bucket = hash_of(video)
         self.hashes.append(of_count)
         self.buckets.append(bucket)
@@ -192,17 +197,27 @@ class Videos:
 
     def _bind(self) -> None:
         hot = self._hot
-        self.find = hot.__getitem__ if isinstance(hot, _Hot) else hot.get
+        self.known = self.find = hot.get
+        self.look = _nowhere
+        if isinstance(hot, _Hot):
+            self.find, self.look = hot.__getitem__, hot.look
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but `find`, which is bound: a copy must not look into the original."""
-        return {name: getattr(self, name) for name in Videos.__slots__ if name != "find"}
+        """Everything but what is bound: a copy must not look into the original."""
+        return {name: getattr(self, name) for name in Videos.__slots__ if name not in _BOUND}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become a copy."""
         for name, value in state.items():
             setattr(self, name, value)
         self._bind()
+
+
+_BOUND = ("find", "known", "look")
+
+
+def _nowhere(_: str) -> None:
+    return None
 
 
 def _new_index() -> "Index":
@@ -214,24 +229,27 @@ def _new_index() -> "Index":
 class _Hot(dict[str, int]):
     """The rows of some videos. Where one is missing it is looked for; None if it has no row."""
 
-    __slots__ = ("_cool", "_look", "_most")
+    __slots__ = ("_cool", "_find", "_most")
 
     def __init__(
         self,
         rows: dict[str, int],
-        look: Callable[[str], int | None],
+        find: Callable[[str], int | None],
         cool: Callable[[], None],
         most: int,
     ) -> None:
         super().__init__(rows)
-        self._look = look
+        self._find = find
         self._cool = cool
         self._most = most
 
-    def __missing__(self, video: str) -> int | None:
-        row = self._look(video)
+    def look(self, video: str) -> int | None:
+        """The row of a video that is not here; from now on it is."""
+        row = self._find(video)
         if row is not None:
             if len(self) >= self._most:
                 self._cool()
             self[video] = row
         return row
+
+    __missing__ = look
