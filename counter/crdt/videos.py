@@ -137,6 +137,10 @@ class Videos:
             return list(map(self.name, rows))
         return self._settle().names(rows)
 
+    def text(self, rows: "Rows") -> bytes:
+        """The videos of these ascending rows in UTF-8, each with a NUL at its end. As `lengths`."""
+        return self._settle().text(rows)
+
     def lengths(self, rows: "Rows") -> "Rows":
         """How many bytes the ids of these rows have. Only when they are not few."""
         return self._settle().lengths(rows)
@@ -159,6 +163,9 @@ class Videos:
         else:
             self._hot.update(zip(videos, range(first, first + len(videos)), strict=True))
             self._young += videos
+            # More are moved than came, or there would be no end to that.
+            for _ in range(0, 2 * len(videos), self.young):
+                self._settle()
         bulk.add_hashes(self.hashes, self.buckets, digests_of(videos))
         listed = [True] * len(videos)
         if max(map(len, videos)) > LONGEST_VIDEO or "/" in "".join(videos):
