@@ -255,7 +255,7 @@ def fitting(lengths: Rows, room: Room, *, at_least: bool) -> tuple[int, Room]:
     """
     ends = np.cumsum(lengths + room.each)
     fit = min(int(np.searchsorted(ends, room.size, side="right")), room.most)
-    fit = min(max(fit, at_least), len(lengths))
+    fit = min(max(fit, int(at_least)), len(lengths))
     size = int(ends[fit - 1]) if fit else 0
     return fit, room._replace(size=room.size - size, most=room.most - fit)
 

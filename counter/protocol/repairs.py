@@ -135,16 +135,16 @@ class Repairs:
         total = self._tally.total(ask.vector)
         if not total:
             return None
-        page: tuple[Mapping[str, int], int | None]
+        counts: Mapping[str, int]
         if ask.most:
             room = Room(EXTRACT_BYTES, 9, min(ask.most, MAX_EXTRACT))
             asked = ask.vector, ask.hashes, ask.salt, ask.after
-            page = self._tally.extract(*asked, room, self.scanned_a_page)
+            counts, end = self._tally.extract(*asked, room, self.scanned_a_page)
         else:
-            page = self._tally.vector(ask.vector).differing(
+            counts, end = self._tally.vector(ask.vector).differing(
                 ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page
             )
-        return RepairPage(ask.vector, *page, total if ask.vector == own else None)
+        return RepairPage(ask.vector, counts, end, total if ask.vector == own else None)
 
     def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
         """A page has come from `peer`: ask it for the next one, or for another vector at the end.
