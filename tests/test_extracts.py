@@ -182,6 +182,23 @@ def test_a_large_vector_at_rest_is_told_without_being_unpacked() -> None:
     assert Watched.unpacked == (0 if videos_class is not Videos else 1)
 
 
+def test_ids_that_come_many_at_once_are_settled_soon_and_found_in_their_rows() -> None:
+    """Else a page of a repair looks at each of them, for as long as there are new ones."""
+
+    class Many(Videos):
+        small, many, young, lately, often = 400, 10, 20, 50, 10
+
+    videos = Many()
+    named = [f"video-{number}" for number in range(2_000)]
+    for video in named[:400]:
+        videos.add(video)
+    for first in range(400, len(named) - 29, 30):
+        new = named[first : first + 30]
+        assert videos.rows(new).tolist() == list(range(first, first + 30))
+        assert [videos.find(video) for video in named[: first + 30]] == list(range(first + 30))
+    assert videos.settled
+
+
 # -- what is wrong is refused
 
 

@@ -163,9 +163,6 @@ class Videos:
         else:
             self._hot.update(zip(videos, range(first, first + len(videos)), strict=True))
             self._young += videos
-            # More are moved than came, or there would be no end to that.
-            for _ in range(0, 2 * len(videos), self.young):
-                self._settle()
         bulk.add_hashes(self.hashes, self.buckets, digests_of(videos))
         listed = [True] * len(videos)
         if max(map(len, videos)) > LONGEST_VIDEO or "/" in "".join(videos):
@@ -173,6 +170,10 @@ class Videos:
             self.announced += sum(video.endswith(ANNOUNCED) for video in videos)
         self.listed += bytes(listed)
         self.videos += sum(listed)
+        if not self.settled:
+            # More are moved than came, or there would be no end to that.
+            for _ in range(0, 2 * len(videos), self.young):
+                self._settle()
         return bulk.rows_from(first, len(self.listed))
 
     # -- where they are kept
