@@ -33,9 +33,16 @@ KEY_LIFE = 100.0
 
 
 class SmallRepairs(Repairs):
-    """Repairs that take several pages, though a simulated vector is short."""
+    """Repairs that take several pages, though a simulated vector is short.
+
+    Some are asked for as a version before does, which reads no extracts.
+    """
 
     scanned_a_page = 2
+
+    def most(self) -> int:
+        """Return 0 with every other question."""
+        return super().most() if self._salt % 2 else 0
 
 
 class FewQuestions(Questions):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from counter.crdt import ids
+from counter.crdt.extract import Extract
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import day_of, encode_id, folded_of, member_of, mint_run, run_of
 from counter.crdt.tally import Tally
@@ -410,7 +411,9 @@ def valid(choose: Draw, a: str, b: str, broken: str) -> Body:
         Report("joining", previous, {}, 17),
         ReportRequest(),
         RepairRequest(vector, bytes(range(64)), 5, 0),
+        RepairRequest(vector, b"", 5, 0, 3),
         RepairPage(broken, {"dust": 1, "junk": 2}, 77, 99),
+        RepairPage(broken, Extract.of(["dust", "junk"], [1, 2]), 77, 99),
         RepairPage(folded_of(own, earlier), {"junk": 2}, None),
         KeysRequest(vector, 0),
         KeysPage(broken, 0, [(1, "a key", bytes(16), 5), (2, "another", bytes(16), 5)], 2),
@@ -483,7 +486,7 @@ def impersonates(message: list[Any], a: str, b: str) -> bool:
     """
     try:
         sender, body = message[0], message[3]
-        about = body[1] if body[0] == "answer" else ""
+        about = body[1] if body[0] in ("answer", "extract") else ""
     except (IndexError, TypeError, KeyError):
         return False
     honest = {member_of(a), member_of(b)}

@@ -43,6 +43,7 @@ def test_what_peers_told_is_not_written_at_the_pace_of_visits() -> None:
     store, told = MemoryStore(), run_of(1)
     with kept(store, gather=2.0) as one:
         assert one.loaded.wait(5)
+        one.replica.joining.state = "ready"
         counts = {f"video-{number}": 1 for number in range(50_000)}
         with one.lock:
             one.replica.receive(Envelope(told, "", 0, Delta(counts, 50_000)), 0.0)
@@ -71,6 +72,7 @@ def test_what_peers_told_leaves_half_the_time_to_visits_which_do_not_wait_for_it
     with kept(store, gather=0.0) as one:
         assert one.loaded.wait(5)
         own = one.replica.id
+        one.replica.joining.state = "ready"
         counts = {f"video-{number}": 1 for number in range(10_000)}
         with one.lock:
             one.replica.receive(Envelope(told, "", 0, Delta(counts, 10_000)), 0.0)
@@ -82,6 +84,21 @@ def test_what_peers_told_leaves_half_the_time_to_visits_which_do_not_wait_for_it
         until(lambda: len(store.counts[told]) == 10_000, 10, "all of it is stored")
         for one_write, next_write in pairwise(store.begun):
             assert next_write - one_write >= 2 * 0.5
+
+
+def test_while_joining_a_node_spends_little_time_on_writing_what_peers_hold() -> None:
+    """It has to ask for all of that again only if it is killed before it is ready."""
+    store, told = HeavyStore(0.05), run_of(1)
+    with kept(store, gather=0.0) as one:
+        assert one.loaded.wait(5)
+        assert one.replica.state == "joining"
+        counts = {f"video-{number}": 1 for number in range(10_000)}
+        with one.lock:
+            one.replica.receive(Envelope(told, "", 0, Delta(counts, 10_000)), 0.0)
+        one.flusher.wake_for_news()
+        until(lambda: len(store.counts.get(told, ())) == 10_000, 10, "all of it is stored")
+        for one_write, next_write in pairwise(store.begun):
+            assert next_write - one_write >= 10 * 0.05
 
 
 def writes_of(store: MemoryStore) -> int:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counter.crdt.extract import Extract
 from counter.crdt.hashes import BUCKETS
 from counter.protocol.messages import (
     MAX_BYTES,
@@ -93,9 +94,13 @@ BODIES: dict[str, Body] = {
     "ask for all": RepairRequest(OTHER, b"", 1, 0),
     "ask for what is folded": RepairRequest(FOLDED, b"", 1, 0),
     "ask for what differs": RepairRequest(OTHER, bytes(range(64)), 2**31, 20_000),
+    "ask for an extract": RepairRequest(OTHER, b"", 1, 0, 5_000),
     "answer": RepairPage(OTHER, {"cats": 1}, 77),
     "last answer": RepairPage(OTHER, {}, None),
     "answer of the writer": RepairPage(SENDER, {"cats": 1, "cats/bot": 2}, None, 2**63 - 1),
+    "extract": RepairPage(OTHER, Extract.of(["cats", "cats/bot"], [1, 70_000]), 77),
+    "last extract": RepairPage(OTHER, Extract.of([], []), None),
+    "extract of the writer": RepairPage(SENDER, Extract.of(["cats"], [2**53 - 1]), None, 2**63 - 1),
     "ask for keys": KeysRequest(OTHER, 2),
     "keys": KeysPage(OTHER, 2, [(3, "!7~", bytes(range(16)), 599_999)], 2**53),
     "ask for runs": RunsRequest(MEMBER, DAY, ""),
@@ -145,7 +150,13 @@ def test_what_is_not_told_takes_no_byte() -> None:
 
 
 def test_more_than_this_release_knows_is_no_harm() -> None:
-    for name in ("numbered report", "answer of the writer", "larger"):
+    for name in (
+        "numbered report",
+        "ask for an extract",
+        "answer of the writer",
+        "extract of the writer",
+        "larger",
+    ):
         known = encode(message(BODIES[name]), None)
         more = msgspec.msgpack.decode(known[2:], strict=False)
         more[3] += [17, {"a": "later release"}]
@@ -206,6 +217,9 @@ def test_other_versions_and_sizes_are_dropped() -> None:
         ["ask", OTHER.upper(), b"", 1, 0],
         ["ask", OTHER.replace(".", "*"), b"", 1, 0],
         ["ask", f"{MEMBER}.{TOO_LATE}", b"", 1, 0],
+        ["ask", OTHER, b"", 1, 0, -1],
+        ["ask", OTHER, b"", 1, 0, 2**31 + 1],
+        ["ask", OTHER, b"", 1, 0, None],
         ["answer", OTHER, {"cats": 1}, "77"],
         ["answer", OTHER, {"cats": 1}, None, -1],
         ["answer", f"{MEMBER}.{TOO_LATE}", {"cats": 1}, None],

@@ -39,13 +39,18 @@ def page(vector: str = VECTOR, following: int | None = None) -> RepairPage:
     return RepairPage(vector, {"cats": 1}, following)
 
 
+def request(salt: int, after: int) -> RepairRequest:
+    """What a node asks that holds nothing, and knows few videos."""
+    return RepairRequest(VECTOR, b"", salt, after, 2_000)
+
+
 def test_an_answer_is_wanted_from_every_address_that_was_asked_within_the_life_of_a_message() -> (
     None
 ):
     asking = repairs()
-    assert asking.ask(VECTOR, peer("b"), 0.0) == RepairRequest(VECTOR, b"", 1, 0)
+    assert asking.ask(VECTOR, peer("b"), 0.0) == request(1, 0)
     # The first does not answer, or is slow: another is asked, and both answers are welcome.
-    assert asking.ask(VECTOR, peer("c"), 1.0) == RepairRequest(VECTOR, b"", 2, 0)
+    assert asking.ask(VECTOR, peer("c"), 1.0) == request(2, 0)
     for address in "bc":
         assert asking.wants(page(), peer(address), TTL)
     assert not asking.wants(page(), peer("b"), TTL + 0.1)
@@ -62,21 +67,21 @@ def test_each_page_renews_the_time_for_the_next(network: Network) -> None:
     for step in range(1, 5):
         now = step * (TTL - 1.0)
         assert asking.wants(page(), known, now)
-        assert asking.go_on(page(following=step), known, now) == RepairRequest(VECTOR, b"", 1, step)
+        assert asking.go_on(page(following=step), known, now) == request(1, step)
     assert asking.go_on(page(), known, 5 * TTL) is None
 
 
 def test_a_repair_goes_on_where_it_was_when_a_page_is_lost() -> None:
     asking = repairs()
     known = peer("b")
-    assert asking.ask(VECTOR, known, 0.0) == RepairRequest(VECTOR, b"", 1, 0)
-    assert asking.go_on(page(following=300), known, 0.1) == RepairRequest(VECTOR, b"", 1, 300)
-    assert asking.ask(VECTOR, known, 2.1) == RepairRequest(VECTOR, b"", 2, 300)
-    assert asking.ask(VECTOR, peer("c"), 3.1) == RepairRequest(VECTOR, b"", 3, 0), "another copy"
+    assert asking.ask(VECTOR, known, 0.0) == request(1, 0)
+    assert asking.go_on(page(following=300), known, 0.1) == request(1, 300)
+    assert asking.ask(VECTOR, known, 2.1) == request(2, 300)
+    assert asking.ask(VECTOR, peer("c"), 3.1) == request(3, 0), "another copy"
     assert asking.go_on(page(), peer("c"), 3.2) is None
-    assert asking.ask(VECTOR, known, 3.3) == RepairRequest(VECTOR, b"", 4, 300), "with the other"
+    assert asking.ask(VECTOR, known, 3.3) == request(4, 300), "with the other"
     assert asking.go_on(page(), known, 3.4) is None
-    assert asking.ask(VECTOR, known, 3.5) == RepairRequest(VECTOR, b"", 5, 0), "it ended"
+    assert asking.ask(VECTOR, known, 3.5) == request(5, 0), "it ended"
 
 
 @pytest.mark.parametrize("loss", [2, 3])

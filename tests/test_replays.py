@@ -17,7 +17,7 @@ from counter.protocol.messages import (
     ReportRequest,
     RunsRequest,
 )
-from counter.protocol.replays import Replays
+from counter.protocol.replays import Replays, identity
 from counter.protocol.rounds import MAX_BEGUN, MAX_TOLD, Rounds
 from counter.transport.hub import Hub
 from lab.clients import Client, until
@@ -66,9 +66,9 @@ def test_two_messages_are_not_taken_for_one(secret: str | None) -> None:
         for when in (1, 2)
         for body in (ReportRequest(), Delta({"cats": 1}, 1), Delta({"cats": 2}, 2))
     ]
-    names = [messages.identity(messages.encode(one, secret)) for one in sent]
+    names = [identity(messages.encode(one, secret)) for one in sent]
     assert len(set(names)) == len(sent)
-    assert names == [messages.identity(messages.encode(one, secret)) for one in sent]
+    assert names == [identity(messages.encode(one, secret)) for one in sent]
 
 
 def encoded(node: Talking, body: Body, secret: str | None, ago: float = 0.0) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from counter.crdt.extract import Extract, Room
 from counter.crdt.hashes import BUCKETS, PRIME
 from counter.crdt.index import Rows
 from counter.crdt.narrow import type_for
@@ -34,6 +35,8 @@ _TOO_MANY = 2.0**62
 
 def counts_of(counts: Mapping[str, int]) -> Counts | None:
     """All counts of a mapping in their order; None if one is no count at all."""
+    if type(counts) is Extract:
+        return np.asarray(counts.counts).astype(np.uint64)
     try:
         told = np.fromiter(counts.values(), np.int64, len(counts))
     except OverflowError:
@@ -111,6 +114,17 @@ def gaps_and_counts(
     """What is counted in these rows: the gaps between them and the counts, as narrow as can be."""
     rows = counted(column, first, end)
     return _narrow(np.diff(rows, prepend=first)), _narrow(np.asarray(column)[rows])
+
+
+def narrow(column: "array[int]", rows: Rows) -> "array[int]":
+    """The counts in these rows, as narrow as can be."""
+    return _narrow(np.asarray(column)[rows])
+
+
+def placed(first: int, gaps: "array[int]") -> Rows:
+    """The rows that have these gaps, the first of which is to `first`."""
+    rows: Rows = np.cumsum(np.asarray(gaps), dtype=np.int64) + first
+    return rows
 
 
 def fill(column: "array[int]", first: int, gaps: "array[int]", counts: "array[int]") -> None:
@@ -234,13 +248,21 @@ def in_differing(rows: Rows, buckets: "array[int]", differ: NDArray[np.bool]) ->
     return here
 
 
-def fitting(lengths: Rows, more: int, most: int) -> tuple[int, int]:
-    """How many entries fit into so many bytes, of these lengths and so much `more` each.
+def fitting(lengths: Rows, room: Room, *, at_least: bool) -> tuple[int, Room]:
+    """How many entries fit, of ids of these lengths, and what room is left.
 
-    And the bytes of all of them.
+    With `at_least`, one of them fits in any case.
     """
-    ends = np.cumsum(lengths + more)
-    return int(np.searchsorted(ends, most, side="right")), int(ends[-1]) if len(ends) else 0
+    ends = np.cumsum(lengths + room.each)
+    fit = min(int(np.searchsorted(ends, room.size, side="right")), room.most)
+    fit = min(max(fit, int(at_least)), len(lengths))
+    size = int(ends[fit - 1]) if fit else 0
+    return fit, room._replace(size=room.size - size, most=room.most - fit)
+
+
+def joined(rows: list[Rows]) -> Rows:
+    """All of these rows, one behind the other."""
+    return np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
 def _reduced(values: Counts) -> Counts:

@@ -153,6 +153,15 @@ class Index:
             return names[:-1]
         return [self.name(row) for row in rows.tolist()]
 
+    def text(self, rows: Rows) -> bytes:
+        """The ids of these rows in UTF-8, in ascending order and each with a NUL at its end."""
+        starts = np.asarray(self._starts)
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+            return bytes(memoryview(self._text)[starts[rows[0]] : starts[rows[-1] + 1]])
+        begins = starts[rows].astype(np.int64)
+        text = np.asarray(self._text)[_ranges(begins, starts[rows + 1] - begins)]
+        return text.tobytes()
+
     def lengths(self, rows: Rows) -> Rows:
         """How many bytes the id of each of these rows has."""
         starts = np.asarray(self._starts)

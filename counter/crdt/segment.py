@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
-from counter.crdt.columns import Column, Piece
+from counter.crdt.columns import ROWS_A_PIECE, Column, Piece
 
 _PIECE = Struct(">IBBII")
 """The first row that a piece is about, the type codes of its gaps between rows and of its counts,
@@ -28,12 +28,15 @@ class Segment(NamedTuple):
     content: bytes
     sums: bytes = b""
 
-    def pieces(self) -> Iterator[Piece]:
-        """The counts, in pieces by ascending rows."""
+    def pieces(self, after: int = 0) -> Iterator[Piece]:
+        """The counts, in pieces by ascending rows; those from the row `after` on, and some more."""
         at = 0
         while at < len(self.content):
             first, of_gaps, of_counts, size, length = _PIECE.unpack_from(self.content, at)
             at += _PIECE.size
+            if first + ROWS_A_PIECE <= after:
+                at += length
+                continue
             gaps, counts = array(chr(of_gaps)), array(chr(of_counts))
             packed = memoryview(zlib.decompress(memoryview(self.content)[at : at + length]))
             gaps.frombytes(packed[: size * gaps.itemsize])

@@ -14,6 +14,7 @@ from bisect import insort
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from counter.crdt.columns import Column, Growth, reach, widened
+from counter.crdt.extract import Extract, Room
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.narrow import ALWAYS_HELD, holds
@@ -287,6 +288,15 @@ class Tally:
                 self._unpacked = vector, self.vector_class.unpack(own, self._videos)
             return self._unpacked[1]
         return own or self.empty()
+
+    def extract(
+        self, vector: str, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
+    ) -> tuple[Extract, int | None]:
+        """See `Vector.extract`. What is at rest stays there, where nothing is compared."""
+        own = self._vectors.get(vector)
+        if isinstance(own, Segment) and not hashes and self._videos.settled:
+            return self.vector_class.extract_at_rest(own, self._videos, after, room)
+        return self.vector(vector).extract(hashes, salt, after, room, most_scanned)
 
     def total(self, vector: str) -> int:
         """The sum of a vector."""

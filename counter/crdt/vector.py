@@ -21,8 +21,10 @@ from struct import pack
 from typing import TYPE_CHECKING
 
 from counter.crdt.columns import Column, Growth, widened
+from counter.crdt.extract import Extract, Room
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.hashes import BUCKETS, PRIME
+from counter.crdt.narrow import type_for
 from counter.crdt.segment import Packing, Segment
 from counter.crdt.videos import Videos
 
@@ -105,7 +107,7 @@ class Vector(Column):
         told = bulk.counts_of(counts)
         if told is None:
             return None
-        videos: Sequence[str] = list(counts)
+        videos = counts.videos if type(counts) is Extract else list(counts)
         rows = self._videos.find_many(videos)
         before = self.take(rows)
         news = told > before
@@ -200,6 +202,31 @@ class Vector(Column):
             vector._digests.frombytes(segment.sums)
         return vector
 
+    @classmethod
+    def extract_at_rest(
+        cls, segment: Segment, videos: Videos, after: int, room: Room
+    ) -> tuple[Extract, int | None]:
+        """See `extract`, of all buckets, without unpacking the vector. Only when not few."""
+        from counter.crdt import bulk
+
+        found: list[Rows] = []
+        counts: list[int] = []
+        for piece in segment.pieces(after):
+            rows = bulk.placed(piece.first, piece.gaps)
+            before = int(rows.searchsorted(after))
+            rows = rows[before:]
+            fit, room = bulk.fitting(videos.lengths(rows), room, at_least=not found)
+            if fit:
+                found.append(rows[:fit])
+                counts += piece.counts[before : before + fit]
+            if fit < len(rows):
+                following: int | None = int(rows[fit])
+                break
+        else:
+            following = None
+        taken = array(type_for(max(counts, default=0)), counts)
+        return Extract(videos.text(bulk.joined(found)), taken), following
+
     def digest_with(self, counts: Mapping[str, int]) -> tuple[int, int]:
         """Total and content hash after `counts` would be merged."""
         total, digest = self.total, self.digest
@@ -282,44 +309,61 @@ class Vector(Column):
         entries or `most_scanned` rows were looked at. Returns the page and the row to go on
         from, None at the end.
         """
+        room = Room(most_bytes, 12, MAX_COUNT)
+        rows, end = self._differing(hashes, salt, after, room, most_scanned)
+        return self.of(rows if isinstance(rows, list) else rows.tolist()), end
+
+    def extract(
+        self, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
+    ) -> tuple[Extract, int | None]:
+        """The same as an extract, as far as there is `room` for it."""
+        rows, end = self._differing(hashes, salt, after, room, most_scanned)
+        if isinstance(rows, list):
+            return Extract.of(self._videos.names(rows), list(map(self.at, rows))), end
+        from counter.crdt import bulk
+
+        return Extract(self._videos.text(rows), bulk.narrow(self._counts, rows)), end
+
+    def _differing(
+        self, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
+    ) -> tuple["list[int] | Rows", int | None]:
+        """The rows of a page, and where the next one begins."""
         if self._sparse is None and self._videos.settled:
-            return self._differing_of_many(hashes, salt, after, most_bytes, most_scanned)
-        counts: dict[str, int] = {}
+            return self._differing_of_many(hashes, salt, after, room, most_scanned)
+        found: list[int] = []
         size = 0
         rows, end = self._rows(after, most_scanned)
         for row in self._in_differing(rows, hashes, salt):
-            count = self.at(row)
-            if count:
-                name = self._videos.name(row)
-                size += len(name) + 12
-                if size > most_bytes and counts:
-                    return counts, row
-                counts[name] = count
-        return counts, end
+            if self.at(row):
+                size += len(self._videos.name(row)) + room.each
+                if (size > room.size and found) or len(found) == room.most:
+                    return found, row
+                found.append(row)
+        return found, end
 
     def _differing_of_many(
-        self, hashes: bytes, salt: int, after: int, most_bytes: int, most_scanned: int
-    ) -> tuple[dict[str, int], int | None]:
+        self, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
+    ) -> tuple["Rows", int | None]:
         """The same for many at once, of a dense vector."""
         from counter.crdt import bulk
 
         differ = None
         if hashes:
             differ = bulk.differing(self.hashes(len(hashes) // 2, salt), hashes)
-        counts: dict[str, int] = {}
+        found: list[Rows] = []
         end = min(after + most_scanned, len(self._counts))
+        following = end if end < len(self._counts) else None
         for first in range(after, end, _ROWS_A_STEP):
             rows = bulk.counted(self._counts, first, min(first + _ROWS_A_STEP, end))
             if differ is not None:
                 rows = bulk.in_differing(rows, self._videos.buckets, differ)
-            fit, size = bulk.fitting(self._videos.lengths(rows), 12, most_bytes)
-            if not counts:
-                fit = max(fit, 1)
-            most_bytes -= size
-            counts |= self.of(rows[:fit].tolist())
+            fit, room = bulk.fitting(self._videos.lengths(rows), room, at_least=not found)
+            if fit:
+                found.append(rows[:fit])
             if fit < len(rows):
-                return counts, int(rows[fit])
-        return counts, end if end < len(self._counts) else None
+                following = int(rows[fit])
+                break
+        return bulk.joined(found), following
 
     def _rows(self, after: int, most: int) -> tuple[Sequence[int], int | None]:
         """Some rows from `after` on, and where the rest begins, None if there is no rest."""

@@ -142,6 +142,10 @@ class Videos:
             return list(map(self.name, rows))
         return self._settle().names(rows)
 
+    def text(self, rows: "Rows") -> bytes:
+        """The videos of these ascending rows in UTF-8, each with a NUL at its end. As `lengths`."""
+        return self._settle().text(rows)
+
     def lengths(self, rows: "Rows") -> "Rows":
         """How many bytes the ids of these rows have. Only when they are not few."""
         return self._settle().lengths(rows)
@@ -171,6 +175,10 @@ class Videos:
             self.announced += sum(video.endswith(ANNOUNCED) for video in videos)
         self.listed += bytes(listed)
         self.videos += sum(listed)
+        if not self.settled:
+            # More are moved than came, or there would be no end to that.
+            for _ in range(0, 2 * len(videos), self.young):
+                self._settle()
         return bulk.rows_from(first, len(self.listed))
 
     # -- where they are kept

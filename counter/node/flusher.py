@@ -35,6 +35,8 @@ RENEWAL = 1.0
 """Longest time in seconds between two writes."""
 _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
+_REST_WHILE_JOINING = 9
+"""How often as long as writing such a batch took nothing of that is written then."""
 
 
 class Flush:
@@ -199,9 +201,11 @@ class Flusher:
                     news = self._write(replica, rows)
                     self._news = self._news or news
                     if rows:
-                        # Nobody waits for these, so half of the time is left to others.
+                        # Nobody waits for these, so half of the time is left to others, and most
+                        # of it while much comes that peers hold.
                         wrote = time.monotonic()
-                        news_at = wrote + (wrote - now)
+                        rest = _REST_WHILE_JOINING if replica.state == "joining" else 1
+                        news_at = wrote + rest * (wrote - now)
                 if self._to_load:
                     self._loading = Loading(self._store, replica.tally, self._lock)
                     self._to_load = False

@@ -16,7 +16,7 @@ from counter.node.metrics import Metrics
 from counter.node.rates import MemberRates
 from counter.node.stage import Stage
 from counter.node.warn import Warn
-from counter.protocol import messages
+from counter.protocol import messages, replays
 from counter.protocol.clocks import Clocks
 from counter.protocol.effects import Effects
 from counter.protocol.messages import (
@@ -207,7 +207,7 @@ class Gossip:
         replica = self._opened()
         if self.cut:
             return self._drop("cut", "")
-        identity = messages.identity(message)
+        identity = replays.identity(message)
         if identity in self._replays:
             return self._drop("repeated", "")
         config = self._config

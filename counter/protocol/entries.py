@@ -3,7 +3,7 @@
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -13,6 +13,7 @@ from msgspec import MsgspecError, Struct, convert
 
 Refused = Callable[[str], None]
 """Is told what is wrong with each entry that is left out."""
+_SEVERAL = (dict, Mapping, list)
 
 
 def right_fields(kind: type[Struct], fields: list[Any], refused: Refused) -> Iterator[Any]:
@@ -35,12 +36,12 @@ def _right(wanted: Any, value: Any, refused: Refused) -> Any:
     if get_origin(wanted) in (UnionType, Union) and value is not None:
         wanted = get_args(wanted)[0]
     most = None
-    if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (dict, list):
+    if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in _SEVERAL:
         wanted, *limits = get_args(wanted)
         most = next((limit.max_length for limit in limits if isinstance(limit, Limit)), None)
     if isinstance(wanted, type) and issubclass(wanted, Struct) and isinstance(value, list):
         return list(right_fields(wanted, value, refused))
-    if get_origin(wanted) is dict and isinstance(value, dict):
+    if get_origin(wanted) in (dict, Mapping) and isinstance(value, dict):
         of_key, of_value = get_args(wanted)
         entries = ((key, _right(of_value, one, refused)) for key, one in value.items())
         right = {k: v for k, v in entries if _is(of_key, k, refused) and _is(of_value, v, refused)}

@@ -7,16 +7,20 @@ comes out of `decode` is safe to merge.
 """
 
 import hmac
-from hashlib import blake2b, sha256
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import Annotated, Literal, get_args
 
 from msgspec import Meta as Limit
 from msgspec import MsgspecError, Struct, convert, msgpack, structs
 
+from counter.crdt.extract import Extract
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.hashes import BUCKETS
 from counter.crdt.ids import DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
+from counter.protocol import extracts
 from counter.protocol.entries import Refused, right_fields
+from counter.protocol.extracts import CELL
 from counter.protocol.positions import KEPT, START, Position
 
 VERSION = 3
@@ -43,18 +47,15 @@ MAX_KEYS_TOLD = PAGE_BYTES // 36 + 1
 MAX_LOGS_TOLD = 100
 """Of a report."""
 
-CELL = r"[A-Za-z0-9._~/-]{1,160}"
-"""What a count may stand under: a video, or a key of a newer version, which is listed nowhere."""
 _MEMBER = rf"{NAME}~{DIGIT}{{{STORE_LENGTH}}}"
-_RUN = RUN
 
 Cell = Annotated[str, Limit(pattern=rf"^{CELL}\Z")]
 MemberId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\Z")]
-RunId = Annotated[str, Limit(pattern=rf"^{_RUN}\Z")]
-NoRun = Annotated[str, Limit(pattern=rf"^({_RUN})?\Z")]
+RunId = Annotated[str, Limit(pattern=rf"^{RUN}\Z")]
+NoRun = Annotated[str, Limit(pattern=rf"^({RUN})?\Z")]
 """A run, or "" for none."""
-ReplicaId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\.{_RUN}\Z")]
-VectorId = Annotated[str, Limit(pattern=rf"^{_MEMBER}[.@]{_RUN}\Z")]
+ReplicaId = Annotated[str, Limit(pattern=rf"^{_MEMBER}\.{RUN}\Z")]
+VectorId = Annotated[str, Limit(pattern=rf"^{_MEMBER}[.@]{RUN}\Z")]
 Count = Annotated[int, Limit(ge=1, le=MAX_COUNT)]
 Total = Annotated[int, Limit(ge=0, le=2**63 - 1)]
 Digest = Annotated[int, Limit(ge=0, le=2**63 - 1)] | None
@@ -175,22 +176,38 @@ class RepairRequest(Struct, array_like=True, tag="ask"):
 
     Two bytes a bucket, of a power of two of them, as `Vector.hashes` makes them with `salt`;
     none for an empty copy. `after` is 0, or the `next` of the answer that this one goes on from.
+    `most` is how many counts the sender takes in one `ExtractPage`, 0 if it reads none.
     """
 
     vector: VectorId
     hashes: Annotated[bytes, Limit(max_length=2 * BUCKETS)]
     salt: Annotated[int, Limit(ge=1, le=SALTS)]
     after: Annotated[int, Limit(ge=0, le=2**53)]
+    most: Annotated[int, Limit(ge=0, le=2**31)] = 0
 
 
 class RepairPage(Struct, array_like=True, tag="answer"):
     """One page of the counts in the buckets that differ; `next` is where the next page starts.
 
-    `total` is that of the vector, where the sender is the one that writes it.
+    `total` is that of the vector, where the sender is the one that writes it. With an `Extract` as
+    its counts it goes out as an `ExtractPage`.
     """
 
     vector: VectorId
-    counts: Counts
+    counts: Annotated[Mapping[Cell, Count], Limit(max_length=MAX_COUNTS)]
+    next: Annotated[int, Limit(ge=0, le=2**53)] | None
+    total: Total | None = None
+
+
+class ExtractPage(Struct, array_like=True, tag="extract"):
+    """The same with its counts as an extract, for who asks for that: its text and its counts.
+
+    `decode` makes a `RepairPage` of it, so nobody else meets one.
+    """
+
+    vector: VectorId
+    text: bytes
+    counts: bytes
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
     total: Total | None = None
 
@@ -251,6 +268,7 @@ Body = (
     | ReportRequest
     | RepairRequest
     | RepairPage
+    | ExtractPage
     | KeysRequest
     | KeysPage
     | RunsRequest
@@ -284,7 +302,9 @@ class RejectedError(Exception):
 
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
-_UNTOLD: dict[type[Struct], tuple[object, ...]] = {Report: (None, {}, None, 0), RepairPage: (None,)}
+_UNTOLD: dict[type[Struct], tuple[object, ...]] = {
+    Report: (None, {}, None, 0), RepairRequest: (0,), RepairPage: (None,), ExtractPage: (None,),
+}  # fmt: skip
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
@@ -302,28 +322,22 @@ def encode(envelope: Envelope, secret: str | None) -> bytes:
     return head + hmac.digest(secret.encode(), head + body, sha256) + body
 
 
-def identity(message: bytes) -> bytes:
-    """What tells a message from all others: a hash of it, with its signature if it has one.
-
-    The signature alone would not do: a message that was changed on its way has a known one. Two
-    messages of one sender are the same if they say the same and were sent in the same ms: then one
-    of them is enough.
-    """
-    return blake2b(message, digest_size=16).digest()
-
-
 def _told(envelope: Envelope) -> object:
     """A message as it is encoded: not a byte for what is not told at its end."""
-    kind = type(envelope.body)
+    body = envelope.body
+    if type(body) is RepairPage and type(body.counts) is Extract:
+        text, counts = body.counts.text, body.counts.packed()
+        body = ExtractPage(body.vector, text, counts, body.next, body.total)
+    kind = type(body)
     untold = _UNTOLD.get(kind)
     if untold is None:
         return envelope
-    fields = structs.astuple(envelope.body)
+    fields = structs.astuple(body)
     told = len(fields)
     while told > len(fields) - len(untold) and fields[told - 1] == untold[told - 1 - len(fields)]:
         told -= 1
-    body = kind.__struct_config__.tag, *fields[:told]
-    return envelope.sender, envelope.address, envelope.sent, body
+    content = kind.__struct_config__.tag, *fields[:told]
+    return envelope.sender, envelope.address, envelope.sent, content
 
 
 def decode(
@@ -354,8 +368,15 @@ def decode(
         raise RejectedError(
             "clock", f"sent {(now - envelope.sent) / 1000:.1f} s ago by this node's clock", envelope
         )
-    if isinstance(envelope.body, RepairRequest) and len(envelope.body.hashes) not in _HASHES:
-        raise RejectedError("junk", f"an ask with {len(envelope.body.hashes)} bytes of hashes")
+    told = envelope.body
+    if isinstance(told, RepairRequest) and len(told.hashes) not in _HASHES:
+        raise RejectedError("junk", f"an ask with {len(told.hashes)} bytes of hashes")
+    if isinstance(told, ExtractPage):
+        try:
+            counts = extracts.read(told.text, told.counts, refused)
+        except ValueError as error:
+            raise RejectedError("junk", str(error)) from None
+        envelope.body = RepairPage(told.vector, counts, told.next, told.total)
     return envelope
 
 

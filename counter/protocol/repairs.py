@@ -7,13 +7,19 @@ it did not ask for are dropped.
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from counter.crdt.extract import Room
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Copy
+from counter.protocol.extracts import EXTRACT_BYTES, MAX_EXTRACT
 from counter.protocol.messages import PAGE_BYTES, SALTS, RepairPage, RepairRequest
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.questions import Questions
+
+_MAX_OF_FEW = 2_000
+"""Counts of an extract, while few videos are known: they take some 8 ms."""
 
 
 @dataclass(slots=True)
@@ -110,7 +116,7 @@ class Repairs:
         after = before.after if before is not None and recent else 0
         repair = Repair(now, address, hashes, self._salt, after)
         self._repairs[vector] = self._asked[vector, address] = repair
-        return RepairRequest(vector, hashes, self._salt, after)
+        return RepairRequest(vector, hashes, self._salt, after, self.most())
 
     def ask(self, vector: str, peer: Peer, now: float) -> RepairRequest | None:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""
@@ -126,11 +132,19 @@ class Repairs:
 
         `own` is the replica that answers: of its own vector it tells the total, too.
         """
-        vector = self._tally.vector(ask.vector)
-        if not vector.total:
+        total = self._tally.total(ask.vector)
+        if not total:
             return None
-        page = vector.differing(ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page)
-        return RepairPage(ask.vector, *page, vector.total if ask.vector == own else None)
+        counts: Mapping[str, int]
+        if ask.most:
+            room = Room(EXTRACT_BYTES, 9, min(ask.most, MAX_EXTRACT))
+            asked = ask.vector, ask.hashes, ask.salt, ask.after
+            counts, end = self._tally.extract(*asked, room, self.scanned_a_page)
+        else:
+            counts, end = self._tally.vector(ask.vector).differing(
+                ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page
+            )
+        return RepairPage(ask.vector, counts, end, total if ask.vector == own else None)
 
     def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
         """A page has come from `peer`: ask it for the next one, or for another vector at the end.
@@ -153,7 +167,11 @@ class Repairs:
         if latest is not None:
             # Something comes, so there is no need to ask anybody else meanwhile.
             latest.at = now
-        return RepairRequest(answer.vector, repair.hashes, repair.salt, answer.next)
+        return RepairRequest(answer.vector, repair.hashes, repair.salt, answer.next, self.most())
+
+    def most(self) -> int:
+        """How many counts it takes in an extract: new ones take longer while there are few."""
+        return MAX_EXTRACT if self._tally.ids.settled else _MAX_OF_FEW
 
     def _next(self, address: str, now: float) -> RepairRequest | None:
         """Ask an address for what had to wait for its answers, as far as that is still lacking."""
