@@ -351,8 +351,9 @@ class Vector(Column):
         if hashes:
             differ = bulk.differing(self.hashes(len(hashes) // 2, salt), hashes)
         found: list[Rows] = []
-        end = min(after + most_scanned, len(self._counts))
-        following = end if end < len(self._counts) else None
+        last = min(len(self._counts), len(self._videos))
+        end = min(after + most_scanned, last)
+        following = end if end < last else None
         for first in range(after, end, _ROWS_A_STEP):
             rows = bulk.counted(self._counts, first, min(first + _ROWS_A_STEP, end))
             if differ is not None:
@@ -368,8 +369,9 @@ class Vector(Column):
     def _rows(self, after: int, most: int) -> tuple[Sequence[int], int | None]:
         """Some rows from `after` on, and where the rest begins, None if there is no rest."""
         if self._sparse is None:
-            end = min(after + most, len(self._counts))
-            return range(after, end), end if end < len(self._counts) else None
+            last = min(len(self._counts), len(self._videos))
+            end = min(after + most, last)
+            return range(after, end), end if end < last else None
         rows = sorted(self._sparse)
         first = bisect_left(rows, after)
         rest = rows[first + most : first + most + 1]
