@@ -7,8 +7,9 @@ everything when the store has lost something.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Set
 from contextlib import suppress
+from functools import partial
 from threading import Event, Lock
 
 from counter.backoff import backoff
@@ -90,7 +91,7 @@ class Flusher:
         mint: Callable[[Opened, Known], Replica],
         start_new_run: Callable[..., set[str]],
         loaded: Callable[[], None],
-        grew: Callable[[set[str]], None],
+        grew: Callable[[Collection[str]], None],
         keyed: Callable[[], None],
         prepare: Callable[[], object] = lambda: None,
         gather: float = 0.0,
@@ -238,13 +239,24 @@ class Flusher:
             loaded = loading.step()
         except StopIteration:
             self._mend(replica, loading)
+            self._in_steps(replica.recovery.join_some)
             with self._lock:
                 grew = replica.recovery.all_loaded()
             self._grew(grew)
             return False
         if loaded is not None:
             self._take(replica, loaded)
+        time.sleep(0)  # lets other threads run
         return True
+
+    def _in_steps(self, step: Callable[[], Set[str] | None]) -> None:
+        """Take short steps until there is none; each returns what grew."""
+        grew: Set[str] | None = set()
+        while grew is not None:
+            with self._lock:
+                grew = step()
+                self._grew(grew or ())
+            time.sleep(0)  # lets other threads run
 
     # The next two methods are all that the replica hears of damage.
 
@@ -254,8 +266,10 @@ class Flusher:
             if loaded.verdict == "wrong":
                 replica.recovery.suspect(loaded.vector, loaded.counts)
                 return
-            grew = replica.recovery.loaded(loaded.vector, loaded.counts)
-        self._grew(grew)
+            # The videos of many counts are named under the lock, if anybody watches one.
+            self._grew(replica.recovery.loaded(loaded.vector, loaded.counts))
+        if loaded.is_last:
+            self._in_steps(partial(replica.recovery.rest, loaded.vector))
 
     def _mend(self, replica: Replica, loading: Loading) -> None:
         """Everything was read: repair the store, and report what was wrong with it."""

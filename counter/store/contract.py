@@ -16,7 +16,7 @@ Calls may block, and come from one thread at a time; the node decides which.
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,18 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 NOTHING_ERASED: Mapping[str, Collection[str]] = MappingProxyType({})
 """No rows of other vectors."""
+
+
+class Rows(dict[str, int]):
+    """Some rows of a vector, `{id: count}`; `text` has their ids in this order, each with a NUL
+    at its end."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, ids: Iterable[str], counts: Iterable[int], text: bytes) -> None:
+        super().__init__(zip(ids, counts, strict=True))
+        self.text = text
+
 
 Offload = Callable[..., Any]
 """`offload(function, *arguments)` returns `function(*arguments)` without blocking the loop."""
@@ -110,6 +122,9 @@ class Store(Protocol):
 
     def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
         """Yield all counts, in pieces of bounded size. Writes may happen in between.
+
+        The next piece may be read while the caller takes in the one before. Many rows come as
+        `Rows`.
 
         With a `vector` it yields only the counts of that vector, and reads them in another way,
         which also finds rows that are out of order. Rows that are not a text and an integer are
