@@ -8,7 +8,7 @@ imported only where there are many videos.
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -34,8 +34,13 @@ _TOO_MANY = 2.0**62
 
 def counts_of(counts: Mapping[str, int]) -> Counts | None:
     """All counts of a mapping in their order; None if one is no count at all."""
+    return numbers_of(counts.values())
+
+
+def numbers_of(counts: Collection[int]) -> Counts | None:
+    """All these counts in their order; None if one is no count at all."""
     try:
-        told = np.fromiter(counts.values(), np.int64, len(counts))
+        told = np.fromiter(counts, np.int64, len(counts))
     except OverflowError:
         return None
     # What is below 0 is never news.

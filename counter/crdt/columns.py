@@ -62,19 +62,23 @@ class Entries(Mapping[str, int]):
         self._of: dict[str, int] | None = None
 
     @staticmethod
-    def told(index: Videos, counts: Mapping[str, int], text: bytes) -> Mapping[str, int]:
-        """Counts whose videos are also in a text, each with a NUL at its end.
+    def told(
+        index: Videos, ids: Sequence[str], counts: Sequence[int], text: bytes
+    ) -> "Entries | None":
+        """Counts of videos that are also in a text, each with a NUL at its end.
 
         Who tells many counts mostly has them in the order of what was told before. Such videos have
-        rows one behind the other, and are not looked for one by one when this is merged.
+        rows one behind the other, and are not looked for one by one. None if they have not.
         """
-        if not (index.together(counts) and index.settled):
-            return counts
+        if not (index.together(ids) and index.settled):
+            return None
+        rows = index.follow(ids[0], len(ids), text)
+        if rows is None:
+            return None
         from counter.crdt import bulk
 
-        numbers = bulk.counts_of(counts)
-        rows = index.follow(next(iter(counts)), len(counts), text)
-        return counts if rows is None or numbers is None else Entries(index, rows, numbers)
+        numbers = bulk.numbers_of(counts)
+        return None if numbers is None else Entries(index, rows, numbers)
 
     @property
     def videos(self) -> Sequence[str]:

@@ -11,7 +11,7 @@ Pure: no I/O, no clock, no lock. A `Tally` is not thread-safe: its caller guards
 
 from array import array
 from bisect import insort
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from counter.crdt.columns import Column, Entries, Growth, widened
 from counter.crdt.gcounter import MAX_COUNT
@@ -161,9 +161,9 @@ class Tally:
         """A vector in which nothing is counted, over the same index."""
         return self.vector_class(self._videos)
 
-    def told(self, counts: Mapping[str, int], text: bytes) -> Mapping[str, int]:
+    def told(self, ids: Sequence[str], counts: Sequence[int], text: bytes) -> Entries | None:
         """Counts that are merged more quickly into vectors here; see `Entries.told`."""
-        return Entries.told(self._videos, counts, text)
+        return Entries.told(self._videos, ids, counts, text)
 
     def no_videos(self) -> VideoSet:
         """A set of videos that are counted here, in which there is none yet."""

@@ -97,7 +97,7 @@ class Loading:
                 seen.add(of)
                 self._kept.setdefault(of, kept)
                 vector, staged, sound = of, self._tally.empty(), True
-            sound = sound and are_sound(piece)
+            sound = sound and _are_sound(piece)
             # An unsound vector is read again, row by row.
             if sound:
                 yield from self._merge(staged, piece)
@@ -107,17 +107,19 @@ class Loading:
             if vector not in seen:
                 yield from self._judge(vector, self._tally.empty(), sound=True)
 
-    def _merge(self, staged: Vector, piece: dict[str, int]) -> Iterator[None]:
+    def _merge(self, staged: Vector, piece: Mapping[str, int]) -> Iterator[None]:
         """Merge a piece into a vector beside the tally, in short steps."""
-        with self._lock:
-            told = self._tally.told(piece, piece.text) if isinstance(piece, Rows) else piece
-            if told is not piece or len(piece) <= _NEW_A_STEP:
-                staged.merge(told)
-                return
-        counts = iter(piece.items())
-        while some := dict(islice(counts, _NEW_A_STEP)):
+        some: Iterable[Mapping[str, int]] = [piece]
+        if isinstance(piece, Rows):
             with self._lock:
-                staged.merge(some)
+                told = self._tally.told(piece.ids, piece.counts, piece.text)
+                if told is not None:
+                    staged.merge(told)
+                    return
+            some = piece.some(_NEW_A_STEP)
+        for counts in some:
+            with self._lock:
+                staged.merge(counts)
             yield None
 
     def _judge(self, vector: str, staged: Vector, *, sound: bool) -> Iterator[Loaded | None]:
@@ -195,6 +197,12 @@ class Loading:
         rows = sum(len(one.bad) + (one.found != one.vector) for one in self.findings)
         strange = sum(not is_vector(one.vector) for one in self.findings)
         return rows + strange + len(damage.facts) + len(damage.mended) + len(damage.store)
+
+
+def _are_sound(rows: Mapping[str, int]) -> bool:
+    if isinstance(rows, Rows):
+        return are_sound(rows.ids, rows.counts)
+    return are_sound(rows.keys(), rows.values())
 
 
 def _list(names: list[str]) -> str:

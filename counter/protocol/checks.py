@@ -57,15 +57,15 @@ def is_count(count: object) -> bool:
     return type(count) is int and 0 < count <= MAX_COUNT
 
 
-def are_sound(rows: Mapping[str, int]) -> bool:
-    """Whether all of these rows bear an id and a count that they may; quick where they do."""
-    if not rows:
+def are_sound(ids: Collection[str], counts: Collection[int]) -> bool:
+    """Whether rows with these ids and counts may be; quick where all of them may."""
+    if not ids:
         return True
-    counts, ids = rows.values(), "".join(rows)
-    if min(counts) <= 0 or max(counts) > MAX_COUNT or not ids.isascii():
+    text = "".join(ids)
+    if min(counts) <= 0 or max(counts) > MAX_COUNT or not text.isascii():
         return False
-    lengths = set(map(len, rows))
-    return min(lengths) > 0 and max(lengths) <= _LONGEST and not ids.encode().translate(None, _ALL)
+    lengths = set(map(len, ids))
+    return min(lengths) > 0 and max(lengths) <= _LONGEST and not text.encode().translate(None, _ALL)
 
 
 def is_vector(vector: str) -> bool:

@@ -16,7 +16,7 @@ Calls may block, and come from one thread at a time; the node decides which.
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -32,15 +32,39 @@ NOTHING_ERASED: Mapping[str, Collection[str]] = MappingProxyType({})
 """No rows of other vectors."""
 
 
-class Rows(dict[str, int]):
-    """Some rows of a vector, `{id: count}`; `text` has their ids in this order, each with a NUL
-    at its end."""
+class Rows(Mapping[str, int]):
+    """Some rows of a vector, `{id: count}`, no id twice; the dict is made when it is needed.
 
-    __slots__ = ("text",)
+    `text` has the ids in their order, each with a NUL at its end.
+    """
 
-    def __init__(self, ids: Iterable[str], counts: Iterable[int], text: bytes) -> None:
-        super().__init__(zip(ids, counts, strict=True))
+    __slots__ = ("_of", "counts", "ids", "text")
+
+    def __init__(self, ids: list[str], counts: list[int], text: bytes) -> None:
+        self.ids = ids
+        self.counts = counts
         self.text = text
+        self._of: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        """How many rows these are."""
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        """Each id."""
+        return iter(self.ids)
+
+    def __getitem__(self, video: str) -> int:
+        """The count of an id. Raises KeyError if there is none."""
+        if self._of is None:
+            self._of = dict(zip(self.ids, self.counts, strict=True))
+        return self._of[video]
+
+    def some(self, most: int) -> Iterator[dict[str, int]]:
+        """All of them, so many at a time."""
+        for first in range(0, len(self.ids), most):
+            end = first + most
+            yield dict(zip(self.ids[first:end], self.counts[first:end], strict=True))
 
 
 Offload = Callable[..., Any]
@@ -120,7 +144,7 @@ class Store(Protocol):
         Raises `StoreDownError`, or `StoreRefusedError` if it cannot be read at all.
         """
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         """Yield all counts, in pieces of bounded size. Writes may happen in between.
 
         The next piece may be read while the caller takes in the one before. Many rows come as

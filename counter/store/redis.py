@@ -149,7 +149,7 @@ class RedisStore:
         self.damage.add(damage)
         return Known(vectors, facts)
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         """See `Store.load`."""
         with self._calling():
             names = [vector] if vector else self._vectors()
@@ -168,13 +168,13 @@ class RedisStore:
         """Begin to read some rows of a vector."""
         if self._ahead is not None:
             self._ahead.wait()
-        keys, arguments = [self._keys.vector(vector)], [cursor, _ROWS_A_PIECE]
+        keys, arguments = [self._keys.vector(vector)], [cursor, b"%d" % _ROWS_A_PIECE]
         self._ahead = Ahead(lambda: (cursor, *self._page(keys, arguments)))
         return self._ahead
 
     def _rows(
         self, vector: str, cursor: bytes, after: bytes, size: int, text: bytes, numbers: bytes
-    ) -> tuple[bytes, dict[str, int]]:
+    ) -> tuple[bytes, Mapping[str, int]]:
         """What was read from a cursor on, and the next cursor."""
         with suppress(ValueError, DecodeError):
             ids, counts = text.decode().split("\0"), _counts.decode(b"[%b]" % numbers)

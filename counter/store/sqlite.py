@@ -108,7 +108,7 @@ class SqliteStore:
         known: Known = self._call(self._read_known)
         return known
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         """See `Store.load`."""
         for number, name in self._call(lambda: self._tables.vectors()):
             if vector:
@@ -117,7 +117,7 @@ class SqliteStore:
                 continue
             ahead = self._read_ahead(number, "")
             while piece := self._outcome(ahead):
-                ahead = self._read_ahead(number, next(reversed(piece)))
+                ahead = self._read_ahead(number, piece.ids[-1])
                 yield name, piece
             if piece is None:
                 yield from self._scan(number, name)
