@@ -34,6 +34,8 @@ log = logging.getLogger("counter")
 
 RENEWAL = 1.0
 """Longest time in seconds between two writes."""
+_TURN = 1e-6
+"""Seconds after which other threads have had a turn. With 0 gevent lets no timer run."""
 _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
 
@@ -246,7 +248,7 @@ class Flusher:
             return False
         if loaded is not None:
             self._take(replica, loaded)
-        time.sleep(0)  # lets other threads run
+        time.sleep(_TURN)
         return True
 
     def _in_steps(self, step: Callable[[], Set[str] | None]) -> None:
@@ -256,7 +258,7 @@ class Flusher:
             with self._lock:
                 grew = step()
                 self._grew(grew or ())
-            time.sleep(0)  # lets other threads run
+            time.sleep(_TURN)
 
     # The next two methods are all that the replica hears of damage.
 
