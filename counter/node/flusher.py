@@ -16,6 +16,7 @@ from counter.backoff import backoff
 from counter.node import names
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
+from counter.node.turns import Turns
 from counter.protocol.batch import Batch
 from counter.protocol.replica import Replica
 from counter.store.contract import (
@@ -34,8 +35,6 @@ log = logging.getLogger("counter")
 
 RENEWAL = 1.0
 """Longest time in seconds between two writes."""
-_TURN = 1e-6
-"""Seconds after which other threads have had a turn. With 0 gevent lets no timer run."""
 _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
 
@@ -126,6 +125,7 @@ class Flusher:
         self._work = Event()
         self._visits = self._news = False
         self._to_load = True
+        self._turns = Turns()
         self._is_behind = False
         """Whether the store knows more than the memory, which must be joined before a write."""
 
@@ -248,7 +248,7 @@ class Flusher:
             return False
         if loaded is not None:
             self._take(replica, loaded)
-        time.sleep(_TURN)
+        self._turns.take()
         return True
 
     def _in_steps(self, step: Callable[[], Set[str] | None]) -> None:
@@ -258,7 +258,7 @@ class Flusher:
             with self._lock:
                 grew = step()
                 self._grew(grew or ())
-            time.sleep(_TURN)
+            self._turns.take()
 
     # The next two methods are all that the replica hears of damage.
 
