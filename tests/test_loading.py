@@ -1,7 +1,9 @@
 """What a store holds is taken in by arrays where it is much: as exact, in short steps."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from counter.crdt.columns import Entries
 from counter.crdt.ids import folded_of, member_of, mint_run, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.videos import Videos
+from counter.node.loading import Loading
 from counter.protocol.checks import are_sound, encode_sum, is_count, is_row, sum_name, sum_of
 from counter.protocol.members import encode_fact
 from counter.protocol.replica import Replica
@@ -267,3 +270,33 @@ def test_between_the_steps_of_joining_a_fold_none_of_its_rows_is_written() -> No
             assert set(runs) <= {*batch.erase.get(folded, ()), *batch.drop}
         replica.stored(batch)
     assert written == counts
+
+
+@pytest.mark.alone
+def test_no_step_of_loading_takes_long() -> None:
+    """Of 200,000 videos, none of which is known; then of the same once more."""
+    import_module("counter.crdt.bulk")
+    names = [f"video-{number:06}" for number in range(200_000)]
+    runs = [of_other(number) for number in (1, 2)]
+    store = filled({run: dict.fromkeys(names, 1) for run in runs}, {})
+
+    pieces = list(store.load())
+    store.load = lambda vector="": iter(pieces)  # type: ignore[method-assign]
+
+    def longest() -> float:
+        tally, took = Tally(), [0.0]
+        loading = Loading(store, tally, threading.Lock())
+        while True:
+            began = time.thread_time()
+            try:
+                loaded = loading.step()
+            except StopIteration:
+                break
+            if loaded is not None:
+                tally.merge(loaded.vector, loaded.counts)
+            took.append(time.thread_time() - began)
+        assert tally.members() == {member_of(run): len(names) for run in runs}
+        return max(took)
+
+    # Some steps are long by accident, for the processor is not ours alone.
+    until(lambda: longest() <= 0.025, 60, "no step takes more than 25 ms")
