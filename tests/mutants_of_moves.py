@@ -1,6 +1,6 @@
 """Faults against the rules by which a fold gets into a store, row by row."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 
 from counter.protocol.batch import Batch
 from counter.protocol.checks import SUM
@@ -70,7 +70,7 @@ class ForgetsThePartsAtAStart(SmallPages):
 class LargerRecovery(Recovery):
     """Takes the larger one of a row of the folded vector and one of a part, and no sum."""
 
-    def _join(self, member: str, *, is_here: bool) -> set[str]:
+    def _join(self, member: str, *, is_here: bool) -> Iterator[Set[str]]:
         folded = [v for v in self._found if v.endswith(self._tally.mark(member))]
         for vector in folded:
             self._found[vector] = self._tally.empty()

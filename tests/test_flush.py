@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ class SlowStore(MemoryStore):
         super().__init__()
         self.visited = threading.Event()
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         for piece in super().load(vector):
             self.visited.clear()
             self.visited.wait(5)

@@ -22,6 +22,7 @@ import redis
 from counter.store.contract import (
     PATIENCE,
     Counts,
+    Rows,
     Store,
     StoreDownError,
     StoreForgotError,
@@ -1022,3 +1023,71 @@ def test_calls_that_block_go_through_the_offload_once_it_is_open(tmp_path: Path)
         assert len(calls) == 1
         assert loaded(store) == {replica(1): {"cats": 1}}
         assert len(calls) >= 2
+
+
+def test_the_text_of_a_piece_has_its_ids_in_their_order(lasting_place: Place, opened: Open) -> None:
+    store = opened(lasting_place)
+    store.write({replica(1): {f"video-{number}": number + 1 for number in range(9_000)}})
+    pieces = [piece for _, piece in store.load()]
+    assert len(pieces) > 1
+    for piece in pieces:
+        assert isinstance(piece, Rows)
+        assert piece.text.decode() == "".join(f"{video}\0" for video in piece)
+        assert list(piece) == piece.ids
+        assert dict(piece) == dict(zip(piece.ids, piece.counts, strict=True))
+        assert max(len(some) for some in piece.some(999)) == 999
+        assert {video: count for some in piece.some(999) for video, count in some.items()} == piece
+
+
+def test_what_is_read_ahead_is_waited_for(lasting_place: Place, opened: Open) -> None:
+    """Whatever else is asked of a store meanwhile: it does one thing at a time."""
+    store = opened(lasting_place)
+    counts = {f"video-{number}": 1 for number in range(30_000)}
+    store.write({replica(2): counts})
+    pieces = store.load()
+    seen = dict(next(pieces)[1])
+    assert store.known().vectors == [replica(2)]
+    store.write({replica(1): {"cats": 1}})
+    assert loaded(store) == {replica(1): {"cats": 1}, replica(2): counts}
+    for name, piece in pieces:
+        if name == replica(2):
+            seen |= piece
+    assert seen == counts
+    next(store.load())
+    store.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
+
+
+ODD = [
+    {"a": "1.0"}, {"a": "1e2"}, {"a": ""}, {"a": "x"}, {"a": "1,2"}, {"a\0b": "1,2"}, {"a\0b": "1"},
+    {"": "1"}, {b"\xff": "1"}, {"a": "1" * 30}, {"a": b"\xb1"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=map(repr, ODD))
+def test_odd_rows_among_many_are_told_from_the_right_ones(
+    request: pytest.FixtureRequest,
+    opened: Open,
+    tmp_path: Path,
+    client: "redis.Redis",
+    odd: dict[Any, Any],
+) -> None:
+    place = place_of("redis", request, tmp_path)
+    store = opened(place)
+    right = {f"video-{number}": number + 1 for number in range(700)}
+    store.write({replica(1): right})
+    assert isinstance(place, RedisPlace)
+    client.hset(place.key(f"vector:{replica(1)}"), mapping=odd)
+    found = loaded(store)[replica(1)]
+    assert {video: count for video, count in found.items() if video in right} == right
+    more = found.keys() - right.keys()
+    if "a\0b" in odd and odd["a\0b"] == "1":
+        # A text and an integer. That it is none of a video is found elsewhere.
+        assert more == {"a\0b"}
+    elif "" in odd:
+        assert more == {""}
+    elif odd.get("a") == "1" * 30:
+        assert found["a"] == int("1" * 30)
+    else:
+        assert not more
+        assert len(store.damage.rows[replica(1)]) == 1

@@ -8,7 +8,7 @@ imported only where there are many videos.
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -37,8 +37,13 @@ def counts_of(counts: Mapping[str, int]) -> Counts | None:
     """All counts of a mapping in their order; None if one is no count at all."""
     if type(counts) is Extract:
         return np.asarray(counts.counts).astype(np.uint64)
+    return numbers_of(counts.values())
+
+
+def numbers_of(counts: Collection[int]) -> Counts | None:
+    """All these counts in their order; None if one is no count at all."""
     try:
-        told = np.fromiter(counts.values(), np.int64, len(counts))
+        told = np.fromiter(counts, np.int64, len(counts))
     except OverflowError:
         return None
     # What is below 0 is never news.

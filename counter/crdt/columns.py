@@ -53,33 +53,69 @@ class Piece(NamedTuple):
         return islice(accumulate(self.gaps, initial=self.first), 1, None)
 
 
-class Growth(Mapping[str, int]):
-    """By how much which videos grew, of many: `{video: growth}`, and by row.
+class Entries(Mapping[str, int]):
+    """Numbers of many videos of one index: `{video: number}`, and by row; none is there twice.
 
-    Most who get it look at the videos alone, so the dict is made when it is needed.
+    Most who get it look at the rows or at the videos alone, so these and the dict are made when
+    they are needed.
     """
 
-    __slots__ = ("_growths", "more", "rows", "videos")
+    __slots__ = ("_of", "_videos", "index", "numbers", "rows")
 
-    def __init__(self, videos: Sequence[str], rows: "Rows", more: "Counts") -> None:
-        self.videos = videos
+    def __init__(
+        self, index: Videos, rows: "Rows", numbers: "Counts", videos: Sequence[str] | None = None
+    ) -> None:
+        self.index = index
         self.rows = rows
-        self.more = more
-        self._growths: dict[str, int] | None = None
+        self.numbers = numbers
+        self._videos = videos
+        self._of: dict[str, int] | None = None
+
+    @staticmethod
+    def told(
+        index: Videos, ids: Sequence[str], counts: Sequence[int], text: bytes
+    ) -> "Entries | None":
+        """Counts of videos that are also in a text, each with a NUL at its end.
+
+        Who tells many counts mostly has them in the order of what was told before. Such videos have
+        rows one behind the other, and are not looked for one by one. None if they have not.
+        """
+        if not (index.together(ids) and index.settled):
+            return None
+        rows = index.follow(ids[0], len(ids), text)
+        if rows is None:
+            return None
+        from counter.crdt import bulk
+
+        numbers = bulk.numbers_of(counts)
+        return None if numbers is None else Entries(index, rows, numbers)
+
+    @property
+    def videos(self) -> Sequence[str]:
+        """The videos, in the order of `rows`."""
+        if self._videos is None:
+            self._videos = self.index.names(self.rows)
+        return self._videos
 
     def __len__(self) -> int:
-        """How many grew."""
-        return len(self.videos)
+        """How many there are."""
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[str]:
-        """Each video that grew."""
+        """Each video."""
         return iter(self.videos)
 
     def __getitem__(self, video: str) -> int:
-        """By how much a video grew. Raises KeyError if it did not."""
-        if self._growths is None:
-            self._growths = dict(zip(self.videos, self.more.tolist(), strict=True))
-        return self._growths[video]
+        """The number of a video. Raises KeyError if it has none."""
+        if self._of is None:
+            self._of = dict(zip(self.videos, self.numbers.tolist(), strict=True))
+        return self._of[video]
+
+
+class Growth(Entries):
+    """By how much which videos grew, of many."""
+
+    __slots__ = ()
 
 
 class Column:
@@ -171,6 +207,14 @@ class Column:
         items = self.items()
         while page := dict(islice(items, most)):
             yield page
+
+    def parts(self, most: int) -> Iterator[Mapping[str, int]]:
+        """The same, quicker where there are many: these do not look for their rows again."""
+        if self._sparse is not None or not self._videos.settled:
+            yield from self.pages(most)
+            return
+        for rows, counts in self.arrays():
+            yield Entries(self._videos, rows, counts)
 
     def by_row(self) -> Iterator[tuple[int, int]]:
         """Each row that is counted here, and its count."""

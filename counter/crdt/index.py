@@ -162,6 +162,13 @@ class Index:
         text = np.asarray(self._text)[_ranges(begins, starts[rows + 1] - begins)]
         return text.tobytes()
 
+    def follow(self, first: int, size: int, text: bytes) -> bool:
+        """Whether the ids of so many rows from the first one on are this text."""
+        if first + size > len(self):
+            return False
+        begin, end = self._starts[first], self._starts[first + size]
+        return end - begin == len(text) and self._text[begin:end] == text
+
     def lengths(self, rows: Rows) -> Rows:
         """How many bytes the id of each of these rows has."""
         starts = np.asarray(self._starts)

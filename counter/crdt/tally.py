@@ -11,9 +11,9 @@ Pure: no I/O, no clock, no lock. A `Tally` is not thread-safe: its caller guards
 
 from array import array
 from bisect import insort
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from counter.crdt.columns import Column, Growth, reach, widened
+from counter.crdt.columns import Column, Entries, Growth, reach, widened
 from counter.crdt.extract import Extract, Room
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
@@ -130,9 +130,9 @@ class Tally:
         from counter.crdt import bulk
 
         rows = grew.rows
-        of_member = bulk.sums(column.take(rows), grew.more)
+        of_member = bulk.sums(column.take(rows), grew.numbers)
         reach(self._visits, self._videos)
-        of_all = bulk.sums(bulk.take(self._visits, rows), grew.more)
+        of_all = bulk.sums(bulk.take(self._visits, rows), grew.numbers)
         if of_member is None or of_all is None:
             return None
         column.put_many(rows, of_member)
@@ -142,8 +142,10 @@ class Tally:
         bulk.put(self._visits, rows, of_all)
         listed, higher = bulk.listed(self._videos.listed, rows, of_all, self._top_videos.bar)
         for at, visits in higher:
-            self._top_videos.grew(grew.videos[at], visits)
-        return int(grew.more[listed].sum())
+            # The bar rises with those before.
+            if visits > self._top_videos.bar:
+                self._top_videos.grew(self._videos.name(int(rows[at])), visits)
+        return int(grew.numbers[listed].sum())
 
     def mark(self, member: str) -> str:
         """The newest run that is folded here, "" if none is."""
@@ -169,6 +171,10 @@ class Tally:
     def empty(self) -> Vector:
         """A vector in which nothing is counted, over the same index."""
         return self.vector_class(self._videos)
+
+    def told(self, ids: Sequence[str], counts: Sequence[int], text: bytes) -> Entries | None:
+        """Counts that are merged more quickly into vectors here; see `Entries.told`."""
+        return Entries.told(self._videos, ids, counts, text)
 
     def no_videos(self) -> VideoSet:
         """A set of videos that are counted here, in which there is none yet."""

@@ -20,7 +20,7 @@ from itertools import compress
 from struct import pack
 from typing import TYPE_CHECKING
 
-from counter.crdt.columns import Column, Growth, widened
+from counter.crdt.columns import Column, Entries, Growth, widened
 from counter.crdt.extract import Extract, Room
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.hashes import BUCKETS, PRIME
@@ -74,7 +74,8 @@ class Vector(Column):
         no total grows beyond `MAX_VECTOR_TOTAL`.
         """
         limit = MAX_VECTOR_TOTAL if refused is None else min(refused.limit, MAX_VECTOR_TOTAL)
-        if len(counts) >= self._videos.many and self._videos.together(counts):
+        are_entries = type(counts) is Entries
+        if are_entries or (len(counts) >= self._videos.many and self._videos.together(counts)):
             growth = self._merge_many(counts, limit)
             if growth is not None:
                 return growth
@@ -104,25 +105,36 @@ class Vector(Column):
         """The same for many at once; None if that is to be done one by one, as one is too large."""
         from counter.crdt import bulk
 
-        told = bulk.counts_of(counts)
-        if told is None:
-            return None
-        videos = counts.videos if type(counts) is Extract else list(counts)
-        rows = self._videos.find_many(videos)
+        videos: Sequence[str] | None = None
+        if isinstance(counts, Entries):
+            told, rows = counts.numbers, counts.rows
+        else:
+            numbers = bulk.counts_of(counts)
+            if numbers is None:
+                return None
+            told, followed = numbers, None
+            if type(counts) is Extract:
+                # Mostly in the order of what was told before.
+                followed = self._videos.follow(next(iter(counts)), len(counts), counts.text)
+            if followed is None:
+                videos = counts.videos if type(counts) is Extract else list(counts)
+                followed = self._videos.find_many(videos)
+            rows = followed
         before = self.take(rows)
         news = told > before
         if not news.all():
-            videos = list(compress(videos, news.tolist()))
+            videos = videos and list(compress(videos, news.tolist()))
             told, before, rows = told[news], before[news], rows[news]
-        if not videos:
+        if not len(rows):
             return {}
         more = told - before
         total = bulk.sum_of(more)
         if total is None or self.total + total > limit:
             return None
-        self._videos.add_missing(videos, rows)
+        if videos is not None:
+            self._videos.add_missing(videos, rows)
         self._grow(rows, told, more)
-        return Growth(videos, rows, more)
+        return Growth(self._videos, rows, more, videos)
 
     def _grow(self, rows: "Rows", counts: "Counts", more: "Counts") -> None:
         """Set many counts, each larger by so much than before."""

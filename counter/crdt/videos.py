@@ -136,6 +136,18 @@ class Videos:
             new = videos if len(unknown) == len(videos) else [videos[at] for at in unknown]
             rows[unknown] = self._add_many(new)
 
+    def follow(self, first: str, size: int, text: bytes) -> "Rows | None":
+        """The rows of so many ids in a text, each with a NUL at its end, from the first one on.
+
+        None if they are not one behind the other. Only when they are not few.
+        """
+        row = self.find(first)
+        if row is None or not self._settle().follow(row, size, text):
+            return None
+        from counter.crdt import bulk
+
+        return bulk.rows_from(row, row + size)
+
     def names(self, rows: "Sequence[int] | Rows") -> list[str]:
         """The videos of these rows."""
         if len(rows) < self.many or not self.settled:
@@ -163,6 +175,10 @@ class Videos:
         from counter.crdt import bulk
 
         first = len(self.listed)
+        if not self.settled:
+            # More are moved than come, however many these are: otherwise a dict gets them all.
+            for _ in range(len(videos) // self.young + 1):
+                self._settle()
         if self.settled:
             self._settle().add(videos)
         else:

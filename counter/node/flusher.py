@@ -7,14 +7,16 @@ everything when the store has lost something.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Set
 from contextlib import suppress
+from functools import partial
 from threading import Event, Lock
 
 from counter.backoff import backoff
 from counter.node import names
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
+from counter.node.turns import Turns
 from counter.protocol.batch import Batch
 from counter.protocol.replica import Replica
 from counter.store.contract import (
@@ -92,7 +94,7 @@ class Flusher:
         mint: Callable[[Opened, Known], Replica],
         start_new_run: Callable[..., set[str]],
         loaded: Callable[[], None],
-        grew: Callable[[set[str]], None],
+        grew: Callable[[Collection[str]], None],
         keyed: Callable[[], None],
         prepare: Callable[[], object] = lambda: None,
         gather: float = 0.0,
@@ -125,6 +127,7 @@ class Flusher:
         self._work = Event()
         self._visits = self._news = False
         self._to_load = True
+        self._turns = Turns()
         self._is_behind = False
         """Whether the store knows more than the memory, which must be joined before a write."""
 
@@ -242,13 +245,24 @@ class Flusher:
             loaded = loading.step()
         except StopIteration:
             self._mend(replica, loading)
+            self._in_steps(replica.recovery.join_some)
             with self._lock:
                 grew = replica.recovery.all_loaded()
             self._grew(grew)
             return False
         if loaded is not None:
             self._take(replica, loaded)
+        self._turns.take()
         return True
+
+    def _in_steps(self, step: Callable[[], Set[str] | None]) -> None:
+        """Take short steps until there is none; each returns what grew."""
+        grew: Set[str] | None = set()
+        while grew is not None:
+            with self._lock:
+                grew = step()
+                self._grew(grew or ())
+            self._turns.take()
 
     # The next two methods are all that the replica hears of damage.
 
@@ -258,8 +272,10 @@ class Flusher:
             if loaded.verdict == "wrong":
                 replica.recovery.suspect(loaded.vector, loaded.counts)
                 return
-            grew = replica.recovery.loaded(loaded.vector, loaded.counts)
-        self._grew(grew)
+            # The videos of many counts are named under the lock, if anybody watches one.
+            self._grew(replica.recovery.loaded(loaded.vector, loaded.counts))
+        if loaded.is_last:
+            self._in_steps(partial(replica.recovery.rest, loaded.vector))
 
     def _mend(self, replica: Replica, loading: Loading) -> None:
         """Everything was read: repair the store, and report what was wrong with it."""

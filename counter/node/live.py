@@ -124,7 +124,8 @@ class Live:
     def grew(self, videos: Iterable[str]) -> None:
         """Note that these videos grew. Cheap for videos that nobody watches."""
         with self._lock:
-            watched = self._watchers.keys() & videos
+            # The videos of many counts are named only if they are looked at.
+            watched = self._watchers.keys() & videos if self._watchers else set()
             self._changed |= watched
         if watched:
             self._news.set()

@@ -4,7 +4,7 @@ A vector is read piece by piece into a vector beside the tally, over the same in
 reading it takes no more memory than keeping it. Its sum is checked when it is whole.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from threading import Lock
 from typing import NamedTuple
@@ -22,10 +22,12 @@ from counter.protocol.checks import (
     is_fact,
     is_vector,
 )
-from counter.store.contract import Known, Store
+from counter.store.contract import Known, Rows, Store
 from counter.store.seals import shown
 
 _ROWS_A_PIECE = 4_000
+_NEW_A_STEP = 2_000
+"""So many videos that are not known yet are taken in at once: some milliseconds."""
 _NOT_KEPT = (
     "As it was found it is not kept, for enough such copies lie beside it: look at them and remove "
     "them"
@@ -38,8 +40,10 @@ class Loaded(NamedTuple):
     """A piece of a vector, and the verdict on the whole vector; see `Finding`."""
 
     vector: str
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     verdict: Verdict
+    is_last: bool = False
+    """Whether nothing of the vector follows."""
 
 
 def sift(known: Known) -> tuple[Known, list[str], list[str]]:
@@ -93,16 +97,30 @@ class Loading:
                 seen.add(of)
                 self._kept.setdefault(of, kept)
                 vector, staged, sound = of, self._tally.empty(), True
-            sound = sound and are_sound(piece)
+            sound = sound and _are_sound(piece)
             # An unsound vector is read again, row by row.
             if sound:
-                with self._lock:
-                    staged.merge(piece)
+                yield from self._merge(staged, piece)
             yield None
         yield from self._judge(vector, staged, sound=sound)
         for vector in self._kept:
             if vector not in seen:
                 yield from self._judge(vector, self._tally.empty(), sound=True)
+
+    def _merge(self, staged: Vector, piece: Mapping[str, int]) -> Iterator[None]:
+        """Merge a piece into a vector beside the tally, in short steps."""
+        some: Iterable[Mapping[str, int]] = [piece]
+        if isinstance(piece, Rows):
+            with self._lock:
+                told = self._tally.told(piece.ids, piece.counts, piece.text)
+                if told is not None:
+                    staged.merge(told)
+                    return
+            some = piece.some(_NEW_A_STEP)
+        for counts in some:
+            with self._lock:
+                staged.merge(counts)
+            yield None
 
     def _judge(self, vector: str, staged: Vector, *, sound: bool) -> Iterator[Loaded | None]:
         if not vector and not staged:
@@ -112,9 +130,16 @@ class Loading:
         if verdict == "wrong" or not sound or kept in self._store.damage.rows:
             yield from self._examine(vector)
         else:
-            counts = staged.items()
-            while piece := dict(islice(counts, _ROWS_A_PIECE)):
-                yield Loaded(vector, piece, verdict)
+            # The tally takes in whole arrays, in steps that are short however large it is.
+            parts = staged.parts(_ROWS_A_PIECE)
+            while True:
+                with self._lock:
+                    part = next(parts, None)
+                if part is None:
+                    break
+                yield Loaded(vector, part, verdict)
+            if staged:
+                yield Loaded(vector, {}, verdict, is_last=True)
 
     def _examine(self, vector: str) -> Iterator[Loaded | None]:
         rows: dict[str, int | None] = {}
@@ -172,6 +197,12 @@ class Loading:
         rows = sum(len(one.bad) + (one.found != one.vector) for one in self.findings)
         strange = sum(not is_vector(one.vector) for one in self.findings)
         return rows + strange + len(damage.facts) + len(damage.mended) + len(damage.store)
+
+
+def _are_sound(rows: Mapping[str, int]) -> bool:
+    if isinstance(rows, Rows):
+        return are_sound(rows.ids, rows.counts)
+    return are_sound(rows.keys(), rows.values())
 
 
 def _list(names: list[str]) -> str:

@@ -6,9 +6,8 @@ to `suspect`; it ends with `all_loaded`.
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 
-from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Vector
@@ -25,6 +24,9 @@ from counter.protocol.pending import Pending
 from counter.protocol.roster import Roster
 from counter.protocol.runs import Runs, is_run
 from counter.protocol.suspects import Suspects
+
+_COUNTS_A_STEP = 4_000
+_NOTHING: Set[str] = frozenset()
 
 
 class Recovery:
@@ -62,6 +64,8 @@ class Recovery:
         """What the store holds of folds that are not whole there, or not the memory's."""
         self._damaged: set[str] = set()
         """The members of whom some of that is not as it was written."""
+        self._joins: Iterator[Set[str]] | None = None
+        """The steps of joining it that are still to be done."""
 
     def own_fact(self) -> dict[str, str]:
         """What the store must keep before anybody hears of this run, lest a later one be older."""
@@ -72,7 +76,7 @@ class Recovery:
 
         What it still has of runs that it has folded is to be deleted.
         """
-        self._found, self._damaged = {}, set()
+        self._found, self._damaged, self._joins = {}, set(), None
         notes = {name: fact for name, fact in facts.items() if is_note(name)}
         kept = {name: text for name, text in notes.items() if not _is_made_anew(name)}
         self._backlog.notes = kept | self._backlog.notes
@@ -100,7 +104,7 @@ class Recovery:
             # It is done in the store already, or begun there.
             self._backlog.fold(member, mark)
 
-    def loaded(self, vector: str, counts: Mapping[str, int]) -> set[str]:
+    def loaded(self, vector: str, counts: Mapping[str, int]) -> Set[str]:
         """Join what the store holds of a vector; return what grew.
 
         Its own vector is what this process wrote itself: that is committed with `stored`.
@@ -114,7 +118,7 @@ class Recovery:
             if is_folded(vector) and run_of(vector) <= mark:
                 # It is no more than what the memory has folded; what the parts add to it follows.
                 here = folded_of(member, mark)
-        return set(self._tally.merge(here, counts))
+        return self._tally.merge(here, counts).keys()
 
     def suspect(self, vector: str, counts: Mapping[str, int]) -> None:
         """Take note of a piece of a vector that is not as it was written.
@@ -132,6 +136,13 @@ class Recovery:
         elif self._tally.current(vector):
             self._suspects.add(vector, counts)
             self._backlog.replace(vector)
+
+    def rest(self, vector: str) -> Set[str] | None:
+        """A short step of putting a closed run to rest that was loaded; None if it is done.
+
+        No video grows by that.
+        """
+        return _NOTHING if self._runs.rest_loaded(vector, self._backlog) else None
 
     def suspected(self) -> list[str]:
         """The vectors that are not as they were written, and not used before all were asked."""
@@ -153,38 +164,55 @@ class Recovery:
         another node's copy. What the store has folded of this member waits for a later run of it.
         """
         grew: set[str] = set()
+        while (some := self.join_some()) is not None:
+            grew.update(some)
+        return grew
+
+    def join_some(self) -> Set[str] | None:
+        """A short step of `join_found`; None when there is nothing left to be done.
+
+        Between two steps other nodes' counts may come in. As long as the store is being read
+        nothing of these folds is written, so it does not matter if not all of them are taken.
+        """
+        if self._joins is None:
+            self._joins = self._join_all()
+        some = next(self._joins, None)
+        if some is None:
+            self._joins = None
+        return some
+
+    def _join_all(self) -> Iterator[Set[str]]:
         moving, own = self._backlog.moving, self._member
         if own in moving and self._tally.mark(own) < moving[own].mark < run_of(self.own):
             # The store has folded earlier runs of this member, which the memory still has.
             self._backlog.fold(own, moving[own].mark)
         for member, move in list(moving.items()):
             if self._tally.mark(member) >= move.mark:
-                grew.update(self._join(member, is_here=self._tally.mark(member) == move.mark))
-        return grew
+                yield from self._join(member, is_here=self._tally.mark(member) == move.mark)
 
-    def _join(self, member: str, *, is_here: bool) -> set[str]:
+    def _join(self, member: str, *, is_here: bool) -> Iterator[Set[str]]:
         """Join what was found of a member; `is_here` says if the store has the memory's mark."""
         folded = folded_of(member, self._tally.mark(member))
         found = {v: self._found.pop(v) for v in list(self._found) if member_of(v) == member}
         parts = [counts for vector, counts in found.items() if not is_folded(vector)]
         before = [counts for vector, counts in found.items() if is_folded(vector)]
-        counts = {
-            video: min(MAX_COUNT, sum(one.count(video) for one in (*before, *parts)))
-            for part in parts
-            for video in part
-        }
+        sums = before[0] if before else self._tally.empty()
+        for part in parts:
+            sums.add(part)
+            yield _NOTHING
         if member in self._damaged:
             self._damaged.discard(member)
             self._backlog.replace(folded)
             if is_here:
-                whole = dict(before[0].items()) if before else {}
-                self._suspects.add(folded, whole | counts)
-                return set()
-        grew = self._backlog.merge(folded, counts)
-        # A count that no vector can hold was made up, and has no row here.
-        unknown = set(self._tally.ids.unknown(counts))
-        self._backlog.add(folded, [video for video in counts if video not in unknown])
-        return set(grew)
+                self._suspects.add(folded, dict(sums.items()))
+                return
+        for counts in sums.parts(_COUNTS_A_STEP):
+            yield self._backlog.merge(folded, counts).keys()
+        for part in parts:
+            # All of these rows are to be moved, also those that did not grow.
+            self._backlog.add(folded, part)
+            yield _NOTHING
+        self._backlog.add(folded, ())
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """The store lost something: all that is committed is to be written again.

@@ -125,6 +125,16 @@ class Runs:
                     if left <= 0:
                         return
 
+    def rest_loaded(self, vector: str, unsaved: Container[str]) -> bool:
+        """Put a closed run to rest, some counts of it; return whether others are left.
+
+        A store may hold hundreds of them, which would not all fit into memory as they are read.
+        """
+        if not self.is_closed(vector) or vector in unsaved:
+            return False
+        packed = self._tally.rest(vector, self._tally.most_packed)
+        return packed > 0 and not self._tally.rests(vector)
+
     def _is_of_use(self, vector: str) -> bool:
         """Whether anything is to be known of a run: it counts, or may still do so."""
         own = vector == self._own or vector in self._waiting

@@ -31,6 +31,42 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 NOTHING_ERASED: Mapping[str, Collection[str]] = MappingProxyType({})
 """No rows of other vectors."""
 
+
+class Rows(Mapping[str, int]):
+    """Some rows of a vector, `{id: count}`, no id twice; the dict is made when it is needed.
+
+    `text` has the ids in their order, each with a NUL at its end.
+    """
+
+    __slots__ = ("_of", "counts", "ids", "text")
+
+    def __init__(self, ids: list[str], counts: list[int], text: bytes) -> None:
+        self.ids = ids
+        self.counts = counts
+        self.text = text
+        self._of: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        """How many rows these are."""
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        """Each id."""
+        return iter(self.ids)
+
+    def __getitem__(self, video: str) -> int:
+        """The count of an id. Raises KeyError if there is none."""
+        if self._of is None:
+            self._of = dict(zip(self.ids, self.counts, strict=True))
+        return self._of[video]
+
+    def some(self, most: int) -> Iterator[dict[str, int]]:
+        """All of them, so many at a time."""
+        for first in range(0, len(self.ids), most):
+            end = first + most
+            yield dict(zip(self.ids[first:end], self.counts[first:end], strict=True))
+
+
 Offload = Callable[..., Any]
 """`offload(function, *arguments)` returns `function(*arguments)` without blocking the loop."""
 
@@ -108,8 +144,11 @@ class Store(Protocol):
         Raises `StoreDownError`, or `StoreRefusedError` if it cannot be read at all.
         """
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         """Yield all counts, in pieces of bounded size. Writes may happen in between.
+
+        The next piece may be read while the caller takes in the one before. Many rows come as
+        `Rows`.
 
         With a `vector` it yields only the counts of that vector, and reads them in another way,
         which also finds rows that are out of order. Rows that are not a text and an integer are

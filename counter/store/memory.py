@@ -61,7 +61,7 @@ class MemoryStore:
         self.damage.add(damage)
         return Known(list(self.counts), right)
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         """See `Store.load`."""
         for name, counts in list(self.counts.items()):
             if vector in ("", name):

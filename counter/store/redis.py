@@ -14,13 +14,14 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
-from msgspec import json
+from msgspec import DecodeError, json
 from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
 from counter import tls
 from counter.passwords import without_password
+from counter.store.ahead import Ahead
 from counter.store.contract import (
     NOTHING,
     NOTHING_ERASED,
@@ -29,6 +30,7 @@ from counter.store.contract import (
     Known,
     Marks,
     Opened,
+    Rows,
     StoreDownError,
     StoreRefusedError,
     StoreTakenError,
@@ -55,6 +57,9 @@ _ROWS_A_PIECE = 5_000
 _VERSION = "4"
 _EARLIER = ("1", "2", "3")
 
+_counts = json.Decoder(list[int])
+_DIGITS = b"0123456789,"
+
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -63,6 +68,7 @@ def _script(*names: str) -> str:
 
 
 _TAKE, _RELEASE, _PERMITS = _script("take"), _script("release"), _script("permits")
+_PAGE = _script("page")
 _WRITE, _UPGRADE = _script("seals", "write"), _script("seals", "upgrade")
 
 
@@ -89,7 +95,10 @@ class RedisStore:
             retry=Retry(NoBackoff(), 0),
             max_connections=1,
         )
+        self._ahead: Ahead | None = None
+        """What is read in advance: nothing else goes over the connection meanwhile."""
         self._permits = self._redis.register_script(_PERMITS)
+        self._page = self._redis.register_script(_PAGE)
         self._take = self._redis.register_script(_TAKE)
         self._write = self._redis.register_script(_WRITE)
         self._release = self._redis.register_script(_RELEASE)
@@ -140,19 +149,44 @@ class RedisStore:
         self.damage.add(damage)
         return Known(vectors, facts)
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         """See `Store.load`."""
         with self._calling():
-            for name in [vector] if vector else self._vectors():
-                cursor, key = 0, self._keys.vector(name)
-                while True:
-                    cursor, piece = cast(
-                        tuple[int, dict[bytes, bytes]],
-                        self._redis.hscan(key, cursor, count=_ROWS_A_PIECE),
-                    )
-                    yield name, self._sound(name, piece)
-                    if cursor == 0:
-                        break
+            names = [vector] if vector else self._vectors()
+        for name in names:
+            ahead = self._read_ahead(name, b"0")
+            while True:
+                with self._calling():
+                    cursor, piece = self._rows(name, *ahead.outcome())
+                if cursor != b"0":
+                    ahead = self._read_ahead(name, cursor)
+                yield name, piece
+                if cursor == b"0":
+                    break
+
+    def _read_ahead(self, vector: str, cursor: bytes) -> Ahead:
+        """Begin to read some rows of a vector."""
+        if self._ahead is not None:
+            self._ahead.wait()
+        keys, arguments = [self._keys.vector(vector)], [cursor, b"%d" % _ROWS_A_PIECE]
+        self._ahead = Ahead(lambda: (cursor, *self._page(keys, arguments)))
+        return self._ahead
+
+    def _rows(
+        self, vector: str, cursor: bytes, after: bytes, size: int, text: bytes, numbers: bytes
+    ) -> tuple[bytes, Mapping[str, int]]:
+        """What was read from a cursor on, and the next cursor."""
+        with suppress(ValueError, DecodeError):
+            ids, counts = text.decode().split("\0"), _counts.decode(b"[%b]" % numbers)
+            are_whole = len(ids) == len(set(ids)) and not numbers.translate(None, _DIGITS)
+            if are_whole and len(ids) - 1 == len(counts) == size:
+                return after, Rows(ids[:-1], counts, text)
+        # Not all of them are a text and an integer.
+        _, piece = cast(
+            tuple[int, dict[bytes, bytes]],
+            self._redis.hscan(self._keys.vector(vector), int(cursor), count=_ROWS_A_PIECE),
+        )
+        return after, self._sound(vector, piece)
 
     def _sound(self, vector: str, piece: Mapping[bytes, bytes]) -> dict[str, int]:
         """The rows that are a text and an integer."""
@@ -215,6 +249,9 @@ class RedisStore:
 
     def close(self) -> None:
         """See `Store.close`."""
+        if self._ahead is not None:
+            self._ahead.wait()
+            self._ahead = None
         with suppress(RedisError, OSError):
             self._release([self._keys.lease], [self._holder])
         with suppress(RedisError, OSError):
@@ -258,6 +295,8 @@ class RedisStore:
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
+        if self._ahead is not None:
+            self._ahead.wait()
         try:
             yield
         except (RedisError, OSError) as error:

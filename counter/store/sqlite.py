@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from counter.store import wal
+from counter.store.ahead import Ahead
 from counter.store.contract import (
     NOTHING,
     NOTHING_ERASED,
@@ -17,6 +18,7 @@ from counter.store.contract import (
     Marks,
     Offload,
     Opened,
+    Rows,
     StoreDownError,
     StoreRefusedError,
     run_here,
@@ -57,6 +59,8 @@ class SqliteStore:
         self._file = str(self._path)
         self._lock = LockFile(folder)
         self._open: Tables | None = None
+        self._ahead: Ahead | None = None
+        """What is read in advance; nothing else is done with the file meanwhile."""
         self._inode = 0
         self._salvage = Salvage(self._path)
         self._marks = Marks("")
@@ -104,22 +108,17 @@ class SqliteStore:
         known: Known = self._call(self._read_known)
         return known
 
-    def load(self, vector: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    def load(self, vector: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
         """See `Store.load`."""
         for number, name in self._call(lambda: self._tables.vectors()):
             if vector:
                 if name == vector:
                     yield from self._scan(number, name)
                 continue
-            last = ""
-            while piece := self._call(self._piece, number, last):
-                ids = list(piece)
-                if ids[0] <= last or ids != sorted(ids):
-                    # A row is not where it should be: what follows would not be found.
-                    piece = None
-                    break
+            ahead = self._read_ahead(number, "")
+            while piece := self._outcome(ahead):
+                ahead = self._read_ahead(number, piece.ids[-1])
                 yield name, piece
-                last = ids[-1]
             if piece is None:
                 yield from self._scan(number, name)
 
@@ -145,14 +144,35 @@ class SqliteStore:
 
     def close(self) -> None:
         """See `Store.close`."""
+        if self._ahead is not None:
+            self._ahead.wait()
+            self._ahead = None
         with suppress(sqlite3.Error):
             self._disconnect()
         self._lock.release()
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that blocks, outside the loop, and translate its errors."""
+        if self._ahead is not None:
+            self._ahead.wait()
+        return self._translated(self._offload, function, *arguments)
+
+    def _read_ahead(self, number: int, after: str) -> Ahead:
+        """Begin to read the rows of a vector after one of them."""
+        if self._ahead is not None:
+            self._ahead.wait()
+        self._ahead = Ahead(self._offload, self._piece, number, after)
+        return self._ahead
+
+    def _outcome(self, ahead: Ahead) -> Rows | None:
+        """What was read ahead; see `Tables.piece`."""
+        piece: Rows | None = self._translated(ahead.outcome)
+        return piece
+
+    def _translated(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function, and translate its errors."""
         try:
-            return self._offload(function, *arguments)
+            return function(*arguments)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._failed(error) from None
         except OSError as error:
@@ -255,7 +275,7 @@ class SqliteStore:
         self.damage.add(damage)
         return Known(vectors, facts)
 
-    def _piece(self, number: int, after: str) -> dict[str, int] | None:
+    def _piece(self, number: int, after: str) -> Rows | None:
         return self._tables.piece(number, after)
 
     def _scan(self, number: int, vector: str) -> Iterator[tuple[str, dict[str, int]]]:

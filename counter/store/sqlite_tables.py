@@ -2,12 +2,14 @@
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
+from operator import lt
 from pathlib import Path
 
 import msgspec
 from msgspec import json
 
-from counter.store.contract import Counts, StoreRefusedError
+from counter.store.contract import Counts, Rows, StoreRefusedError
 from counter.store.formats import without_marks
 from counter.store.seals import (
     SEALED,
@@ -46,7 +48,7 @@ _MENDED = """
         PRIMARY KEY (vector, video)
     ) WITHOUT ROWID
 """
-# Rows go in and out as one JSON object: while SQLite takes it apart, other threads have the
+# Rows go in and out as JSON: while SQLite takes it apart, other threads have the
 # interpreter. With one row at a time they would take turns thousands of times.
 _UPSERT = """
     INSERT INTO counts SELECT ?, key, value FROM json_each(?) WHERE true
@@ -57,7 +59,7 @@ _ERASE = """
         AND video IN (SELECT key FROM json_each(?))
 """
 _READ = """
-    SELECT CAST(json_group_object(video, count) AS BLOB) FROM (
+    SELECT CAST(json_group_array(video) AS BLOB), CAST(json_group_array(count) AS BLOB) FROM (
         SELECT video, count FROM counts WHERE vector = ? AND video > ? ORDER BY video LIMIT ?
     )
 """
@@ -72,7 +74,8 @@ _EARLIER = ("1", "2", "3")
 ROWS_A_PIECE = 4_000
 _ROWS_FREED = 2_000
 """How many rows of dropped vectors are deleted with one write, at most."""
-_pieces = json.Decoder(dict[str, int])
+_ids = json.Decoder(list[str])
+_counts = json.Decoder(list[int])
 _DROPPED = "dropped "
 """How the name of a dropped vector begins while some of its rows are still to be deleted."""
 
@@ -230,11 +233,16 @@ class Tables:
         self.query(_UPSERT, (*row, rows))
         self.db.executemany(_ERASE, ((other, rows) for other in erase))
 
-    def piece(self, number: int, after: str) -> dict[str, int] | None:
-        """The next rows of a vector, in order; None if they are not all an id and a count."""
+    def piece(self, number: int, after: str) -> Rows | None:
+        """The next rows of a vector; None if they are not all an id and a count, in order."""
         try:
-            row = next(self.query(_READ, (number, after, ROWS_A_PIECE)))
-            return _pieces.decode(row[0])
+            raw, numbers = next(self.query(_READ, (number, after, ROWS_A_PIECE)))
+            ids, counts = _ids.decode(raw), _counts.decode(numbers)
+            if not all(map(lt, chain((after,), ids), ids)):
+                # A row is not where it should be: what follows would not be found.
+                return None
+            # An id in which JSON escapes something is none of a video.
+            return Rows(ids, counts, raw[2:-2].replace(b'","', b"\0") + b"\0")
         except (msgspec.DecodeError, UnicodeError):
             return None
         except sqlite3.OperationalError as error:
