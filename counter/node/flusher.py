@@ -7,7 +7,7 @@ everything when the store has lost something.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from threading import Event, Lock
 
@@ -33,6 +33,8 @@ log = logging.getLogger("counter")
 
 RENEWAL = 1.0
 """Longest time in seconds between two writes."""
+_TURN = 0.003
+"""Seconds after which a long computation lets others have the replica."""
 _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
 
@@ -90,7 +92,7 @@ class Flusher:
         mint: Callable[[Opened, Known], Replica],
         start_new_run: Callable[..., set[str]],
         loaded: Callable[[], None],
-        grew: Callable[[set[str]], None],
+        grew: Callable[[Iterable[str]], None],
         keyed: Callable[[], None],
         prepare: Callable[[], object] = lambda: None,
         gather: float = 0.0,
@@ -286,6 +288,7 @@ class Flusher:
                 batch = replica.batch(rows)
                 flushes.append(self.gathering)
                 self.writing, self.gathering = self.gathering, Flush()
+            self._in_turns(replica.backlog.sum_up(batch))
             try:
                 try:
                     self._write_batch(batch, heal=heal)
@@ -308,10 +311,8 @@ class Flusher:
         names.write(self._store, batch, heal=heal)
 
     def _note_loss(self, error: StoreForgotError) -> None:
-        if isinstance(error, StoreAheadError):
-            log.warning("store.ahead %s", error)
-        else:
-            log.warning("store.forgot %s", error)
+        what = "ahead" if isinstance(error, StoreAheadError) else "forgot"
+        log.warning("store.%s %s", what, error)
         self._metrics.heals.inc()
 
     def _put_back(self, replica: Replica, batch: Batch, known: Known, flushes: list[Flush]) -> None:
@@ -346,8 +347,8 @@ class Flusher:
 
     def _commit(self, replica: Replica, batch: Batch, flushes: list[Flush], grew: set[str]) -> bool:
         """The store holds the batch: show it and tell those who wait; return whether news waits."""
+        self._in_turns(replica.storing(batch))
         with self._lock:
-            grew |= replica.stored(batch)
             was_down, self.error = self.error, None
             news = replica.news()
         if was_down:
@@ -360,6 +361,23 @@ class Flusher:
             flush.end(ok=True)
         self._grew(grew)
         return news
+
+    def _in_turns(self, steps: Iterator[Iterable[str] | None]) -> None:
+        """Take steps, which may tell what grew, under the lock; others get it every few ms."""
+        more = True
+        while more:
+            until = time.monotonic() + _TURN
+            grew: list[Iterable[str]] = []
+            with self._lock:
+                more = False
+                for step in steps:
+                    grew.append(step or ())
+                    if more := time.monotonic() >= until:
+                        break
+            for videos in grew:
+                self._grew(videos)
+            if more:
+                time.sleep(0)
 
     def _catch_up(self, replica: Replica) -> set[str]:
         """Join what the store knows beyond the memory, as a new run; return the videos that grew.

@@ -130,9 +130,16 @@ class Gossip:
         if replica is not None:
             self._look_at_clock(replica)
             self.publish_keys()
-            with self._lock:
-                for run, delta in replica.publish():
-                    self._send(None, delta, sender=run)
+            while self._publish_some(replica):
+                # What is published is all held, and may be much: others have their turn.
+                time.sleep(0)
+
+    def _publish_some(self, replica: Replica) -> bool:
+        """Publish one message; return whether there may be more."""
+        with self._lock:
+            for run, delta in (told := replica.publish(1)):
+                self._send(None, delta, sender=run)
+        return bool(told)
 
     def publish_keys(self) -> None:
         """Tell the others the keys that were just stored, so that they do not count a repeat."""
