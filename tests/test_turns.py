@@ -200,13 +200,13 @@ def resting(tally: Tally, vector: str, videos: int) -> None:
 @pytest.mark.usefixtures("few")
 def test_a_vector_is_woken_in_steps_and_is_the_same() -> None:
     tally, vector = Tally(), replica_of(OTHER, mint_run(1, "", 1))
-    resting(tally, vector, 200_000)
+    resting(tally, vector, 150_000)
     before = tally.total(vector), tally.digest(vector), tally.vector(vector).hashes(64, 7)
     counts = dict(tally.vector(vector).items())
     steps = []
     while woken := tally.wake(vector, 70_000):
         steps.append(woken)
-        assert (tally.total(vector), tally.size(vector)) == (before[0], 200_000)
+        assert (tally.total(vector), tally.size(vector)) == (before[0], 150_000)
     assert len(steps) > 1
     assert not tally.rests(vector)
     assert dict(tally.vector(vector).items()) == counts
@@ -217,14 +217,14 @@ def test_a_vector_is_woken_in_steps_and_is_the_same() -> None:
 @pytest.mark.usefixtures("few")
 def test_one_that_grows_while_it_is_woken_has_all() -> None:
     tally, vector = Tally(), replica_of(OTHER, mint_run(1, "", 1))
-    resting(tally, vector, 200_000)
+    resting(tally, vector, 150_000)
     total = tally.total(vector)
     tally.wake(vector, 70_000)
     tally.merge(vector, {"video-5": 1000, "new": 2})
     while tally.wake(vector, 70_000):
         pass
     assert tally.total(vector) == total + 1000 - 6 + 2
-    assert tally.count(vector, "video-199999") == 199_999 % 300 + 1
+    assert tally.count(vector, "video-149999") == 149_999 % 300 + 1
 
 
 @pytest.mark.usefixtures("few")
@@ -247,10 +247,10 @@ def test_a_large_run_that_rests_is_folded_after_it_was_woken(grows: bool) -> Non
         written |= batch.counts.get(folded, {})
         replica.stored(batch)
         batches += not replica.tally.mark(OTHER)
-        if grows and batches == 1:
+        if grows and batches == 1 and replica.tally.rests(runs[0]):
             replica.backlog.merge(runs[0], {"video-7": 2000})
-            total, visits, grows = total + 2000 - 8, visits + 2000 - 8, False
-    assert batches > 1
+            total, visits = total + 2000 - 8, visits + 2000 - 8
+    assert batches == (1 if grows else 2)
     assert replica.tally.total(folded) == total
     assert written == dict(replica.tally.vector(folded).items())
     assert replica.folding.folds == 1

@@ -15,6 +15,7 @@ from counter.backoff import backoff
 from counter.node import names
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
+from counter.node.turns import give_way
 from counter.protocol.batch import Batch
 from counter.protocol.replica import Replica
 from counter.store.contract import (
@@ -33,8 +34,7 @@ log = logging.getLogger("counter")
 
 RENEWAL = 1.0
 """Longest time in seconds between two writes."""
-_TURN = 0.003
-"""Seconds after which a long computation lets others have the replica."""
+_TURN = 0.003  # seconds after which a long computation lets others have the replica
 _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
 
@@ -377,7 +377,7 @@ class Flusher:
             for videos in grew:
                 self._grew(videos)
             if more:
-                time.sleep(0)
+                give_way()
 
     def _catch_up(self, replica: Replica) -> set[str]:
         """Join what the store knows beyond the memory, as a new run; return the videos that grew.

@@ -15,6 +15,7 @@ from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.rates import MemberRates
 from counter.node.stage import Stage
+from counter.node.turns import give_way
 from counter.node.warn import Warn
 from counter.protocol import messages
 from counter.protocol.clocks import Clocks
@@ -35,7 +36,7 @@ from counter.transport.contract import Transport
 log = logging.getLogger("counter")
 
 _LARGE = 10_000
-"""Bytes from which on a page of a repair is followed by a rest."""
+"""Bytes from which on a message takes ms; a page of a repair is then followed by a rest."""
 _LONGEST_REST = 0.05
 """Seconds."""
 _STEP = 1.0
@@ -98,7 +99,7 @@ class Gossip:
         self._warn = warn
         self._grew = grew
         self._became_ready = became_ready
-        self._pages = Lock()
+        self._pages, self._large = Lock(), Lock()
         self._replays = Replays(2 * config.message_ttl)
         self._sent = 0
         self._counted_again = 0
@@ -131,8 +132,7 @@ class Gossip:
             self._look_at_clock(replica)
             self.publish_keys()
             while self._publish_some(replica):
-                # What is published is all held, and may be much: others have their turn.
-                time.sleep(0)
+                give_way()
 
     def _publish_some(self, replica: Replica) -> bool:
         """Publish one message; return whether there may be more."""
@@ -239,6 +239,11 @@ class Gossip:
             self._warn("entry.refused", f"from={envelope.sender} {refused[0]}")
         if isinstance(envelope.body, RepairPage) and len(message) > _LARGE:
             self._take_page(replica, envelope)
+        elif len(message) > _LARGE:
+            # One at a time, however many peers send theirs at once.
+            with self._large:
+                self._take(replica, envelope, refused=bool(refused))
+                give_way()
         else:
             self._take(replica, envelope, refused=bool(refused))
         return None

@@ -104,7 +104,7 @@ class Pending:
     def unflushed(self) -> int:
         """How many visits the store does not hold yet."""
         # Nobody else counts in the own run, and what it has counted may be a million videos.
-        total = self._counted - self._tally.total(self.own)
+        total = max(0, self._counted - self._tally.total(self.own))
         for run in (self._pending.keys() | self._in_flight.keys()) - {self.own}:
             latest = self._in_flight.get(run, {}) | self._pending.get(run, {})
             held = self._tally.counts(run, latest)
