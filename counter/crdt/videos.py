@@ -29,8 +29,8 @@ class Videos:
     """
     young = 2048
     """So many new ones are moved at once, when they are no longer few: half a ms."""
-    at_once = 8192
-    """So many are moved at once while more are left of those that were few: 2 ms."""
+    at_once = 4096
+    """So many are moved at once while more are left of those that were few: 1 to 2 ms."""
     often = 1024
     """They are moved when so many came."""
     lately = 16_384
