@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,12 +12,18 @@ from hypothesis import strategies as st
 from counter.crdt.ids import encode_id, folded_of, mint_run, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.videos import Videos
+from counter.node import flusher
+from counter.node.flusher import Flush
 from counter.protocol.checks import decode_sum, sum_name
 from counter.protocol.effects import Effects
 from counter.protocol.messages import Delta, Envelope, RepairPage, RepairRequest
 from counter.protocol.pending import Pending
 from counter.protocol.positions import Position
 from counter.protocol.replica import Replica
+from counter.store.contract import Counts, StoreDownError
+from counter.store.memory import MemoryStore
+from lab.clients import until
+from tests.kept import Kept, kept
 from tests.protocol import Network, alone
 
 OWN = f"a~{encode_id(1, 13)}.{mint_run(0, '', 1)}"
@@ -181,6 +188,97 @@ def test_deltas_come_page_by_page_and_the_last_one_says_how_far_a_log_was_read(
     assert told == videos
     assert len(pages) > 2
     assert [bool(delta.read) for delta in pages] == [False] * (len(pages) - 1) + [True]
+
+
+# -- the thread that owns the store
+
+
+class Turns:
+    """What happens whenever the flusher gives way: everybody may have the lock."""
+
+    def __init__(self, one: Kept) -> None:
+        self.one = one
+        self.flushes: list[Flush] = []
+        self.totals: list[int] = []
+
+    def __call__(self) -> None:
+        one = self.one
+        assert one.lock.acquire(timeout=5), "it gives way and keeps the lock"
+        try:
+            assert not any(flush.ended for flush in self.flushes)
+            self.totals.append(one.replica.tally.total(one.replica.id))
+            stored = one.store.counts.get(one.replica.id, {})
+            shown = one.replica.tally.vector(one.replica.id)
+            assert all(stored[video] >= count for video, count in shown.items())
+            for video in ("video-0", "video-99"):
+                assert one.replica.counter(video, pending=True) == {one.replica.member: 2}
+        finally:
+            one.lock.release()
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pending, "a_step", 10)
+    monkeypatch.setattr(flusher, "_TURN", 0.0)
+
+
+def count(one: Kept) -> Flush:
+    """Count many visits at once; return what ends when they are stored."""
+    with one.lock:
+        one.replica.count_many({f"video-{number}": 2 for number in range(100)})
+        return one.flusher.gathering
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_flusher_gives_way_between_steps_and_answers_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    store = MemoryStore()
+    with kept(store, gather=0.0) as one:
+        one.join()
+        turns = Turns(one)
+        monkeypatch.setattr(flusher, "give_way", turns)
+        turns.flushes.append(count(one))
+        one.flusher.wake()
+        if not stops:
+            assert turns.flushes[0].wait(5)
+            assert one.replica.pending.unflushed() == 0
+    # Whoever stops it meanwhile finds all of it stored and shown.
+    assert turns.flushes[0].ended
+    assert one.replica.tally.total(one.replica.id) == 200
+    assert turns.totals == sorted(turns.totals)
+    assert len(set(turns.totals)) > 5, "it was shown in steps"
+    assert turns.totals.count(0) > 5, "it was added up in steps"
+    assert sum(store.counts[one.replica.id].values()) == 200
+
+
+class FailsOnce(MemoryStore):
+    """A store that fails once after it has written visits."""
+
+    failed = False
+
+    def write(self, counts: Counts, **also: Any) -> None:
+        super().write(counts, **also)
+        if counts and not self.failed:
+            self.failed = True
+            raise StoreDownError("it may be written or not")
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_large_batch_in_doubt_is_written_again_and_counted_once() -> None:
+    store = FailsOnce()
+    with kept(store, gather=0.0) as one:
+        one.join()
+        failed = count(one)
+        one.flusher.wake()
+        assert not failed.wait(5)
+        assert store.failed
+        until(lambda: one.replica.pending.unflushed() == 0, 5, "it is written again")
+        total = one.replica.tally.total(one.replica.id)
+        assert total == sum(store.counts[one.replica.id].values()) == 200
+        kept_sum = decode_sum(store.facts[sum_name(one.replica.id)])
+        assert kept_sum == (200, one.replica.tally.digest(one.replica.id))
 
 
 # -- what rests is woken in steps
