@@ -15,7 +15,7 @@ from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.rates import MemberRates
 from counter.node.stage import Stage
-from counter.node.turns import give_way
+from counter.node.turns import Turns, give_way
 from counter.node.warn import Warn
 from counter.protocol import messages
 from counter.protocol.clocks import Clocks
@@ -99,7 +99,7 @@ class Gossip:
         self._warn = warn
         self._grew = grew
         self._became_ready = became_ready
-        self._pages, self._large = Lock(), Lock()
+        self._pages, self._turns = Lock(), Turns()
         self._replays = Replays(2 * config.message_ttl)
         self._sent = 0
         self._counted_again = 0
@@ -241,9 +241,8 @@ class Gossip:
             self._take_page(replica, envelope)
         elif len(message) > _LARGE:
             # One at a time, however many peers send theirs at once.
-            with self._large:
-                self._take(replica, envelope, refused=bool(refused))
-                give_way()
+            self._turns.wait()
+            self._take(replica, envelope, refused=bool(refused))
         else:
             self._take(replica, envelope, refused=bool(refused))
         return None

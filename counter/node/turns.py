@@ -5,6 +5,7 @@ that are over, and at the network, only once in fifty such turns.
 """
 
 import time
+from threading import Lock
 
 _A_MOMENT = 0.0005
 """Seconds; the loop waits for a whole millisecond at most."""
@@ -13,3 +14,15 @@ _A_MOMENT = 0.0005
 def give_way() -> None:
     """Let all others run that have something to do."""
     time.sleep(_A_MOMENT)
+
+
+class Turns:
+    """For computations of some ms each, of which many may begin at once. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._next = Lock()
+
+    def wait(self) -> None:
+        """Wait until all others have run since the last of these began."""
+        with self._next:
+            give_way()
