@@ -285,7 +285,7 @@ def test_a_large_batch_in_doubt_is_written_again_and_counted_once() -> None:
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Videos, "small", 500)
 
 
@@ -295,7 +295,7 @@ def resting(tally: Tally, vector: str, videos: int) -> None:
         tally.rest(vector, 10_000)
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("small_index")
 def test_a_vector_is_woken_in_steps_and_is_the_same() -> None:
     tally, vector = Tally(), replica_of(OTHER, mint_run(1, "", 1))
     resting(tally, vector, 150_000)
@@ -312,7 +312,7 @@ def test_a_vector_is_woken_in_steps_and_is_the_same() -> None:
     assert again == before
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("small_index")
 def test_one_that_grows_while_it_is_woken_has_all() -> None:
     tally, vector = Tally(), replica_of(OTHER, mint_run(1, "", 1))
     resting(tally, vector, 150_000)
@@ -325,7 +325,7 @@ def test_one_that_grows_while_it_is_woken_has_all() -> None:
     assert tally.count(vector, "video-149999") == 149_999 % 300 + 1
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("small_index")
 @pytest.mark.parametrize("grows", [False, True])
 def test_a_large_run_that_rests_is_folded_after_it_was_woken(grows: bool) -> None:
     replica = opened(alone(OWN))

@@ -311,8 +311,10 @@ class Flusher:
         names.write(self._store, batch, heal=heal)
 
     def _note_loss(self, error: StoreForgotError) -> None:
-        what = "ahead" if isinstance(error, StoreAheadError) else "forgot"
-        log.warning("store.%s %s", what, error)
+        if isinstance(error, StoreAheadError):
+            log.warning("store.ahead %s", error)
+        else:
+            log.warning("store.forgot %s", error)
         self._metrics.heals.inc()
 
     def _put_back(self, replica: Replica, batch: Batch, known: Known, flushes: list[Flush]) -> None:
@@ -366,10 +368,8 @@ class Flusher:
         """Take steps, which may tell what grew, under the lock; others get it every few ms."""
         more = True
         while more:
-            until = time.monotonic() + _TURN
-            grew: list[Iterable[str]] = []
+            until, more, grew = time.monotonic() + _TURN, False, list[Iterable[str]]()
             with self._lock:
-                more = False
                 for step in steps:
                     grew.append(step or ())
                     if more := time.monotonic() >= until:

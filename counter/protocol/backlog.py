@@ -345,8 +345,8 @@ class Backlog:
             elif not self._is_known(vector):
                 sums[sum_name(vector)] = ""
             elif vector not in drop or counts.get(vector):
-                few = len(more := own.get(vector, {})) <= self._pending.a_step
-                told = encode_sum(*self._tally.sum_with(vector, more)) if few else ""
+                at_once = len(more := own.get(vector, {})) <= self._pending.a_step
+                told = encode_sum(*self._tally.sum_with(vector, more)) if at_once else ""
                 sums[sum_name(vector)] = told
         return sums
 
