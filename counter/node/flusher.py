@@ -190,7 +190,7 @@ class Flusher:
             if self._news:
                 due = min(due, news_at)
             try:
-                if not prepared and replica.tally.ids.soon_many:
+                if not prepared and (replica.tally.ids.soon_many or replica.pending.are_many):
                     prepared = True
                     self._prepare()
                 now = time.monotonic()

@@ -116,6 +116,11 @@ class Pending:
         return any(self._pending.values())
 
     @property
+    def are_many(self) -> bool:
+        """Whether they are of so many videos that these may be many from now on."""
+        return 2 * len(self._pending[self.own]) > self._tally.ids.small
+
+    @property
     def notes(self) -> bool:
         """Whether there are notes to be written."""
         return bool(self._notes)
