@@ -6,11 +6,8 @@ Pure: no I/O, no clock.
 from collections.abc import Mapping
 
 from counter.crdt.tally import Tally
-from counter.protocol.messages import Delta
+from counter.protocol.messages import PAGE_BYTES, Delta
 from counter.protocol.reports import Reports
-
-PAGE_BYTES = 24 * 1024
-"""Of entries in one delta, some 1,000: 5 ms for a receiver that knows few videos."""
 
 
 class Deltas:
