@@ -183,8 +183,23 @@ class Machine(Node):
         self._pending[key] = self.oracle.counted(self.address, key, self.now)
 
     def flush(self) -> list[Sent]:
-        """Write a batch as the flush thread does, which takes `slow` seconds and may fail."""
-        process = self.running
+        """Write a batch as the flush thread does, which takes `slow` seconds and may fail.
+
+        Between its steps what is stored is published, and seen.
+        """
+        process, sent = self.running, list[Sent]()
+
+        def between() -> None:
+            sent.extend(self.publish())
+            self._look()
+
+        process.between = between
+        try:
+            return self._flush(process) + sent
+        finally:
+            del process.between
+
+    def _flush(self, process: Process) -> list[Sent]:
         if self._under_way is None:
             self._under_way = self.now + self.slow, self.next_batch()
             self._in_flight, self._pending = self._pending, {}

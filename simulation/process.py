@@ -16,6 +16,9 @@ from counter.store.memory import MemoryStore
 class Process:
     """A replica and the store that it has open."""
 
+    between: Callable[[], object] | None = None
+    """What others do between two steps of a flush."""
+
     def __init__(self, replica: Replica, store: MemoryStore) -> None:
         self.replica = replica
         self.store = store
@@ -63,7 +66,14 @@ class Process:
             self._heals = True
         if self.replica.needs_new_run:
             self._renew(now, mint_run)
-        return self.replica.batch(rows)
+        batch = self.replica.batch(rows)
+        self._take_steps(self.replica.backlog.sum_up(batch))
+        return batch
+
+    def _take_steps(self, steps: Iterator[object]) -> None:
+        for _ in steps:
+            if self.between is not None:
+                self.between()
 
     def _renew(self, now: float, mint_run: Callable[[str], str]) -> None:
         latest = self.replica.members.latest(self.replica.member)
@@ -87,7 +97,7 @@ class Process:
             replica.not_stored(batch)
             raise
         self._heals = False
-        replica.stored(batch)
+        self._take_steps(replica.storing(batch))
         return True
 
     def join_store(self) -> None:

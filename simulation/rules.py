@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from counter.crdt.ids import mint_run
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Keys
+from counter.protocol.pending import Pending
 from counter.protocol.questions import Questions
 from counter.protocol.repairs import Repairs
 from counter.protocol.replica import Replica
@@ -45,6 +46,12 @@ class SmallRepairs(Repairs):
         return super().most() if self._salt % 2 else 0
 
 
+class SmallSteps(Pending):
+    """Visits of which a batch takes several steps."""
+
+    a_step = 1
+
+
 class FewQuestions(Questions):
     """Questions of which most have to wait for the answers to others."""
 
@@ -65,9 +72,10 @@ class SmallReports(Reports):
 
 
 class SmallPages(Replica):
-    """A replica with such repairs, questions, keys and reports."""
+    """A replica with such repairs, steps, questions, keys and reports."""
 
     repairs_class = SmallRepairs
+    pending_class = SmallSteps
     questions_class = FewQuestions
     keys_class = SmallKeys
     reports_class = SmallReports

@@ -45,8 +45,8 @@ from tests.mutants_of_runs import NEW_FAULTS
 
 
 class PublishesBeforeItPersists(SmallPages):
-    def publish(self) -> list[tuple[str, Delta]]:
-        deltas = super().publish()
+    def publish(self, most: int | None = None) -> list[tuple[str, Delta]]:
+        deltas = super().publish(most)
         early = self.pending._pending[self.id]
         more = sum(count - self.tally.count(self.id, video) for video, count in early.items())
         delta = Delta(dict(early), self.reports.published + more)

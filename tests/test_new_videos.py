@@ -463,7 +463,7 @@ def test_what_is_pending_is_known_and_announced() -> None:
     assert catalogue.unannounced(["a", "b"]) == ["a"]
     counts, _ = pending.take()
     assert catalogue.new(["a", "b"]) == []
-    pending.stored(counts)
+    dict(pending.stored(counts))
     assert catalogue.new(["a", "b"]) == []
     assert catalogue.unannounced(["a", "b"]) == ["a"]
     assert (tally.videos(), tally.announced()) == (1, 1)

@@ -36,10 +36,10 @@ def test_a_visit_is_pending_then_in_flight_then_committed(tally: Tally, pending:
     pending.visit("cats")
     assert pending.count("cats") == pending.unflushed() == 2
     assert tally.visits("cats") == 0
-    assert pending.stored(counts) == {FIRST: {"cats": 1}}
+    assert dict(pending.stored(counts)) == {FIRST: {"cats": 1}}
     assert tally.visits("cats") == pending.unflushed() == 1
     counts, _ = pending.take()
-    assert pending.stored(counts) == {FIRST: {"cats": 1}}
+    assert dict(pending.stored(counts)) == {FIRST: {"cats": 1}}
     assert pending.unflushed() == 0
     assert pending.count("cats") == 2
 
@@ -54,7 +54,7 @@ def test_what_an_earlier_run_has_counted_is_written_as_its_own(
     pending.visit("cats")
     counts, _ = pending.take()
     assert counts == {FIRST: {"cats": 3}, SECOND: {"cats": 1}}
-    assert pending.stored(counts) == {FIRST: {"cats": 3}, SECOND: {"cats": 1}}
+    assert dict(pending.stored(counts)) == {FIRST: {"cats": 3}, SECOND: {"cats": 1}}
     assert tally.counter("cats") == {MEMBER: 4}
     assert pending.take() == ({}, {})
 
@@ -75,7 +75,7 @@ def test_a_batch_in_doubt_is_pending_again_of_the_run_that_it_was(
     assert counts == {FIRST: {"cats": 4, "dogs": 1}, SECOND: {"cats": 1}}
     assert notes == {"log:x": "2", "log:y": "1"}
     assert pending.in_doubt
-    pending.stored(counts)
+    dict(pending.stored(counts))
     assert not pending.in_doubt
     assert tally.visits("cats") == 5
 
@@ -85,7 +85,7 @@ def test_only_what_is_written_is_out_of_doubt(pending: Pending) -> None:
     pending.not_stored(*pending.take())
     pending.begin(SECOND)
     pending.visit("cats")
-    pending.stored({SECOND: {"cats": 1}})
+    dict(pending.stored({SECOND: {"cats": 1}}))
     assert pending.in_doubt
 
 
@@ -184,13 +184,13 @@ def test_whatever_fails_every_visit_is_counted_once(choose: random.Random) -> No
             case 4:
                 counts, _ = pending.take()
                 write(counts)
-                pending.stored(counts)
+                dict(pending.stored(counts))
             case 5:
                 pending.begin(f"{MEMBER}.{encode_id(10 + step, 23)}")
         assert pending.unflushed() == visits - sum(tally.totals().values())
     counts, _ = pending.take()
     write(counts)
-    pending.stored(counts)
+    dict(pending.stored(counts))
     assert sum(tally.totals().values()) == visits
     assert sum(sum(of_run.values()) for of_run in store.values()) == visits
 
@@ -217,5 +217,5 @@ def test_a_run_waits_until_the_store_holds_its_visits(pending: Pending) -> None:
     assert pending.waiting() == [FIRST]
     pending.not_stored(counts, notes)
     assert pending.waiting() == [FIRST]
-    pending.stored(pending.take()[0])
+    dict(pending.stored(pending.take()[0]))
     assert pending.waiting() == []

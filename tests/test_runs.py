@@ -143,6 +143,23 @@ def test_how_long_a_run_is_closed_is_kept_over_restarts_and_no_clock_moves_it(
     assert again.runs.closed_for(run(1)) == 100.0
 
 
+def test_a_run_that_the_store_knows_as_closed_is_told_with_its_day_at_once(known: Known) -> None:
+    """As after a memory was put back to when the run was open: its node folds it, too."""
+    later = Known()
+    for one in (known, later):
+        one.count(run(1))
+        one.count(run(2))
+        one.look(1.0 + TTL)
+    kept = later.runs.batch()
+    back = Known()
+    back.count(run(1))
+    back.look(1.0)
+    assert back.runs.days(MEMBER) == {}
+    back.runs.opened(kept)
+    assert back.runs.closed(MEMBER) == [run(1)]
+    assert back.runs.days(MEMBER) == known.runs.days(MEMBER) != {}
+
+
 def test_the_age_of_the_store_is_written_now_and_then(known: Known) -> None:
     known.runs.look(1.0)
     first = known.runs.batch()

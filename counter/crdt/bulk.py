@@ -113,6 +113,14 @@ def mark(marks: bytearray, rows: Rows) -> int:
     return new
 
 
+def mark_counted(marks: bytearray, column: "array[int]") -> int:
+    """Set the marks of all rows that are not 0; return how many were not set."""
+    view = np.asarray(marks)[: len(column)]
+    before = int(np.count_nonzero(view))
+    view |= (np.asarray(column) != 0).view(np.uint8)
+    return int(np.count_nonzero(view)) - before
+
+
 def gaps_and_counts(
     column: "array[int]", first: int, end: int
 ) -> tuple["array[int]", "array[int]"]:

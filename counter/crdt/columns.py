@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no lock.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
@@ -265,25 +265,38 @@ class Column:
                 yield Piece(first, *narrow)
             begin = end
 
-    def fill(self, size: int, pieces: Iterable[Piece]) -> None:
-        """Set so many counts, of a column in which there are none yet."""
-        assert self._sparse is not None
+    def begin(self, size: int) -> None:
+        """Get ready for pieces of so many counts, of a column in which there are none yet."""
         self._size = size
-        if not self._is_dense():
-            for piece in pieces:
-                self._sparse.update(zip(piece.rows(), piece.counts, strict=True))
-            return
-        Column._make_room(self)
-        for piece in pieces:
-            if piece.counts.itemsize > self._counts.itemsize:
-                self._counts = widened(self._counts, 2 ** (8 * piece.counts.itemsize) - 1)
-            if len(self._videos) > self._videos.small:
-                from counter.crdt import bulk
+        if self._is_dense():
+            Column._make_room(self)
 
-                bulk.fill(self._counts, *piece)
-            else:
-                for row, count in zip(piece.rows(), piece.counts, strict=True):
-                    self._counts[row] = count
+    def fill(self, piece: Piece) -> None:
+        """Set the counts of a piece."""
+        if self._sparse is not None:
+            self._sparse.update(zip(piece.rows(), piece.counts, strict=True))
+            return
+        if piece.counts.itemsize > self._counts.itemsize:
+            self._counts = widened(self._counts, 2 ** (8 * piece.counts.itemsize) - 1)
+        if len(self._videos) > self._videos.small:
+            from counter.crdt import bulk
+
+            bulk.fill(self._counts, *piece)
+        else:
+            for row, count in zip(piece.rows(), piece.counts, strict=True):
+                self._counts[row] = count
+
+    def mark(self, marks: bytearray) -> int:
+        """Set the marks of all rows that are counted here; return how many were not set."""
+        if self._sparse is None and len(self._counts) > self._videos.small:
+            from counter.crdt import bulk
+
+            return bulk.mark_counted(marks, self._counts)
+        new = 0
+        for row, _ in self.by_row():
+            new += not marks[row]
+            marks[row] = 1
+        return new
 
     def take(self, rows: "Rows") -> "Counts":
         """The counts in these rows, as an array; 0 for none, and for the row -1."""

@@ -20,7 +20,7 @@ from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.narrow import ALWAYS_HELD, holds
 from counter.crdt.segment import Packing, Segment
 from counter.crdt.top import TopVideos
-from counter.crdt.vector import Refused, Vector
+from counter.crdt.vector import Refused, Unpacking, Vector
 from counter.crdt.video_set import VideoSet
 from counter.crdt.videos import Videos
 
@@ -58,6 +58,7 @@ class Tally:
         self._marks: dict[str, str] = {}
         self._unpacked: tuple[str, Vector] | None = None
         self._packing: tuple[Vector, int, Packing] | None = None
+        self._waking: tuple[Segment, Unpacking] | None = None
         self._top_videos = TopVideos(self.TOP)
 
     def merge(
@@ -246,6 +247,28 @@ class Tally:
             self._vectors[vector] = own.segment(content)
             self._packing = None
         return packed
+
+    def wake(self, vector: str, most: int) -> int:
+        """Have a vector that rests awake, about `most` counts at a time; return how many now.
+
+        Whoever wants it awake calls this until it returns 0.
+        """
+        own = self._vectors.get(vector)
+        if not isinstance(own, Segment):
+            self._waking = None
+            return 0
+        if self._waking is None or self._waking[0] is not own:
+            self._waking = own, Unpacking(own, self.empty())
+        unpacked, awake = self._waking[1].step(most)
+        if awake is not None:
+            self._put(vector, awake)
+            self._waking = None
+        return unpacked
+
+    def size(self, vector: str) -> int:
+        """How many videos are counted in a vector."""
+        own = self._vectors.get(vector)
+        return 0 if own is None else own.size if isinstance(own, Segment) else len(own)
 
     def rests(self, vector: str) -> bool:
         """Whether a vector is at rest."""

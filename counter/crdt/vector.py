@@ -207,11 +207,8 @@ class Vector(Column):
     @classmethod
     def unpack(cls, segment: Segment, videos: Videos) -> "Vector":
         """The vector that was packed, over the same index."""
-        vector = cls(videos)
-        vector.fill(segment.size, segment.pieces())
-        vector.total, vector.digest = segment.total, segment.digest
-        if vector._sparse is None:
-            vector._digests.frombytes(segment.sums)
+        _, vector = Unpacking(segment, cls(videos)).step(segment.size + 1)
+        assert vector is not None
         return vector
 
     @classmethod
@@ -402,3 +399,27 @@ class Vector(Column):
         else:
             buckets = [of[row] for row in rows]
         return compress(rows, map(differs.__getitem__, buckets))
+
+
+class Unpacking:
+    """A segment on its way to become a vector again, one in which nothing is counted yet."""
+
+    def __init__(self, segment: Segment, vector: Vector) -> None:
+        self._segment = segment
+        self._vector = vector
+        vector.begin(segment.size)
+        self._rest = segment.pieces()
+
+    def step(self, most: int) -> tuple[int, Vector | None]:
+        """Unpack about `most` counts more; return how many, and the vector once it is complete."""
+        done, vector, segment = 0, self._vector, self._segment
+        for piece in self._rest:
+            vector.fill(piece)
+            done += len(piece.counts)
+            if done >= most:
+                return done, None
+        vector.total, vector.digest = segment.total, segment.digest
+        if vector._sparse is None:
+            vector._digests.frombytes(segment.sums)
+        # Not 0, which says that there was nothing to be done.
+        return max(done, 1), vector

@@ -37,16 +37,10 @@ class VideoSet:
 
             self._size += bulk.mark(marks, videos.rows)
             return
-        if isinstance(videos, Column) and len(self._videos) > self._videos.small:
-            from counter.crdt import bulk
-
-            self._size += sum(bulk.mark(marks, rows) for rows, _ in videos.arrays())
-            return
         if isinstance(videos, Column):
-            rows: Iterable[int] = (row for row, _ in videos.by_row())
-        else:
-            rows = map(self._videos.row, videos)
-        for row in rows:
+            self._size += videos.mark(marks)
+            return
+        for row in map(self._videos.row, videos):
             size += not marks[row]
             marks[row] = 1
         self._size = size

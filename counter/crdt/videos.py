@@ -29,6 +29,8 @@ class Videos:
     """
     young = 2048
     """So many new ones are moved at once, when they are no longer few: half a ms."""
+    at_once = 4096
+    """So many are moved at once while more are left of those that were few: 1 to 2 ms."""
     often = 1024
     """They are moved when so many came."""
     lately = 16_384
@@ -206,8 +208,9 @@ class Videos:
             self._hot = _Hot(self._hot, self._index.find, self._cool, self.lately)
             self._bind()
         if self._young:
-            self._index.add(self._young[: self.young])
-            del self._young[: self.young]
+            many = self.at_once if len(self._young) > self.at_once else self.young
+            self._index.add(self._young[:many])
+            del self._young[:many]
             if len(self._hot) >= self.lately:
                 self._cool()
         return self._index

@@ -6,7 +6,8 @@ from threading import Lock
 
 from counter.crdt.ids import ANNOUNCED
 from counter.crdt.limits import FullError
-from counter.node.flusher import Flush, Flusher
+from counter.node.flush import Flush
+from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.new_videos import NewVideos
 from counter.node.stage import Stage

@@ -7,16 +7,17 @@ everything when the store has lost something.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Event, Lock
 
 from counter.backoff import backoff
 from counter.node import names
+from counter.node.flush import Flush
 from counter.node.loading import Loaded, Loading, sift
 from counter.node.metrics import Metrics
-from counter.node.turns import Turns
+from counter.node.turns import Turns, give_way
 from counter.protocol.batch import Batch
 from counter.protocol.replica import Replica
 from counter.store.contract import (
@@ -35,42 +36,11 @@ log = logging.getLogger("counter")
 
 RENEWAL = 1.0
 """Longest time in seconds between two writes."""
+_TURN = 0.003  # seconds after which a long computation lets others have the replica
 _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
 _REST_WHILE_JOINING = 9
 """How often as long as writing such a batch took nothing of that is written then."""
-
-
-class Flush:
-    """One batch on its way to the store, for the visits that wait for it. Thread-safe."""
-
-    __slots__ = ("_ended", "_gate", "_ok")
-
-    def __init__(self) -> None:
-        self._ok = self._ended = False
-        # One lock, which each waiting thread passes on to the next. An event would make a lock for
-        # each of them.
-        self._gate = Lock()
-        self._gate.acquire()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most so long until it has ended; return whether the store holds the batch."""
-        if not self._ended:
-            if not self._gate.acquire(timeout=seconds):
-                return False
-            self._gate.release()
-        return self._ok
-
-    @property
-    def ended(self) -> bool:
-        """Whether nobody needs to wait for it any more."""
-        return self._ended
-
-    def end(self, *, ok: bool) -> None:
-        """Release all waiting threads; `ok` says whether the store holds the batch. Once."""
-        self._ok = ok
-        self._ended = True
-        self._gate.release()
 
 
 class Flusher:
@@ -94,7 +64,7 @@ class Flusher:
         mint: Callable[[Opened, Known], Replica],
         start_new_run: Callable[..., set[str]],
         loaded: Callable[[], None],
-        grew: Callable[[Collection[str]], None],
+        grew: Callable[[Iterable[str]], None],
         keyed: Callable[[], None],
         prepare: Callable[[], object] = lambda: None,
         gather: float = 0.0,
@@ -193,7 +163,7 @@ class Flusher:
             if self._news:
                 due = min(due, news_at)
             try:
-                if not prepared and replica.tally.ids.soon_many:
+                if not prepared and (replica.tally.ids.soon_many or replica.pending.are_many):
                     prepared = True
                     self._prepare()
                 now = time.monotonic()
@@ -245,7 +215,7 @@ class Flusher:
             loaded = loading.step()
         except StopIteration:
             self._mend(replica, loading)
-            self._in_steps(replica.recovery.join_some)
+            self._in_turns(iter(replica.recovery.join_some, None))
             with self._lock:
                 grew = replica.recovery.all_loaded()
             self._grew(grew)
@@ -254,15 +224,6 @@ class Flusher:
             self._take(replica, loaded)
         self._turns.take()
         return True
-
-    def _in_steps(self, step: Callable[[], Set[str] | None]) -> None:
-        """Take short steps until there is none; each returns what grew."""
-        grew: Set[str] | None = set()
-        while grew is not None:
-            with self._lock:
-                grew = step()
-                self._grew(grew or ())
-            self._turns.take()
 
     # The next two methods are all that the replica hears of damage.
 
@@ -275,7 +236,7 @@ class Flusher:
             # The videos of many counts are named under the lock, if anybody watches one.
             self._grew(replica.recovery.loaded(loaded.vector, loaded.counts))
         if loaded.is_last:
-            self._in_steps(partial(replica.recovery.rest, loaded.vector))
+            self._in_turns(iter(partial(replica.recovery.rest, loaded.vector), None))
 
     def _mend(self, replica: Replica, loading: Loading) -> None:
         """Everything was read: repair the store, and report what was wrong with it."""
@@ -306,6 +267,7 @@ class Flusher:
                 batch = replica.batch(rows)
                 flushes.append(self.gathering)
                 self.writing, self.gathering = self.gathering, Flush()
+            self._in_turns(replica.backlog.sum_up(batch))
             try:
                 try:
                     self._write_batch(batch, heal=heal)
@@ -366,8 +328,8 @@ class Flusher:
 
     def _commit(self, replica: Replica, batch: Batch, flushes: list[Flush], grew: set[str]) -> bool:
         """The store holds the batch: show it and tell those who wait; return whether news waits."""
+        self._in_turns(replica.storing(batch))
         with self._lock:
-            grew |= replica.stored(batch)
             was_down, self.error = self.error, None
             news = replica.news()
         if was_down:
@@ -380,6 +342,21 @@ class Flusher:
             flush.end(ok=True)
         self._grew(grew)
         return news
+
+    def _in_turns(self, steps: Iterator[Iterable[str] | None]) -> None:
+        """Take steps, which may tell what grew, under the lock; others get it every few ms."""
+        more = True
+        while more:
+            until = time.monotonic() + _TURN
+            with self._lock:
+                more = False
+                for grew in steps:
+                    # The videos of many counts are named here, if anybody watches one.
+                    self._grew(grew or ())
+                    if more := time.monotonic() >= until:
+                        break
+            if more:
+                give_way()
 
     def _catch_up(self, replica: Replica) -> set[str]:
         """Join what the store knows beyond the memory, as a new run; return the videos that grew.

@@ -15,6 +15,7 @@ from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.rates import MemberRates
 from counter.node.stage import Stage
+from counter.node.turns import OneByOne, give_way
 from counter.node.warn import Warn
 from counter.protocol import messages, replays
 from counter.protocol.clocks import Clocks
@@ -35,7 +36,7 @@ from counter.transport.contract import Transport
 log = logging.getLogger("counter")
 
 _LARGE = 10_000
-"""Bytes from which on a page of a repair is followed by a rest."""
+"""Bytes from which on a message takes ms; a page of a repair is then followed by a rest."""
 _LONGEST_REST = 0.05
 """Seconds."""
 _STEP = 1.0
@@ -98,7 +99,7 @@ class Gossip:
         self._warn = warn
         self._grew = grew
         self._became_ready = became_ready
-        self._pages = Lock()
+        self._pages, self._turns = Lock(), OneByOne()
         self._replays = Replays(2 * config.message_ttl)
         self._sent = 0
         self._counted_again = 0
@@ -130,9 +131,15 @@ class Gossip:
         if replica is not None:
             self._look_at_clock(replica)
             self.publish_keys()
-            with self._lock:
-                for run, delta in replica.publish():
-                    self._send(None, delta, sender=run)
+            while self._publish_some(replica):
+                give_way()
+
+    def _publish_some(self, replica: Replica) -> bool:
+        """Publish one message; return whether there may be more."""
+        with self._lock:
+            for run, delta in (told := replica.publish(1)):
+                self._send(None, delta, sender=run)
+        return bool(told)
 
     def publish_keys(self) -> None:
         """Tell the others the keys that were just stored, so that they do not count a repeat."""
@@ -232,6 +239,10 @@ class Gossip:
             self._warn("entry.refused", f"from={envelope.sender} {refused[0]}")
         if isinstance(envelope.body, RepairPage) and len(message) > _LARGE:
             self._take_page(replica, envelope)
+        elif len(message) > _LARGE:
+            # One at a time, however many peers send theirs at once.
+            self._turns.wait()
+            self._take(replica, envelope, refused=bool(refused))
         else:
             self._take(replica, envelope, refused=bool(refused))
         return None

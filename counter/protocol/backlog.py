@@ -7,7 +7,7 @@ atomic step; one that may have failed goes back, to be written again.
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from counter.crdt.gcounter import merge
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
@@ -22,10 +22,11 @@ from counter.protocol.moving import Kept, Move, Moving
 from counter.protocol.pending import Counts, Pending
 from counter.protocol.roster import Roster
 from counter.protocol.runs import Runs
+from counter.protocol.sums import sum_up
 from counter.protocol.suspects import Suspects
 
 _COUNTS_A_FOLD = 5_000
-"""How many counts are folded in one step, and a run more: some milliseconds."""
+"""How many counts are folded in one step, or one run: 4 ms for one of a million that is awake."""
 _RUNS_A_FOLD = 32
 """How many runs are folded in one step. While their rows are moved in the store, each row is looked
 for in all of them."""
@@ -159,6 +160,8 @@ class Backlog:
             unsaved = self._unsaved.pop(vector)
         gone = set(before)
         for number, part in enumerate(runs, 1):
+            if most is not None and number > 1 and added + self._tally.size(part) > most:
+                break
             for counts in self._tally.fold(member, run_of(part)):
                 unsaved.update(counts)
                 added += len(counts)
@@ -200,7 +203,7 @@ class Backlog:
         left = _COUNTS_A_FOLD
         for member, mark in list(self._folding.due.items()):
             if left > 0 and (member not in self.moving or self._is_behind(member)):
-                left -= self.fold(member, mark, left)
+                left -= self._folding.wake(member, mark) or self.fold(member, mark, left)
 
     def opened(
         self, vectors: Collection[str], marks: Mapping[str, Kept], sums: Collection[str]
@@ -222,7 +225,7 @@ class Backlog:
     # -- what comes out
 
     def batch(self, limit: int, *, may_follow: bool) -> Batch:
-        """Take what is to be written next: every visit, and about `limit` other rows.
+        """Take what is to be written next: every visit, and about `limit` other rows. See `sum_up`.
 
         `may_follow` says whether a fold may begin now, to a mark that others have, too.
         """
@@ -339,18 +342,35 @@ class Backlog:
             if move is not None and member_of(vector) not in ends:
                 if member_of(vector) in facts and self._may_move(member_of(vector)):
                     sums[sum_name(vector)] = encode_moving(move.since)
-            elif self.loading or vector in self._unsaved:
+            elif not self._is_known(vector):
                 sums[sum_name(vector)] = ""
             elif vector not in drop or counts.get(vector):
-                total, digest = self._tally.sum_with(vector, own.get(vector, {}))
-                sums[sum_name(vector)] = encode_sum(total, digest)
+                at_once = len(more := own.get(vector, {})) <= self._pending.a_step
+                told = encode_sum(*self._tally.sum_with(vector, more)) if at_once else ""
+                sums[sum_name(vector)] = told
         return sums
+
+    def sum_up(self, batch: Batch) -> Iterator[None]:
+        """Add the sums that a batch of many visits lacks, in steps."""
+        return sum_up(batch, self._pending, self._tally, self._is_known)
+
+    def _is_known(self, vector: str) -> bool:
+        """Whether the store has all of a vector that is here, or gets it with this batch."""
+        return not self.loading and vector not in self._unsaved
 
     def _move_of(self, vector: str) -> Move | None:
         return self.moving.get(member_of(vector)) if is_folded(vector) else None
 
-    def stored(self, batch: Batch) -> dict[str, Mapping[str, int]]:
-        """The store holds the batch: its visits are committed. Returns what grew, by own run."""
+    def stored(self, batch: Batch) -> Iterator[tuple[str, Mapping[str, int]]]:
+        """The store holds the batch: its visits are committed. Yields what grew, with its run.
+
+        That is done in steps; everything but the visits is part of the last one.
+        """
+        for run, growths in self._pending.stored(batch.own):
+            if growths:
+                # It may be one that has closed meanwhile, and what is said of its day with it.
+                self._runs.changed(run)
+            yield run, growths
         self._keys.stored(batch.keys)
         for name, text in batch.notes.items():
             self.notes[name] = text
@@ -359,15 +379,9 @@ class Backlog:
         for name, text in batch.sums.items():
             is_sum = text and not text.startswith("-")
             (self.summed.add if is_sum else self.summed.discard)(name.removeprefix(SUM))
-        grew = self._pending.stored(batch.own)
-        for run, growths in grew.items():
-            if growths:
-                # It may be one that has closed meanwhile, and what is said of its day with it.
-                self._runs.changed(run)
         for member, (mark, parts) in batch.ends.items():
             now = self._tally.mark(member)
             self._folding.folds += self.moving.end(member, mark, parts, now)
-        return grew
 
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""

@@ -3,7 +3,7 @@
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from counter.crdt.tally import Tally
 from counter.protocol.messages import PAGE_BYTES, Delta
@@ -24,29 +24,37 @@ class Deltas:
         for video, growth in growths.items():
             unpublished[video] = unpublished.get(video, 0) + growth
 
-    def publish(self) -> list[tuple[str, Delta]]:
+    def __bool__(self) -> bool:
+        """Whether there is anything to be published."""
+        return bool(self._unpublished)
+
+    def publish(self, most: int | None = None) -> list[tuple[str, Delta]]:
         """Take everything, as deltas that fit into one message each, with the run of each.
 
-        The total of its present run grows page by page: a larger one would look like a loss.
+        Or `most` of them; the rest follows with the next call. The total of its present run grows
+        page by page: a larger one would look like a loss.
         """
-        unpublished, self._unpublished = self._unpublished, {}
-        deltas = []
-        for run, growth in sorted(unpublished.items()):
-            remaining = iter(growth.items())
-            while page := dict(_page(remaining)):
+        deltas: list[tuple[str, Delta]] = []
+        for run, growth in sorted(self._unpublished.items()):
+            while growth and (most is None or len(deltas) < most):
+                page = _take_page(growth)
                 total = self._tally.total(run)
                 if run == self._reports.own:
                     self._reports.published += sum(page.values())
                     total = self._reports.published
                 deltas.append((run, Delta(self._tally.counts(run, page), total)))
+            if not growth:
+                del self._unpublished[run]
         return deltas
 
 
-def _page(growth: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-    """As many entries as fit into one message."""
+def _take_page(growth: dict[str, int]) -> dict[str, int]:
+    """Remove as many entries as fit into one message, and return them."""
+    page: dict[str, int] = {}
     size = 0
-    for video, visits in growth:
-        yield video, visits
+    while growth and size <= PAGE_BYTES:
+        # The last ones: a dict from which the first are removed is searched for the next one.
+        video, visits = growth.popitem()
+        page[video] = visits
         size += len(video) + 12
-        if size > PAGE_BYTES:
-            return
+    return page

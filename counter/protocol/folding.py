@@ -12,7 +12,7 @@ Pure: no I/O, no clock.
 
 from collections.abc import Iterator
 
-from counter.crdt.ids import day_of, folded_of, member_of, replica_of, run_of
+from counter.crdt.ids import day_of, folded_of, is_folded, member_of, replica_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
 from counter.protocol.members import Members
@@ -23,6 +23,8 @@ from counter.protocol.runs import Runs
 Statement = tuple[str, int]
 """A member and a day, or -1 for its fold mark and folded vector."""
 _MARK = -1
+_COUNTS_WOKEN = 200_000
+"""How many counts of a run at rest are unpacked in one step: some 3 ms."""
 
 
 class Agreement:
@@ -140,6 +142,17 @@ class Folding:
             agreed = self._agreed(member, mark, now)
             if agreed > max(mark, self.due.get(member, "")):
                 self.due[member] = self._agreed_on[member] = agreed
+
+    def wake(self, member: str, mark: str) -> int:
+        """Have some of the run awake that is folded next, if it is large; return how much it was.
+
+        So that is 0 once it may be folded.
+        """
+        for run in self._tally.parts(member, mark):
+            if not is_folded(run):
+                is_large = self._tally.size(run) > _COUNTS_WOKEN
+                return self._tally.wake(run, _COUNTS_WOKEN) if is_large else 0
+        return 0
 
     def folded(self, member: str) -> None:
         """Some runs of a member were folded, as far as its mark says."""

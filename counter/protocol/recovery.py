@@ -118,7 +118,10 @@ class Recovery:
             if is_folded(vector) and run_of(vector) <= mark:
                 # It is no more than what the memory has folded; what the parts add to it follows.
                 here = folded_of(member, mark)
-        return self._tally.merge(here, counts).keys()
+        grew = self._tally.merge(here, counts)
+        if grew:
+            self._runs.changed(here)
+        return grew.keys()
 
     def suspect(self, vector: str, counts: Mapping[str, int]) -> None:
         """Take note of a piece of a vector that is not as it was written.

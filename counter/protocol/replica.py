@@ -8,7 +8,7 @@ A visit is *pending*, then *in flight*, then *committed*: in the tally, shown, p
 crash could take back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -69,6 +69,7 @@ class Replica:
     folding_class: type[Folding] = Folding
     joining_class: type[Joining] = Joining
     keys_class: type[Keys] = Keys
+    pending_class: type[Pending] = Pending
     questions_class: type[Questions] = Questions
     recovery_class: type[Recovery] = Recovery
     repairs_class: type[Repairs] = Repairs
@@ -96,7 +97,7 @@ class Replica:
         self.peers = peers = Peers(3 * sync_interval, message_ttl)
         date = round((now + epoch) * 1000)
         self.runs = runs = Runs(replica, date, tally, members, peers, message_ttl, now)
-        self.pending = pending = Pending(replica, tally)
+        self.pending = pending = self.pending_class(replica, tally)
         # A peer that has not answered for this long is asked again.
         questions = self.questions_class(2 * sync_interval)
         self.keys = keys = self.keys_class(
@@ -180,18 +181,20 @@ class Replica:
     def batch(self, limit: int) -> Batch:
         """Take what is to be written next: every visit, and about `limit` other rows.
 
-        One batch at a time: it ends with `stored` or `not_stored`.
+        One batch at a time: `backlog.sum_up` completes it; it ends with `stored` or `not_stored`.
         """
         self.succession.rescue()
         return self.backlog.batch(limit, may_follow=self.succession.may_follow)
 
     def stored(self, batch: Batch) -> set[str]:
         """The store holds the batch: its visits are committed. Returns the videos that grew."""
-        grew: set[str] = set()
-        for run, growths in self.backlog.stored(batch).items():
+        return set().union(*self.storing(batch))
+
+    def storing(self, batch: Batch) -> Iterator[Iterable[str]]:
+        """The same in steps, between which others may use the replica. Yields what grew."""
+        for run, growths in self.backlog.stored(batch):
             self._deltas.add(run, growths)
-            grew.update(growths)
-        return grew
+            yield growths
 
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""
@@ -203,8 +206,7 @@ class Replica:
 
     def news(self) -> bool:
         """Whether there is anything to be written beside visits: others' counts, a fold, a run."""
-        may_follow = self.succession.may_follow
-        return self.backlog.news(may_follow=may_follow) or self.needs_new_run
+        return self.backlog.news(may_follow=self.succession.may_follow) or self.needs_new_run
 
     @property
     def needs_new_run(self) -> bool:
@@ -236,16 +238,15 @@ class Replica:
 
     # -- what it tells
 
-    def publish(self) -> list[tuple[str, Delta]]:
+    def publish(self, most: int | None = None) -> list[tuple[str, Delta]]:
         """What was committed since the last call, in deltas, each with the run that tells it.
 
-        Keys go first; see `Keys.publish`.
+        At most so many; nothing is left if there are fewer. Keys go first; see `Keys.publish`.
         """
-        deltas = self._deltas.publish()
-        read = self.logs.publish(self.backlog.notes)
+        deltas = self._deltas.publish(most)
+        read = None if self._deltas else self.logs.publish(self.backlog.notes)
         if deltas and read:
-            run, last = deltas[-1]
-            deltas[-1] = run, replace(last, read=read)
+            deltas[-1] = deltas[-1][0], replace(deltas[-1][1], read=read)
         return deltas
 
     def sync(self, now: float) -> Effects:

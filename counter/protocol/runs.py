@@ -239,6 +239,8 @@ class Runs:
             facts.date = max(facts.date, _number(date))
             if closed.isdecimal() and vector != self._own:
                 facts.closed = min(int(closed) / 1000, self._age)
+                # A memory that was put back has it open, and may have told its day without it.
+                self.changed(vector)
 
     def forgotten(self) -> None:
         """The store lost something: everything is to be written again."""
