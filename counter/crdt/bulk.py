@@ -115,9 +115,11 @@ def mark(marks: bytearray, rows: Rows) -> int:
 
 def mark_counted(marks: bytearray, column: "array[int]") -> int:
     """Set the marks of all rows that are not 0; return how many were not set."""
-    view = np.asarray(marks)[: len(column)]
+    # Either may be longer.
+    rows = min(len(marks), len(column))
+    view = np.asarray(marks)[:rows]
     before = int(np.count_nonzero(view))
-    view |= (np.asarray(column) != 0).view(np.uint8)
+    view |= (np.asarray(column)[:rows] != 0).view(np.uint8)
     return int(np.count_nonzero(view)) - before
 
 

@@ -98,8 +98,7 @@ class Replica:
         date = round((now + epoch) * 1000)
         self.runs = runs = Runs(replica, date, tally, members, peers, message_ttl, now)
         self.pending = pending = self.pending_class(replica, tally)
-        # A peer that has not answered for this long is asked again.
-        questions = self.questions_class(2 * sync_interval)
+        questions = self.questions_class(2 * sync_interval)  # after that a peer is asked again
         self.keys = keys = self.keys_class(
             replica, peers, questions, sync_interval, epoch, message_ttl, now
         )
