@@ -32,7 +32,9 @@ _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "
 WRITE_TOKEN = "only-for-the-lab"  # noqa: S105 - of nodes on loopback
 """What the nodes take for one, unless their settings say otherwise."""
 
-_POLL = 0.02
+_POLL, _SELDOM = 0.02, 0.1
+"""Seconds between two questions, in the first seconds and later."""
+_SOON = 3.0
 _ports_given: set[int] = set()
 
 
@@ -177,7 +179,9 @@ class Server:
                 raise StartError(f"{self.name} ended with status {ended}:\n{self.tail()}")
             if time.monotonic() > deadline:
                 raise StartError(f"{self.name} {complaint} within {timeout:g} s:\n{self.tail()}")
-            time.sleep(_POLL)
+            # What takes long is not asked so often, or that alone would take a part of a processor.
+            left = deadline - time.monotonic()
+            time.sleep(_POLL if timeout - left < _SOON else _SELDOM)
 
     def start(self, timeout: float = 30) -> Self:
         """Launch it and wait until it serves; leaves nothing behind when it raises."""
