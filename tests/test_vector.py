@@ -223,7 +223,7 @@ names = st.sampled_from([f"video-{number}" for number in range(12)])
 class Bytes(VideoSet):
     """A set that has a byte for each row as soon as there are three."""
 
-    few = 2
+    sparse = 2
 
 
 @pytest.mark.parametrize("kind", [VideoSet, Bytes])

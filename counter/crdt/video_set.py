@@ -17,31 +17,31 @@ from counter.crdt.videos import Videos
 class VideoSet:
     """A set of videos that all have a row."""
 
-    few = 1000
+    sparse = 1000
     """Up to so many rows are in a dict."""
 
-    __slots__ = ("_few", "_marks", "_next", "_size", "_videos")
+    __slots__ = ("_sparse", "_marks", "_next", "_size", "_videos")
 
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
-        self._few: dict[int, None] | None = {}
+        self._sparse: dict[int, None] | None = {}
         self._marks = bytearray()
         self._size = 0
         self._next = 0
 
     def __len__(self) -> int:
         """How many there are."""
-        return self._size if self._few is None else len(self._few)
+        return self._size if self._sparse is None else len(self._sparse)
 
     def update(self, videos: Collection[str]) -> None:
         """Add videos; quicker of a column, or of what grew."""
-        if self._few is not None:
-            if len(self._few) + len(videos) <= self.few:
-                self._few.update(dict.fromkeys(self._rows(videos)))
+        if self._sparse is not None:
+            if len(self._sparse) + len(videos) <= self.sparse:
+                self._sparse.update(dict.fromkeys(self._rows(videos)))
                 return
-            few, self._few = self._few, None
+            rows, self._sparse = self._sparse, None
             self._reach()
-            self._mark(few)
+            self._mark(rows)
         self._reach()
         if type(videos) is Growth:
             from counter.crdt import bulk
@@ -76,13 +76,13 @@ class VideoSet:
 
     def take(self, most: int) -> list[int]:
         """Remove up to `most` videos, and return their rows."""
-        if self._few is not None:
-            few = list(islice(self._few, most))
-            for row in few:
-                del self._few[row]
-            return few
+        if self._sparse is not None:
+            taken = list(islice(self._sparse, most))
+            for row in taken:
+                del self._sparse[row]
+            return taken
         marks, row = self._marks, self._next
-        taken: list[int] = []
+        taken = []
         for _ in range(min(most, self._size)):
             row = marks.find(1, row)
             if row < 0:
