@@ -229,7 +229,8 @@ class Tables:
         if row is None:
             self.query("INSERT INTO vectors (vector) VALUES (?)", (vector,))
             row = self.query(number, (vector,)).fetchone()
-        rows = json.encode(changed).decode()
+        # In the order of the table: each of its pages is looked for once.
+        rows = json.encode(changed, order="sorted").decode()
         self.query(_UPSERT, (*row, rows))
         self.db.executemany(_ERASE, ((other, rows) for other in erase))
 
