@@ -48,12 +48,13 @@ class Pending:
 
     def visit(self, video: str) -> None:
         """Count one visit. Raises `FullError` if there is no room for it, as `count_many` does."""
-        count = self._count(video)
+        count = self.count(video)
         # Its own committed count is in both, so most videos need no closer look.
-        most = MAX_COUNT - self._gathered.total
-        if count + self._tally.visits(video) >= most or self._counted >= MAX_TOTAL:
+        if count + self._tally.visits(video) >= MAX_COUNT or self._counted >= MAX_TOTAL:
             self.count_many({video: 1})
         else:
+            if self._gathered.total:
+                count -= self._gathered.of(video)
             self._pending[self.own][video] = count + 1
             self._counted += 1
 
@@ -105,7 +106,7 @@ class Pending:
         if self._gathered.total:
             pending = self._pending[self.own]
             for video, more in self._gathered.take().items():
-                pending[video] = self._count(video) + more
+                pending[video] = self.count(video) + more
 
     def note(self, notes: Mapping[str, str]) -> None:
         """Have the store get these notes with the next batch."""
@@ -117,17 +118,13 @@ class Pending:
 
     def count(self, video: str) -> int:
         """The own run's count of a video, whether the store holds it yet or not."""
-        count = self._count(video)
-        return count + self._gathered.of(video) if self._gathered.total else count
-
-    def _count(self, video: str) -> int:
-        """The same without what is gathered."""
         own = self.own
-        return (
+        count = (
             self._pending[own].get(video)
             or (own in self._in_flight and self._in_flight[own].get(video))
             or self._tally.count(own, video)
         )
+        return count + self._gathered.of(video) if self._gathered.total else count
 
     def unflushed(self) -> int:
         """How many visits the store does not hold yet."""
@@ -235,7 +232,7 @@ class Pending:
         self._scatter()
         own = self._pending[self.own]
         for video, count in self._pending.pop(run, {}).items():
-            more, before = count - self._tally.count(run, video), self._count(video)
+            more, before = count - self._tally.count(run, video), self.count(video)
             if more > 0:
                 own[video] = min(before + more, MAX_COUNT)
                 self._counted += own[video] - before
