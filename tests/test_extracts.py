@@ -5,6 +5,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,18 @@ def test_a_large_vector_at_rest_is_told_without_being_unpacked() -> None:
     assert whole.rests(OWN)
     assert _pull(copy, lambda after: whole.extract(OWN, b"", 1, after, ROOM, 1000), bool) == told
     assert copy.digest(OWN) == whole.digest(OWN)
+    # Nor if it is compared with a copy that has a part of it.
+    part = tally_of(SoonMany, {video: count for video, count in told.items() if count % 7})
+    for salt in range(1, 5):
+        own = part.vector(OWN)
+        asked = own.hashes(own.buckets(), salt), salt
+        _pull(part, partial(_page_of, whole, *asked), lambda _: True)
+    assert part.digest(OWN) == whole.digest(OWN)
     assert Watched.unpacked == (0 if videos_class is not Videos else 1)
+
+
+def _page_of(whole: Tally, hashes: bytes, salt: int, after: int) -> Any:
+    return whole.extract(OWN, hashes, salt, after, ROOM, 1000)
 
 
 def test_ids_that_come_many_at_once_are_settled_soon_and_found_in_their_rows() -> None:

@@ -84,6 +84,20 @@ def test_a_repair_goes_on_where_it_was_when_a_page_is_lost() -> None:
     assert asking.ask(VECTOR, known, 3.5) == request(5, 0), "it ended"
 
 
+def test_few_vectors_are_asked_of_one_address_at_a_time() -> None:
+    asking = repairs()
+    known, other = peer("b"), peer("c")
+    vectors = [f"{VECTOR[:-2]}{number:02}" for number in range(Repairs.at_once + 2)]
+    asked = [asking.ask(vector, known, 0.0) for vector in vectors]
+    assert [one is not None for one in asked] == [True] * Repairs.at_once + [False] * 2
+    assert asking.ask(vectors[-1], other, 0.1) is not None, "another has time"
+    following = asking.go_on(page(vectors[0]), known, 0.2)
+    assert following is not None
+    assert following.vector == vectors[-2]
+    assert asking.go_on(page(vectors[1], following=5), known, 0.2) is not None
+    assert asking.go_on(page(vectors[2]), known, 0.3) is None, "another was asked"
+
+
 @pytest.mark.parametrize("loss", [2, 3])
 def test_a_repair_of_many_pages_ends_though_most_of_them_are_lost(
     network: Network, loss: int

@@ -220,12 +220,20 @@ def test_what_would_be_after_a_merge_is_known_before_it(
 names = st.sampled_from([f"video-{number}" for number in range(12)])
 
 
+class Bytes(VideoSet):
+    """A set that has a byte for each row as soon as there are three."""
+
+    few = 2
+
+
+@pytest.mark.parametrize("kind", [VideoSet, Bytes])
 @given(st.lists(st.one_of(st.lists(names), st.integers(0, 8))))
 def test_a_set_of_videos_gives_back_each_that_was_added_once(
+    kind: type[VideoSet],
     steps: list[list[str] | int],
 ) -> None:
     videos = videos_class()
-    lean, plain = VideoSet(videos), set[str]()
+    lean, plain = kind(videos), set[str]()
     for step in steps:
         if isinstance(step, int):
             taken = videos.names(lean.take(step))
@@ -243,13 +251,14 @@ def test_a_set_of_videos_gives_back_each_that_was_added_once(
     assert not lean
 
 
+@pytest.mark.parametrize("kind", [VideoSet, Bytes])
 @given(counts, counts)
 def test_a_set_takes_what_grew_and_all_of_a_vector(
-    known: dict[str, int], told: dict[str, int]
+    kind: type[VideoSet], known: dict[str, int], told: dict[str, int]
 ) -> None:
     videos = videos_class()
     vector = of(SoonMany, known, videos=videos)
-    news, every = VideoSet(videos), VideoSet(videos)
+    news, every = kind(videos), kind(videos)
     grew = vector.merge(told)
     news.update(grew)
     every.update(vector)

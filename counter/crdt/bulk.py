@@ -21,6 +21,8 @@ from counter.crdt.index import Rows
 from counter.crdt.narrow import type_for
 
 Counts = NDArray[np.uint64]
+Differ = NDArray[np.bool]
+"""Of each bucket whether it differs."""
 
 _LIMB = np.uint64(29)
 _LOW_LIMB = np.uint64(2**29 - 1)
@@ -53,6 +55,11 @@ def numbers_of(counts: Collection[int]) -> Counts | None:
 def sum_of(counts: Counts) -> int | None:
     """The sum, None if it is so large that it may not fit."""
     return int(counts.sum()) if counts.sum(dtype=np.float64) < _TOO_MANY else None
+
+
+def wide(column: "array[int]") -> Counts:
+    """All counts of a column."""
+    return np.asarray(column).astype(np.uint64)
 
 
 def take(column: "array[int]", rows: Rows) -> Counts:
@@ -137,12 +144,12 @@ def gaps_and_counts(
 ) -> tuple["array[int]", "array[int]"]:
     """What is counted in these rows: the gaps between them and the counts, as narrow as can be."""
     rows = counted(column, first, end)
-    return _narrow(np.diff(rows, prepend=first)), _narrow(np.asarray(column)[rows])
+    return narrowed(np.diff(rows, prepend=first)), narrowed(np.asarray(column)[rows])
 
 
 def narrow(column: "array[int]", rows: Rows) -> "array[int]":
     """The counts in these rows, as narrow as can be."""
-    return _narrow(np.asarray(column)[rows])
+    return narrowed(np.asarray(column)[rows])
 
 
 def placed(first: int, gaps: "array[int]") -> Rows:
@@ -161,7 +168,8 @@ def fill(column: "array[int]", first: int, gaps: "array[int]", counts: "array[in
         view[rows] = np.asarray(counts)
 
 
-def _narrow(values: NDArray[Any]) -> "array[int]":
+def narrowed(values: NDArray[Any]) -> "array[int]":
+    """The same in the narrowest type that holds all of them."""
     code = type_for(int(values.max(initial=0)))
     return array(code, values.astype(code).tobytes())
 
@@ -260,16 +268,22 @@ def hashes(sums: "array[int]", buckets: int, salt: int) -> bytes:
     return (salted & np.uint64(0xFFFF)).astype("<u2").tobytes()
 
 
-def differing(ours: bytes, theirs: bytes) -> NDArray[np.bool]:
+def differing(ours: bytes, theirs: bytes) -> Differ:
     """Of each of `BUCKETS` buckets whether its hashes differ."""
     differ = np.frombuffer(ours, "<u2") != np.frombuffer(theirs, "<u2")
     return np.tile(differ, BUCKETS // len(differ))
 
 
-def in_differing(rows: Rows, buckets: "array[int]", differ: NDArray[np.bool]) -> Rows:
+def in_differing(rows: Rows, buckets: "array[int]", differ: Differ) -> Rows:
     """Those of these rows that are in buckets which differ."""
     here: Rows = rows[differ[np.asarray(buckets)[rows]]]
     return here
+
+
+def wanted(rows: Rows, after: int, buckets: "array[int]", differ: Differ | None) -> Rows:
+    """Where in these ascending rows those from `after` on are that are in buckets which differ."""
+    at: Rows = np.arange(int(rows.searchsorted(after)), len(rows))
+    return at if differ is None else at[differ[np.asarray(buckets)[rows[at]]]]
 
 
 def fitting(lengths: Rows, room: Room, *, at_least: bool) -> tuple[int, Room]:
@@ -284,9 +298,9 @@ def fitting(lengths: Rows, room: Room, *, at_least: bool) -> tuple[int, Room]:
     return fit, room._replace(size=room.size - size, most=room.most - fit)
 
 
-def joined(rows: list[Rows]) -> Rows:
-    """All of these rows, one behind the other."""
-    return np.concatenate(rows) if rows else np.zeros(0, np.int64)
+def joined(parts: list[Rows]) -> Rows:
+    """All of these rows or counts, one behind the other."""
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def _reduced(values: Counts) -> Counts:

@@ -158,6 +158,10 @@ class Column:
         """Each video that is counted here."""
         return (video for video, _ in self.items())
 
+    def __contains__(self, video: object) -> bool:
+        """Whether a video is counted here."""
+        return type(video) is str and self.count(video) > 0
+
     # -- one count
 
     def at(self, row: int) -> int:

@@ -44,6 +44,8 @@ class Tally:
 
     TOP = 1000
     """How many videos `top` can name."""
+    COMPARED = 16
+    """Of how many vectors at rest the hashes of buckets are kept, 128 KiB each."""
     vector_class = Vector
     videos_class = Videos
 
@@ -57,6 +59,8 @@ class Tally:
         self._of_members: dict[str, list[str]] = {}
         self._marks: dict[str, str] = {}
         self._unpacked: tuple[str, Vector] | None = None
+        self._compared: dict[str, tuple[Segment, array[int]]] = {}
+        """Those that were compared last, the latest at the end."""
         self._packing: tuple[Vector, int, Packing] | None = None
         self._waking: tuple[Segment, Unpacking] | None = None
         self._top_videos = TopVideos(self.TOP)
@@ -321,11 +325,27 @@ class Tally:
     def extract(
         self, vector: str, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
     ) -> tuple[Extract, int | None]:
-        """See `Vector.extract`. What is at rest stays there, where nothing is compared."""
+        """See `Vector.extract`. What is at rest stays there."""
         own = self._vectors.get(vector)
-        if isinstance(own, Segment) and not hashes and self._videos.settled:
-            return self.vector_class.extract_at_rest(own, self._videos, after, room)
+        if isinstance(own, Segment) and self._videos.settled:
+            differ = None
+            if hashes:
+                from counter.crdt import bulk
+
+                sums = self._sums_at_rest(vector, own)
+                differ = bulk.differing(bulk.hashes(sums, len(hashes) // 2, salt), hashes)
+            return self.vector_class.extract_at_rest(own, self._videos, differ, after, room)
         return self.vector(vector).extract(hashes, salt, after, room, most_scanned)
+
+    def _sums_at_rest(self, vector: str, own: Segment) -> "array[int]":
+        """The hashes of the buckets of a vector at rest, which are asked for page by page."""
+        kept = self._compared.pop(vector, None)
+        if kept is None or kept[0] is not own:
+            kept = own, self.vector_class.sums_at_rest(own, self._videos)
+        self._compared[vector] = kept
+        if len(self._compared) > self.COMPARED:
+            del self._compared[next(iter(self._compared))]
+        return kept[1]
 
     def total(self, vector: str) -> int:
         """The sum of a vector."""

@@ -24,12 +24,11 @@ from counter.crdt.columns import Column, Entries, Growth, widened
 from counter.crdt.extract import Extract, Room
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.hashes import BUCKETS, PRIME
-from counter.crdt.narrow import type_for
 from counter.crdt.segment import Packing, Segment
 from counter.crdt.videos import Videos
 
 if TYPE_CHECKING:
-    from counter.crdt.bulk import Counts
+    from counter.crdt.bulk import Counts, Differ
     from counter.crdt.index import Rows
 
 _LEAST_BUCKETS = 2**4
@@ -212,29 +211,45 @@ class Vector(Column):
         return vector
 
     @classmethod
+    def sums_at_rest(cls, segment: Segment, videos: Videos) -> "array[int]":
+        """The content hash of each bucket, without unpacking the vector. Only when not few."""
+        from counter.crdt import bulk
+
+        if segment.sums:
+            return array("Q", segment.sums)
+        sums = array("Q", bytes(8 * BUCKETS))
+        for piece in segment.pieces():
+            rows = bulk.placed(piece.first, piece.gaps)
+            changes = bulk.products(bulk.take(videos.hashes, rows), bulk.wide(piece.counts))
+            bulk.add_to_buckets(sums, videos.buckets, rows, changes)
+        return sums
+
+    @classmethod
     def extract_at_rest(
-        cls, segment: Segment, videos: Videos, after: int, room: Room
+        cls, segment: Segment, videos: Videos, differ: "Differ | None", after: int, room: Room
     ) -> tuple[Extract, int | None]:
-        """See `extract`, of all buckets, without unpacking the vector. Only when not few."""
+        """See `extract`, of the buckets that differ, or of all, without unpacking the vector.
+
+        Only when not few.
+        """
         from counter.crdt import bulk
 
         found: list[Rows] = []
-        counts: list[int] = []
+        counts: list[Rows] = []
+        following: int | None = None
         for piece in segment.pieces(after):
             rows = bulk.placed(piece.first, piece.gaps)
-            before = int(rows.searchsorted(after))
-            rows = rows[before:]
+            at = bulk.wanted(rows, after, videos.buckets, differ)
+            rows = rows[at]
             fit, room = bulk.fitting(videos.lengths(rows), room, at_least=not found)
             if fit:
                 found.append(rows[:fit])
-                counts += piece.counts[before : before + fit]
+                counts.append(bulk.wide(piece.counts)[at[:fit]].astype("int64"))
             if fit < len(rows):
-                following: int | None = int(rows[fit])
+                following = int(rows[fit])
                 break
-        else:
-            following = None
-        taken = array(type_for(max(counts, default=0)), counts)
-        return Extract(videos.text(bulk.joined(found)), taken), following
+        text = videos.text(bulk.joined(found))
+        return Extract(text, bulk.narrowed(bulk.joined(counts))), following
 
     def digest_with(self, counts: Mapping[str, int]) -> tuple[int, int]:
         """Total and content hash after `counts` would be merged."""

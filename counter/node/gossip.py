@@ -160,7 +160,7 @@ class Gossip:
             self._counted_again = counted_again
             self._warn("key.doubled", f"{latest} in_all={counted_again}")
         self._warn_of_clocks()
-        self._after(replica, effects.grew)
+        self._after(replica)
 
     def leave(self) -> None:
         """Tell the others that this node stops, and what it holds."""
@@ -198,7 +198,7 @@ class Gossip:
                 return False
             self._do(replica.remove(member, now))
         log.info("removed member=%s", member)
-        self._after(replica, ())
+        self._after(replica)
         return True
 
     # -- from the others
@@ -256,7 +256,7 @@ class Gossip:
             self._do(effects)
         if effects.beyond or effects.left_out:
             self._note_excess(envelope, effects)
-        self._after(replica, effects.grew)
+        self._after(replica)
 
     def _note_excess(self, envelope: Envelope, effects: Effects) -> None:
         """Count, and log once a minute, what was not taken because it is too much."""
@@ -347,7 +347,10 @@ class Gossip:
         return replica
 
     def _do(self, effects: Effects) -> None:
-        """Send the messages of a step; under the lock, so that they go out in order."""
+        """Tell live pages what grew, and send the messages of a step; under the lock, in order."""
+        for grew in effects.growths:
+            if grew:
+                self._grew(grew)
         for body in effects.broadcast:
             self._send(None, body)
         encoded: dict[int, bytes] = {}
@@ -377,12 +380,10 @@ class Gossip:
         else:
             self._transport.send(address, message)
 
-    def _after(self, replica: Replica, grew: Iterable[str]) -> None:
-        """Pass on what a step brought: to the store and to the live pages."""
+    def _after(self, replica: Replica) -> None:
+        """Let the store know of news, and the node that it is ready."""
         if replica.news():
             self._flusher.wake_for_news()
-        if grew:
-            self._grew(grew)
         if not self._stage.ready and replica.state == "ready":
             self._stage.ready = True
             log.info("ready replica=%s", replica.id)

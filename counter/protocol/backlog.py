@@ -7,7 +7,7 @@ atomic step; one that may have failed goes back, to be written again.
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from counter.crdt.gcounter import merge
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
@@ -134,7 +134,7 @@ class Backlog:
             self._runs.changed(vector)
         return grew
 
-    def add(self, vector: str, videos: Iterable[str]) -> None:
+    def add(self, vector: str, videos: Collection[str]) -> None:
         """The counts of these videos are to be written."""
         unsaved = self._unsaved.get(vector)
         if unsaved is None:

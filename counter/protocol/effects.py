@@ -1,5 +1,6 @@
 """Effects: what a step of the protocol wants done. The protocol itself does no I/O."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from counter.protocol.messages import Body
@@ -10,15 +11,22 @@ from counter.protocol.peers import Peer
 class Effects:
     """Messages for all, messages for one address each, and the videos that grew.
 
-    `beyond` is how many counts were not taken because their writer has told less, and `left_out`
-    how many other entries because there are more of them than any node has.
+    What grew is in collections; large ones name their videos when they are looked at, which takes
+    the lock of the replica. `beyond` is how many counts were not taken because their writer has
+    told less, and `left_out` how many other entries because there are more of them than any node
+    has.
     """
 
     broadcast: list[Body] = field(default_factory=list)
     send: list[tuple[str, Body]] = field(default_factory=list)
-    grew: set[str] = field(default_factory=set)
+    growths: list[Collection[str]] = field(default_factory=list)
     beyond: int = 0
     left_out: int = 0
+
+    @property
+    def grew(self) -> set[str]:
+        """The videos that grew."""
+        return set().union(*self.growths)
 
     def ask(self, peer: Peer, body: Body | None) -> None:
         """Send this to one peer, unless it is None or the peer's address is not known."""

@@ -39,6 +39,9 @@ class Repair:
 class Repairs:
     """The repairs under way, one a vector; and the answers to those of others."""
 
+    at_once = 8
+    """How many vectors one address is asked for at a time. With more each would take so long that
+    it is asked of others as well."""
     scanned_a_page = 350_000
     """How many rows one answer looks at: bounds the time that a page takes to some 20 ms."""
 
@@ -102,21 +105,30 @@ class Repairs:
                 return None
         if not address or not self._tally.current(vector):
             return None
-        if not self._questions.may_ask(address, vector, now):
+        if self._are_many(address, now) or not self._questions.may_ask(address, vector, now):
             self._later.setdefault(address, {})[vector] = total
             return None
-        own = self._tally.vector(vector)
-        # With another salt each time, what one repair misses by accident is found by the next.
-        self._salt = self._salt % SALTS + 1
-        hashes = own.hashes(own.buckets(), self._salt) if own.total else b""
         # If a page was lost, it goes on from there. A position means something only to the copy
         # that it was given by.
         before = self._asked.get((vector, address))
         recent = before is not None and now - before.at <= self._message_ttl
         after = before.after if before is not None and recent else 0
+        # With another salt each time, what one repair misses by accident is found by the next.
+        self._salt = self._salt % SALTS + 1
+        own = self._tally.vector(vector)
+        # Of a copy that is told from its beginning, nothing is here that follows.
+        whole = not own.total or (before is not None and after and not before.hashes)
+        hashes = b"" if whole else own.hashes(own.buckets(), self._salt)
         repair = Repair(now, address, hashes, self._salt, after)
         self._repairs[vector] = self._asked[vector, address] = repair
-        return RepairRequest(vector, hashes, self._salt, after, self.most())
+        return RepairRequest(vector, repair.hashes, repair.salt, repair.after, self.most())
+
+    def _are_many(self, address: str, now: float) -> bool:
+        """Whether so many answers of an address are expected that others wait."""
+        patience = 2 * self._sync_interval
+        repairs = self._repairs.values()
+        asked = (one for one in repairs if one.address == address and now - one.at < patience)
+        return sum(1 for _ in asked) >= self.at_once
 
     def ask(self, vector: str, peer: Peer, now: float) -> RepairRequest | None:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""

@@ -262,7 +262,7 @@ class Replica:
         self.folding.look(now, may_fold=ready and not self.backlog.loading)
         self.runs.rest(self.backlog)
         effects = self._anti_entropy.report(now)
-        effects.grew.update(grew)
+        effects.growths.append(grew)
         return effects
 
     def leave(self, now: float) -> Effects:
@@ -313,7 +313,7 @@ class Replica:
             self._anti_entropy.heard_report(sender, body, peer, now, effects, refused=refused)
         if peer.unread:
             self.logs.heard_all(peer)
-        effects.grew.update(self._become_ready(now))
+        effects.growths.append(self._become_ready(now))
         return effects
 
     def _heard(self, sender: str, body: Body, peer: Peer, now: float, effects: Effects) -> None:
@@ -380,7 +380,7 @@ class Replica:
             effects.beyond += len(bound.videos)
             if writer is not None:
                 effects.ask(writer, self._reverts.tell(vector, writer, now, bound.videos))
-        effects.grew.update(grew)
+        effects.growths.append(grew)
         return bool(grew)
 
     # -- what follows in time
