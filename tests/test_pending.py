@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import encode_id
 from counter.crdt.tally import Tally
-from counter.protocol.pending import MAX_TOTAL, Pending
+from counter.protocol.pending import MAX_TOTAL, Counts, Pending
 
 MEMBER = f"a~{encode_id(1, 13)}"
 FIRST, SECOND, THIRD = (f"{MEMBER}.{encode_id(number, 23)}" for number in (1, 2, 3))
@@ -163,7 +163,7 @@ def test_whatever_fails_every_visit_is_counted_once(choose: random.Random) -> No
     store: dict[str, dict[str, int]] = {}
     visits = 0
 
-    def write(counts: dict[str, dict[str, int]]) -> None:
+    def write(counts: Counts) -> None:
         for run, of_run in counts.items():
             kept = store.setdefault(run, {})
             kept |= {video: max(n, kept.get(video, 0)) for video, n in of_run.items()}

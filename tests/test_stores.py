@@ -349,7 +349,10 @@ def test_a_dropped_vector_is_gone_at_once_and_may_begin_anew(place: Place, opene
     assert reopened(place, store) == {replica(2): {"mice": 1, "video-5": 10}}
 
 
-def test_what_is_written_of_one_vector_is_erased_from_others(place: Place, opened: Open) -> None:
+def test_what_is_written_of_one_vector_is_erased_from_others(
+    place: Place, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("counter.store.sqlite_tables._ROWS_A_TEXT", 500)
     store, whole = opened(place), f"counter1~{ID}@"
     many = {f"video-{number}": 3 for number in range(1_200)}
     store.write({replica(2): {"cats": 1, "dogs": 2}, replica(3): {"cats": 5, **many}})

@@ -83,6 +83,15 @@ def entries(column: Mapping[int, int]) -> tuple[Rows, Counts]:
     return rows, np.fromiter(column.values(), np.uint64, len(column))
 
 
+def add(column: "array[int]", rows: Rows, more: Collection[int]) -> NDArray[np.bool]:
+    """Add to the counts in these rows, none of which is there twice; return which were 0."""
+    view = np.asarray(column)
+    before: Counts = view[rows]
+    view[rows] = before + np.fromiter(more, np.uint64, len(more))
+    new: NDArray[np.bool] = before == 0
+    return new
+
+
 def growth(before: Counts, told: Counts) -> Counts:
     """By how much each count is larger than before; 0 where it is not."""
     return np.maximum(told, before) - before

@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no lock.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, ItemsView, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,7 +60,7 @@ class Entries(Mapping[str, int]):
     they are needed.
     """
 
-    __slots__ = ("_of", "_videos", "index", "numbers", "rows")
+    __slots__ = ("_of", "index", "named", "numbers", "rows")
 
     def __init__(
         self, index: Videos, rows: "Rows", numbers: "Counts", videos: Sequence[str] | None = None
@@ -68,7 +68,8 @@ class Entries(Mapping[str, int]):
         self.index = index
         self.rows = rows
         self.numbers = numbers
-        self._videos = videos
+        self.named = videos
+        """The videos, if they need not be looked up."""
         self._of: dict[str, int] | None = None
 
     @staticmethod
@@ -93,9 +94,14 @@ class Entries(Mapping[str, int]):
     @property
     def videos(self) -> Sequence[str]:
         """The videos, in the order of `rows`."""
-        if self._videos is None:
-            self._videos = self.index.names(self.rows)
-        return self._videos
+        if self.named is None:
+            self.named = self.index.names(self.rows)
+        return self.named
+
+    def part(self, first: int, end: int) -> "Entries":
+        """Those from one place to another."""
+        named = self.named and self.named[first:end]
+        return Entries(self.index, self.rows[first:end], self.numbers[first:end], named)
 
     def __len__(self) -> int:
         """How many there are."""
@@ -107,9 +113,17 @@ class Entries(Mapping[str, int]):
 
     def __getitem__(self, video: str) -> int:
         """The number of a video. Raises KeyError if it has none."""
+        return self.by_video()[video]
+
+    def items(self) -> ItemsView[str, int]:
+        """Each video and its number."""
+        return self.by_video().items()
+
+    def by_video(self) -> dict[str, int]:
+        """The same as a dict. Not to be changed."""
         if self._of is None:
             self._of = dict(zip(self.videos, self.numbers.tolist(), strict=True))
-        return self._of[video]
+        return self._of
 
 
 class Growth(Entries):

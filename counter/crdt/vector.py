@@ -106,7 +106,7 @@ class Vector(Column):
 
         videos: Sequence[str] | None = None
         if isinstance(counts, Entries):
-            told, rows = counts.numbers, counts.rows
+            told, rows, videos = counts.numbers, counts.rows, counts.named
         else:
             numbers = bulk.counts_of(counts)
             if numbers is None:
@@ -257,9 +257,10 @@ class Vector(Column):
         if self._videos.together(counts):
             from counter.crdt import bulk
 
-            told = bulk.counts_of(counts)
+            known = counts if isinstance(counts, Entries) else None
+            told = known.numbers if known else bulk.counts_of(counts)
             if told is not None:
-                rows = self._videos.rows(list(counts))
+                rows = known.rows if known else self._videos.rows(list(counts))
                 more = bulk.growth(self.take(rows), told)
                 changes = bulk.products(bulk.take(self._videos.hashes, rows), more)
                 return total + sum(more.tolist()), (digest + bulk.total(changes)) % PRIME

@@ -6,6 +6,7 @@ whoever is above it sees vectors under their full names, whoever is below under 
 
 from collections.abc import Mapping
 
+from counter.crdt.columns import Entries
 from counter.crdt.ids import folded_of, kept_as
 from counter.protocol.batch import Batch
 from counter.protocol.checks import is_vector
@@ -30,7 +31,10 @@ class Names:
 def write(store: Store, batch: Batch, *, heal: bool) -> None:
     """Write a batch; see `Store.write`."""
     store.write(
-        {kept_as(vector): counts for vector, counts in batch.counts.items()},
+        {
+            kept_as(vector): counts.by_video() if isinstance(counts, Entries) else counts
+            for vector, counts in batch.counts.items()
+        },
         facts=batch.kept(),
         drop=[kept_as(vector) for vector in batch.drop],
         erase={kept_as(vector): parts for vector, parts in batch.erase.items()},

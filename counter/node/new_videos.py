@@ -77,11 +77,11 @@ class NewVideos:
             return
         if self._buckets is None:
             return
-        new = Catalogue.of(replica).new(videos)
-        if not new:
-            return
         who = client()
         if who.has_token:
+            return
+        new = Catalogue.of(replica).new(videos)
+        if not new:
             return
         now = time.monotonic()
         if short := self._buckets.take(who.address, len(new), now):

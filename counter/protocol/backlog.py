@@ -236,7 +236,7 @@ class Backlog:
         rows = self._take_rows(replaced, limit)
         # A vector that is written anew is not counted: it has to go in one step.
         limit -= sum(len(counts) for vector, counts in rows.items() if vector not in replaced)
-        counts = dict(rows)
+        counts: Counts = dict(rows)
         for run, of_run in own.items():
             if not self._is_folded_there(run):
                 counts[run] = merge(rows[run], of_run) if run in rows else of_run

@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     whole, by member: the mark, and the parts, which are dropped.
     """
 
-    counts: dict[str, dict[str, int]]
+    counts: Counts
     own: Counts
     notes: dict[str, str]
     rows: dict[str, dict[str, int]]

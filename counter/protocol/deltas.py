@@ -5,6 +5,7 @@ Pure: no I/O, no clock.
 
 from collections.abc import Mapping
 
+from counter.crdt.columns import Growth
 from counter.crdt.tally import Tally
 from counter.protocol.messages import PAGE_BYTES, Delta
 from counter.protocol.reports import Reports
@@ -18,8 +19,15 @@ class Deltas:
         self._reports = reports
         self._unpublished: dict[str, dict[str, int]] = {}
 
-    def add(self, run: str, growths: Mapping[str, int]) -> None:
-        """Add what the store holds of a run from now on: `{video: growth}`."""
+    def add(self, run: str, growths: Mapping[str, int], *, told: bool) -> None:
+        """Add what the store holds of a run from now on: `{video: growth}`.
+
+        Where nobody is `told`, much counts as published: who comes later asks for what it lacks.
+        """
+        if type(growths) is Growth and not told:
+            if run == self._reports.own:
+                self._reports.published += int(growths.numbers.sum())
+            return
         unpublished = self._unpublished.setdefault(run, {})
         for video, growth in growths.items():
             unpublished[video] = unpublished.get(video, 0) + growth

@@ -9,6 +9,8 @@ Pure: no I/O, no clock.
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
+from counter.crdt.columns import Entries
+from counter.crdt.gathered import Gathered
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.limits import check_room
 from counter.crdt.tally import Tally
@@ -21,7 +23,7 @@ MAX_TOTAL = 2**56
 _RESERVE = 2**52
 """A run that comes this near to `MAX_TOTAL` ends."""
 
-Counts = dict[str, dict[str, int]]
+Counts = dict[str, Mapping[str, int]]
 """`{replica: {video: count}}`, absolute counts."""
 
 
@@ -35,7 +37,9 @@ class Pending:
         self.own = own
         self._tally = tally
         self._counted = 0
-        self._pending: Counts = {own: {}}
+        self._pending: dict[str, dict[str, int]] = {own: {}}
+        self._gathered = Gathered(tally.ids)
+        """What the own run has counted beside that, of many videos at once."""
         self._in_flight: Counts = {}
         self._in_doubt: set[str] = set()
         self._notes: dict[str, str] = {}
@@ -49,6 +53,8 @@ class Pending:
         if count + self._tally.visits(video) >= MAX_COUNT or self._counted >= MAX_TOTAL:
             self.count_many({video: 1})
         else:
+            if self._gathered.total:
+                count -= self._gathered.of(video)
             self._pending[self.own][video] = count + 1
             self._counted += 1
 
@@ -58,6 +64,24 @@ class Pending:
         Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
         limit, and OverflowError if this run can count no more.
         """
+        more = sum(visits.values())
+        total, are_many = self._counted + more, self._tally.ids.together(visits)
+        singly = not (are_many or self._gathered.total or len(visits) >= _CHECKED_SINGLY)
+        # While all visits of all videos are fewer than one may have, nothing can be full: where
+        # many are counted at once that is quicker to see than to look at each.
+        if singly or total + sum(self._tally.members().values()) > MAX_COUNT:
+            self._scatter()
+            self._count_each(visits, total, check=True)
+        elif are_many:
+            self._gathered.add(visits, more)
+        else:
+            self._count_each(visits, total, check=False)
+        self._counted = total
+        if notes:
+            self._notes.update(notes)
+
+    def _count_each(self, visits: Mapping[str, int], total: int, *, check: bool) -> None:
+        """Count visits, with which this run has so many; with `check`, if there is room for all."""
         own, pending = self._tally.vector(self.own), self._pending[self.own]
         in_flight = self._in_flight.get(self.own, {})
         held = own.count if len(visits) < _CHECKED_SINGLY else own.counts(visits).__getitem__
@@ -65,11 +89,7 @@ class Pending:
             video: (pending.get(video) or in_flight.get(video) or held(video)) + more
             for video, more in visits.items()
         }
-        total = self._counted + sum(visits.values())
-        # While all visits of all videos are fewer than one may have, nothing can be full: where
-        # many are counted at once that is quicker to see than to look at each.
-        singly = len(visits) < _CHECKED_SINGLY
-        if singly or total + sum(self._tally.members().values()) > MAX_COUNT:
+        if check:
             committed = self._tally.visits
             counted = {
                 video: committed(video) - own.count(video) + counts[video] - more
@@ -79,10 +99,14 @@ class Pending:
         self.is_full = self.is_full or total > MAX_TOTAL - _RESERVE
         if total > MAX_TOTAL:
             raise OverflowError(f"the visits of this run have reached their end, {MAX_TOTAL}")
-        self._counted = total
         pending.update(counts)
-        if notes:
-            self._notes.update(notes)
+
+    def _scatter(self) -> None:
+        """Have what was gathered among what is counted one by one."""
+        if self._gathered.total:
+            pending = self._pending[self.own]
+            for video, more in self._gathered.take().items():
+                pending[video] = self.count(video) + more
 
     def note(self, notes: Mapping[str, str]) -> None:
         """Have the store get these notes with the next batch."""
@@ -95,25 +119,26 @@ class Pending:
     def count(self, video: str) -> int:
         """The own run's count of a video, whether the store holds it yet or not."""
         own = self.own
-        return (
+        count = (
             self._pending[own].get(video)
             or (own in self._in_flight and self._in_flight[own].get(video))
             or self._tally.count(own, video)
         )
+        return count + self._gathered.of(video) if self._gathered.total else count
 
     def unflushed(self) -> int:
         """How many visits the store does not hold yet."""
         # Nobody else counts in the own run, and what it has counted may be a million videos.
         total = max(0, self._counted - self._tally.total(self.own))
         for run in (self._pending.keys() | self._in_flight.keys()) - {self.own}:
-            latest = self._in_flight.get(run, {}) | self._pending.get(run, {})
+            latest = {**self._in_flight.get(run, {}), **self._pending.get(run, {})}
             held = self._tally.counts(run, latest)
             total += sum(max(0, count - held[video]) for video, count in latest.items())
         return total
 
     def __bool__(self) -> bool:
         """Whether there is anything to be written that visitors may wait for."""
-        return any(self._pending.values())
+        return bool(self._gathered.total) or any(self._pending.values())
 
     @property
     def are_many(self) -> bool:
@@ -136,9 +161,22 @@ class Pending:
         It ends with `stored` or `not_stored`.
         """
         self._in_flight = {run: counts for run, counts in self._pending.items() if counts}
+        if self._gathered.total:
+            self._in_flight[self.own] = self._take_gathered(self._pending[self.own])
         self._pending = {self.own: {}}
         notes, self._notes = self._notes, {}
         return self._in_flight, notes
+
+    def _take_gathered(self, singly: Mapping[str, int]) -> Entries:
+        """The counts of all that was gathered, and of what was counted one by one beside it."""
+        own = self._tally.vector(self.own)
+        held = own.counts(singly)
+        more = {
+            video: count - held[video] for video, count in singly.items() if count > held[video]
+        }
+        self._gathered.add(more, 0)
+        grew = self._gathered.take()
+        return Entries(grew.index, grew.rows, own.take(grew.rows) + grew.numbers, grew.named)
 
     def stored(self, counts: Counts) -> Iterator[tuple[str, Mapping[str, int]]]:
         """The store holds this: it is committed, some counts in each step; yields what grew.
@@ -151,31 +189,38 @@ class Pending:
         self._in_flight = {}
         self._in_doubt -= counts.keys()
 
-    def pages(self, counts: dict[str, int]) -> Iterator[dict[str, int]]:
+    def pages(self, counts: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
         """Counts that do not change, as many at a time as are one step."""
-        rest = iter(counts.items())
-        while page := counts if len(counts) <= self.a_step else dict(islice(rest, self.a_step)):
-            yield page
-            if page is counts:
-                return
+        if type(counts) is Entries:
+            for first in range(0, len(counts), self.a_step):
+                yield counts.part(first, first + self.a_step)
+        elif len(counts) <= self.a_step:
+            yield counts
+        else:
+            rest = iter(counts.items())
+            while page := dict(islice(rest, self.a_step)):
+                yield page
 
     def not_stored(self, counts: Counts, notes: Mapping[str, str]) -> None:
         """The store may or may not hold this: it is pending again, of the run that it was."""
         for run, of_run in counts.items():
-            self._pending[run] = of_run | self._pending.get(run, {})
+            self._pending[run] = {**of_run, **self._pending.get(run, {})}
         self._in_doubt |= counts.keys()
         self._notes = dict(notes) | self._notes
         self._in_flight = {}
 
     def begin(self, own: str) -> None:
         """Go on as another run; what is pending still belongs to the one before."""
+        self._scatter()
         self.own, self._counted, self.is_full = own, 0, False
         self._pending[own] = {}
 
     def waiting(self) -> list[str]:
         """The runs whose visits are pending or in flight."""
         runs = dict.fromkeys((*self._in_flight, *self._pending))
-        return [run for run in runs if self._in_flight.get(run) or self._pending.get(run)]
+        own = self.own if self._gathered.total else ""
+        of = self._in_flight, self._pending
+        return [run for run in runs if run == own or any(counts.get(run) for counts in of)]
 
     def move(self, run: str) -> None:
         """Have the own run count what is pending of an earlier one, which others ignore now.
@@ -184,6 +229,7 @@ class Pending:
         are counted already, so a video that is full meanwhile refuses none of them. Only a count
         that alone is as large as any number shown stays at `MAX_COUNT`.
         """
+        self._scatter()
         own = self._pending[self.own]
         for video, count in self._pending.pop(run, {}).items():
             more, before = count - self._tally.count(run, video), self.count(video)

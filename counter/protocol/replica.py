@@ -192,7 +192,7 @@ class Replica:
     def storing(self, batch: Batch) -> Iterator[Iterable[str]]:
         """The same in steps, between which others may use the replica. Yields what grew."""
         for run, growths in self.backlog.stored(batch):
-            self._deltas.add(run, growths)
+            self._deltas.add(run, growths, told=self.joining.has_peers or self._has_heard)
             yield growths
 
     def not_stored(self, batch: Batch) -> None:

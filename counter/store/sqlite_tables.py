@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from operator import lt
 from pathlib import Path
 
@@ -72,6 +72,8 @@ _STANDS = """
 _VERSION = "4"
 _EARLIER = ("1", "2", "3")
 ROWS_A_PIECE = 4_000
+_ROWS_A_TEXT = 16_000
+"""How many rows are sorted and encoded at once: 4 ms in which no other thread runs."""
 _ROWS_FREED = 2_000
 """How many rows of dropped vectors are deleted with one write, at most."""
 _ids = json.Decoder(list[str])
@@ -229,9 +231,12 @@ class Tables:
         if row is None:
             self.query("INSERT INTO vectors (vector) VALUES (?)", (vector,))
             row = self.query(number, (vector,)).fetchone()
-        rows = json.encode(changed).decode()
-        self.query(_UPSERT, (*row, rows))
-        self.db.executemany(_ERASE, ((other, rows) for other in erase))
+        rest = iter(changed.items())
+        while some := dict(islice(rest, _ROWS_A_TEXT)):
+            # In the order of the table each of its pages is changed once.
+            rows = json.encode(some, order="sorted").decode()
+            self.query(_UPSERT, (*row, rows))
+            self.db.executemany(_ERASE, ((other, rows) for other in erase))
 
     def piece(self, number: int, after: str) -> Rows | None:
         """The next rows of a vector; None if they are not all an id and a count, in order."""
