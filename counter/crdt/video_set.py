@@ -20,7 +20,7 @@ class VideoSet:
     sparse = 1000
     """Up to so many rows are in a dict."""
 
-    __slots__ = ("_sparse", "_marks", "_next", "_size", "_videos")
+    __slots__ = ("_marks", "_next", "_size", "_sparse", "_videos")
 
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
