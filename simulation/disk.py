@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from counter.crdt.ids import folded_of, is_folded, member_of
+from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.node.names import Names
 from counter.protocol.checks import decode_sum, is_vector, sum_name
 from counter.protocol.key_log import is_key
-from counter.protocol.moving import marks_kept
+from counter.protocol.moving import marks_kept, sums_kept
 from counter.store.contract import NOTHING, NOTHING_ERASED, Counts, StoreDownError
 from counter.store.memory import MemoryStore
 
@@ -86,7 +86,7 @@ class Disk(MemoryStore):
             sorted(self.facts) if kind == "junk" else sorted(filter(self.counts.get, self.counts))
         )
         if kind == "larger count":
-            # Without a sum, as while rows are moved, nobody could know.
+            # Without a sum nobody could know.
             names = [name for name in names if self._has_sum(name)]
         if not names:
             return
@@ -107,8 +107,13 @@ class Disk(MemoryStore):
                 del counts[video]
 
     def _has_sum(self, kept: str) -> bool:
-        text = self.facts.get(sum_name(Names(self.facts).of(kept)), "")
-        return decode_sum(text) is not None
+        vector = Names(self.facts).of(kept)
+        if decode_sum(self.facts.get(sum_name(vector), "")) is not None:
+            return True
+        member = member_of(vector)
+        mark, since = marks_kept(self.facts).get(member, ("", ""))
+        is_moved = is_folded(vector) or since < run_of(vector) <= mark
+        return is_moved and folded_of(member, mark) in sums_kept(self.facts)
 
     def numbered(self) -> Iterator[tuple[str, str, int]]:
         """Yield each key in it, with the replica that took it, and its number."""

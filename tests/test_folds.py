@@ -261,6 +261,48 @@ def test_a_start_in_the_middle_of_a_fold_goes_on_with_it(network: Network, steps
         assert sum(kept.startswith(f"{a.member}.") for kept in store.counts) == 0
 
 
+@pytest.mark.parametrize("more", [1_000_000, -1])
+@pytest.mark.parametrize("steps", range(1, 4))
+def test_a_row_that_was_changed_in_the_middle_of_a_fold_is_found(
+    network: Network, steps: int, more: int
+) -> None:
+    """It was not, and as nobody knows a bound of a folded vector, every node took it over."""
+    a, written = mid_fold(network)
+    for _ in range(steps):
+        give(written, a, 9)
+    folded = folded_of(a.member, a.tally.mark(a.member))
+    of_fold = [f"{a.member}@", *(replica_of(a.member, run) for run in ended_runs(a, written))]
+    rows = [(kept, video) for kept in of_fold for video in written.counts[kept]]
+    assert len(rows) > 9
+    for kept, video in rows:
+        store = copy_of(written)
+        store.counts[kept][video] += more
+        if not store.counts[kept][video]:
+            del store.counts[kept][video]
+        again = started(store, network)
+        assert again.recovery.doubtful == again.recovery.suspected() == [folded], (kept, video)
+        # Even alone it shows no more than was written.
+        network.now += TTL
+        again.sync(network.now)
+        assert again.tally.members().get(a.member, 0) <= a.tally.members()[a.member]
+
+
+def ended_runs(a: Replica, store: MemoryStore) -> list[str]:
+    """The runs of a fold of which a store still has rows."""
+    runs = [run_of(kept) for kept in store.counts if kept.startswith(f"{a.member}.")]
+    return [run for run in runs if run <= a.tally.mark(a.member)]
+
+
+def copy_of(written: MemoryStore) -> MemoryStore:
+    """A copy of a store, as a kill leaves it."""
+    copy = MemoryStore()
+    copy.counts = {vector: dict(kept) for vector, kept in written.counts.items()}
+    copy.facts, copy.mark, copy.name = dict(written.facts), written.mark, written.name
+    copy.store = written.store
+    copy._seal_all()
+    return copy
+
+
 def test_a_step_of_a_fold_that_may_be_stored_is_written_again(network: Network) -> None:
     a, store = mid_fold(network)
     videos = ["cats", *(f"v{number}" for number in range(9))]

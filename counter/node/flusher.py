@@ -216,6 +216,7 @@ class Flusher:
         except StopIteration:
             self._mend(replica, loading)
             self._in_turns(iter(replica.recovery.join_some, None))
+            self._note_doubts(replica)
             with self._lock:
                 grew = replica.recovery.all_loaded()
             self._grew(grew)
@@ -251,6 +252,14 @@ class Flusher:
             self._metrics.set_aside.inc(rows)
             self.damage = [*self.damage[-4:], damage]
             log.error("store.damaged rows=%d %s", rows, damage)
+
+    def _note_doubts(self, replica: Replica) -> None:
+        """Report folds in which the store holds something else than was written."""
+        doubtful, replica.recovery.doubtful = replica.recovery.doubtful, []
+        if doubtful:
+            damage = f"counts in doubt, which were being folded: {', '.join(doubtful)}"
+            self.damage = [*self.damage[-4:], damage]
+            log.error("store.damaged rows=1 %s", damage)
 
     def _write(self, replica: Replica, rows: int) -> bool:
         """Write all visits and some rows of news, maybe nothing; return whether more news waits."""

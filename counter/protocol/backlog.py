@@ -13,9 +13,8 @@ from counter.crdt.gcounter import merge
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Refused
-from counter.crdt.video_set import VideoSet
 from counter.protocol.batch import Batch
-from counter.protocol.checks import SUM, encode_moving, encode_sum, sum_name
+from counter.protocol.checks import SUM, Sum, encode_sum, sum_name
 from counter.protocol.folding import Folding
 from counter.protocol.keys import Keys
 from counter.protocol.moving import Kept, Move, Moving
@@ -24,6 +23,7 @@ from counter.protocol.roster import Roster
 from counter.protocol.runs import Runs
 from counter.protocol.sums import sum_up
 from counter.protocol.suspects import Suspects
+from counter.protocol.unsaved import Unsaved
 
 _COUNTS_A_FOLD = 5_000
 """How many counts are folded in one step, or one run: 4 ms for one of a million that is awake."""
@@ -64,13 +64,13 @@ class Backlog:
         self._runs = runs
         self._keys = keys
         self._suspects = suspects
-        self._unsaved: dict[str, VideoSet] = {}
+        self._unsaved = Unsaved(tally)
         self._replace: set[str] = set()
         """The vectors of which the store has rows that do not belong there."""
 
     def __contains__(self, vector: object) -> bool:
-        """Whether counts of a vector of others are still to be written."""
-        return vector in self._unsaved
+        """Whether some counts of a vector are still to be written, so that it does not rest."""
+        return self._unsaved.are_some(vector)
 
     def news(self, *, may_follow: bool) -> bool:
         """Whether there is anything to be written beside visits.
@@ -130,16 +130,14 @@ class Backlog:
         """Merge what others hold; return what grew, which is to be written from now on."""
         grew = self._tally.merge(vector, counts, refused)
         if grew:
+            self.moving.grew(vector)
             self.add(vector, grew)
             self._runs.changed(vector)
         return grew
 
     def add(self, vector: str, videos: Collection[str]) -> None:
         """The counts of these videos are to be written."""
-        unsaved = self._unsaved.get(vector)
-        if unsaved is None:
-            unsaved = self._unsaved[vector] = self._tally.no_videos()
-        unsaved.update(videos)
+        self._unsaved.add(vector, videos)
 
     def replace(self, vector: str) -> None:
         """All of a vector is to be written anew: what the store has of it is damaged."""
@@ -152,16 +150,15 @@ class Backlog:
         Returns how many counts these were. What changes by that is to be written.
         """
         added, since = 0, self._tally.mark(member)
-        move = self.moving.begin(member, since)
+        is_new, move = member not in self.moving, self.moving.begin(member, since)
+        whole = move.whole or (is_new and (not since or self._is_summed(self._folded(member))))
         runs = [part for part in self._tally.parts(member, mark) if not is_folded(part)]
-        before = {self._folded(member)} if since else set()
-        unsaved = self._tally.no_videos()
-        for vector in before & self._unsaved.keys():
-            unsaved = self._unsaved.pop(vector)
-        gone = set(before)
+        gone = {self._folded(member)} if since else set()
+        unsaved = self._unsaved.pop(self._folded(member))
         for number, part in enumerate(runs, 1):
             if most is not None and number > 1 and added + self._tally.size(part) > most:
                 break
+            whole = whole and self._is_summed(part)
             for counts in self._tally.fold(member, run_of(part)):
                 unsaved.update(counts)
                 added += len(counts)
@@ -172,10 +169,11 @@ class Backlog:
             self._tally.fold(member, mark)
         # Those that are suspect are in the store only.
         gone |= {v for v in self._suspects if member_of(v) == member and not self._tally.current(v)}
+        move.whole = whole and gone.isdisjoint(self._suspects)
         move.parts.update(vector for vector in gone if not is_folded(vector))
         self._forget(gone, self._folded(member))
         if unsaved:
-            self._unsaved[self._folded(member)] = unsaved
+            self._unsaved.put(self._folded(member), unsaved)
         self._runs.changed(self._folded(member))
         self._roster.unsaved.add(member)
         self._folding.folded(member)
@@ -186,7 +184,7 @@ class Backlog:
         self._not_summed |= gone - {folded}
         self.summed -= gone
         for vector in gone:
-            self._unsaved.pop(vector, None)
+            self._unsaved.discard(vector)
         if self._suspects.fold(gone, folded) or not gone.isdisjoint(self._replace):
             # The store has rows of them that do not belong there.
             self._replace = self._replace - gone | {folded}
@@ -217,9 +215,7 @@ class Backlog:
         """The store lost something: all that is committed is to be written again."""
         self.summed = set()
         self._pending.note_again(self.notes)
-        self._unsaved = {}
-        for vector, videos in self._tally.vectors():
-            self.add(vector, videos)
+        self._unsaved.add_everything()
         self._roster.forgotten()
 
     # -- what comes out
@@ -262,20 +258,18 @@ class Backlog:
         for vector in replaced:
             # In one step, or a crash in between would lose what the store has of it.
             rows[vector] = dict(self._tally.vector(vector).items())
-            self._unsaved.pop(vector, None)
+            self._unsaved.discard(vector)
         self._replace = self._replace - replaced
-        for vector, videos in list(self._unsaved.items()):
+        for vector in list(self._unsaved):
             if limit <= 0:
                 break
             if self._waits(vector):
                 continue
             # Each row is looked for in all parts.
             each = 1 + len(self._parts(vector))
-            taken = videos.take(max(1, limit // each))
+            taken = self._unsaved.take(vector, max(1, limit // each))
             rows[vector] = self._tally.vector(vector).of(taken)
             limit -= len(taken) * each
-            if not videos:
-                del self._unsaved[vector]
         return rows
 
     def _parts(self, vector: str) -> Collection[str]:
@@ -341,7 +335,8 @@ class Backlog:
             move = self._move_of(vector)
             if move is not None and member_of(vector) not in ends:
                 if member_of(vector) in facts and self._may_move(member_of(vector)):
-                    sums[sum_name(vector)] = encode_moving(move.since)
+                    whole = Sum(self._tally.total(vector), self._tally.digest(vector))
+                    sums[sum_name(vector)] = move.text(whole)
             elif not self._is_known(vector):
                 sums[sum_name(vector)] = ""
             elif vector not in drop or counts.get(vector):
@@ -357,6 +352,10 @@ class Backlog:
     def _is_known(self, vector: str) -> bool:
         """Whether the store has all of a vector that is here, or gets it with this batch."""
         return not self.loading and vector not in self._unsaved
+
+    def _is_summed(self, vector: str) -> bool:
+        """Whether the store has all of a vector, and its sum."""
+        return vector in self.summed and vector not in self._unsaved
 
     def _move_of(self, vector: str) -> Move | None:
         return self.moving.get(member_of(vector)) if is_folded(vector) else None
@@ -386,6 +385,7 @@ class Backlog:
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""
         self._pending.not_stored(batch.own, batch.notes)
+        self.moving.doubt()
         self._keys.not_stored(batch.keys)
         self._runs.not_stored(batch.runs)
         self.summed -= {name.removeprefix(SUM) for name in batch.sums}

@@ -34,7 +34,7 @@ _MEMBER = rf"[A-Za-z0-9._-]{{1,32}}~{DIGIT}{{{STORE_LENGTH}}}"
 _VECTOR = re.compile(rf"{_MEMBER}[.@]{DIGIT}{{{RUN_LENGTH}}}")
 _FACT = re.compile(rf"[a-z-]+:[!-~][ -~]*|{_MEMBER}")
 _TEXT = re.compile(r"[ -~]+")
-_SINCE = re.compile(rf"-|{DIGIT}{{{RUN_LENGTH}}}")
+_MOVING = re.compile(rf"- (-|{DIGIT}{{{RUN_LENGTH}}})( [0-9]{{1,20}} [0-9a-f]{{1,16}})?")
 _HASH = Struct(">Q")
 _RENAMED = 2_000
 """Among how many rows one is looked for whose id was changed into another valid one: half a
@@ -118,15 +118,18 @@ def decode_sum(text: str) -> Sum | None:
     return Sum(int(total), int(digest, 16))
 
 
-def encode_moving(since: str) -> str:
-    """What stands in the place of a folded vector's sum while rows are moved; see `moving.py`."""
-    return f"- {since or '-'}"
+def encode_moving(since: str, whole: Sum | None = None) -> str:
+    """What stands in the place of a folded vector's sum while rows are moved; see `moving.py`.
+
+    `whole` is the sum of all that the store has of the fold, if that is known.
+    """
+    return f"- {since or '-'}" + (f" {encode_sum(*whole)}" if whole else "")
 
 
-def decode_moving(text: str) -> str | None:
-    """The mark since which rows are moved, out of such a text; None for what is none."""
-    since = text.removeprefix("- ")
-    return since.strip("-") if text.startswith("- ") and _SINCE.fullmatch(since) else None
+def decode_moving(text: str) -> tuple[str, Sum | None] | None:
+    """The mark since which rows are moved, and the sum, out of such a text; None for what is none."""
+    read = _MOVING.fullmatch(text)
+    return None if read is None else (read[1].strip("-"), decode_sum((read[2] or "").strip()))
 
 
 Verdict = Literal["right", "unknown", "mended", "wrong"]

@@ -11,6 +11,9 @@ added up. A row of the folded vector is written with the whole count of its vide
 step the rows of that video are removed from all parts. So every sum is right after each step, also
 after a crash. When nothing is left to be moved, the parts are dropped, and `since` is forgotten.
 
+Total and content hash are sums as well, so those of all that the store has of the fold are the same
+before and after each step. They show whether a row was changed meanwhile, by a bad disk.
+
 Pure: no I/O, no clock.
 """
 
@@ -19,7 +22,7 @@ from dataclasses import dataclass, field
 
 from counter.crdt.ids import is_folded, member_of, run_of
 from counter.crdt.tally import Tally
-from counter.protocol.checks import SUM, decode_moving
+from counter.protocol.checks import SUM, Sum, decode_moving, encode_moving
 from counter.protocol.members import decode_fact, decode_since, is_note
 
 Kept = tuple[str, str]
@@ -40,7 +43,7 @@ def marks_kept(facts: Mapping[str, str]) -> dict[str, Kept]:
         elif name.startswith(SUM) and is_folded(vector := name.removeprefix(SUM)):
             member, mark = member_of(vector), run_of(vector)
             moving = decode_moving(text)
-            since = mark if moving is None else moving
+            since = mark if moving is None else moving[0]
         else:
             continue
         before = marks.get(member, _NOTHING)
@@ -51,16 +54,32 @@ def marks_kept(facts: Mapping[str, str]) -> dict[str, Kept]:
     return marks
 
 
+def sums_kept(facts: Mapping[str, str]) -> dict[str, Sum]:
+    """The sum of all that a store has of a fold in which rows are moved, by folded vector."""
+    sums: dict[str, Sum] = {}
+    for name, text in facts.items():
+        moving = decode_moving(text) if name.startswith(SUM) else None
+        if moving is not None and moving[1] is not None:
+            sums[name.removeprefix(SUM)] = moving[1]
+    return sums
+
+
 @dataclass(slots=True)
 class Move:
     """What the store has of one member: folded up to `mark`, with rows to be moved after `since`.
 
-    `parts` are the runs between both, or up to the mark of the memory, that it may have.
+    `parts` are the runs between both, or up to the mark of the memory, that it may have. It is
+    `whole` while the store has all that the memory has of the fold, moved or not.
     """
 
     since: str
     mark: str
     parts: set[str] = field(default_factory=set)
+    whole: bool = False
+
+    def text(self, sum_: Sum) -> str:
+        """What the store gets in the place of the folded vector's sum, which is this in memory."""
+        return encode_moving(self.since, sum_ if self.whole else None)
 
 
 class Moving(dict[str, Move]):
@@ -92,6 +111,17 @@ class Moving(dict[str, Move]):
     def begin(self, member: str, mark: str) -> Move:
         """The memory folds a member whose mark was this."""
         return self.setdefault(member, Move(mark, mark))
+
+    def grew(self, vector: str) -> None:
+        """The memory has more of a vector than the store."""
+        move = self.get(member_of(vector)) if is_folded(vector) else None
+        if move is not None:
+            move.whole = False
+
+    def doubt(self) -> None:
+        """A write may have failed: what the store has of them is not known."""
+        for move in self.values():
+            move.whole = False
 
     def is_part(self, vector: str, mark: str) -> bool:
         """Whether a vector in the store belongs to a move; `mark` is that of the memory."""

@@ -12,14 +12,14 @@ from counter.crdt.ids import folded_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.crdt.vector import Vector
 from counter.protocol.backlog import Backlog
-from counter.protocol.checks import SUM, decode_sum
+from counter.protocol.checks import SUM, Sum, decode_sum
 from counter.protocol.folding import Folding
 from counter.protocol.joining import Joining
 from counter.protocol.key_log import is_key
 from counter.protocol.keys import Keys
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members, decode_fact, is_note
-from counter.protocol.moving import marks_kept
+from counter.protocol.moving import marks_kept, sums_kept
 from counter.protocol.pending import Pending
 from counter.protocol.roster import Roster
 from counter.protocol.runs import Runs, is_run
@@ -64,6 +64,10 @@ class Recovery:
         """What the store holds of folds that are not whole there, or not the memory's."""
         self._damaged: set[str] = set()
         """The members of whom some of that is not as it was written."""
+        self._whole: dict[str, Sum] = {}
+        """The sum of all that the store has of these folds, by folded vector, where it is known."""
+        self.doubtful: list[str] = []
+        """The folded vectors of which that is another than was written."""
         self._joins: Iterator[Set[str]] | None = None
         """The steps of joining it that are still to be done."""
 
@@ -82,8 +86,8 @@ class Recovery:
         self._backlog.notes = kept | self._backlog.notes
         read = ((name, decode_sum(text)) for name, text in notes.items() if name.startswith(SUM))
         sums = {name.removeprefix(SUM): kept for name, kept in read if kept is not None}
-        self._suspects.opened(sums)
-        marks = marks_kept(facts)
+        marks, self._whole = marks_kept(facts), sums_kept(facts)
+        self._suspects.opened(sums | self._whole)
         for member in [*(name for name in facts if not is_note(name)), *(marks.keys() - facts)]:
             latest, removed, _ = decode_fact(facts.get(member, ""))
             self._open_member(member, latest, removed, marks.get(member, ("", ""))[0])
@@ -115,6 +119,9 @@ class Recovery:
         mark = self._tally.mark(member)
         if self._backlog.moving.is_part(vector, mark):
             self._found.setdefault(vector, self._tally.empty()).merge(counts)
+            if vector in self._whole:
+                # It is looked at when all of the fold is here.
+                return set()
             if is_folded(vector) and run_of(vector) <= mark:
                 # It is no more than what the memory has folded; what the parts add to it follows.
                 here = folded_of(member, mark)
@@ -203,6 +210,10 @@ class Recovery:
         for part in parts:
             sums.add(part)
             yield _NOTHING
+        whole = self._whole.pop(folded, None)
+        if whole is not None and is_here and whole != (sums.total, sums.digest):
+            self._damaged.add(member)
+            self.doubtful.append(folded)
         if member in self._damaged:
             self._damaged.discard(member)
             self._backlog.replace(folded)
@@ -216,6 +227,9 @@ class Recovery:
             self._backlog.add(folded, part)
             yield _NOTHING
         self._backlog.add(folded, ())
+        same = self._tally.total(folded), self._tally.digest(folded)
+        if move := self._backlog.moving.get(member):
+            move.whole = is_here and same == (sums.total, sums.digest)
 
     def forgotten(self, vectors: Collection[str], facts: Mapping[str, str]) -> None:
         """The store lost something: all that is committed is to be written again.

@@ -67,6 +67,10 @@ class Repairs:
         that it told, None where only its content differs."""
         self._salt = 0
 
+    def __contains__(self, vector: object) -> bool:
+        """Whether answers are expected that a vector grows by."""
+        return vector in self._repairs
+
     def compare(self, vector: str, total: int, peer: Peer, now: float) -> RepairRequest | None:
         """Ask for what is missing, if `peer` holds more: the writer, or anybody once it is gone.
 

@@ -109,9 +109,8 @@ class Replica:
             replica, tally, members, peers, runs, keys, join_timeout, now, has_peers=has_peers
         )
         self.logs = logs = Logs(self.member, tally, pending, joining)
-        self.reports = reports = self.reports_class(
-            replica, tally, members, peers, keys, logs, runs
-        )
+        known = replica, tally, members, peers
+        self.reports = reports = self.reports_class(*known, keys, logs, runs)
         self.roster = roster = Roster(replica, now, members, tally, peers, runs, reports, joining)
         self._suspects = suspects = Suspects(tally, runs)
         self.backlog = backlog = Backlog(tally, roster, pending, folding, runs, keys, suspects)
@@ -260,7 +259,7 @@ class Replica:
         grew = self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self.joining.has_peers)
         self.folding.look(now, may_fold=ready and not self.backlog.loading)
-        self.runs.rest(self.backlog)
+        self.runs.rest(self.backlog, self._repairs)
         effects = self._anti_entropy.report(now)
         effects.growths.append(grew)
         return effects
@@ -356,6 +355,7 @@ class Replica:
             lacked = self.joining.wants(page.vector, self.tally.total(page.vector))
             if self._merge(page.vector, page.counts, peer, now, effects) and lacked:
                 self.joining.progress(now)
+                self.runs.rest(self.backlog, self._repairs, len(page.counts))
         effects.ask(peer, self._repairs.go_on(page, peer, now))
 
     def _heard_keys(

@@ -115,12 +115,18 @@ class Runs:
                 if not is_folded(vector):
                     self._close_or_open(vector, self._looked)
 
-    def rest(self, unsaved: Container[str]) -> None:
-        """Put closed runs to rest in memory, but for these, some counts at a time."""
-        left = self._tally.most_packed
+    def rest(
+        self, unsaved: Container[str], repaired: Container[str], most: int | None = None
+    ) -> None:
+        """Put closed runs to rest in memory, but for these, about `most` counts at a time.
+
+        While a node joins, as much as comes: many runs awake would not all fit into memory.
+        """
+        left = most or self._tally.most_packed
         for member in self._members:
             for vector in self.closed(member):
-                if vector not in unsaved and not self._tally.rests(vector):
+                awake = vector in unsaved or vector in repaired
+                if not awake and not self._tally.rests(vector):
                     left -= self._tally.rest(vector, left)
                     if left <= 0:
                         return
