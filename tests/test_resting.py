@@ -4,11 +4,19 @@ import gc
 import os
 import random
 from itertools import islice
+from typing import ClassVar
 
 import pytest
 
 from counter.crdt.ids import replica_of
+from counter.crdt.segment import Segment
 from counter.crdt.tally import Tally
+from counter.crdt.vector import Vector
+from counter.crdt.videos import Videos
+from counter.node.names import write
+from counter.protocol.replica import Replica
+from counter.store.memory import MemoryStore
+from tests.protocol import Network
 
 MEMBERS = ["counter1~7q2m9f2ck3x8a", "counter2~07b1a0zz5k2vd"]
 HOURS = 7 * 24
@@ -66,6 +74,68 @@ def test_runs_at_rest_take_three_bytes_a_count_and_lose_none() -> None:
     assert {video: sum(of[video] for of in folded) for video in truth} == {
         video: 2 + count for video, count in truth.items()
     }
+
+
+class Packed(Vector):
+    """A vector that notes how often one is unpacked."""
+
+    unpacked: ClassVar[list[int]] = []
+
+    @classmethod
+    def unpack(cls, segment: Segment, videos: Videos) -> Vector:
+        Packed.unpacked.append(segment.size)
+        return super().unpack(segment, videos)
+
+
+def ended(network: Network, runs: int) -> Replica:
+    """A node with so many closed runs, of 40 videos each."""
+    a = network.node("a", has_peers=False)
+    for run in range(1, runs + 1):
+        network.visit(a, *(f"v{run}-{number}" for number in range(40)))
+        network.live(1)
+        a = network.restart("a", 1000 * run)
+    network.seconds(3)
+    return a
+
+
+def test_a_store_that_forgot_is_given_what_is_at_rest_run_by_run() -> None:
+    """It unpacked all of them in one step, and had a byte a video for each."""
+    network = Network()
+    a = ended(network, 6)
+    runs = [vector for vector in a.tally.of(a.member) if vector != a.id]
+    assert all(map(a.tally.rests, runs))
+    a.tally.vector_class = Packed
+    Packed.unpacked.clear()
+    a.recovery.forgotten([], {})
+    a.recovery.all_loaded()
+    assert not Packed.unpacked
+    store = MemoryStore()
+    store.open("a test", lambda: a.member[-13:])
+    store.begin(a.id, a.recovery.own_fact())
+    while a.unsaved():
+        batch = a.batch(20)
+        assert sum(map(len, batch.rows.values())) <= 20
+        write(store, batch, heal=False)
+        a.stored(batch)
+    assert len(Packed.unpacked) <= len(runs), "each once"
+    assert {vector: store.counts[vector] for vector in runs} == {
+        vector: dict(a.tally.vector(vector).items()) for vector in runs
+    }
+
+
+def test_runs_that_come_while_a_node_joins_rest_before_they_are_written() -> None:
+    """All were awake until then: gigabytes where a member comes back after a week."""
+    network = Network()
+    a = ended(network, 12)
+    b = network.node("b")
+    network.seconds(6)
+    assert b.complete
+    runs = [vector for vector in a.tally.of(a.member) if vector != a.id]
+    assert b.unsaved()
+    assert all(map(b.tally.rests, runs))
+    network.flush("b")
+    assert {v: b.tally.total(v) for v in runs} == dict.fromkeys(runs, 40)
+    assert not b.unsaved()
 
 
 @pytest.mark.proof
