@@ -27,7 +27,7 @@ ROWS = {
     "records": [
         f"records, {name}, {form}"
         for name in ("bare Flask", *NODES)
-        for form in ("array", "NDJSON")
+        for form in ("array", "NDJSON", "array, 1,000 videos")
     ],
     "propagation": [
         f"from the answer to a page of another node, {transport}: {share} within"
