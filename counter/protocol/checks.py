@@ -127,7 +127,7 @@ def encode_moving(since: str, whole: Sum | None = None) -> str:
 
 
 def decode_moving(text: str) -> tuple[str, Sum | None] | None:
-    """The mark since which rows are moved, and the sum, out of such a text; None for what is none."""
+    """The mark since which rows are moved, and the sum; None of a text that does not tell that."""
     read = _MOVING.fullmatch(text)
     return None if read is None else (read[1].strip("-"), decode_sum((read[2] or "").strip()))
 
