@@ -21,6 +21,9 @@ VIDEO = rf"(?!\.{{1,2}}(?!{_OF_VIDEO})){_OF_VIDEO}{{1,{LONGEST_VIDEO}}}"
 """A video's id, as a regular expression, like the next three; none of the `STEPS`."""
 is_video = re.compile(VIDEO).fullmatch
 """Whether a text is a video's id."""
+LONGEST_CELL = 160
+CELL = rf"[A-Za-z0-9._~/-]{{1,{LONGEST_CELL}}}"
+"""What a count may stand under: a video, or a key of a newer version, which is listed nowhere."""
 NAME = r"[A-Za-z0-9._-]{1,32}"
 """The name of a node."""
 KEY = r"[\x21-\x7e]{1,128}"

@@ -16,20 +16,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
-from string import ascii_letters, digits
 from struct import Struct
 from typing import Literal, NamedTuple
 
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.hashes import PRIME
-from counter.crdt.ids import DIGIT, RUN_LENGTH, STORE_LENGTH
+from counter.crdt.ids import CELL, DIGIT, LONGEST_CELL, RUN_LENGTH, STORE_LENGTH
 
 SUM = "sum:"
 """How the name of a fact begins that is the sum of a vector."""
 
-_LONGEST = 160
-_ALL = (ascii_letters + digits + "._~/-").encode()
-_VIDEO = re.compile(rf"[A-Za-z0-9._~/-]{{1,{_LONGEST}}}")
+_CELL = re.compile(CELL)
+_OF_CELLS = bytes(code for code in range(128) if _CELL.fullmatch(chr(code)))
 _MEMBER = rf"[A-Za-z0-9._-]{{1,32}}~{DIGIT}{{{STORE_LENGTH}}}"
 _VECTOR = re.compile(rf"{_MEMBER}[.@]{DIGIT}{{{RUN_LENGTH}}}")
 _FACT = re.compile(rf"[a-z-]+:[!-~][ -~]*|{_MEMBER}")
@@ -49,7 +47,7 @@ def video_hash(video: str) -> int:
 
 def is_row(video: str) -> bool:
     """Whether a row of a vector may bear this id."""
-    return _VIDEO.fullmatch(video) is not None
+    return _CELL.fullmatch(video) is not None
 
 
 def is_count(count: object) -> bool:
@@ -65,7 +63,8 @@ def are_sound(ids: Collection[str], counts: Collection[int]) -> bool:
     if min(counts) <= 0 or max(counts) > MAX_COUNT or not text.isascii():
         return False
     lengths = set(map(len, ids))
-    return min(lengths) > 0 and max(lengths) <= _LONGEST and not text.encode().translate(None, _ALL)
+    of_cells = not text.encode().translate(None, _OF_CELLS)
+    return of_cells and min(lengths) > 0 and max(lengths) <= LONGEST_CELL
 
 
 def is_vector(vector: str) -> bool:

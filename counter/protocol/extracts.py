@@ -3,22 +3,17 @@
 Pure: no I/O, no clock.
 """
 
-import re
 from itertools import islice
 
 from counter.crdt.extract import Extract
 from counter.crdt.gcounter import MAX_COUNT
+from counter.protocol.checks import are_sound, is_row
 from counter.protocol.entries import Refused
 
 MAX_EXTRACT = 5_000
 """Of an extract: new videos take the receiver some 8 ms, and known ones 2."""
 EXTRACT_BYTES = 96 * 1024
 """Of its entries, each count taken for eight bytes."""
-CELL = r"[A-Za-z0-9._~/-]{1,160}"
-"""What a count may stand under: a video, or a key of a newer version, which is listed nowhere."""
-_LONGEST = 160
-_CHARACTERS = bytes(code for code in range(128) if re.fullmatch(CELL, chr(code)))
-_is_cell = re.compile(CELL).fullmatch
 
 
 def read(text: bytes, counts: bytes, refused: Refused) -> Extract:
@@ -32,7 +27,7 @@ def read(text: bytes, counts: bytes, refused: Refused) -> Extract:
     right: dict[str, int] = {}
     videos = text.decode(errors="replace").split("\0")
     for video, count in islice(zip(videos, extract.counts, strict=False), MAX_EXTRACT):
-        if not _is_cell(video):
+        if not is_row(video):
             refused(f"{video[:80]!r}: no video, nor any other key")
         elif not 1 <= count <= MAX_COUNT:
             refused(f"{video[:80]!r}: {count} is no count; they are from 1 to {MAX_COUNT}")
@@ -51,13 +46,7 @@ def _is_right(extract: Extract) -> bool:
     """Whether nothing is wrong with any entry."""
     if not extract:
         return True
-    if len(extract) > MAX_EXTRACT or extract.text.translate(None, _CHARACTERS).strip(b"\0"):
+    if len(extract) > MAX_EXTRACT or not extract.text.isascii():
         return False
-    lengths = list(map(len, extract.videos))
-    return (
-        min(lengths) >= 1
-        and max(lengths) <= _LONGEST
-        and min(extract.counts) >= 1
-        and max(extract.counts) <= MAX_COUNT
-        and len(set(extract.videos)) == len(extract)
-    )
+    videos = extract.videos
+    return are_sound(videos, extract.counts) and len(set(videos)) == len(extract)

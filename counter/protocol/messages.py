@@ -17,10 +17,9 @@ from msgspec import MsgspecError, Struct, convert, msgpack, structs
 from counter.crdt.extract import Extract
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.hashes import BUCKETS
-from counter.crdt.ids import DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
+from counter.crdt.ids import CELL, DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
 from counter.protocol import extracts
 from counter.protocol.entries import Refused, right_fields
-from counter.protocol.extracts import CELL
 from counter.protocol.positions import KEPT, START, Position
 
 VERSION = 3
