@@ -49,7 +49,7 @@ class SmallRepairs(Repairs):
 class SmallSteps(Pending):
     """Visits of which a batch takes several steps."""
 
-    a_step = 1
+    a_step = entries_a_step = 1
 
 
 class FewQuestions(Questions):

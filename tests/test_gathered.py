@@ -25,7 +25,7 @@ VIDEOS = "abcdefgh"
 class InSteps(Pending):
     """Visits of which each step takes three videos."""
 
-    a_step = 3
+    a_step = entries_a_step = 3
 
 
 class Stepwise(Replica):

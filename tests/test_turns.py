@@ -33,7 +33,7 @@ OTHER = f"b~{encode_id(2, 13)}"
 class OneByOne(Pending):
     """Visits of which each step takes two videos."""
 
-    a_step = 2
+    a_step = entries_a_step = 2
 
 
 class Stepwise(Replica):
@@ -219,6 +219,7 @@ class Turns:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pending, "a_step", 10)
+    monkeypatch.setattr(Pending, "entries_a_step", 10)
     monkeypatch.setattr(flusher, "_TURN", 0.0)
 
 

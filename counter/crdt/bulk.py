@@ -83,11 +83,16 @@ def entries(column: Mapping[int, int]) -> tuple[Rows, Counts]:
     return rows, np.fromiter(column.values(), np.uint64, len(column))
 
 
-def add(column: "array[int]", rows: Rows, more: Collection[int]) -> NDArray[np.bool]:
+def told(counts: Collection[int]) -> Counts:
+    """All these counts in their order, where none can be less than 0 or too large."""
+    return np.fromiter(counts, np.uint64, len(counts))
+
+
+def add(column: "array[int]", rows: Rows, more: Counts) -> NDArray[np.bool]:
     """Add to the counts in these rows, none of which is there twice; return which were 0."""
     view = np.asarray(column)
     before: Counts = view[rows]
-    view[rows] = before + np.fromiter(more, np.uint64, len(more))
+    view[rows] = before + more
     new: NDArray[np.bool] = before == 0
     return new
 

@@ -91,6 +91,19 @@ class Entries(Mapping[str, int]):
         numbers = bulk.numbers_of(counts)
         return None if numbers is None else Entries(index, rows, numbers)
 
+    @staticmethod
+    def placed(index: Videos, counts: Mapping[str, int], rows: "Sequence[Rows]") -> "Entries":
+        """Counts, none of them too large, of videos that have these rows of the index."""
+        from counter.crdt import bulk
+
+        numbers = bulk.told(counts.values())
+        return Entries(index, bulk.joined([*rows]), numbers, list(counts))
+
+    @property
+    def total(self) -> int:
+        """The sum of all numbers."""
+        return sum(self.numbers.tolist())
+
     @property
     def videos(self) -> Sequence[str]:
         """The videos, in the order of `rows`."""

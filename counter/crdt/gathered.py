@@ -4,7 +4,7 @@ Pure: no I/O, no clock, no lock.
 """
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -36,10 +36,14 @@ class Gathered:
         """Add `{video: visits}`, which are so many."""
         from counter.crdt import bulk
 
-        names = list(visits)
-        rows = self._index.rows(names)
+        names: Sequence[str]
+        if type(visits) is Entries:
+            names, rows, more = visits.videos, visits.rows, visits.numbers
+        else:
+            names = list(visits)
+            rows, more = self._index.rows(names), bulk.told(visits.values())
         reach(self._more, self._index)
-        new = bulk.add(self._more, rows, visits.values())
+        new = bulk.add(self._more, rows, more)
         self._rows.append(rows[new])
         self._names += compress(names, new.tolist())
         self.total += total

@@ -11,7 +11,7 @@ from counter.crdt.ids import folded_of, kept_as
 from counter.protocol.batch import Batch
 from counter.protocol.checks import is_vector
 from counter.protocol.moving import marks_kept
-from counter.store.contract import Store
+from counter.store.contract import Rows, Store
 
 
 class Names:
@@ -32,7 +32,7 @@ def write(store: Store, batch: Batch, *, heal: bool) -> None:
     """Write a batch; see `Store.write`."""
     store.write(
         {
-            kept_as(vector): counts.by_video() if isinstance(counts, Entries) else counts
+            kept_as(vector): _rows(counts) if type(counts) is Entries else counts
             for vector, counts in batch.counts.items()
         },
         facts=batch.kept(),
@@ -40,3 +40,8 @@ def write(store: Store, batch: Batch, *, heal: bool) -> None:
         erase={kept_as(vector): parts for vector, parts in batch.erase.items()},
         heal=heal,
     )
+
+
+def _rows(counts: Entries) -> Rows:
+    """The same counts, without a dict of all of them."""
+    return Rows(counts.videos, counts.numbers.tolist())

@@ -16,7 +16,8 @@ Calls may block, and come from one thread at a time; the node decides which.
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -35,12 +36,12 @@ NOTHING_ERASED: Mapping[str, Collection[str]] = MappingProxyType({})
 class Rows(Mapping[str, int]):
     """Some rows of a vector, `{id: count}`, no id twice; the dict is made when it is needed.
 
-    `text` has the ids in their order, each with a NUL at its end.
+    `text` has the ids in their order, each with a NUL at its end, where they were read.
     """
 
     __slots__ = ("_of", "counts", "ids", "text")
 
-    def __init__(self, ids: list[str], counts: list[int], text: bytes) -> None:
+    def __init__(self, ids: Sequence[str], counts: list[int], text: bytes = b"") -> None:
         self.ids = ids
         self.counts = counts
         self.text = text
@@ -65,6 +66,16 @@ class Rows(Mapping[str, int]):
         for first in range(0, len(self.ids), most):
             end = first + most
             yield dict(zip(self.ids[first:end], self.counts[first:end], strict=True))
+
+
+def in_pieces(counts: Mapping[str, int], most: int) -> Iterator[dict[str, int]]:
+    """All counts of a vector, so many at a time. No step grows with how many there are."""
+    if isinstance(counts, Rows):
+        yield from counts.some(most)
+        return
+    rest = iter(counts.items())
+    while some := dict(islice(rest, most)):
+        yield some
 
 
 Offload = Callable[..., Any]

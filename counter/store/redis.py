@@ -34,6 +34,7 @@ from counter.store.contract import (
     StoreDownError,
     StoreRefusedError,
     StoreTakenError,
+    in_pieces,
 )
 from counter.store.formats import without_marks
 from counter.store.redis_errors import (
@@ -224,12 +225,7 @@ class RedisStore:
         of = self._keys
         keys = [of.lease, of.store, of.vectors, of.facts]
         keys += [of.key(f"vector:{vector}") for vector in drop]
-        arguments: list[str | int | bytes] = [
-            self._holder,
-            int(LEASE * 1000),
-            self._store,
-            self._name,
-        ]
+        arguments: list[str | int | bytes] = [self._holder, _lease_ms(), self._store, self._name]
         right = "\n".join(["", *marks.right, ""]) if marks.written else "*"
         arguments += [mark, right, f"={marks.found}" if heal else ""]
         arguments += [len(drop), *drop, len(facts)]
@@ -237,8 +233,9 @@ class RedisStore:
             arguments += fact
         for vector, changed in counts.items():
             others = erase.get(vector, ())
-            keys += [of.key(f"vector:{each}") for each in (vector, *others)]
-            arguments += [vector, json.encode(changed), len(others)]
+            for some in in_pieces(changed, _ROWS_A_PIECE):
+                keys += [of.key(f"vector:{each}") for each in (vector, *others)]
+                arguments += [vector, json.encode(some), len(others)]
         with self._calling():
             outcome, *detail = cast(list[bytes], self._write(keys, arguments))
         if outcome == b"taken":

@@ -2,14 +2,14 @@
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain
 from operator import lt
 from pathlib import Path
 
 import msgspec
 from msgspec import json
 
-from counter.store.contract import Counts, Rows, StoreRefusedError
+from counter.store.contract import Counts, Rows, StoreRefusedError, in_pieces
 from counter.store.formats import without_marks
 from counter.store.seals import (
     SEALED,
@@ -49,9 +49,10 @@ _MENDED = """
     ) WITHOUT ROWID
 """
 # Rows go in and out as JSON: while SQLite takes it apart, other threads have the
-# interpreter. With one row at a time they would take turns thousands of times.
+# interpreter. With one row at a time they would take turns thousands of times. It sorts them, too:
+# in the order of the table each of its pages is changed once.
 _UPSERT = """
-    INSERT INTO counts SELECT ?, key, value FROM json_each(?) WHERE true
+    INSERT INTO counts SELECT ?, key, value FROM json_each(?) WHERE true ORDER BY key
     ON CONFLICT DO UPDATE SET count = excluded.count WHERE excluded.count > count
 """
 _ERASE = """
@@ -73,7 +74,7 @@ _VERSION = "4"
 _EARLIER = ("1", "2", "3")
 ROWS_A_PIECE = 4_000
 _ROWS_A_TEXT = 16_000
-"""How many rows are sorted and encoded at once: 4 ms in which no other thread runs."""
+"""How many rows are encoded at once: 2 ms in which no other thread runs."""
 _ROWS_FREED = 2_000
 """How many rows of dropped vectors are deleted with one write, at most."""
 _ids = json.Decoder(list[str])
@@ -231,10 +232,8 @@ class Tables:
         if row is None:
             self.query("INSERT INTO vectors (vector) VALUES (?)", (vector,))
             row = self.query(number, (vector,)).fetchone()
-        rest = iter(changed.items())
-        while some := dict(islice(rest, _ROWS_A_TEXT)):
-            # In the order of the table each of its pages is changed once.
-            rows = json.encode(some, order="sorted").decode()
+        for some in in_pieces(changed, _ROWS_A_TEXT):
+            rows = json.encode(some).decode()
             self.query(_UPSERT, (*row, rows))
             self.db.executemany(_ERASE, ((other, rows) for other in erase))
 
