@@ -92,12 +92,13 @@ class Entries(Mapping[str, int]):
         return None if numbers is None else Entries(index, rows, numbers)
 
     @staticmethod
-    def placed(index: Videos, counts: Mapping[str, int], rows: "Sequence[Rows]") -> "Entries":
+    def placed(
+        index: Videos, rows: "list[Rows]", videos: Sequence[str], counts: Collection[int]
+    ) -> "Entries":
         """Counts, none of them too large, of videos that have these rows of the index."""
         from counter.crdt import bulk
 
-        numbers = bulk.told(counts.values())
-        return Entries(index, bulk.joined([*rows]), numbers, list(counts))
+        return Entries(index, bulk.joined(rows), bulk.told(counts), videos)
 
     @property
     def total(self) -> int:

@@ -36,6 +36,8 @@ log = logging.getLogger("counter")
 
 RENEWAL = 1.0
 """Longest time in seconds between two writes."""
+_GATHER_LARGE = 0.1
+"""Longest time in seconds that visits wait for requests of many visits that are being counted."""
 _TURN = 0.003  # seconds after which a long computation lets others have the replica
 _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
@@ -78,6 +80,10 @@ class Flusher:
         """Ends with the batch that is being written, if any. Read it under the lock."""
         self.tried = Event()
         """Set once the store was opened, or once opening it has failed."""
+        self._coming = 0
+        """How many requests of many visits are being counted."""
+        self._since = 0.0
+        """When the first visit came that is to be written."""
         self.damage: list[str] = []
         """What was found damaged in the store, one sentence each time."""
         self.positions_lost = False
@@ -104,8 +110,17 @@ class Flusher:
     def wake(self) -> None:
         """Wake the thread: there are visits to write, or it is to stop."""
         if not self._visits:
+            self._since = time.monotonic()
             self._visits = True
             self._work.set()
+
+    def expect(self, more: int) -> None:
+        """So many more requests of many visits are being counted: a batch waits for them a moment.
+
+        Or fewer. Call it under the lock.
+        """
+        self._coming += more
+        self._work.set()
 
     def wake_for_news(self) -> None:
         """Wake the thread for what no visitor waits for, such as what others have counted."""
@@ -159,7 +174,7 @@ class Flusher:
             self._work.clear()
             due = renew_at
             if self._visits:
-                due = min(due, visits_at)
+                due = min(due, max(visits_at, self._since + _GATHER_LARGE * (self._coming > 0)))
             if self._news:
                 due = min(due, news_at)
             try:

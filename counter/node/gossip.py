@@ -15,7 +15,6 @@ from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.rates import MemberRates
 from counter.node.stage import Stage
-from counter.node.turns import OneByOne, give_way
 from counter.node.warn import Warn
 from counter.protocol import messages, replays
 from counter.protocol.clocks import Clocks
@@ -99,7 +98,7 @@ class Gossip:
         self._warn = warn
         self._grew = grew
         self._became_ready = became_ready
-        self._pages, self._turns = Lock(), OneByOne()
+        self._pages = Lock()
         self._replays = Replays(2 * config.message_ttl)
         self._sent = 0
         self._counted_again = 0
@@ -132,7 +131,7 @@ class Gossip:
             self._look_at_clock(replica)
             self.publish_keys()
             while self._publish_some(replica):
-                give_way()
+                self._stage.turns.wait()
 
     def _publish_some(self, replica: Replica) -> bool:
         """Publish one message; return whether there may be more."""
@@ -241,7 +240,7 @@ class Gossip:
             self._take_page(replica, envelope)
         elif len(message) > _LARGE:
             # One at a time, however many peers send theirs at once.
-            self._turns.wait()
+            self._stage.turns.wait()
             self._take(replica, envelope, refused=bool(refused))
         else:
             self._take(replica, envelope, refused=bool(refused))

@@ -2,6 +2,7 @@
 
 from threading import Event
 
+from counter.node.turns import OneByOne
 from counter.protocol.messages import State
 
 
@@ -16,6 +17,8 @@ class Stage:
         """Set when the node takes no more visits."""
         self.stopping = Event()
         """Set when the threads are to end."""
+        self.turns = OneByOne()
+        """For large requests and messages: one step of one of them in a turn of the loop."""
 
     @property
     def state(self) -> State:
