@@ -10,7 +10,6 @@ was just written. If there is much to read, `offload` keeps the disk from blocki
 
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -19,6 +18,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from counter.crdt.ids import VIDEO
+from counter.node.turns import Turns
 from counter.protocol.positions import Position
 from counter.store.contract import Offload, run_here
 
@@ -76,6 +76,7 @@ class VisitLog:
     def __init__(self, path: Path, offload: Offload = run_here) -> None:
         self.path = path
         self._offload = offload
+        self._turns = Turns()
         self._heads: dict[int, tuple[tuple[int, int], tuple[str, int]]] = {}
         self._done: dict[int, tuple[int, int]] = {}
         self._offsets: dict[int, int] = {}
@@ -209,7 +210,7 @@ class VisitLog:
                     break
                 # So long a line is junk, but a whole one may be glued to it.
                 at += len(whole) - _TAIL
-                time.sleep(0)  # lets other threads run
+                self._turns.take()
                 continue
             here = 0
             while here < end and len(visits) < _VIDEOS:
@@ -222,7 +223,7 @@ class VisitLog:
                 last = whole[max(0, to - _TAIL) : to]
                 here = to
                 if here < len(whole):
-                    time.sleep(0)  # lets other threads run
+                    self._turns.take()
             offset = at = at + here
             if offset >= size:
                 break
@@ -247,7 +248,7 @@ class VisitLog:
             at = behind if end else at + until
             if not end and until < _SLICE:
                 break  # half a line
-            time.sleep(0)  # lets other threads run
+            self._turns.take()
         after = Position(position.began, position.cut + 1, behind, position.last)
         return Piece({}, 0, 0, after, shrunk=True)
 

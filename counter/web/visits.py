@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -19,6 +18,7 @@ from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
+from counter.node.turns import Turns
 from counter.protocol.client import Client
 from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
@@ -210,7 +210,7 @@ def _refuse(kind: str, body: bytes, limits: Limits, error: str) -> NoReturn:
 
     The search reads one record after the other. It is slow, so others have their turns.
     """
-    index = 0
+    index, turns = 0, Turns()
     counts: dict[str, int] = {}
     try:
         for record in _each(kind, body):
@@ -224,7 +224,7 @@ def _refuse(kind: str, body: bytes, limits: Limits, error: str) -> NoReturn:
             if index > MAX_RECORDS:
                 break
             if index % _AT_ONCE == 0:
-                time.sleep(0)
+                turns.take()
     except UnicodeDecodeError as wrong:
         index, error = 0, f"the body is not UTF-8: {wrong}"
     except msgspec.MsgspecError as wrong:
