@@ -7,8 +7,9 @@ that are over, and at the network, only once in fifty such turns.
 import time
 from threading import Lock
 
-_A_MOMENT = 0.0005
-"""Seconds; the loop waits for a whole millisecond at most."""
+_A_MOMENT = 1e-6
+"""Seconds. It is over before the loop begins to wait, so the loop goes round once, in some 10 µs.
+For longer times, however short, it waits for a whole millisecond."""
 _LONG = 0.003
 """Seconds of processor time after which others have a turn."""
 
