@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,15 +11,19 @@ import pytest
 
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.limits import FullError
-from counter.node import counting
+from counter.crdt.tally import Tally
+from counter.node import counting, flusher
 from counter.node.counting import Counting, KeyTakenError, MaybeCountedError, NotCountedError
-from counter.node.new_videos import NewVideos
+from counter.node.flush import Flush
+from counter.node.new_videos import NewVideos, TooManyNewError
 from counter.node.stage import Stage
+from counter.node.turns import OneByOne
 from counter.node.warn import Warn
 from counter.store.contract import Counts, StoreDownError
 from counter.store.memory import MemoryStore
 from lab.clients import STRETCH, until
 from tests.kept import Kept, running
+from tests.small import SoonLarge
 
 
 class Gate(MemoryStore):
@@ -96,6 +102,117 @@ def test_a_visit_at_a_joining_node_is_counted_without_a_number() -> None:
         for durable in (True, False):
             assert counting_of(one, durable=durable).visit("cats") is None
         until(lambda: store.counts[one.replica.id] == {"cats": 2}, 5, "both are stored")
+
+
+# -- many visits at once
+
+
+@pytest.fixture
+def in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of more than two videos are looked for in steps, as soon as three are known."""
+    monkeypatch.setattr(counting, "_AT_ONCE", 2)
+    monkeypatch.setattr(Tally, "videos_class", SoonLarge)
+
+
+class Between(OneByOne):
+    """What happens between two steps of a large request; nobody has the lock then."""
+
+    def __init__(self, one: Kept) -> None:
+        super().__init__()
+        self._one = one
+        self.seen: list[int] = []
+        self.act: Callable[[], object] = lambda: None
+
+    def wait(self) -> None:
+        with self._one.lock:
+            self.seen.append(self._one.replica.pending.unflushed())
+        self.act()
+
+
+def large(one: Kept) -> tuple[Counting, Between, dict[str, int]]:
+    """A request of nine videos, of which three are known and were visited once."""
+    one.join()
+    visits = counting_of(one)
+    visits.turns = between = Between(one)
+    for number in range(3):
+        visits.visit(f"video-{number}")
+    return visits, between, {f"video-{number}": number + 1 for number in range(9)}
+
+
+@pytest.mark.usefixtures("in_steps")
+def test_a_large_request_lets_others_run_between_its_steps_and_is_counted_whole() -> None:
+    store = MemoryStore()
+    with running(Kept(store, 0.0)) as one:
+        visits, between, many = large(one)
+        assert visits.count_many(many)
+        assert between.seen == [0] * 6, "nothing of it is counted before the last step"
+        one_more = {f"video-{number}": 1 for number in range(3)}
+        assert store.counts[one.replica.id] == Counter(many) + Counter(one_more)
+
+
+@pytest.mark.usefixtures("in_steps")
+def test_a_batch_waits_for_a_large_request_but_not_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    with running(Kept(store, 0.0)) as one:
+        visits, between, many = large(one)
+        monkeypatch.setattr(flusher, "_GATHER_LARGE", 30 * STRETCH)
+        flushes: list[Flush] = []
+
+        def visit() -> None:
+            if len(between.seen) == 2:
+                with one.lock:
+                    one.replica.visit("cats")
+                    flushes.append(one.flusher.gathering)
+                one.flusher.wake()
+                assert not flushes[0].wait(0.2), "its batch is not written before"
+
+        between.act = visit
+        visits.count_many(many)
+        assert flushes[0].ended
+        monkeypatch.setattr(flusher, "_GATHER_LARGE", 0.01)
+        with one.lock:
+            one.flusher.expect(1)
+        assert visits.visit("dogs") == {one.replica.member: 1}
+
+
+@pytest.mark.usefixtures("in_steps")
+def test_a_large_request_that_was_counted_meanwhile_is_a_repeat() -> None:
+    store = MemoryStore()
+    with running(Kept(store, 0.0)) as one:
+        visits, between, many = large(one)
+
+        def counted_meanwhile() -> None:
+            between.act = lambda: None
+            assert visits.count_many(many, "key", b"1")
+
+        between.act = counted_meanwhile
+        assert not visits.count_many(many, "key", b"1")
+        assert not visits.count_many(many, "key", b"1")
+        assert sum(store.counts[one.replica.id].values()) == 3 + sum(many.values())
+
+
+@pytest.mark.usefixtures("in_steps")
+def test_a_large_request_that_is_refused_makes_no_id_known() -> None:
+    with running(Kept(MemoryStore(), 0.0)) as one:
+        visits, _, many = large(one)
+        # One address may bring in six in a minute, which are in it.
+        visits.new_videos = NewVideos(1, one.metrics, Warn())
+        with pytest.raises(TooManyNewError):
+            visits.count_many(many | {"one-too-many": 1})
+        assert visits.new_videos.refused == 7
+        assert len(one.replica.tally.ids) == 3
+        assert visits.count_many(many), "they are charged once"
+
+
+@pytest.mark.usefixtures("in_steps")
+def test_a_large_request_that_leaves_no_room_counts_nothing() -> None:
+    with running(Kept(MemoryStore(), 0.0)) as one:
+        visits, _, many = large(one)
+        with pytest.raises(FullError):
+            visits.count_many(many | {"video-0": MAX_COUNT})
+        assert one.replica.pending.unflushed() == 0
+        assert visits.count_many(many)
+        assert one.replica.tally.total(one.replica.id) == 3 + sum(many.values())
 
 
 def test_a_node_that_is_not_started_refuses_at_once() -> None:

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import redis
 
+from counter.store import redis as with_redis
+from counter.store import sqlite_tables
 from counter.store.contract import (
     PATIENCE,
     Counts,
@@ -275,6 +277,23 @@ def test_a_count_never_goes_down(place: Place, opened: Open) -> None:
     store.write({replica(1): {"cats": 1000}})
     store.write({replica(1): {"cats": 999}})
     assert reopened(place, store)[replica(1)]["cats"] == 1000
+
+
+def test_counts_in_two_columns_are_written_like_any_other(
+    place: Place, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_tables, "_ROWS_A_TEXT", 7)
+    monkeypatch.setattr(with_redis, "_ROWS_A_PIECE", 7)
+    store = opened(place)
+    store.write({replica(1): {f"video-{number}": number + 1 for number in range(40)}})
+    videos = [f"video-{number}" for number in reversed(range(20, 60))]
+    store.write(
+        {replica(2): Rows(videos, [50] * 40)}, erase={replica(2): [replica(1)]}, facts={"a": "b"}
+    )
+    assert loaded(store) == {
+        replica(1): {f"video-{number}": number + 1 for number in range(20)},
+        replica(2): dict.fromkeys(videos, 50),
+    }
 
 
 def test_neighbouring_counts_at_the_end_of_the_range_are_told_apart(

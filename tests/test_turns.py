@@ -1,8 +1,11 @@
 """A batch of any size is added up, shown and published in steps, and others have turns between."""
 
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from counter.protocol.replica import Replica
 from counter.store.contract import Counts, StoreDownError
 from counter.store.memory import MemoryStore
 from lab.clients import until
+from lab.servers import ROOT
 from tests.kept import Kept, kept
 from tests.protocol import Network, alone
 
@@ -188,6 +192,70 @@ def test_deltas_come_page_by_page_and_the_last_one_says_how_far_a_log_was_read(
     assert told == videos
     assert len(pages) > 2
     assert [bool(delta.read) for delta in pages] == [False] * (len(pages) - 1) + [True]
+
+
+# -- a turn of gevent's loop
+
+UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import sys, time
+from threading import Thread
+from pathlib import Path
+from counter.node.turns import give_way
+from counter.node.visit_log import VisitLog
+from counter.protocol.positions import Position
+from counter.web import visits
+from counter.web.problems import Problem
+
+beats = 0
+
+def beat():
+    global beats
+    while True:
+        time.sleep(0.001)
+        beats += 1
+
+def read(folder):
+    log = Path(folder) / "log"
+    log.write_text("".join(f"{n}.000 1.{n} cats\\n" for n in range(10**9, 10**9 + 200_000)))
+    follower = VisitLog(log)
+    (file,) = follower.look()
+    assert follower.read(file, Position(file.began)).lines > 100_000
+
+def refuse(_):
+    bad = b"[" + b'{"video": "cats"},' * 9_999 + b'{"video": "/"}]'
+    try:
+        visits.read("application/json", bad, visits.TRUSTED)
+    except Problem:
+        pass
+
+Thread(target=beat, daemon=True).start()
+since = time.monotonic()
+for _ in range(1_000):
+    give_way()
+alone = time.monotonic() - since
+for long in (read, refuse):
+    time.sleep(0.01)
+    beats, since = 0, time.thread_time()
+    long(sys.argv[1])
+    print(beats, time.thread_time() - since)
+print(alone)
+"""
+
+
+@pytest.mark.alone
+def test_under_gevent_timers_run_between_steps_and_nobody_waits_for_a_clock(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", UNDER_GEVENT, str(tmp_path)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    *computed, alone = [list(map(float, line.split())) for line in said.stdout.splitlines()]
+    for beats, seconds in computed:
+        # After three milliseconds of work: with `sleep(0)` it would be after fifty pieces.
+        assert beats >= seconds / 0.02, (beats, seconds)
+    # A millisecond each it would be if each waited for the shortest time that the loop waits.
+    assert alone[0] < 0.8
 
 
 # -- the thread that owns the store

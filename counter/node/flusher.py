@@ -115,10 +115,7 @@ class Flusher:
             self._work.set()
 
     def expect(self, more: int) -> None:
-        """So many more requests of many visits are being counted: a batch waits for them a moment.
-
-        Or fewer. Call it under the lock.
-        """
+        """Note that so many more, or fewer, large requests are being counted; under the lock."""
         self._coming += more
         self._work.set()
 
