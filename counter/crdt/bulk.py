@@ -19,6 +19,7 @@ from counter.crdt.extract import Extract, Room
 from counter.crdt.hashes import BUCKETS, PRIME
 from counter.crdt.index import Rows
 from counter.crdt.narrow import type_for
+from counter.crdt.videos import Videos
 
 Counts = NDArray[np.uint64]
 Differ = NDArray[np.bool]
@@ -158,6 +159,16 @@ def placed(first: int, gaps: "array[int]") -> Rows:
     return rows
 
 
+def gaps(rows: Rows, first: int) -> "array[int]":
+    """The gaps between ascending rows, the first of which is to `first`, as narrow as can be."""
+    return narrowed(np.diff(rows, prepend=first))
+
+
+def found(rows: "array[int]", at: Rows) -> Rows:
+    """Those of these rows that are at some places."""
+    return np.asarray(rows)[at].astype(np.int64)
+
+
 def fill(column: "array[int]", first: int, gaps: "array[int]", counts: "array[int]") -> None:
     """Set counts whose rows have these gaps, which the column's type can hold."""
     rows = np.cumsum(np.asarray(gaps), dtype=np.int64)
@@ -286,11 +297,12 @@ def wanted(rows: Rows, after: int, buckets: "array[int]", differ: Differ | None)
     return at if differ is None else at[differ[np.asarray(buckets)[rows[at]]]]
 
 
-def fitting(lengths: Rows, room: Room, *, at_least: bool) -> tuple[int, Room]:
-    """How many entries fit, of ids of these lengths, and what room is left.
+def fitting(rows: Rows, videos: Videos, room: Room, *, at_least: bool) -> tuple[int, Room]:
+    """How many entries of these rows fit, and what room is left.
 
     With `at_least`, one of them fits in any case.
     """
+    lengths = videos.lengths(rows) if room.ids else np.zeros_like(rows)
     ends = np.cumsum(lengths + room.each)
     fit = min(int(np.searchsorted(ends, room.size, side="right")), room.most)
     fit = min(max(fit, int(at_least)), len(lengths))

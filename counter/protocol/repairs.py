@@ -14,7 +14,9 @@ from counter.crdt.extract import Room
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Copy
 from counter.protocol.extracts import EXTRACT_BYTES, MAX_EXTRACT
-from counter.protocol.messages import PAGE_BYTES, SALTS, RepairPage, RepairRequest
+from counter.protocol.messages import PAGE_BYTES, SALTS, RepairPage, RepairRequest, RowsPage
+from counter.protocol.numbering import Numbering
+from counter.protocol.numberings import Numberings
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.questions import Questions
 
@@ -26,7 +28,9 @@ _MAX_OF_FEW = 2_000
 class Repair:
     """A repair under way: the address and hashes it asked with, and when it last asked or heard.
 
-    `after` is how far it has come in the copy of the node at that address.
+    `after` is how far it has come in the copy of the node at that address, `known` how many rows of
+    it were known when it asked last. `total` is what was told, None if only the content differs;
+    `lacks` says whether most of that is not here when it begins.
     """
 
     at: float
@@ -34,6 +38,9 @@ class Repair:
     hashes: bytes
     salt: int
     after: int
+    total: int | None
+    lacks: bool
+    known: int = 0
 
 
 class Repairs:
@@ -66,6 +73,8 @@ class Repairs:
         """What each address is to be asked for when it has answered other questions, and the total
         that it told, None where only its content differs."""
         self._salt = 0
+        self._numbering = Numbering(tally)
+        self._numberings = Numberings(tally, message_ttl)
 
     def __contains__(self, vector: object) -> bool:
         """Whether answers are expected that a vector grows by."""
@@ -109,7 +118,9 @@ class Repairs:
                 return None
         if not address or not self._tally.current(vector):
             return None
-        if self._are_many(address, now) or not self._questions.may_ask(address, vector, now):
+        if self._are_many(vector, address, now) or not self._questions.may_ask(
+            address, vector, now
+        ):
             self._later.setdefault(address, {})[vector] = total
             return None
         # If a page was lost, it goes on from there. A position means something only to the copy
@@ -123,13 +134,35 @@ class Repairs:
         # Of a copy that is told from its beginning, nothing is here that follows.
         whole = not own.total or (before is not None and after and not before.hashes)
         hashes = b"" if whole else own.hashes(own.buckets(), self._salt)
-        repair = Repair(now, address, hashes, self._salt, after)
+        lacks = total is not None and 2 * own.total < total
+        lacks = lacks or (before is not None and recent and before.lacks)
+        repair = Repair(now, address, hashes, self._salt, after, total, lacks)
         self._repairs[vector] = self._asked[vector, address] = repair
-        return RepairRequest(vector, repair.hashes, repair.salt, repair.after, self.most())
+        return self._request(vector, repair)
 
-    def _are_many(self, address: str, now: float) -> bool:
-        """Whether so many answers of an address are expected that others wait."""
+    def _request(self, vector: str, repair: Repair) -> RepairRequest:
+        """The question for the next page of a repair."""
+        asked = vector, repair.hashes, repair.salt, repair.after, self.most()
+        if not self._numberings.is_read(repair.address):
+            repair.known = 0
+            return RepairRequest(*asked)
+        repair.known, digest = self._numberings.known(repair.address)
+        lacks = self._lacks(repair.address) if repair.lacks else 0
+        return RepairRequest(*asked, lacks, repair.known, digest)
+
+    def _lacks(self, address: str) -> int:
+        """How many vectors an address is asked for of which most is not here."""
+        under_way = sum(one.lacks for one in self._repairs.values() if one.address == address)
+        return under_way + len(self._later.get(address, ()))
+
+    def _are_many(self, vector: str, address: str, now: float) -> bool:
+        """Whether so many answers of an address are expected that others wait.
+
+        While it tells its ids they all do: they are told by row afterwards.
+        """
         patience = 2 * self._sync_interval
+        if self._numberings.are_coming(address, vector, now, patience):
+            return True
         repairs = self._repairs.values()
         asked = (one for one in repairs if one.address == address and now - one.at < patience)
         return sum(1 for _ in asked) >= self.at_once
@@ -138,12 +171,27 @@ class Repairs:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""
         return self._ask(vector, peer.address, now)
 
-    def wants(self, answer: RepairPage, peer: Peer, now: float) -> bool:
+    def wants(self, answer: RepairPage | RowsPage, peer: Peer, now: float) -> bool:
         """Whether `peer` was asked for this, maybe some time ago and others since."""
         asked = self._asked.get((answer.vector, peer.address))
         return asked is not None and now - asked.at <= self._message_ttl
 
-    def answer(self, ask: RepairRequest, own: str) -> RepairPage | None:
+    def read(self, answer: RepairPage | RowsPage, peer: Peer, now: float) -> RepairPage | None:
+        """What an answer of `peer` says; None if it was not asked for, or cannot be read here."""
+        if not self.wants(answer, peer, now):
+            return None
+        if isinstance(answer, RowsPage):
+            counts = self._numberings.read(answer, peer.address, now)
+            if counts is None:
+                return None
+            return RepairPage(answer.vector, counts, answer.next, answer.total)
+        asked = self._asked[answer.vector, peer.address]
+        if asked.known > asked.after:
+            # It has other rows than it had, or is another node.
+            self._numberings.forget_of(peer.address)
+        return answer
+
+    def answer(self, ask: RepairRequest, own: str) -> RepairPage | RowsPage | None:
         """The page that is asked for; None if nothing is known here of the vector.
 
         `own` is the replica that answers: of its own vector it tells the total, too.
@@ -151,6 +199,11 @@ class Repairs:
         total = self._tally.total(ask.vector)
         if not total:
             return None
+        told = total if ask.vector == own else None
+        if ask.most and (ask.lacks or ask.known):
+            page = self._numbering.page(ask, told, self.scanned_a_page)
+            if page is not None:
+                return page
         counts: Mapping[str, int]
         if ask.most:
             room = Room(EXTRACT_BYTES, 9, min(ask.most, MAX_EXTRACT))
@@ -160,46 +213,62 @@ class Repairs:
             counts, end = self._tally.vector(ask.vector).differing(
                 ask.hashes, ask.salt, ask.after, PAGE_BYTES, self.scanned_a_page
             )
-        return RepairPage(ask.vector, counts, end, total if ask.vector == own else None)
+        return RepairPage(ask.vector, counts, end, told)
 
-    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
-        """A page has come from `peer`: ask it for the next one, or for another vector at the end.
+    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> list[RepairRequest]:
+        """A page has come from `peer`: ask it for the next one, or for other vectors at the end.
 
         Also when another was asked since, or with a round trip longer than its patience a node
         would ask one after the other, and get no further than their first pages.
         """
         repair = self._asked.get((answer.vector, peer.address))
         if repair is None:
-            return None
+            return []
         latest = self._repairs.get(answer.vector)
         repair.after = answer.next or 0
-        if answer.next is None:
+        waits = self._waits(answer.vector, repair, now)
+        if answer.next is None or waits:
             if latest is repair:
                 del self._repairs[answer.vector]
             self._questions.answered(peer.address, answer.vector)
+            if waits:
+                self._later.setdefault(peer.address, {})[answer.vector] = repair.total
+            else:
+                self._numberings.ended(peer.address, answer.vector)
             return self._next(peer.address, now)
         self._questions.may_ask(peer.address, answer.vector, now)
         repair.at = now
         if latest is not None:
             # Something comes, so there is no need to ask anybody else meanwhile.
             latest.at = now
-        return RepairRequest(answer.vector, repair.hashes, repair.salt, answer.next, self.most())
+        return [self._request(answer.vector, repair), *self._next(peer.address, now)]
+
+    def _waits(self, vector: str, repair: Repair, now: float) -> bool:
+        """Whether the ids that a repair needs next are on their way with another one."""
+        known, _ = self._numberings.known(repair.address)
+        patience = 2 * self._sync_interval
+        return 0 < known <= repair.after and self._numberings.are_coming(
+            repair.address, vector, now, patience
+        )
 
     def most(self) -> int:
         """How many counts it takes in an extract: new ones take longer while there are few."""
         return MAX_EXTRACT if self._tally.ids.settled else _MAX_OF_FEW
 
-    def _next(self, address: str, now: float) -> RepairRequest | None:
+    def _next(self, address: str, now: float) -> list[RepairRequest]:
         """Ask an address for what had to wait for its answers, as far as that is still lacking."""
+        asks: list[RepairRequest] = []
         later = self._later.get(address, {})
-        while later:
+        while later and not self._are_many("", address, now):
             vector, total = next(iter(later.items()))
             del later[vector]
             if total is None or total > self._tally.total(vector):
                 ask = self._ask(vector, address, now, total)
-                if ask is not None or vector in later:
-                    return ask
-        return None
+                if ask is not None:
+                    asks.append(ask)
+                elif vector in later:
+                    break
+        return asks
 
     def forget(self, now: float) -> None:
         """End the repairs of vectors that have been folded, and forget old questions."""
@@ -213,3 +282,4 @@ class Repairs:
         for asked, repair in list(self._asked.items()):
             if now - repair.at > self._message_ttl:
                 del self._asked[asked]
+        self._numberings.forget({address: None for _, address in self._asked}, now)
