@@ -19,7 +19,8 @@ from counter.protocol.messages import RowsPage
 class _Numbering:
     """What is known of an address: its rows, and the digests up to where it has told them.
 
-    `of` is how many rows it has, `by` the vector whose repair brought some last, at `at`.
+    `of` is how many rows it has, `by` the vector whose repair brought some last. At `at` it told
+    counts by row.
     """
 
     rows: OtherRows
@@ -38,6 +39,15 @@ class Numberings:
         self._numberings: dict[str, _Numbering] = {}
         self._wrong: dict[str, float] = {}
         """When something was wrong with that of an address."""
+
+    def home(self, now: float, patience: float) -> str | None:
+        """The address of which most is known, of those that tell counts by row now."""
+        rows = {
+            address: len(numbering.rows)
+            for address, numbering in self._numberings.items()
+            if now - numbering.at < patience
+        }
+        return max(rows, key=rows.__getitem__, default=None)
 
     def is_read(self, address: str) -> bool:
         """Whether an address may tell counts by row."""
@@ -74,10 +84,10 @@ class Numberings:
         before, videos = len(numbering.rows), page.text.decode().split("\0")[:-1]
         if not numbering.rows.learn(page.known, videos):
             return False
-        numbering.of = page.of
+        numbering.of, numbering.at = page.of, now
         if len(numbering.rows) > before:
             numbering.digests[len(numbering.rows)] = page.after
-            numbering.by, numbering.at = page.vector, now
+            numbering.by = page.vector
         return True
 
     def ended(self, address: str, vector: str) -> None:

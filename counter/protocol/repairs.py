@@ -49,6 +49,8 @@ class Repairs:
     at_once = 8
     """How many vectors one address is asked for at a time. With more each would take so long that
     it is asked of others as well."""
+    large = 10_000
+    """Below this total a vector is not worth that ids are told for it."""
     scanned_a_page = 350_000
     """How many rows one answer looks at: bounds the time that a page takes to some 20 ms."""
 
@@ -72,6 +74,10 @@ class Repairs:
         self._later: dict[str, dict[str, int | None]] = {}
         """What each address is to be asked for when it has answered other questions, and the total
         that it told, None where only its content differs."""
+        self._deferred: dict[str, float] = {}
+        """Since when vectors wait for an address that may have all of them."""
+        self._answered: dict[str, float] = {}
+        """When each address last answered."""
         self._salt = 0
         self._numbering = Numbering(tally)
         self._numberings = Numberings(tally, message_ttl)
@@ -118,7 +124,12 @@ class Repairs:
                 return None
         if not address or not self._tally.current(vector):
             return None
-        if self._are_many(vector, address, now) or not self._questions.may_ask(
+        own = self._tally.vector(vector)
+        lacks = total is not None and max(self.large, 2 * own.total) < total
+        if lacks and self._waits_elsewhere(vector, address, now):
+            return None
+        most = self._at_once(address, now) if lacks else self.at_once
+        if self._are_many(vector, address, most, now) or not self._questions.may_ask(
             address, vector, now
         ):
             self._later.setdefault(address, {})[vector] = total
@@ -130,24 +141,25 @@ class Repairs:
         after = before.after if before is not None and recent else 0
         # With another salt each time, what one repair misses by accident is found by the next.
         self._salt = self._salt % SALTS + 1
-        own = self._tally.vector(vector)
         # Of a copy that is told from its beginning, nothing is here that follows.
         whole = not own.total or (before is not None and after and not before.hashes)
         hashes = b"" if whole else own.hashes(own.buckets(), self._salt)
-        lacks = total is not None and 2 * own.total < total
         lacks = lacks or (before is not None and recent and before.lacks)
         repair = Repair(now, address, hashes, self._salt, after, total, lacks)
         self._repairs[vector] = self._asked[vector, address] = repair
-        return self._request(vector, repair)
+        return self._request(vector, repair, now)
 
-    def _request(self, vector: str, repair: Repair) -> RepairRequest:
+    def _request(self, vector: str, repair: Repair, now: float) -> RepairRequest:
         """The question for the next page of a repair."""
         asked = vector, repair.hashes, repair.salt, repair.after, self.most()
         if not self._numberings.is_read(repair.address):
             repair.known = 0
             return RepairRequest(*asked)
         repair.known, digest = self._numberings.known(repair.address)
-        lacks = self._lacks(repair.address) if repair.lacks else 0
+        home = self._numberings.home(now, 2 * self._sync_interval)
+        # The ids of one address are enough.
+        is_told = repair.lacks and home in (None, repair.address)
+        lacks = self._lacks(repair.address) if is_told else 0
         return RepairRequest(*asked, lacks, repair.known, digest)
 
     def _lacks(self, address: str) -> int:
@@ -155,7 +167,47 @@ class Repairs:
         under_way = sum(one.lacks for one in self._repairs.values() if one.address == address)
         return under_way + len(self._later.get(address, ()))
 
-    def _are_many(self, vector: str, address: str, now: float) -> bool:
+    def _waits_elsewhere(self, vector: str, address: str, now: float) -> bool:
+        """Whether another address that answers is to be asked for a vector, when it is its turn.
+
+        Of all addresses the one whose ids are known comes first, or that was asked first. It gets
+        a `SYNC_INTERVAL` to say that it has the vector, too.
+        """
+        lead = self._lead(now)
+        for other, later in self._later.items():
+            if other != address and vector in later and self._are_asked(other, now):
+                if lead != address:
+                    return True
+                del later[vector]
+        if lead in (None, address):
+            return False
+        return now - self._deferred.setdefault(vector, now) < self._sync_interval
+
+    def _lead(self, now: float) -> str | None:
+        """The address whose ids are known, or are about to be."""
+        patience = 2 * self._sync_interval
+        home = self._numberings.home(now, patience)
+        if home is not None:
+            return home
+        for one in self._repairs.values():
+            if one.lacks and one.address not in self._answered and now - one.at < patience:
+                return one.address
+        return None
+
+    def _are_asked(self, address: str, now: float) -> int:
+        """How many answers of an address are expected."""
+        patience = 2 * self._sync_interval
+        repairs = self._repairs.values()
+        return sum(1 for one in repairs if one.address == address and now - one.at < patience)
+
+    def _at_once(self, address: str, now: float) -> int:
+        """How many vectors it is asked for at a time: one until it answers."""
+        answered = self._answered.get(address)
+        if answered is None or now - answered >= 2 * self._sync_interval:
+            return 1
+        return self.at_once
+
+    def _are_many(self, vector: str, address: str, most: int, now: float) -> bool:
         """Whether so many answers of an address are expected that others wait.
 
         While it tells its ids they all do: they are told by row afterwards.
@@ -163,9 +215,7 @@ class Repairs:
         patience = 2 * self._sync_interval
         if self._numberings.are_coming(address, vector, now, patience):
             return True
-        repairs = self._repairs.values()
-        asked = (one for one in repairs if one.address == address and now - one.at < patience)
-        return sum(1 for _ in asked) >= self.at_once
+        return self._are_asked(address, now) >= most
 
     def ask(self, vector: str, peer: Peer, now: float) -> RepairRequest | None:
         """Ask `peer` for what it has of a vector, whatever is known of its copy."""
@@ -224,6 +274,7 @@ class Repairs:
         repair = self._asked.get((answer.vector, peer.address))
         if repair is None:
             return []
+        self._answered[peer.address] = now
         latest = self._repairs.get(answer.vector)
         repair.after = answer.next or 0
         waits = self._waits(answer.vector, repair, now)
@@ -241,7 +292,7 @@ class Repairs:
         if latest is not None:
             # Something comes, so there is no need to ask anybody else meanwhile.
             latest.at = now
-        return [self._request(answer.vector, repair), *self._next(peer.address, now)]
+        return [self._request(answer.vector, repair, now), *self._next(peer.address, now)]
 
     def _waits(self, vector: str, repair: Repair, now: float) -> bool:
         """Whether the ids that a repair needs next are on their way with another one."""
@@ -259,7 +310,7 @@ class Repairs:
         """Ask an address for what had to wait for its answers, as far as that is still lacking."""
         asks: list[RepairRequest] = []
         later = self._later.get(address, {})
-        while later and not self._are_many("", address, now):
+        while later and not self._are_many("", address, self.at_once, now):
             vector, total = next(iter(later.items()))
             del later[vector]
             if total is None or total > self._tally.total(vector):
@@ -279,6 +330,10 @@ class Repairs:
         for vector in list(self._repairs):
             if not self._tally.current(vector):
                 del self._repairs[vector]
+        for times in (self._answered, self._deferred):
+            for key, at in list(times.items()):
+                if now - at > self._message_ttl:
+                    del times[key]
         for asked, repair in list(self._asked.items()):
             if now - repair.at > self._message_ttl:
                 del self._asked[asked]
