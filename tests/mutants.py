@@ -26,7 +26,9 @@ from counter.protocol.messages import (
     RepairRequest,
     Report,
     ReportRequest,
+    RowsPage,
 )
+from counter.protocol.numberings import Numberings
 from counter.protocol.peers import Peer
 from counter.protocol.recovery import Recovery
 from counter.protocol.succession import Succession
@@ -36,6 +38,7 @@ from simulation.rules import (
     TIMING,
     Rules,
     SmallKeys,
+    SmallNumbering,
     SmallPages,
     SmallRepairs,
     SmallReports,
@@ -103,12 +106,48 @@ class HashesClosedVectorsOnly(SmallPages):
 
 
 class OnePageRepairs(SmallRepairs):
-    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
+    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> list[RepairRequest]:
         return super().go_on(replace(answer, next=None), peer, now)
 
 
 class StopsARepairAfterItsFirstPage(SmallPages):
     repairs_class = OnePageRepairs
+
+
+class BlindNumbering(SmallNumbering):
+    def page(self, ask: RepairRequest, *more: Any) -> RowsPage | None:
+        own = self.digest(ask.known)
+        page = super().page(replace(ask, digest=own or b""), *more)
+        return page and replace(page, digest=ask.digest)
+
+
+class BlindRepairs(SmallRepairs):
+    numbering_class = BlindNumbering
+
+
+class TellsRowsWhoeverKnowsOthers(SmallPages):
+    repairs_class = BlindRepairs
+
+
+class BlindNumberings(Numberings):
+    def read(self, page: RowsPage, address: str, now: float) -> Mapping[str, int] | None:
+        numbering = self._numberings.get(address)
+        known = {0: b""} if numbering is None else numbering.digests
+        if page.known not in known:
+            return None
+        page = replace(page, digest=known[page.known])
+        if numbering is not None and page.text and page.known < len(numbering.rows):
+            # These rows are known.
+            page = replace(page, text=b"")
+        return super().read(page, address, now)
+
+
+class CredulousRepairs(BlindRepairs):
+    numberings_class = BlindNumberings
+
+
+class ReadsRowsOfAnotherNumbering(SmallPages):
+    repairs_class = CredulousRepairs
 
 
 class CredulousAntiEntropy(AntiEntropy):
@@ -403,6 +442,8 @@ FAULTS = (
         "leaves out the content hash": Rules(replica=LeavesOutTheContentHash),
         "sends the content hash for closed vectors only": Rules(replica=HashesClosedVectorsOnly),
         "stops a repair after its first page": Rules(replica=StopsARepairAfterItsFirstPage),
+        "tells rows to whoever knows others": Rules(replica=TellsRowsWhoeverKnowsOthers),
+        "reads rows of another numbering": Rules(replica=ReadsRowsOfAnotherNumbering),
         "takes what it heard for all that was said": Rules(
             replica=TakesWhatItHeardForAllThatWasSaid
         ),

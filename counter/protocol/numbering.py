@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 _IDS_BYTES = 64 * 1024
 _COUNTS_BYTES = 48 * 1024
-_ROWS_A_BLOCK = 2**9
 
 
 class Numbering:
     """The rows of a tally, told to others."""
 
+    rows_a_block = 2**9
+    ids_at_once = MAX_EXTRACT
     blocks_at_once = 1000
     """A digest of so many more blocks of ids takes some 10 ms."""
 
@@ -46,15 +47,15 @@ class Numbering:
         """
         if rows > len(self._tally.ids):
             return None
-        known, last = len(self._digests), rows // _ROWS_A_BLOCK
+        known, last = len(self._digests), rows // self.rows_a_block
         for block in range(known, min(last + 1, known + self.blocks_at_once)):
-            self._digests.append(self._up_to(block * _ROWS_A_BLOCK))
+            self._digests.append(self._up_to(block * self.rows_a_block))
         return self._up_to(rows) if last < len(self._digests) else None
 
     def _up_to(self, rows: int) -> bytes:
         """The same, where the digest up to the last block before these rows is known."""
-        block = min(rows // _ROWS_A_BLOCK, len(self._digests) - 1)
-        first, before = block * _ROWS_A_BLOCK, self._digests[block]
+        block = min(rows // self.rows_a_block, len(self._digests) - 1)
+        first, before = block * self.rows_a_block, self._digests[block]
         if first == rows:
             return before
         more = self._tally.ids.between(first, rows)
@@ -87,7 +88,7 @@ class Numbering:
         lacking = len(self._tally.ids) - ask.known
         if lacking > self._tally.size(ask.vector) * ask.lacks:
             return b""
-        most = min(lacking, ask.most, MAX_EXTRACT)
+        most = min(lacking, ask.most, self.ids_at_once)
         text = self._tally.ids.between(ask.known, ask.known + most)
         if len(text) > _IDS_BYTES:
             text = text[: text.rindex(b"\0", 0, _IDS_BYTES) + 1]

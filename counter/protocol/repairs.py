@@ -46,6 +46,8 @@ class Repair:
 class Repairs:
     """The repairs under way, one a vector; and the answers to those of others."""
 
+    numbering_class: type[Numbering] = Numbering
+    numberings_class: type[Numberings] = Numberings
     at_once = 8
     """How many vectors one address is asked for at a time. With more each would take so long that
     it is asked of others as well."""
@@ -79,8 +81,8 @@ class Repairs:
         self._answered: dict[str, float] = {}
         """When each address last answered."""
         self._salt = 0
-        self._numbering = Numbering(tally)
-        self._numberings = Numberings(tally, message_ttl)
+        self._numbering = self.numbering_class(tally)
+        self._numberings = self.numberings_class(tally, message_ttl)
 
     def __contains__(self, vector: object) -> bool:
         """Whether answers are expected that a vector grows by."""
