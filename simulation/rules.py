@@ -52,8 +52,8 @@ class SmallRepairs(Repairs):
     scanned_a_page = 2
 
     def most(self) -> int:
-        """Return 0 with every other question."""
-        return super().most() if self._salt % 2 else 0
+        """Return 0 with every third question."""
+        return super().most() if self._salt % 3 else 0
 
 
 class SmallSteps(Pending):

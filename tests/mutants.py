@@ -28,7 +28,6 @@ from counter.protocol.messages import (
     ReportRequest,
     RowsPage,
 )
-from counter.protocol.numberings import Numberings
 from counter.protocol.peers import Peer
 from counter.protocol.recovery import Recovery
 from counter.protocol.succession import Succession
@@ -127,27 +126,6 @@ class BlindRepairs(SmallRepairs):
 
 class TellsRowsWhoeverKnowsOthers(SmallPages):
     repairs_class = BlindRepairs
-
-
-class BlindNumberings(Numberings):
-    def read(self, page: RowsPage, address: str, now: float) -> Mapping[str, int] | None:
-        numbering = self._numberings.get(address)
-        known = {0: b""} if numbering is None else numbering.digests
-        if page.known not in known:
-            return None
-        page = replace(page, digest=known[page.known])
-        if numbering is not None and page.text and page.known < len(numbering.rows):
-            # These rows are known.
-            page = replace(page, text=b"")
-        return super().read(page, address, now)
-
-
-class CredulousRepairs(BlindRepairs):
-    numberings_class = BlindNumberings
-
-
-class ReadsRowsOfAnotherNumbering(SmallPages):
-    repairs_class = CredulousRepairs
 
 
 class CredulousAntiEntropy(AntiEntropy):
@@ -443,7 +421,6 @@ FAULTS = (
         "sends the content hash for closed vectors only": Rules(replica=HashesClosedVectorsOnly),
         "stops a repair after its first page": Rules(replica=StopsARepairAfterItsFirstPage),
         "tells rows to whoever knows others": Rules(replica=TellsRowsWhoeverKnowsOthers),
-        "reads rows of another numbering": Rules(replica=ReadsRowsOfAnotherNumbering),
         "takes what it heard for all that was said": Rules(
             replica=TakesWhatItHeardForAllThatWasSaid
         ),

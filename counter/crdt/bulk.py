@@ -19,7 +19,6 @@ from counter.crdt.extract import Extract, Room
 from counter.crdt.hashes import BUCKETS, PRIME
 from counter.crdt.index import Rows
 from counter.crdt.narrow import type_for
-from counter.crdt.videos import Videos
 
 Counts = NDArray[np.uint64]
 Differ = NDArray[np.bool]
@@ -297,13 +296,12 @@ def wanted(rows: Rows, after: int, buckets: "array[int]", differ: Differ | None)
     return at if differ is None else at[differ[np.asarray(buckets)[rows[at]]]]
 
 
-def fitting(rows: Rows, videos: Videos, room: Room, *, at_least: bool) -> tuple[int, Room]:
-    """How many entries of these rows fit, and what room is left.
+def fitting(lengths: Rows, room: Room, *, at_least: bool) -> tuple[int, Room]:
+    """How many entries fit, of ids of these lengths, and what room is left.
 
     With `at_least`, one of them fits in any case.
     """
-    lengths = videos.lengths(rows) if room.ids else np.zeros_like(rows)
-    ends = np.cumsum(lengths + room.each)
+    ends = np.cumsum(lengths * room.ids + room.each)
     fit = min(int(np.searchsorted(ends, room.size, side="right")), room.most)
     fit = min(max(fit, int(at_least)), len(lengths))
     size = int(ends[fit - 1]) if fit else 0

@@ -242,7 +242,7 @@ class Vector(Column):
             rows = bulk.placed(piece.first, piece.gaps)
             at = bulk.wanted(rows, after, videos.buckets, differ)
             rows = rows[at]
-            fit, room = bulk.fitting(rows, videos, room, at_least=not found)
+            fit, room = bulk.fitting(videos.lengths(rows), room, at_least=not found)
             if fit:
                 found.append(rows[:fit])
                 counts.append(bulk.wide(piece.counts)[at[:fit]].astype("int64"))
@@ -384,7 +384,7 @@ class Vector(Column):
             rows = bulk.counted(self._counts, first, min(first + _ROWS_A_STEP, end))
             if differ is not None:
                 rows = bulk.in_differing(rows, self._videos.buckets, differ)
-            fit, room = bulk.fitting(rows, self._videos, room, at_least=not found)
+            fit, room = bulk.fitting(self._videos.lengths(rows), room, at_least=not found)
             if fit:
                 found.append(rows[:fit])
             if fit < len(rows):
