@@ -333,3 +333,21 @@ def test_a_vector_that_the_first_address_does_not_have_is_asked_of_another() -> 
     assert asking.compare(RUNS[0], 99, first, 0.0) is not None
     assert asking.compare(RUNS[1], 99, second, 0.0) is None
     assert asking.compare(RUNS[1], 99, second, 1.0) is not None
+
+
+def test_an_address_that_never_comes_to_an_end_holds_up_nothing_for_ever() -> None:
+    asking = Pair.repairs(Asking, tally_of([]))
+    first, second = Peer("first", 0.0, 0.0), Peer("second", 0.0, 0.0)
+    assert asking.compare(RUNS[0], 99, first, 0.0) is not None
+    assert asking.compare(RUNS[1], 99, first, 0.0) is None
+    now, page = 0.0, RowsPage(RUNS[0], 0, b"", b"video-0\0", bytes(16), 10**6, 0, 0, b"", b"", 0)
+    while asking.compare(RUNS[1], 99, second, now) is None:
+        now += 1.0
+        assert now <= TTL, "it is asked for as long as it tells ids"
+        read = asking.read(page, first, now)
+        assert read is not None
+        asking.go_on(read, first, now)
+        known, digest = asking._numberings.known("first")
+        video = f"video-{known}\0".encode()
+        page = replace(page, known=known, digest=digest, text=video, after=bytes([known] * 16))
+        asking.forget(now)

@@ -173,17 +173,19 @@ class Repairs:
         """Whether another address that answers is to be asked for a vector, when it is its turn.
 
         Of all addresses the one whose ids are known comes first, or that was asked first. It gets
-        a `SYNC_INTERVAL` to say that it has the vector, too.
+        a `SYNC_INTERVAL` to say that it has the vector, too, and `MESSAGE_TTL` for its turn to
+        come: one that never ends holds up nothing for ever.
         """
-        lead = self._lead(now)
+        lead, patience = self._lead(now), 0.0
         for other, later in self._later.items():
             if other != address and vector in later and self._are_asked(other, now):
-                if lead != address:
-                    return True
-                del later[vector]
-        if lead in (None, address):
-            return False
-        return now - self._deferred.setdefault(vector, now) < self._sync_interval
+                if lead == address:
+                    del later[vector]
+                    return False
+                patience = self._message_ttl
+        if not patience and lead not in (None, address):
+            patience = self._sync_interval
+        return patience > 0 and now - self._deferred.setdefault(vector, now) < patience
 
     def _lead(self, now: float) -> str | None:
         """The address whose ids are known, or are about to be."""
@@ -334,7 +336,7 @@ class Repairs:
                 del self._repairs[vector]
         for times in (self._answered, self._deferred):
             for key, at in list(times.items()):
-                if now - at > self._message_ttl:
+                if now - at > 3 * self._message_ttl:
                     del times[key]
         for asked, repair in list(self._asked.items()):
             if now - repair.at > self._message_ttl:
