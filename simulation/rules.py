@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from counter.crdt.ids import mint_run
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Keys
+from counter.protocol.numbering import Numbering
 from counter.protocol.pending import Pending
 from counter.protocol.questions import Questions
 from counter.protocol.repairs import Repairs
@@ -33,17 +34,26 @@ KEY_LIFE = 100.0
 """Longer than a trial's `REST`, or what is missing in the end would expire before that is seen."""
 
 
+class SmallNumbering(Numbering):
+    """Rows that are told one by one."""
+
+    rows_a_block = 2
+    ids_at_once = 1
+
+
 class SmallRepairs(Repairs):
     """Repairs that take several pages, though a simulated vector is short.
 
-    Some are asked for as a version before does, which reads no extracts.
+    Some are asked for as a version before does, which reads no extracts, others by row.
     """
 
+    numbering_class = SmallNumbering
+    large = 0
     scanned_a_page = 2
 
     def most(self) -> int:
-        """Return 0 with every other question."""
-        return super().most() if self._salt % 2 else 0
+        """Return 0 with every third question."""
+        return super().most() if self._salt % 3 else 0
 
 
 class SmallSteps(Pending):

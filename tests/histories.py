@@ -39,6 +39,29 @@ BACK = Step("clock", 0, 0, 0.4)
 RIGHT = Step("clock", 0, 0, 0.0)
 
 DIRECTED = {
+    "a node that was rolled back knows its videos in another order": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(1.5),
+            at("copy", 0),
+            *cut((0, 1)),
+            at("visit", 0),
+            then(1.0),
+            # The other one asks for that, and is told a row.
+            HEAL,
+            then(1.2),
+            *cut((0, 1), (1, 0)),
+            at("kill", 0),
+            at("roll back", 0),
+            at("start", 0),
+            Step("visit", 0, 1, 0),
+            then(0.6),
+            HEAL,
+            then(1.0),
+        ),
+    ),
     "two nodes hold different parts of a gone node's vector, with equal totals": History(
         seed=0,
         nodes=3,

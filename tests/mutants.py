@@ -26,6 +26,7 @@ from counter.protocol.messages import (
     RepairRequest,
     Report,
     ReportRequest,
+    RowsPage,
 )
 from counter.protocol.peers import Peer
 from counter.protocol.recovery import Recovery
@@ -36,6 +37,7 @@ from simulation.rules import (
     TIMING,
     Rules,
     SmallKeys,
+    SmallNumbering,
     SmallPages,
     SmallRepairs,
     SmallReports,
@@ -103,12 +105,27 @@ class HashesClosedVectorsOnly(SmallPages):
 
 
 class OnePageRepairs(SmallRepairs):
-    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> RepairRequest | None:
+    def go_on(self, answer: RepairPage, peer: Peer, now: float) -> list[RepairRequest]:
         return super().go_on(replace(answer, next=None), peer, now)
 
 
 class StopsARepairAfterItsFirstPage(SmallPages):
     repairs_class = OnePageRepairs
+
+
+class BlindNumbering(SmallNumbering):
+    def page(self, ask: RepairRequest, *more: Any) -> RowsPage | None:
+        own = self.digest(ask.known)
+        page = super().page(replace(ask, digest=own or b""), *more)
+        return page and replace(page, digest=ask.digest)
+
+
+class BlindRepairs(SmallRepairs):
+    numbering_class = BlindNumbering
+
+
+class TellsRowsWhoeverKnowsOthers(SmallPages):
+    repairs_class = BlindRepairs
 
 
 class CredulousAntiEntropy(AntiEntropy):
@@ -403,6 +420,7 @@ FAULTS = (
         "leaves out the content hash": Rules(replica=LeavesOutTheContentHash),
         "sends the content hash for closed vectors only": Rules(replica=HashesClosedVectorsOnly),
         "stops a repair after its first page": Rules(replica=StopsARepairAfterItsFirstPage),
+        "tells rows to whoever knows others": Rules(replica=TellsRowsWhoeverKnowsOthers),
         "takes what it heard for all that was said": Rules(
             replica=TakesWhatItHeardForAllThatWasSaid
         ),

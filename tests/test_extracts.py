@@ -371,10 +371,10 @@ def test_nodes_of_both_versions_repair_each_other(older: str) -> None:
         assert kinds == {dict if name in older else Extract}
 
 
-@pytest.mark.parametrize("most", [0, MAX_EXTRACT])
-def test_the_version_before_answers_who_reads_extracts(tmp_path: Path, most: int) -> None:
+@pytest.mark.parametrize("most", [(0,), (MAX_EXTRACT,), (MAX_EXTRACT, 3, 70_000, bytes(16))])
+def test_the_version_before_answers_who_reads_extracts(tmp_path: Path, most: Any) -> None:
     """By its own code, packed: what is at the end of a request that it does not know is no harm."""
-    ask = RepairRequest(OTHER, bytes(32), 9, 300, most)
+    ask = RepairRequest(OTHER, bytes(32), 9, 300, *most)
     asked = encode(Envelope(OWN, "there", 7, ask), "a secret")
     code = (
         "import sys\n"

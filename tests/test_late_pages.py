@@ -36,7 +36,9 @@ class Slow:
         answer = RepairPage(WRITER, {f"video-{at}": 1}, at)
         assert self.repairs.wants(answer, peer, now)
         self.tally.merge(WRITER, answer.counts)
-        return self.repairs.go_on(answer, peer, now)
+        asks = self.repairs.go_on(answer, peer, now)
+        assert len(asks) <= 1
+        return asks[0] if asks else None
 
 
 def test_a_page_of_one_peer_is_gone_on_with_while_another_is_asked() -> None:

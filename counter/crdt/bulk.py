@@ -163,6 +163,16 @@ def placed(first: int, gaps: "array[int]") -> Rows:
     return rows
 
 
+def gaps(rows: Rows, first: int) -> "array[int]":
+    """The gaps between ascending rows, the first of which is to `first`, as narrow as can be."""
+    return narrowed(np.diff(rows, prepend=first))
+
+
+def found(rows: "array[int]", at: Rows) -> Rows:
+    """Those of these rows that are at some places."""
+    return np.asarray(rows)[at].astype(np.int64)
+
+
 def fill(column: "array[int]", first: int, gaps: "array[int]", counts: "array[int]") -> None:
     """Set counts whose rows have these gaps, which the column's type can hold."""
     rows = np.cumsum(np.asarray(gaps), dtype=np.int64)
@@ -296,7 +306,7 @@ def fitting(lengths: Rows, room: Room, *, at_least: bool) -> tuple[int, Room]:
 
     With `at_least`, one of them fits in any case.
     """
-    ends = np.cumsum(lengths + room.each)
+    ends = np.cumsum(lengths * room.ids + room.each)
     fit = min(int(np.searchsorted(ends, room.size, side="right")), room.most)
     fit = min(max(fit, int(at_least)), len(lengths))
     size = int(ends[fit - 1]) if fit else 0

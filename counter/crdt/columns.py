@@ -41,6 +41,16 @@ def reach(counts: "array[int]", videos: Videos) -> None:
         counts.frombytes(bytes(counts.itemsize * lacking))
 
 
+def gaps_of(rows: "list[int] | Rows", first: int) -> "array[int]":
+    """The gaps between ascending rows, the first of which is to `first`, as narrow as can be."""
+    if isinstance(rows, list):
+        between = list(map(sub, rows, [first, *rows]))
+        return array(type_for(max(between, default=0)), between)
+    from counter.crdt import bulk
+
+    return bulk.gaps(rows, first)
+
+
 class Piece(NamedTuple):
     """Counts by ascending rows: the gaps between the rows, the first of which is to `first`."""
 

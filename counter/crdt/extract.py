@@ -6,23 +6,21 @@ and merged at once, and not one by one.
 Pure: no I/O, no clock, no lock.
 """
 
-import sys
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from counter.crdt.narrow import type_for
-
-_TYPES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+from counter.crdt.narrow import packed, type_for, unpack
 
 
 class Room(NamedTuple):
     """How much fits into a page: bytes, of which an entry takes those of its id and `each` more,
-    and entries."""
+    and entries. Without `ids` an entry takes `each` alone."""
 
     size: int
     each: int
     most: int
+    ids: bool = True
 
 
 class Extract(Mapping[str, int]):
@@ -52,17 +50,13 @@ class Extract(Mapping[str, int]):
 
         Raises ValueError if they do not fit together. What the text says is not checked.
         """
-        number = text.count(b"\0")
-        code = _TYPES.get(len(counts) // number if number else 1, "")
-        if not code or len(counts) % (number or 1) or (counts and not number):
-            raise ValueError(f"{len(counts)} bytes are no counts of {number} videos")
         if text and text[-1]:
             raise ValueError("the last id has no end")
-        return cls(text, _little_endian(array(code, counts)))
+        return cls(text, unpack(counts, text.count(b"\0")))
 
     def packed(self) -> bytes:
         """The counts, 1, 2, 4 or 8 bytes each, the lowest first."""
-        return _little_endian(self.counts).tobytes()
+        return packed(self.counts)
 
     @property
     def videos(self) -> Sequence[str]:
@@ -84,10 +78,3 @@ class Extract(Mapping[str, int]):
         if self._by_video is None:
             self._by_video = dict(zip(self.videos, self.counts, strict=True))
         return self._by_video[video]
-
-
-def _little_endian(counts: "array[int]") -> "array[int]":
-    if sys.byteorder == "big":
-        counts = counts[:]
-        counts.byteswap()
-    return counts

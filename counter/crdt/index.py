@@ -157,10 +157,15 @@ class Index:
         """The ids of these rows in UTF-8, in ascending order and each with a NUL at its end."""
         starts = np.asarray(self._starts)
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
-            return bytes(memoryview(self._text)[starts[rows[0]] : starts[rows[-1] + 1]])
+            return self.between(int(rows[0]), int(rows[-1]) + 1)
+        starts = np.asarray(self._starts)
         begins = starts[rows].astype(np.int64)
         text = np.asarray(self._text)[_ranges(begins, starts[rows + 1] - begins)]
         return text.tobytes()
+
+    def between(self, first: int, end: int) -> bytes:
+        """The same of all rows from one to another."""
+        return bytes(memoryview(self._text)[self._starts[first] : self._starts[end]])
 
     def follow(self, first: int, size: int, text: bytes) -> bool:
         """Whether the ids of so many rows from the first one on are this text."""

@@ -12,6 +12,7 @@ Pure: no I/O, no clock, no lock. A `Tally` is not thread-safe: its caller guards
 from array import array
 from bisect import insort
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from counter.crdt.columns import Column, Entries, Growth, reach, widened
 from counter.crdt.extract import Extract, Room
@@ -23,6 +24,9 @@ from counter.crdt.top import TopVideos
 from counter.crdt.vector import Refused, Unpacking, Vector
 from counter.crdt.video_set import VideoSet
 from counter.crdt.videos import Videos
+
+if TYPE_CHECKING:
+    from counter.crdt.index import Rows
 
 MAX_PACKED, MAX_PACKED_OF_MANY = 20_000, 60_000
 """See `most_packed`."""
@@ -325,7 +329,14 @@ class Tally:
     def extract(
         self, vector: str, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
     ) -> tuple[Extract, int | None]:
-        """See `Vector.extract`. What is at rest stays there."""
+        """See `page`."""
+        rows, counts, end = self.page(vector, hashes, salt, after, room, most_scanned)
+        return Extract(self._videos.text(rows), counts), end
+
+    def page(
+        self, vector: str, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
+    ) -> tuple["list[int] | Rows", "array[int]", int | None]:
+        """See `Vector.page`. What is at rest stays there."""
         own = self._vectors.get(vector)
         if isinstance(own, Segment) and self._videos.settled:
             differ = None
@@ -334,8 +345,8 @@ class Tally:
 
                 sums = self._sums_at_rest(vector, own)
                 differ = bulk.differing(bulk.hashes(sums, len(hashes) // 2, salt), hashes)
-            return self.vector_class.extract_at_rest(own, self._videos, differ, after, room)
-        return self.vector(vector).extract(hashes, salt, after, room, most_scanned)
+            return self.vector_class.page_at_rest(own, self._videos, differ, after, room)
+        return self.vector(vector).page(hashes, salt, after, room, most_scanned)
 
     def _sums_at_rest(self, vector: str, own: Segment) -> "array[int]":
         """The hashes of the buckets of a vector at rest, which are asked for page by page."""

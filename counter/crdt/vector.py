@@ -24,6 +24,7 @@ from counter.crdt.columns import Column, Entries, Growth, widened
 from counter.crdt.extract import Extract, Room
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.hashes import BUCKETS, PRIME
+from counter.crdt.narrow import type_for
 from counter.crdt.segment import Packing, Segment
 from counter.crdt.videos import Videos
 
@@ -225,10 +226,10 @@ class Vector(Column):
         return sums
 
     @classmethod
-    def extract_at_rest(
+    def page_at_rest(
         cls, segment: Segment, videos: Videos, differ: "Differ | None", after: int, room: Room
-    ) -> tuple[Extract, int | None]:
-        """See `extract`, of the buckets that differ, or of all, without unpacking the vector.
+    ) -> tuple["Rows", "array[int]", int | None]:
+        """See `page`, of the buckets that differ, or of all, without unpacking the vector.
 
         Only when not few.
         """
@@ -248,8 +249,7 @@ class Vector(Column):
             if fit < len(rows):
                 following = int(rows[fit])
                 break
-        text = videos.text(bulk.joined(found))
-        return Extract(text, bulk.narrowed(bulk.joined(counts))), following
+        return bulk.joined(found), bulk.narrowed(bulk.joined(counts)), following
 
     def digest_with(self, counts: Mapping[str, int]) -> tuple[int, int]:
         """Total and content hash after `counts` would be merged."""
@@ -338,16 +338,17 @@ class Vector(Column):
         rows, end = self._differing(hashes, salt, after, room, most_scanned)
         return self.of(rows if isinstance(rows, list) else rows.tolist()), end
 
-    def extract(
+    def page(
         self, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
-    ) -> tuple[Extract, int | None]:
-        """The same as an extract, as far as there is `room` for it."""
+    ) -> tuple["list[int] | Rows", "array[int]", int | None]:
+        """The same as rows and their counts, as far as there is `room` for them."""
         rows, end = self._differing(hashes, salt, after, room, most_scanned)
         if isinstance(rows, list):
-            return Extract.of(self._videos.names(rows), list(map(self.at, rows))), end
+            counts = list(map(self.at, rows))
+            return rows, array(type_for(max(counts, default=0)), counts), end
         from counter.crdt import bulk
 
-        return Extract(self._videos.text(rows), bulk.narrow(self._counts, rows)), end
+        return rows, bulk.narrow(self._counts, rows), end
 
     def _differing(
         self, hashes: bytes, salt: int, after: int, room: Room, most_scanned: int
@@ -360,7 +361,7 @@ class Vector(Column):
         rows, end = self._rows(after, most_scanned)
         for row in self._in_differing(rows, hashes, salt):
             if self.at(row):
-                size += len(self._videos.name(row)) + room.each
+                size += room.each + (len(self._videos.name(row)) if room.ids else 0)
                 if (size > room.size and found) or len(found) == room.most:
                     return found, row
                 found.append(row)

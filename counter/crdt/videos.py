@@ -156,9 +156,19 @@ class Videos:
             return list(map(self.name, rows))
         return self._settle().names(rows)
 
-    def text(self, rows: "Rows") -> bytes:
-        """The videos of these ascending rows in UTF-8, each with a NUL at its end. As `lengths`."""
+    def text(self, rows: "Sequence[int] | Rows") -> bytes:
+        """The videos of these ascending rows in UTF-8, each with a NUL at its end."""
+        if isinstance(rows, Sequence):
+            return _joined(self.names(rows))
         return self._settle().text(rows)
+
+    def between(self, first: int, end: int) -> bytes:
+        """The same of all rows from one to another."""
+        moved = 0 if self._index is None else len(self._index)
+        young = self._young[max(0, first - moved) : max(0, end - moved)]
+        if self._index is None or first >= moved:
+            return _joined(young)
+        return self._index.between(first, min(end, moved)) + _joined(young)
 
     def lengths(self, rows: "Rows") -> "Rows":
         """How many bytes the ids of these rows have. Only when they are not few."""
@@ -241,6 +251,10 @@ class Videos:
 
 
 _BOUND = ("find", "known", "look")
+
+
+def _joined(videos: Sequence[str]) -> bytes:
+    return "".join([f"{video}\0" for video in videos]).encode()
 
 
 def _nowhere(_: str) -> None:

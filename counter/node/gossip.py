@@ -26,6 +26,7 @@ from counter.protocol.messages import (
     RejectedError,
     RepairPage,
     ReportRequest,
+    RowsPage,
 )
 from counter.protocol.replays import Replays
 from counter.protocol.replica import Replica
@@ -236,7 +237,7 @@ class Gossip:
         if refused:
             self._metrics.entries_refused.inc(len(refused))
             self._warn("entry.refused", f"from={envelope.sender} {refused[0]}")
-        if isinstance(envelope.body, RepairPage) and len(message) > _LARGE:
+        if isinstance(envelope.body, RepairPage | RowsPage) and len(message) > _LARGE:
             self._take_page(replica, envelope)
         elif len(message) > _LARGE:
             # One at a time, however many peers send theirs at once.

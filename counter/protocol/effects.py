@@ -28,7 +28,7 @@ class Effects:
         """The videos that grew."""
         return set().union(*self.growths)
 
-    def ask(self, peer: Peer, body: Body | None) -> None:
-        """Send this to one peer, unless it is None or the peer's address is not known."""
-        if body is not None and peer.address:
-            self.send.append((peer.address, body))
+    def ask(self, peer: Peer, *bodies: Body | None) -> None:
+        """Send these to one peer, but for None, if the peer's address is known."""
+        if peer.address:
+            self.send.extend((peer.address, body) for body in bodies if body is not None)

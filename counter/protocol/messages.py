@@ -20,6 +20,7 @@ from counter.crdt.hashes import BUCKETS
 from counter.crdt.ids import CELL, DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
 from counter.protocol import extracts
 from counter.protocol.entries import Refused, right_fields
+from counter.protocol.extracts import DIGEST_BYTES, MAX_ROWS, NOT_READ
 from counter.protocol.positions import KEPT, START, Position
 
 VERSION = 3
@@ -176,6 +177,10 @@ class RepairRequest(Struct, array_like=True, tag="ask"):
     Two bytes a bucket, of a power of two of them, as `Vector.hashes` makes them with `salt`;
     none for an empty copy. `after` is 0, or the `next` of the answer that this one goes on from.
     `most` is how many counts the sender takes in one `ExtractPage`, 0 if it reads none.
+
+    `known` is how many of the receiver's rows the sender knows, and `digest` that of their ids; see
+    `numbering.py`. `lacks` is how many vectors the sender hardly has anything of and wants from the
+    receiver; 0 if it is to tell it no more rows.
     """
 
     vector: VectorId
@@ -183,6 +188,9 @@ class RepairRequest(Struct, array_like=True, tag="ask"):
     salt: Annotated[int, Limit(ge=1, le=SALTS)]
     after: Annotated[int, Limit(ge=0, le=2**53)]
     most: Annotated[int, Limit(ge=0, le=2**31)] = 0
+    lacks: Annotated[int, Limit(ge=0, le=2**31)] = 0
+    known: Annotated[int, Limit(ge=0, le=2**31)] = 0
+    digest: Annotated[bytes, Limit(max_length=DIGEST_BYTES)] = b""
 
 
 class RepairPage(Struct, array_like=True, tag="answer"):
@@ -206,6 +214,29 @@ class ExtractPage(Struct, array_like=True, tag="extract"):
 
     vector: VectorId
     text: bytes
+    counts: bytes
+    next: Annotated[int, Limit(ge=0, le=2**53)] | None
+    total: Total | None = None
+
+
+class RowsPage(Struct, array_like=True, tag="rows"):
+    """The same with its counts by the sender's rows, for who knows these.
+
+    `text` has the ids of the rows from `known` on, each with a NUL at its end, and `after` is the
+    digest of all ids up to the last of them. `digest` is that of the ids before them, as it was
+    asked with. `of` is how many rows the sender has. The counts are by ascending rows, of which
+    `gaps` are the gaps, from the row `first` on; all are below `known` and what `text` adds to it.
+    """
+
+    vector: VectorId
+    known: Annotated[int, Limit(ge=0, le=2**31)]
+    digest: Annotated[bytes, Limit(max_length=DIGEST_BYTES)]
+    text: bytes
+    after: Annotated[bytes, Limit(max_length=DIGEST_BYTES)]
+    of: Annotated[int, Limit(ge=0, le=2**31)]
+    first: Annotated[int, Limit(ge=0, le=2**53)]
+    size: Annotated[int, Limit(ge=0, le=MAX_ROWS)]
+    gaps: bytes
     counts: bytes
     next: Annotated[int, Limit(ge=0, le=2**53)] | None
     total: Total | None = None
@@ -268,6 +299,7 @@ Body = (
     | RepairRequest
     | RepairPage
     | ExtractPage
+    | RowsPage
     | KeysRequest
     | KeysPage
     | RunsRequest
@@ -302,7 +334,8 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Report: (None, {}, None, 0), RepairRequest: (0,), RepairPage: (None,), ExtractPage: (None,),
+    Report: (None, {}, None, 0), RepairRequest: (0, 0, 0, b""), RepairPage: (None,),
+    ExtractPage: (None,), RowsPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
@@ -376,6 +409,15 @@ def decode(
         except ValueError as error:
             raise RejectedError("junk", str(error)) from None
         envelope.body = RepairPage(told.vector, counts, told.next, told.total)
+    if isinstance(told, RowsPage):
+        size, number = told.size, told.known + told.text.count(b"\0")
+        wrong = extracts.wrong_ids(told.text) or extracts.wrong_rows(
+            size, told.gaps, told.counts, number - told.first
+        )
+        if wrong:
+            # What it holds is asked for by ids then.
+            refused(wrong)
+            envelope.body = RowsPage(told.vector, 0, NOT_READ, b"", b"", 0, 0, 0, b"", b"", None)
     return envelope
 
 

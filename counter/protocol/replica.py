@@ -38,6 +38,7 @@ from counter.protocol.messages import (
     RepairRequest,
     Report,
     ReportRequest,
+    RowsPage,
     RunsPage,
     RunsRequest,
     State,
@@ -323,7 +324,7 @@ class Replica:
                 self._anti_entropy.tell_again(sender, peer.address, now, effects)
             case RepairRequest() | KeysRequest() | RunsRequest():
                 self._anti_entropy.answer(sender, body, peer, now, effects)
-            case RepairPage():
+            case RepairPage() | RowsPage():
                 self._heard_repair(body, peer, now, effects)
             case KeysPage():
                 self._heard_keys(sender, body, peer, now, effects)
@@ -344,8 +345,11 @@ class Replica:
         if delta.read:
             self.logs.heard_delta(sender, delta, peer)
 
-    def _heard_repair(self, page: RepairPage, peer: Peer, now: float, effects: Effects) -> None:
-        if not self._repairs.wants(page, peer, now):
+    def _heard_repair(
+        self, answer: RepairPage | RowsPage, peer: Peer, now: float, effects: Effects
+    ) -> None:
+        page = self._repairs.read(answer, peer, now)
+        if page is None:
             return
         if page.vector == self.id:
             self._reverts.answered(page)
@@ -356,7 +360,7 @@ class Replica:
             if self._merge(page.vector, page.counts, peer, now, effects) and lacked:
                 self.joining.progress(now)
                 self.runs.rest(self.backlog, self._repairs, len(page.counts))
-        effects.ask(peer, self._repairs.go_on(page, peer, now))
+        effects.ask(peer, *self._repairs.go_on(page, peer, now))
 
     def _heard_keys(
         self, sender: str, page: KeysPage, peer: Peer, now: float, effects: Effects

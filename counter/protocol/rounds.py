@@ -45,7 +45,9 @@ class Rounds:
         match question:
             case RepairRequest():
                 # Its salt numbers the rounds: each begins with another.
-                return self._may(asker, question.vector, question.after, question.salt, now)
+                # It goes on if it asks for more counts, or for the same when it knows more rows.
+                place = question.after * 2**32 + question.known
+                return self._may(asker, question.vector, place, question.salt, now)
             case KeysRequest():
                 return self._may(asker, f"keys {question.replica}", question.after, 0, now)
             case RunsRequest():
