@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 
+from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
 from counter.node.agents import LONGEST, Agents
 from counter.node.judge import Judge, Visitor
@@ -24,7 +27,9 @@ TOKEN = {"Authorization": f"Bearer {WRITE_TOKEN}"}
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
 NOT_COUNTED = "counter_visits_not_counted_total"
 
-pytestmark = pytest.mark.nodes(2, ADMIN_TOKEN="only-for-operators")
+OPERATOR = "only-for-operators"
+
+pytestmark = pytest.mark.nodes(2, ADMIN_TOKEN=OPERATOR)
 
 
 @pytest.fixture(scope="module", params=["stored", "memory"])
@@ -290,3 +295,52 @@ def test_an_id_that_nobody_announced_takes_no_bots_either(tmp_path: Path) -> Non
         visit(node, "cats", BOT)
         shows(node, "cats", 0, bot=1)
         shows(node, "dogs", 0)
+
+
+# -- why a visit does not count
+
+
+def why(node: Node, path: str, token: str = OPERATOR) -> Answer:
+    return ask(node, "GET", f"/why{path}", {"Authorization": f"Bearer {token}"} if token else {})
+
+
+def asked(*options: str, node: Node) -> str:
+    shown = CliRunner().invoke(cluster, ["why", "--url", node.url, "--token", OPERATOR, *options])
+    assert shown.exit_code == 0, shown.output
+    return shown.output.strip()
+
+
+def test_an_operator_is_told_why_a_visit_does_not_count(node: Node) -> None:
+    before = detail(node, "asked")
+    told = why(node, f"?video=asked&address=192.0.2.7&agent={quote(BOT)}").json()
+    assert told == {
+        "video": "asked", "agent": BOT, "address": "192.0.2.7", "counted": False, "reason": "bot",
+        "setting": "BOTS=crawlers", "because": told["because"],
+    }  # fmt: skip
+    assert "Googlebot" in told["because"]
+    told = why(node, f"?video=asked&agent={quote(PERSON)}").json()
+    assert (told["counted"], told["reason"], told["setting"]) == (True, None, None)
+    assert "would count" in told["because"]
+    told = why(node, f"?agent={quote(PERSON)}&purpose=prefetch").json()
+    assert (told["counted"], told["reason"]) == (False, "prefetch")
+    assert why(node, "").json()["counted"]
+    line = asked("--video", "asked", "--agent", BOT, "--address", "2001:db8::7", node=node)
+    assert line.startswith("does not count, bot: ")
+    assert line.endswith("(BOTS=crawlers)")
+    assert asked("--agent", LIBRARIES[0], node=node).startswith("counts: it would count")
+    assert json.loads(asked("--purpose", "prefetch", "--json", node=node))["reason"] == "prefetch"
+    assert detail(node, "asked") == before
+
+
+def test_why_is_for_operators_and_names_what_is_wrong(node: Node, tmp_path: Path) -> None:
+    assert why(node, "?agent=a", token="").status == 401
+    assert why(node, "?agent=a", token=WRITE_TOKEN).status == 401
+    problem = why(node, "?address=nowhere").problem()
+    assert (problem["status"], problem["field"]) == (400, "address")
+    assert why(node, "?video=a%20b").problem()["title"] == "Bad video id"
+    refused = CliRunner().invoke(cluster, ["why", "--url", node.url, "--token", "wrong-token"])
+    assert refused.exit_code == 1
+    assert "refuses" in refused.output
+    with mesh(tmp_path, VIDEOS="known", ADMIN_TOKEN=OPERATOR) as [strict]:
+        told = why(strict, "?video=cats").json()
+        assert (told["reason"], told["setting"]) == ("unannounced", "VIDEOS=known")

@@ -12,6 +12,7 @@ larger number of the two is told.
 Pure: no I/O, no clock.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Protocol
@@ -63,8 +64,8 @@ class Untold:
             key = name.removeprefix(NOTE)
             if key == name:
                 continue
-            if class_of(key) and text.isascii() and text.isdecimal():
-                self._put(key, max(min(int(text), MAX_COUNT), self._due.get(key, 0)))
+            if class_of(key) and (due := _read(text)):
+                self._put(key, max(due, self._due.get(key, 0)))
                 self.keeps = True
             else:
                 self._pending.note({name: ""})
@@ -79,7 +80,7 @@ class Untold:
     def visits(self, key: str, notes: Mapping[str, str]) -> int:
         """What all have counted of a class, with what is kept here; `notes` are what is stored."""
         visits = self._tally.visits(key)
-        if due := int(notes.get(NOTE + key) or 0):
+        if due := _read(notes.get(NOTE + key, "")):
             visits += max(0, due - self._tally.counter(key).get(self._member, 0))
         return min(visits, MAX_COUNT)
 
@@ -124,3 +125,8 @@ class Untold:
     def _put(self, key: str, due: int) -> None:
         self._due[key] = min(due, MAX_COUNT)
         self._pending.note({NOTE + key: str(self._due[key])})
+
+
+def _read(text: str) -> int:
+    """The number in a note; 0 for what is none."""
+    return min(int(text), MAX_COUNT) if re.fullmatch("[0-9]{1,16}", text) else 0
