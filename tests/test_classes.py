@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +15,9 @@ from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
 from counter.node.agents import LONGEST, Agents
 from counter.node.judge import Judge, Visitor
 from counter.protocol.client import STRANGER, Client
-from lab.clients import fetch, metrics, until
-from lab.servers import WRITE_TOKEN, Node
+from lab.clients import counted, fetch, metrics, until
+from lab.previous import unpack
+from lab.servers import WRITE_TOKEN, Node, free_port
 from tests.agents import BROWSERS, CRAWLERS, LIBRARIES
 from tests.nodes import mesh
 from tests.test_http import Answer, ask, get
@@ -344,3 +346,49 @@ def test_why_is_for_operators_and_names_what_is_wrong(node: Node, tmp_path: Path
     with mesh(tmp_path, VIDEOS="known", ADMIN_TOKEN=OPERATOR) as [strict]:
         told = why(strict, "?video=cats").json()
         assert (told["reason"], told["setting"]) == ("unannounced", "VIDEOS=known")
+
+
+# -- beside a version that knows no classes
+
+
+def test_nobody_is_told_of_classes_before_all_know_them(tmp_path: Path, stack: ExitStack) -> None:
+    ports = [free_port() for _ in range(3)]
+    settings = {
+        "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports),
+        "SYNC_INTERVAL": "0.2", "MESSAGE_TTL": "2", "DRAIN_TIME": "0",
+    }  # fmt: skip
+    before = unpack(tmp_path / "before")
+    old = Node(tmp_path / "old", "old", ports[0], settings, root=before)
+    first, last = (
+        Node(tmp_path / name, name, port, settings)
+        for name, port in zip(("first", "last"), ports[1:], strict=True)
+    )
+    for node in (old, first, last):
+        stack.callback(node.kill)
+        node.start()
+    for node in (old, first, last):
+        node.wait_ready()
+    assert [visit(first, "cats", BOT)["visits"] for _ in range(3)] == [0, 0, 0]
+    assert "counted" not in visit(first, "cats", PERSON)
+    assert post(first, [("cats", 4)], User_Agent=BOT).json()["visits"] == 0
+    shows(first, "cats", 1, bot=7)
+    # What came after that is there, so this would be.
+    until(lambda: counted(old.url, ["cats"]) == {"cats": 1}, 10, "the old one is told")
+    shows(last, "cats", 1)
+    first.kill()
+    first.start()
+    first.wait_ready()
+    shows(first, "cats", 1, bot=7)
+    visit(first, "cats", BOT)
+    visit(last, "cats", BOT)
+    shows(first, "cats", 1, bot=8)
+    shows(last, "cats", 1, bot=1)
+    old.stop()
+    for node in (first, last):
+        shows(node, "cats", 1, bot=9)
+    first.kill()
+    first.start()
+    first.wait_ready()
+    visit(first, "cats", BOT)
+    for node in (first, last):
+        shows(node, "cats", 1, bot=10)
