@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
+from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
 from counter.node.judge import Judge, Visitor
 from counter.protocol.client import STRANGER, Client
@@ -212,6 +213,7 @@ def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list
         assert after["counter_videos"] == videos + 1
     for each, then in zip(nodes, before, strict=True):
         after = metrics(each.url)
+        assert after["counter_visits_apart"] - then["counter_visits_apart"] == 2
         assert after[NOT_COUNTED] - then[NOT_COUNTED] == 1
         assert after["counter_visits_total"] - then["counter_visits_total"] == 1
     shown = fetch(nodes[0].url, "/top?limit=1000")["counters"]
@@ -223,6 +225,20 @@ def test_a_key_of_a_class_cannot_be_visited(node: Node) -> None:
     for path in ("/video/cats/bot", "/hit/cats/bot", "/count/cats/bot", "/video/cats%2Fbot"):
         assert get(node, path).status in (400, 404), path
     assert post(node, [("cats/bot", 1)], **TOKEN).status == 400
+
+
+def test_the_classes_of_all_videos_are_added_up() -> None:
+    tally, few = Tally(), Tally.videos_class
+    rows = [("cats", 5), ("cats/bot", 2), ("dogs/bot", 3), ("cats/known", 1), ("dogs/repeat", 1)]
+    tally.merge("a~0000000000000.01m83kr2yy3a0d1xw7bp3ns", dict(rows))
+    assert tally.classes() == {"bot": 5, "repeat": 1, "blocked": 0}
+    assert tally.members() == {"a~0000000000000": 5}
+    many = {f"video-{number}/bot": 2 for number in range(2 * few.small)}
+    many |= {f"video-{number}": 1 for number in range(few.small)}
+    tally.merge("b~0000000000000.01m83kr2yy3a0d1xw7bp3ns", many)
+    assert tally.classes() == {"bot": 5 + 4 * few.small, "repeat": 1, "blocked": 0}
+    assert tally.members()["b~0000000000000"] == few.small
+    assert tally.top(2) == ["cats", "video-0"]
 
 
 # -- many visits
