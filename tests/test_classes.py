@@ -1,6 +1,7 @@
 """What does not count is counted apart: in a class of its own, at every node the same."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,9 @@ from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
+from crawleruseragents import (  # type: ignore[import-untyped]  # it has no types
+    CRAWLER_USER_AGENTS_DATA,
+)
 
 from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
@@ -111,6 +115,22 @@ def test_what_an_agent_is_follows_from_the_setting(
     }
 
 
+def test_the_list_is_searched_as_its_patterns_say() -> None:
+    agents = Agents()
+    listed = [
+        (each["pattern"], "http-library" in each["tags"]) for each in CRAWLER_USER_AGENTS_DATA
+    ]
+    crawler, library = (
+        [re.compile(pattern).search for pattern, is_library in listed if is_library is wanted]
+        for wanted in (False, True)
+    )
+    examples = [agent for each in CRAWLER_USER_AGENTS_DATA for agent in each["instances"]]
+    for agent in examples[::10]:
+        known = "crawler" if any(search(agent[:LONGEST]) for search in crawler) else ""
+        known = known or ("library" if any(search(agent[:LONGEST]) for search in library) else "")
+        assert agents.kind(agent) == known, agent
+
+
 def test_an_empty_agent_is_a_program(judges: dict[str, Judge]) -> None:
     said = {
         bots: judge.reason("cats", Visitor("", lambda: STRANGER)) for bots, judge in judges.items()
@@ -209,6 +229,7 @@ def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list
         assert all("/" not in video for video in top)
         cluster = fetch(each.url, "/cluster")
         assert cluster["videos"]["known"] == videos + 1
+        assert cluster["not_counted"]["bot"] == metrics(each.url)["counter_visits_apart"]
         after = metrics(each.url)
         assert after["counter_videos"] == videos + 1
     for each, then in zip(nodes, before, strict=True):
