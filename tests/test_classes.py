@@ -19,6 +19,7 @@ from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
 from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
 from counter.node.judge import Judge, Visitor
+from counter.protocol.apart import Apart
 from counter.protocol.client import STRANGER, Client
 from lab.clients import counted, fetch, metrics, until
 from lab.previous import unpack
@@ -240,6 +241,43 @@ def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list
     shown = fetch(nodes[0].url, "/top?limit=1000")["counters"]
     members = fetch(nodes[0].url, "/cluster")["members"]
     assert sum(one["visits"] for one in members) == sum(one["visits"] for one in shown)
+
+
+def behind(node: Node, other: Node) -> int | None:
+    """How many visits of a node another one lacks, as the node sees it."""
+    members = fetch(node.url, "/cluster")["members"]
+    lacks: int | None = next(each["behind"] for each in members if each["name"] == other.name)
+    return lacks
+
+
+def test_who_lacks_what_does_not_count_is_behind_by_no_visit(nodes: list[Node]) -> None:
+    node, other = nodes
+    visit(node, "lag", PERSON)
+    until(lambda: behind(node, other) == 0, 10, "all is told")
+    other.pause()
+    try:
+        for _ in range(5):
+            visit(node, "lag", BOT)
+        assert behind(node, other) == 0
+        visit(node, "lag", PERSON)
+        visit(node, "lag", BOT)
+        assert behind(node, other) == 1
+    finally:
+        other.resume()
+    until(lambda: behind(node, other) == 0, 10, "all is told")
+    shows(other, "lag", 2, bot=6)
+
+
+def test_what_is_no_visit_is_known_by_the_total() -> None:
+    apart = Apart()
+    assert apart.since(0) == apart.since(7) == 0
+    apart.add(5, 2)
+    apart.add(9, 1)
+    assert [apart.since(total) for total in (0, 4, 5, 8, 9, 10)] == [3, 3, 1, 1, 0, 0]
+    for total in range(10, 30_000):
+        apart.add(total, 1)
+    assert apart.since(29_990) == 9
+    assert 0 < apart.since(0) <= 10_000
 
 
 def test_a_key_of_a_class_cannot_be_visited(node: Node) -> None:
