@@ -216,7 +216,14 @@ def test_what_is_a_look_only_is_kept_in_no_class(node: Node) -> None:
 # -- where it is shown
 
 
+def _agree(nodes: list[Node]) -> bool:
+    """Whether all nodes have the same numbers in all."""
+    names = ("counter_visits_apart", "counter_videos")
+    return len({tuple(metrics(node.url)[name] for name in names) for node in nodes}) == 1
+
+
 def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list[Node]) -> None:
+    until(partial(_agree, nodes), 10, "both hold what other tests counted")
     before = [metrics(each.url) for each in nodes]
     videos = fetch(nodes[0].url, "/cluster")["videos"]["known"]
     for each in nodes:
