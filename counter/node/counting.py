@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from threading import Lock
+from types import MappingProxyType
 
 from counter.crdt.columns import Entries
-from counter.crdt.ids import ANNOUNCED
+from counter.crdt.ids import ANNOUNCED, class_key, class_of
 from counter.crdt.limits import FullError
 from counter.node.flush import Flush
 from counter.node.flusher import Flusher
@@ -20,6 +21,9 @@ from counter.protocol.replica import Replica
 
 _AT_ONCE = 3_400
 """So many ids are looked for at once, a third of the largest request: 4 ms if all are new."""
+_NONE: Mapping[str, int] = MappingProxyType({})
+OF_REQUEST = 8
+"""So many bytes of a fingerprint tell one request from others; the rest says what became of it."""
 _ANSWER_TIME = 10.0
 """Longest time in seconds that a visit waits for the store."""
 
@@ -47,6 +51,36 @@ class _RunFullError(Exception):
     def __init__(self, run: str, flush: Flush, reason: str) -> None:
         super().__init__(reason)
         self.run, self.flush = run, flush
+
+
+def _pending_counter(replica: Replica, video: str) -> dict[str, int]:
+    """A video's counter with what is pending; a visit that does not count may be the first."""
+    counter = replica.counter(video, pending=True)
+    if not counter[replica.member]:
+        del counter[replica.member]
+    return counter
+
+
+def _count_apart(
+    replica: Replica,
+    visits: Mapping[str, int],
+    apart: Mapping[str, int],
+    key: Key | None = None,
+) -> None:
+    """Count visits, and those that do not count; one class that is full must not refuse the rest.
+
+    Raises `FullError` if a video is full, or OverflowError if this run can count no more.
+    """
+    while True:
+        try:
+            replica.count_many({**visits, **apart} if apart else visits, key=key)
+            return
+        except FullError as error:
+            room = {of: number for of, number in error.room.items() if of in apart}
+            if len(room) < len(error.room):
+                raise
+            apart = {**apart, **room}
+            apart = {of: number for of, number in apart.items() if number}
 
 
 class Counting:
@@ -83,12 +117,17 @@ class Counting:
         self._durable = durable
         self._is_complete = is_complete
 
-    def visit(self, video: str, client: Callable[[], Client] = stranger) -> dict[str, int] | None:
+    def visit(
+        self,
+        video: str,
+        client: Callable[[], Client] = stranger,
+        reason: str | None = None,
+    ) -> dict[str, int] | None:
         """Count one visit; return the video's counter with it, or None while the node is joining.
 
-        If `durable`, it returns when the store holds the visit. Raises `NotCountedError`,
-        `MaybeCountedError`, `FullError` if no node can ever count it, or what `NewVideos.check`
-        raises for its id.
+        With a `reason` it is counted in that class, and not for the video. If `durable`, it
+        returns when the store holds it. Raises `NotCountedError`, `MaybeCountedError`, `FullError`
+        if no node can ever count it, or what `NewVideos.check` raises for its id.
         """
         flusher, durable = self._flusher, self._durable
         if not flusher.tried.is_set():
@@ -99,16 +138,22 @@ class Counting:
                 if replica.tally.ids.find(video + self._known_by) is None:
                     self.new_videos.check(replica, (video,), client)
                 try:
-                    replica.visit(video)
+                    if reason is None:
+                        replica.visit(video)
+                    else:
+                        _count_apart(replica, {}, {class_key(video, reason): 1})
                 except OverflowError as error:
                     raise self._refused(replica, error) from None
                 flush = flusher.gathering
-                counter = None if durable else replica.counter(video, pending=True)
+                counter = None if durable else _pending_counter(replica, video)
                 joining = replica.state == "joining"
         except _RunFullError as full:
             self._wait_for_next_run(full)
-            return self.visit(video, client)
-        self._metrics.visits.inc()
+            return self.visit(video, client, reason)
+        if reason is None:
+            self._metrics.visits.inc()
+        else:
+            self._metrics.not_counted.labels(reason).inc()
         flusher.wake()
         if durable:
             self._wait_for(flush)
@@ -123,12 +168,15 @@ class Counting:
         key: str = "",
         fingerprint: bytes = b"",
         client: Callable[[], Client] = stranger,
+        apart: Mapping[str, int] = _NONE,
     ) -> bool:
         """Count visits `{video: count}`, all or none, once per `key` of this client.
 
+        With them those are counted that do not count: `apart`, under the keys of their classes.
+
         Return whether they were counted now; False if a request with this key was counted before.
-        The `fingerprint` tells the request of a key from other requests. If `durable`, it returns
-        when the store holds the visits. No key is kept for no visits.
+        The first `OF_REQUEST` bytes of the `fingerprint` tell the request of a key from others. If
+        `durable`, it returns when the store holds the visits. No key is kept for no visits.
 
         Raises `NotCountedError`, `MaybeCountedError`, `FullError` if a video has no room for them
         on any node, `KeyTakenError` if another request has the key, `NoRoomError` if there is no
@@ -145,26 +193,43 @@ class Counting:
                 replica = flusher.replica
                 found = replica.keys.find(name, now) if key and replica else None
                 if found is None:
-                    self._count(visits, name, fingerprint, now, client)
+                    self._count(visits, apart, name, fingerprint, now, client)
                 # The visits of a known key may be counted, whatever happens to this request. So
                 # from here on the answer is never 503.
                 in_flight = found is not None and found.place == "in flight"
                 flush = flusher.writing if in_flight else flusher.gathering
         except _RunFullError as full:
             self._wait_for_next_run(full)
-            return self.count_many(visits, key, fingerprint, client)
+            return self.count_many(visits, key, fingerprint, client, apart)
         if found is None:
             self._metrics.visits.inc(sum(visits.values()))
+            for of, number in apart.items():
+                self._metrics.not_counted.labels(class_of(of)).inc(number)
             flusher.wake()
         else:
             self._metrics.repeats.inc()
-            if found.fingerprint != fingerprint:
+            if found.fingerprint[:OF_REQUEST] != fingerprint[:OF_REQUEST]:
                 raise KeyTakenError(f"the key {key!r} belongs to a request with another body")
             if found.place == "committed":
                 return False
         if self._durable:
             self._wait_for(flush)
         return found is None
+
+    def fingerprint_of(self, key: str, client: Client) -> bytes | None:
+        """The fingerprint that came with a key of this client; None if it is not known here."""
+        with self._lock:
+            replica = self._flusher.replica
+            found = replica and replica.keys.find(client.key(key), time.monotonic())
+            return found.fingerprint if found else None
+
+    def may_count(self, video: str) -> bool:
+        """Whether an id may count: any may, unless only announced ones do."""
+        with self._lock:
+            replica = self._flusher.replica
+            if replica is None or not self.new_videos.only_announced:
+                return True
+            return replica.state == "joining" or Catalogue.of(replica).is_announced(video)
 
     def announce(self, videos: Collection[str]) -> int:
         """Announce ids of videos, all or none; return how many of them were not announced before.
@@ -199,6 +264,7 @@ class Counting:
     def _count(
         self,
         visits: Mapping[str, int],
+        apart: Mapping[str, int],
         key: str,
         fingerprint: bytes,
         now: float,
@@ -206,11 +272,14 @@ class Counting:
     ) -> None:
         """Count visits under a key that is not known here; under the lock."""
         replica = self._replica()
-        if not visits:
+        if not (visits or apart):
             return
-        self._check(replica, visits, key, now, client)
+        # The videos of what is counted apart must be ones that may be counted, too.
+        others = {of.partition("/")[0] for of in apart} - visits.keys() if apart else ()
+        self._check(replica, visits, key, now, client, others)
         try:
-            replica.count_many(visits, key=Key(key, fingerprint, now) if key else None)
+            taken = Key(key, fingerprint, now) if key else None
+            _count_apart(replica, visits, apart, taken)
         except OverflowError as error:
             raise self._refused(replica, error) from None
         if key:
@@ -223,15 +292,16 @@ class Counting:
         key: str,
         now: float,
         client: Callable[[], Client],
+        others: Collection[str] = (),
     ) -> None:
-        """Check whether this client may have these visits counted; under the lock."""
+        """Check whether this client may have visits of these videos counted; under the lock."""
         if key and not self._is_complete(replica, now):
             raise self._refusal("this node is joining, and may not know this key yet")
         if key:
             self._check_room(replica, client(), now)
         # Ids that have rows were checked before they got them.
-        if type(visits) is not Entries:
-            self.new_videos.check(replica, visits, client)
+        videos: Collection[str] = () if type(visits) is Entries else visits.keys()
+        self.new_videos.check(replica, {*videos, *others} if others else videos, client)
 
     def _placed(
         self, visits: Mapping[str, int], key: str, now: float, client: Callable[[], Client]

@@ -11,6 +11,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from counter.crdt.ids import CLASSES
+
 # Each counter would have a second metric: when it was made. A restart shows in its value as well.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
@@ -38,6 +40,8 @@ class Gauges(NamedTuple):
     fold_blockers: Iterable[tuple[str, float]]
     """For each member that folding waits for, its id and for how many seconds it was silent."""
     log_unread: int
+    not_counted: Iterable[tuple[str, int]]
+    """For each class, how many visits of all members are in it."""
 
 
 class Metrics:
@@ -51,6 +55,13 @@ class Metrics:
             return Counter(name, what, labels, registry=self._registry)
 
         self.visits = counter("counter_visits", "Visits counted by this node in this run.")
+        self.not_counted = counter(
+            "counter_visits_not_counted",
+            "Visits that this node answered in this run and that do not count, by class.",
+            ("reason",),
+        )
+        for reason in CLASSES:
+            self.not_counted.labels(reason)
         self.refused = counter(
             "counter_visits_refused",
             "Visits answered with 409 (full), 503 (not counted) or 504 (may be counted).",
@@ -115,6 +126,7 @@ class Metrics:
             ("counter_log_unread_bytes", "Unread bytes of the visit log.", gauges.log_unread),
         ):
             yield GaugeMetricFamily(name, what, value=float(value))
+        yield _by_member("counter_visits_apart", _APART, "reason", gauges.not_counted)
         yield _by_member("counter_peer_lag_visits", _LAG, "peer", gauges.peers)
         yield _by_member("counter_clock_difference_seconds", _AHEAD, "member", gauges.clocks)
         yield _by_member("counter_awaited_seconds", _SILENT, "member", gauges.fold_blockers)
@@ -130,6 +142,7 @@ class Metrics:
 
 
 _PAUSE = "Longest time during which no thread ran, since this was last read."
+_APART = "Visits of all members that do not count, by class."
 _LAG = "Visits of this node that a live peer has not confirmed."
 _AHEAD = "Seconds by which the clock of another member is ahead, less the time of travel."
 _SILENT = "Seconds for which a member that folding waits for was silent."

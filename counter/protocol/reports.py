@@ -16,10 +16,12 @@ from msgspec.structs import replace
 from counter.crdt.ids import folded_of, member_of, name_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
+from counter.protocol.apart import Apart
 from counter.protocol.keys import Keys
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members
 from counter.protocol.messages import (
+    CLASSES,
     MAX_LOGS_TOLD,
     MAX_MEMBERS_TOLD,
     MAX_PEERS_TOLD,
@@ -71,6 +73,8 @@ class Reports:
         self.own = own
         self.published = 0
         """The total of its own vector, as far as it was published."""
+        self.apart = Apart()
+        """How much of its own total is no visit."""
         self.said = Announced()
         self.health: Health | None = None
         """How store and transport of this node are; None if that is not told."""
@@ -93,6 +97,7 @@ class Reports:
         """Go on for another run."""
         self.own = own
         self.published = 0
+        self.apart = Apart()
 
     def news(self, state: State, now: float) -> list[Report]:
         """What is to be told to all: what was not said yet, or only that there is nothing."""
@@ -184,7 +189,8 @@ class Reports:
             part, peers, keys = {}, {}, None
         checksum = None if previous is None else self._said_before.checksum
         said = self.said.checksum
-        yield Report(state, {}, peers, checksum, keys, read, health, part, said, number)
+        told = peers, checksum, keys, read, health, part, said, number, CLASSES
+        yield Report(state, {}, *told)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""

@@ -13,9 +13,10 @@ from flask import Blueprint, Response, request
 
 from counter.config import Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY, STEPS
+from counter.crdt.ids import KEY, STEPS, class_key
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
+from counter.node.judge import Reason, Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
 from counter.node.turns import Turns
@@ -24,8 +25,9 @@ from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
 from counter.web.addresses import address_of
 from counter.web.problems import Problem
+from counter.web.results import Results, marked, result
 from counter.web.tokens import Tokens
-from counter.web.videos import full, refused_id
+from counter.web.videos import full, refused_id, with_detail
 
 MAX_RECORDS = 10_000
 MAX_TRUSTED = 10**12
@@ -97,6 +99,7 @@ def blueprint(node: Node) -> Blueprint:
     """`POST /visits`."""
     pages = Blueprint("visits", __name__)
     tokens, of_strangers = Tokens(node.config), limits_of_strangers(node.config)
+    results = Results()
 
     @pages.post("/visits")
     @bodies.reads(MAX_BYTES)
@@ -119,10 +122,22 @@ def blueprint(node: Node) -> Blueprint:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
         if len(body) > _LARGE:
             node.counting.turns.wait()
-        records, counts = read(kind, body, of_strangers if label is None else TRUSTED)
+        limits = of_strangers if label is None else TRUSTED
+        records, counts = read(kind, body, limits)
         client = Client(address_of(request, node.config), label)
-        is_new = _count(node, client, counts, key, fingerprint(kind, body) if key else b"")
-        answer: dict[str, int] = {"records": records, "visits": sum(counts.values())}
+        visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
+        reasons = node.judge.reasons(counts, visitor)
+        whole = fingerprint(kind, body) if key else b""
+        is_new = _count(node, client, counts, reasons, key, marked(whole, reasons))
+        if key and is_new:
+            results.remember(client.key(key), reasons)
+        elif key:
+            taken = node.counting.fingerprint_of(key, client)
+            reasons = results.of_first(client.key(key), taken, whole, counts, reasons)
+        counted = sum(n for video, n in counts.items() if video not in reasons)
+        answer: dict[str, Any] = {"records": records, "visits": counted}
+        if with_detail():
+            answer["results"] = [result(reasons.get(v)) for v in _videos(kind, body, limits)]
         if not is_new:
             answer["repeated"] = True
         response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
@@ -164,17 +179,33 @@ def read(kind: str, body: bytes, limits: Limits) -> tuple[int, dict[str, int]]:
     return len(records), counts
 
 
+def _videos(kind: str, body: bytes, limits: Limits) -> list[str]:
+    """The video of each record of a body that was read before."""
+    return [record.video for record in limits.decode[kind](body.removeprefix(_BOM))]
+
+
 def fingerprint(kind: str, body: bytes) -> bytes:
     """16 bytes that tell a request from other requests."""
     return blake2b(b"%s\n%s" % (kind.encode(), body), digest_size=16).digest()
 
 
 def _count(
-    node: Node, client: Client, counts: dict[str, int], key: str | None, fingerprint: bytes
+    node: Node,
+    client: Client,
+    counts: dict[str, int],
+    reasons: Mapping[str, Reason],
+    key: str | None,
+    fingerprint: bytes,
 ) -> bool:
-    """Whether they were counted now, not before; raises a `Problem` if neither."""
+    """Whether they were counted now, not before; raises a `Problem` if neither.
+
+    Those with a reason are counted in that class.
+    """
+    apart = {class_key(video, reason): counts[video] for video, reason in reasons.items()}
+    if apart:
+        counts = {video: n for video, n in counts.items() if video not in reasons}
     try:
-        return node.counting.count_many(counts, key or "", fingerprint, lambda: client)
+        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, apart)
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
     except NoRoomError as error:
