@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 from counter.backoff import backoff
 from counter.node import names
@@ -31,6 +32,9 @@ from counter.store.contract import (
     StoreTakenError,
 )
 from counter.store.seals import Damage
+
+if TYPE_CHECKING:
+    from counter.node.sketches import Sketches
 
 log = logging.getLogger("counter")
 
@@ -68,6 +72,7 @@ class Flusher:
         keyed: Callable[[], None],
         prepare: Callable[[], object] = lambda: None,
         gather: float = 0.0,
+        sketches: "Sketches | None" = None,
     ) -> None:
         self.replica: Replica | None = None
         """None until the store knows of the run: no visit can be counted before."""
@@ -94,6 +99,7 @@ class Flusher:
         self._gather = gather
         self._keyed = keyed
         self._prepare = prepare
+        self._sketches = sketches
         self._work = Event()
         self._visits = self._news = False
         self._to_load = True
@@ -139,6 +145,8 @@ class Flusher:
                 known = self._known()
                 replica = self._mint(opened, known)
                 replica.recovery.opened(*known)
+                if self._sketches:
+                    self._sketches.opened(known.facts)
                 self._store.begin(replica.id, replica.recovery.own_fact())
             except StoreDownError as error:
                 tries += 1
@@ -296,7 +304,10 @@ class Flusher:
     def _write_batch(self, batch: Batch, *, heal: bool) -> None:
         if self._loading is not None:
             self._loading.change((*batch.counts, *batch.drop))
-        names.write(self._store, batch, heal=heal)
+        beside = self._sketches.batch(self._store) if self._sketches else names.NOTHING_BESIDE
+        names.write(self._store, batch, heal=heal, beside=beside)
+        if self._sketches:
+            self._sketches.stored()
 
     def _note_loss(self, error: StoreForgotError) -> None:
         if isinstance(error, StoreAheadError):
@@ -312,6 +323,8 @@ class Flusher:
         is acknowledged.
         """
         ahead = self._is_behind
+        if self._sketches:
+            self._sketches.forgot(known.facts)
         with self._lock:
             replica.not_stored(batch)
             replica.recovery.forgotten(*known)
@@ -326,6 +339,8 @@ class Flusher:
     def _give_up(self, replica: Replica, batch: Batch, error: str, flushes: list[Flush]) -> None:
         """The batch may not be stored: make it pending again, and tell those who wait."""
         self._metrics.flush_failures.inc()
+        if self._sketches:
+            self._sketches.not_stored()
         with self._lock:
             replica.not_stored(batch)
             # Set under the lock, so that no visit joins a batch that cannot be written.

@@ -24,6 +24,7 @@ from counter.node.counting import Counting
 from counter.node.flusher import Flusher
 from counter.node.follower import Follower
 from counter.node.gossip import Gossip, wall_clock_zero
+from counter.node.judge import Judge
 from counter.node.live import Live
 from counter.node.metrics import Gauges, Metrics
 from counter.node.new_videos import NewVideos
@@ -31,6 +32,7 @@ from counter.node.pauses import PauseMeter
 from counter.node.schedule import Schedule
 from counter.node.stage import Stage
 from counter.node.status import Status
+from counter.node.viewers import Viewers
 from counter.node.visit_log import VisitLog
 from counter.node.warn import Warn
 from counter.protocol.members import decode_fact, is_note
@@ -82,6 +84,8 @@ class Node:
         self._offload: Offload = run_here
         self._end: Callable[[], None] = lambda: None
         self._exit = ExitStack()
+        self.viewers = Viewers(config, lambda: self._flusher.wake_for_news())
+        self.judge = Judge(self.viewers.is_repeat)
         self._flusher = self._new_flusher()
         warn = Warn()
         self.gossip = Gossip(
@@ -93,6 +97,7 @@ class Node:
             self.metrics,
             self._stage,
             warn,
+            self.viewers,
             grew=self.live.grew,
             became_ready=self.live.wake_all,
         )
@@ -162,6 +167,7 @@ class Node:
             # numpy takes 0.1 s: outside the loop, before it is needed.
             prepare=lambda: self._call_outside(import_module, "counter.crdt.bulk"),
             gather=0.0 if config.ack == "stored" else _GATHER,
+            sketches=self.viewers.sketches,
         )
 
     @property
@@ -245,6 +251,7 @@ class Node:
             clocks=list(status.clock_differences().items()),
             fold_blockers=[(blocker.member, blocker.silent) for blocker in folding.waits_for],
             log_unread=self.follower.reading().unread if self.follower else 0,
+            **self.viewers.gauges(),
         )
 
     # -- start and stop

@@ -21,6 +21,13 @@ from counter.crdt.ids import CELL, DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
 from counter.protocol import extracts
 from counter.protocol.entries import Refused, right_fields
 from counter.protocol.positions import KEPT, START, Position
+from counter.protocol.sketch_messages import (
+    Day,
+    Seen,
+    SketchesByDay,
+    SketchesPage,
+    SketchesRequest,
+)
 
 VERSION = 3
 MAX_BYTES = 128 * 1024
@@ -63,7 +70,6 @@ Copied = tuple[Total, Digest]
 Date = Annotated[int, Limit(ge=0, le=2**53)]
 """When a run began, by the clock of its node: Unix time in ms; 0 if that is not known."""
 DatedCopy = tuple[Total, Digest, Date]
-Day = Annotated[int, Limit(ge=0, le=2**20)]
 DayDigest = tuple[Annotated[int, Limit(ge=0, le=2**32)], Total]
 """How many runs of a member and day are closed, and a digest of their names and contents."""
 Serial = Annotated[int, Limit(ge=0, le=2**53)]
@@ -91,12 +97,14 @@ Acquaintances = Annotated[dict[ReplicaId, Address], Limit(max_length=MAX_PEERS_T
 class Delta(Struct, array_like=True, tag="delta"):
     """The sender's counts that changed, and the total of its vector with them applied.
 
-    The visits up to where it has `read` its visit log are in that total.
+    The visits up to where it has `read` its visit log are in that total. `seen` has the viewers of
+    some visits that it counted.
     """
 
     counts: Counts
     total: Total
     read: Logs = {}
+    seen: Seen = b""
 
 
 class PreviousMemberReport(Struct, array_like=True):
@@ -151,7 +159,8 @@ class Report(Struct, array_like=True, tag="report"):
     `states` says what has changed of members, and `said` is the checksum of all that was said so;
     `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
-    all that are heard tell `said`.
+    all that are heard tell `said`. `sketches` are of new viewers; for the digests of days of them
+    see `sketch_repairs.py`.
     """
 
     state: State
@@ -164,6 +173,8 @@ class Report(Struct, array_like=True, tag="report"):
     states: Annotated[dict[MemberId, MemberReport], Limit(max_length=MAX_MEMBERS_TOLD)] = {}
     said: Total | None = None
     number: Serial = 0
+    days_of_sketches: Days = {}
+    sketches: SketchesByDay = {}
 
 
 class ReportRequest(Struct, array_like=True, tag="tell"):
@@ -273,6 +284,8 @@ Body = (
     | RunsRequest
     | RunsPage
     | Larger
+    | SketchesRequest
+    | SketchesPage
 )
 
 
@@ -302,7 +315,8 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Report: (None, {}, None, 0), RepairRequest: (0,), RepairPage: (None,), ExtractPage: (None,),
+    Delta: (b"",), Report: (None, {}, None, 0, {}, {}), RepairRequest: (0,), RepairPage: (None,),
+    ExtractPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()

@@ -1,7 +1,7 @@
 """Endpoints about videos: a visit, a count, many counts, the most visited."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -15,6 +15,7 @@ from counter.node.node import Node
 from counter.web import bodies, site
 from counter.web.clients import Who, clients
 from counter.web.problems import Problem, wants_page
+from counter.web.visitors import Visitors, visitors
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -35,19 +36,23 @@ def blueprint(node: Node) -> Blueprint:
     """`/video`, `/hit`, `/count`, `/counts` and `/top`."""
     pages = Blueprint("videos", __name__)
     who = clients(node)
+    visitor = visitors(node, who)
 
     @pages.get("/video/<path:video>")
     def video_page(video: str) -> Response:
         check(video)
-        return _visit_page(node, who, video)
+        return _visit_page(node, who, visitor, video)
 
     @pages.route("/hit/<path:video>", methods=["GET", "POST"])
     @bodies.reads(BEACON)
     def hit(video: str) -> Response:
         check(video)
+        reason = None
         if request.method != "HEAD" and not is_prefetch(request.environ):
-            visit(node, video, who, request.environ)
+            reason = visit(node, video, who, visitor, request.environ).reason
         response = Response(status=204)
+        if reason:
+            response.headers["X-Counted"] = f"no; reason={reason}"
         del response.headers["Content-Type"]
         return response
 
@@ -55,7 +60,10 @@ def blueprint(node: Node) -> Blueprint:
     def count(video: str) -> Response:
         check(video)
         _check_joined(node)
-        return _json(node.show(video, node.counter(video)))
+        counter = node.show(video, node.counter(video))
+        if "detail" in request.args:
+            counter |= node.viewers.shown(video)
+        return _json(counter)
 
     @pages.get("/counts")
     def counts() -> Response:
@@ -72,13 +80,14 @@ def blueprint(node: Node) -> Blueprint:
     return pages
 
 
-def _visit_page(node: Node, who: Who, video: str) -> Response:
+def _visit_page(node: Node, who: Who, visitor: Visitors, video: str) -> Response:
     """Count a visit, unless it is only a look; answer with the page or the counter."""
     status = 200
     counter: dict[str, int] | None = None
+    reason = None
     if request.method == "GET" and not is_prefetch(request.environ):
         try:
-            counter = visit(node, video, who, request.environ)
+            counter, reason = visit(node, video, who, visitor, request.environ)
         except Problem as problem:
             if problem.status not in (FULL, TOO_MANY) or not wants_page():
                 raise
@@ -87,7 +96,7 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
     elif not node.joining:
         counter = node.counter(video)
     if not wants_page():
-        return _json(shown(node, video, counter))
+        return _json(shown(node, video, counter, reason))
     if counter is not None:
         # A page never shows less than before, so it gets nothing that a crash could take back.
         counter = node.counter(video)
@@ -134,22 +143,37 @@ def check_all(videos: list[str], limit: int) -> list[str]:
     return list(dict.fromkeys(videos))
 
 
-def visit(node: Node, video: str, who: Who, environ: "WSGIEnvironment") -> dict[str, int] | None:
-    """Count a visit; return the counter, or None while the node is joining.
+class Visit(NamedTuple):
+    """A visit's counter, None while the node is joining, and why it was not counted, if so."""
+
+    counter: dict[str, int] | None
+    reason: str | None
+
+
+def visit(
+    node: Node, video: str, who: Who, visitors: Visitors, environ: "WSGIEnvironment"
+) -> Visit:
+    """Count a visit, or apart from the video's visits one that does not count.
 
     Raises a `Problem`: 503 if it was certainly not counted, 504 if that is not known, 409 if no
     node can ever count it, 429 for one new id too many, 404 for one that may not count.
     """
+    visitor = visitors(environ)
+    reason = node.judge.reason(video, visitor)
     try:
-        return node.counting.visit(video, lambda: who(environ))
-    except (TooManyNewError, UnannouncedError) as error:
-        raise refused_id(error) from None
-    except FullError as error:
-        raise full(error) from None
-    except NotCountedError as error:
-        raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
+        if reason is not None:
+            node.counting.count_many({f"{video}/{reason}": 1})
+            return Visit(None if node.joining else node.counter(video), reason)
+        counter = node.counting.visit(video, lambda: who(environ))
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
+    except (TooManyNewError, UnannouncedError, FullError, NotCountedError) as error:
+        node.viewers.refused(visitor)
+        if isinstance(error, NotCountedError):
+            raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
+        raise (full(error) if isinstance(error, FullError) else refused_id(error)) from None
+    node.viewers.counted(video, visitor)
+    return Visit(counter, None)
 
 
 def refused_id(error: TooManyNewError | UnannouncedError) -> Problem:
@@ -175,11 +199,26 @@ def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:
     return [node.show(video, node.counter(video)) for video in node.top(limit)]
 
 
-def shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, Any]:
-    """A counter in the form of an answer; the counter is None while the node is joining."""
+def shown(
+    node: Node, video: str, counter: dict[str, int] | None, reason: str | None = None
+) -> dict[str, Any]:
+    """A counter in the form of an answer; the counter is None while the node is joining.
+
+    `reason` is why a visit was not counted.
+    """
     if counter is None:
-        return {"video": video, "visits": None, "node": node.name, "joining": True, "counts": {}}
-    return node.show(video, counter)
+        answer: dict[str, Any] = {
+            "video": video,
+            "visits": None,
+            "node": node.name,
+            "joining": True,
+            "counts": {},
+        }
+    else:
+        answer = node.show(video, counter)
+    if reason is not None:
+        answer |= {"counted": False, "reason": reason}
+    return answer
 
 
 def is_prefetch(environ: "WSGIEnvironment") -> bool:
