@@ -206,7 +206,9 @@ class Flusher:
                 self._visits = self._news = True
                 renew_at = 0.0
                 stopping.wait(backoff(tries))
-        if replica.pending.unflushed():
+        if self._sketches:
+            self._sketches.write_now()
+        if self._sketches or replica.pending.unflushed():
             # Nobody waits any more, but with ACK=memory these visits were acknowledged.
             with suppress(StoreDownError):
                 self._write(replica, 0)

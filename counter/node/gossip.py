@@ -79,10 +79,10 @@ class Gossip:
         metrics: Metrics,
         stage: Stage,
         warn: Warn,
-        viewers: Viewers,
         *,
         grew: Callable[[Iterable[str]], None],
         became_ready: Callable[[], None],
+        viewers: Viewers | None = None,
     ) -> None:
         self.cut = False
         """Whether the node is cut off from the others, for a demonstration."""
@@ -100,7 +100,7 @@ class Gossip:
         self._metrics = metrics
         self._stage = stage
         self._warn = warn
-        self._viewers = viewers
+        self._viewers = viewers or Viewers(config)
         self._grew = grew
         self._became_ready = became_ready
         self._pages, self._turns = Lock(), OneByOne()

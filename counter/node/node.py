@@ -97,9 +97,9 @@ class Node:
             self.metrics,
             self._stage,
             warn,
-            self.viewers,
             grew=self.live.grew,
             became_ready=self.live.wake_all,
+            viewers=self.viewers,
         )
         self.counting = Counting(
             self._flusher,

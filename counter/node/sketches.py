@@ -9,9 +9,8 @@ What other nodes tell is joined and written in the same way. What did not arrive
 The store is used by its own thread alone, in `batch`: whoever needs to read it leaves a job.
 """
 
-import logging
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from threading import Event, Lock
@@ -19,9 +18,10 @@ from threading import Event, Lock
 from counter.crdt.sketch import Sketch
 from counter.crdt.sketch_bytes import HEAD, is_sound
 from counter.node.names import NOTHING_BESIDE, Beside
+from counter.node.salts import DAY, SALT, Salts
+from counter.node.sketch_cache import Key, SketchCache
 from counter.node.turns import Turns
-from counter.node.viewers import DAY, SALT, Salts, Send
-from counter.protocol.messages import Report
+from counter.protocol.messages import Body, Report
 from counter.protocol.sketch_messages import MAX_SKETCHES, PAGE_BYTES, SketchesPage, SketchesRequest
 from counter.protocol.sketch_repairs import (
     NOTHING,
@@ -34,39 +34,25 @@ from counter.protocol.sketch_repairs import (
 )
 from counter.store.contract import Store
 
-log = logging.getLogger("counter")
-
 _EVERY = 1.0
 """Seconds from one writing of sketches to the next."""
 _AT_ONCE = 500
 """Sketches that are written with one flush, unless more than four times as many wait."""
-_IN_MEMORY = 2_000
-"""Sketches that stay in memory: 4 KiB each, at most."""
-_MAX_WAITING = 1_000_000
-"""Viewers, or bytes from other nodes, that wait to be joined."""
 _MAX_UNTOLD = 20_000
 """Sketches that wait to be told. The digests find what is not told for more."""
-_MAX_JOBS = 32
+_MAX_JOBS, _MAX_READERS = 32, 320
 _ALL_EVERY = 30
 """After how many reports all days are told again."""
+_TELL_TIMES = 4
+"""How often a digest is told that has changed."""
 _PATIENCE = 2.0
 """Seconds that a reader waits for the store."""
 _FACT = "viewers:"
 """How the name of a fact begins that is the digest of a day."""
 _FACTS = (_FACT, SALT)
 
-Key = tuple[int, str]
-"""A day and a video."""
-
-
-class _Known:
-    """A sketch in memory, and the head of what the store holds of it."""
-
-    __slots__ = ("head", "sketch")
-
-    def __init__(self, sketch: Sketch, head: bytes) -> None:
-        self.sketch = sketch
-        self.head = head
+Send = Callable[[str, Body], None]
+"""Sends a message to an address."""
 
 
 class Sketches:
@@ -84,8 +70,6 @@ class Sketches:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.damaged = 0
-        """Sketches that were not as they were written, in the store or in a message."""
         self._salts = salts
         self._keep = keep
         self._wake = wake
@@ -94,23 +78,13 @@ class Sketches:
         self._lock = Lock()
         self._turns = Turns()
         self._repairs = SketchRepairs(sync_interval, max(30.0, 3 * sync_interval))
-        self._known: OrderedDict[Key, _Known] = OrderedDict()
-        self._own: dict[Key, set[int]] = {}
-        """New viewers of this node."""
-        self._others: dict[Key, list[bytes]] = {}
-        """What other nodes have told."""
-        self._waiting = 0
-        self._changed: dict[Key, None] = {}
-        """Sketches in memory that may hold more than the store does."""
-        self._news: dict[Key, Sketch] = {}
-        """New viewers of this node in sketches that the store does not hold yet."""
+        self._cache = SketchCache()
         self._untold: dict[Key, Sketch] = {}
-        self._writing: dict[Key, tuple[bytes, Sketch | None]] = {}
-        """The head and the news of what is being written."""
         self._digests: dict[int, Digest] = {}
         """Of what the store holds of each day."""
         self._next_digests: dict[int, Digest] = {}
-        self._told_digests: dict[int, Digest] = {}
+        self._told_digests: dict[int, tuple[Digest, int]] = {}
+        """What was told last of a day, and how often."""
         self._reports = 0
         self._tell_all = False
         self._facts: dict[str, str] = {}
@@ -122,40 +96,34 @@ class Sketches:
     @property
     def in_memory(self) -> int:
         """How many sketches are in memory."""
-        return len(self._known)
+        return len(self._cache)
+
+    @property
+    def damaged(self) -> int:
+        """How many sketches were not as they were written, in the store or in a message."""
+        return self._cache.damaged
 
     # -- visits and readers
 
     def add(self, day: int, video: str, viewer: int) -> None:
         """A viewer of a video, an integer of 64 bits."""
         with self._lock:
-            if self._waiting < _MAX_WAITING:
-                self._waiting += 1
-                self._own.setdefault((day, video), set()).add(viewer)
+            self._cache.add((day, video), viewer)
 
     def estimate(self, day: int, video: str) -> int | None:
         """How many viewers a video had on a day; None if the store cannot be read now."""
         key, read = (day, video), Event()
         with self._lock:
-            known = self._look_up(key)
-            if known is None and len(self._jobs) < 10 * _MAX_JOBS:
-                self._jobs.append(lambda store: self._read_for(store, key, read))
-        if known is None:
-            self._wake()
-            if not read.wait(_PATIENCE):
+            estimate = self._cache.estimate(key)
+            if estimate is not None:
+                return estimate
+            if len(self._jobs) >= _MAX_READERS:
                 return None
+            self._jobs.append(lambda store: self._read_for(store, key, read))
+        self._wake()
+        read.wait(_PATIENCE)
         with self._lock:
-            known = self._look_up(key)
-            if known is None:
-                return None
-            self._absorb(key, known)
-            return known.sketch.estimate()
-
-    def _look_up(self, key: Key) -> _Known | None:
-        known = self._known.get(key)
-        if known is not None:
-            self._known.move_to_end(key)
-        return known
+            return self._cache.estimate(key)
 
     def _read_for(self, store: Store, key: Key, read: Event) -> None:
         try:
@@ -176,20 +144,25 @@ class Sketches:
             some = list(islice(self._untold, MAX_SKETCHES))
             sketches = {key: self._untold.pop(key).encoded() for key in some}
             self._reports += 1
-            of_all = self._tell_all or self._reports % _ALL_EVERY == 0
-            self._tell_all = False
-            waiting = {day for day, _ in self._untold}
-            days = {
-                day: digest
-                for day, digest in self._digests.items()
-                # What is still to be told would look as if it had been missed.
-                if of_all or (digest != self._told_digests.get(day) and day not in waiting)
-            }
-            self._told_digests |= days
+            days = self._digests_to_tell()
             due = self._repairs.due(self._digests, self._days(), now)
         if due is not None:
             self._add_job(lambda store: self._begin(store, *due, send))
         return days, list(_parts(sketches))
+
+    def _digests_to_tell(self) -> dict[int, Digest]:
+        """The digests of days that changed lately, as a report may be lost; now and then of all."""
+        of_all, to_new, self._tell_all = self._reports % _ALL_EVERY == 0, self._tell_all, False
+        waiting = {day for day, _ in self._untold}
+        days = {}
+        for day, digest in self._digests.items():
+            before, times = self._told_digests.get(day, (NOTHING, 0))
+            times = times + 1 if before == digest else 1
+            # What is still to be told would look as if it had been missed.
+            if of_all or ((to_new or times <= _TELL_TIMES) and day not in waiting):
+                days[day] = digest
+                self._told_digests[day] = digest, times
+        return days
 
     def heard(self, sender: str, address: str, report: Report, now: float) -> None:
         """Take in what a report says of sketches."""
@@ -218,9 +191,7 @@ class Sketches:
         if day not in self._days():
             return
         for video, encoded in sketches.items():
-            if self._waiting < _MAX_WAITING:
-                self._waiting += len(encoded)
-                self._others.setdefault((day, video), []).append(encoded)
+            self._cache.hear((day, video), encoded)
 
     def _add_job(self, job: Callable[[Store], None]) -> None:
         with self._lock:
@@ -273,85 +244,38 @@ class Sketches:
         now = self._clock()
         if now < self._next_write:
             return NOTHING_BESIDE
-        keys = self._next_keys()
-        self._next_write = now + (_EVERY if len(keys) < _AT_ONCE else _EVERY / 10)
+        with self._lock:
+            self._cache.shrink()
+            waiting = self._cache.waiting()
+        keys = waiting[: max(_AT_ONCE, len(waiting) // 4)]
+        self._next_write = now + (_EVERY if len(keys) == len(waiting) else _EVERY / 10)
         self._read(store, keys)
         put: dict[int, dict[str, tuple[bytes, bytes]]] = {}
         self._next_digests = dict(self._digests)
         for at, key in enumerate(keys):
+            day, video = key
             with self._lock:
-                encoded = self._join(key)
-            if encoded:
-                put.setdefault(key[0], {})[key[1]] = encoded[:HEAD], encoded
+                written = self._cache.write(key)
+            if written is not None:
+                encoded, before = written
+                digest = self._next_digests.get(day, NOTHING)
+                self._next_digests[day] = changed(digest, video, before, encoded)
+                put.setdefault(day, {})[video] = encoded[:HEAD], encoded
             if at % 16 == 0:
                 self._turns.take()
         return Beside(put, self._next_texts(), self._days().start)
-
-    def _next_keys(self) -> list[Key]:
-        """The sketches that are joined next."""
-        with self._lock:
-            keys = list({**self._changed, **self._own, **dict.fromkeys(self._others)})
-        return keys[: max(_AT_ONCE, len(keys) // 4)]
 
     def _read(self, store: Store, keys: Iterable[Key]) -> None:
         """Read what is not in memory of these."""
         days: dict[int, list[str]] = {}
         for day, video in keys:
-            if (day, video) not in self._known:
+            if (day, video) not in self._cache:
                 days.setdefault(day, []).append(video)
         for day, videos in days.items():
             found = store.sketches(day, videos)
             with self._lock:
                 for video in videos:
-                    self._known[day, video] = self._decoded(day, video, found.get(video, b""))
-
-    def _decoded(self, day: int, video: str, encoded: bytes) -> _Known:
-        sketch = Sketch()
-        if encoded:
-            try:
-                sketch.join(encoded)
-            except ValueError as error:
-                # What it held comes back from the peers: the digest of its day is another now.
-                self.damaged += 1
-                log.warning("sketch.damaged day=%d video=%s %s", day, video, error)
-                self._changed[day, video] = None
-        return _Known(sketch, encoded[:HEAD])
-
-    def _absorb(self, key: Key, known: _Known) -> None:
-        """Join what waits for a sketch."""
-        own = self._own.pop(key, None)
-        if own:
-            self._waiting -= len(own)
-            news = self._news.setdefault(key, Sketch())
-            for viewer in own:
-                known.sketch.add(viewer)
-                news.add(viewer)
-        others = self._others.pop(key, ())
-        for encoded in others:
-            self._waiting -= len(encoded)
-            try:
-                known.sketch.join(encoded)
-            except ValueError as error:
-                self.damaged += 1
-                log.warning("sketch.refused day=%d video=%s %s", *key, error)
-        if own or others:
-            self._changed[key] = None
-
-    def _join(self, key: Key) -> bytes:
-        """What the store is to hold of a sketch, b"" if it does already."""
-        known = self._known[key]
-        self._absorb(key, known)
-        encoded = known.sketch.encoded()
-        if encoded[:HEAD] == known.head:
-            self._changed.pop(key, None)
-            self._news.pop(key, None)
-            return b""
-        day, video = key
-        digest = self._next_digests.get(day, NOTHING)
-        self._next_digests[day] = changed(digest, video, known.head, encoded)
-        self._changed.pop(key, None)
-        self._writing[key] = encoded[:HEAD], self._news.pop(key, None)
-        return encoded
+                    self._cache.read((day, video), found.get(video, b""))
 
     def _next_texts(self) -> dict[str, str]:
         """The facts that change with this writing."""
@@ -363,6 +287,10 @@ class Sketches:
         gone = dict.fromkeys(self._facts.keys() - texts.keys(), "")
         return gone | {name: text for name, text in texts.items() if self._facts.get(name) != text}
 
+    def write_now(self) -> None:
+        """The next `batch` has all that waits."""
+        self._next_write = 0.0
+
     def stored(self) -> None:
         """What `batch` has returned is in the store: it is told from now on."""
         if not self._next_facts:
@@ -370,42 +298,24 @@ class Sketches:
         with self._lock:
             self._facts, self._next_facts = self._next_facts, {}
             self._digests = self._next_digests
-            for key, (head, news) in self._writing.items():
-                self._known[key].head = head
-                if news is not None:
-                    self._tell(key, news)
-            self._writing = {}
-            surplus = max(0, len(self._known) - _IN_MEMORY)
-            for key in list(islice(self._known, surplus)):
-                if key not in self._changed:
-                    del self._known[key]
-
-    def _tell(self, key: Key, news: Sketch) -> None:
-        if key in self._untold:
-            self._untold[key].join(news.encoded())
-        elif len(self._untold) < _MAX_UNTOLD:
-            self._untold[key] = news
+            for key, news in self._cache.stored():
+                if key in self._untold:
+                    self._untold[key].join(news.encoded())
+                elif len(self._untold) < _MAX_UNTOLD:
+                    self._untold[key] = news
 
     def not_stored(self) -> None:
         """It may be there or not: it is to be written again."""
         with self._lock:
-            for key, (_, news) in self._writing.items():
-                self._changed[key] = None
-                if news is not None:
-                    later = self._news.setdefault(key, news)
-                    if later is not news:
-                        later.join(news.encoded())
-            self._writing, self._next_facts = {}, {}
+            self._cache.not_stored()
+            self._next_facts = {}
             self._next_write = 0.0
 
     def forgot(self, facts: Mapping[str, str]) -> None:
         """The store has lost something: what is in memory is joined into what it holds now."""
         self.not_stored()
         with self._lock:
-            for key, known in self._known.items():
-                self._others.setdefault(key, []).append(known.sketch.encoded())
-            self._known.clear()
-            self._changed.clear()
+            self._cache.forgot()
             self._told_digests = {}
             self.opened(facts)
 

@@ -5,9 +5,8 @@ two keys, so nobody can be followed from one day to the next. Neither address no
 logged. What is kept is in docs/privacy.md.
 """
 
-import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,21 +14,19 @@ from msgspec.structs import replace
 
 from counter.config import Config
 from counter.node.recent import Recent
+from counter.node.salts import DAY, Salts
 from counter.protocol.messages import Body, Delta, Envelope, Report
 from counter.protocol.sketch_messages import SketchesPage, SketchesRequest
 
 if TYPE_CHECKING:
     from counter.node.sketches import Sketches
 
-DAY = 86_400
 ERROR = 0.03
 """What an estimate is wrong by at most in 19 of 20 cases: two standard errors."""
 _AHEAD = 30
 """Seconds before midnight from which on another node's clock may be in the next day."""
 Send = Callable[[str, Body], None]
 """Sends a message to an address."""
-SALT = "salt:"
-"""How the name of a fact begins that is the key of a day, where no secret makes it."""
 
 
 class Viewer(NamedTuple):
@@ -57,38 +54,6 @@ class Visitor:
         self.unknown = unknown
         self.taken: Viewer | None = None
         """The viewer as whom it was found to be no repeat."""
-
-
-class Salts:
-    """The key of each day: out of the cluster's secret, or random on a node that is alone."""
-
-    def __init__(self, secret: str | None) -> None:
-        self._secret = secret and blake2b(secret.encode()).digest()
-        self._keys: dict[int, bytes] = {}
-
-    def key(self, day: int) -> bytes:
-        """The key of a day of UTC since 1970."""
-        key = self._keys.get(day)
-        if key is None:
-            if self._secret:
-                key = blake2b(b"viewers %d" % day, key=self._secret, digest_size=32).digest()
-            else:
-                key = secrets.token_bytes(32)
-            self._keys[day] = key
-            for old in [known for known in self._keys if abs(known - day) > 1]:
-                del self._keys[old]
-        return key
-
-    def opened(self, facts: Mapping[str, str]) -> None:
-        """Take over the random keys that the store holds, so a restart changes no viewer."""
-        for name, text in facts.items():
-            day = name.removeprefix(SALT)
-            if name.startswith(SALT) and day.isdigit() and len(text) == 64:
-                self._keys[int(day)] = bytes.fromhex(text)
-
-    def facts(self, day: int) -> dict[str, str]:
-        """What the store is to keep of keys: today's, unless the secret makes it."""
-        return {} if self._secret else {f"{SALT}{day}": self.key(day).hex()}
 
 
 class Viewers:
@@ -166,7 +131,7 @@ class Viewers:
 
     def publish(self, delta: Delta) -> Delta:
         """A delta, with the viewers that were not told yet."""
-        seen = self.recent.told(time.monotonic()) if self.recent else b""
+        seen = self.recent.told(time.monotonic()) if self.recent is not None else b""
         return replace(delta, seen=seen) if seen else delta
 
     def report(self, reports: list[Body], send: Send) -> None:

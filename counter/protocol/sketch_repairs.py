@@ -125,9 +125,19 @@ class _Round:
     at: float
     heads: Mapping[str, bytes]
     hashes: bytes = b""
+    after: str = ""
+    """The name after which names were asked for last."""
+    asked: frozenset[str] = frozenset()
+    """The sketches that are awaited; names are where it is empty."""
     wanted: list[str] = field(default_factory=list)
     next: str = ""
     learnt: int = 0
+
+    def fits(self, page: SketchesPage) -> bool:
+        """Whether a page is the one that is awaited, and not a repetition of one before."""
+        if self.asked:
+            return not page.named and page.sketches.keys() <= self.asked
+        return not page.sketches and min(page.named, default="\x7f") > self.after
 
 
 class SketchRepairs:
@@ -212,29 +222,31 @@ class SketchRepairs:
         if not self.was_asked(page, address) or asked is None:
             return None
         asked.at = now
-        if page.sketches:
+        if asked.asked:
             asked.learnt += len(page.sketches)
-        elif page.named:
+        else:
             asked.next = page.next
             asked.wanted = [
                 video
                 for video, identity in page.named.items()
                 if identity_of(asked.heads.get(video, b"")) >> 1 != identity
             ]
-        elif not asked.wanted:
-            asked.next = ""
-        if asked.wanted:
-            some, asked.wanted = asked.wanted[:ASKED_AT_ONCE], asked.wanted[ASKED_AT_ONCE:]
+        some, asked.wanted = asked.wanted[:ASKED_AT_ONCE], asked.wanted[ASKED_AT_ONCE:]
+        asked.asked = frozenset(some)
+        if some:
             return SketchesRequest(page.day, b"", "", some)
         if asked.next:
-            return SketchesRequest(page.day, asked.hashes, asked.next, [])
+            asked.after, asked.next = asked.next, ""
+            return SketchesRequest(page.day, asked.hashes, asked.after, [])
         self._end(asked, now)
         return None
 
     def was_asked(self, page: SketchesPage, address: str) -> bool:
         """Whether this page is an answer that is awaited."""
         asked = self._round
-        return asked is not None and (asked.day, asked.address) == (page.day, address)
+        if asked is None or (asked.day, asked.address) != (page.day, address):
+            return False
+        return asked.fits(page)
 
     def _end(self, asked: _Round, now: float) -> None:
         self._round = None
