@@ -3,6 +3,7 @@
 import random
 import struct
 import threading
+import time
 import tracemalloc
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counter.config import Config
-from counter.node import viewers as of_viewers
 from counter.node.recent import Recent
 from counter.node.viewers import Viewers, Visitor
 
@@ -148,19 +148,22 @@ def test_a_viewer_takes_less_than_a_hundred_bytes() -> None:
 # -- hashes
 
 
-@pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> "At":
-    return At(monkeypatch)
-
-
 class At:
-    """Sets what time it is for viewers."""
+    """What time it is for viewers: call it to set that, in seconds of day 20,000."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._patch = patch
+    def __init__(self) -> None:
+        self.second = 0.0
 
     def __call__(self, second: float) -> None:
-        self._patch.setattr(of_viewers.time, "time", lambda: 20_000.0 * DAY + second)
+        self.second = second
+
+    def viewers(self, config: Config) -> Viewers:
+        return Viewers(config, wall=lambda: 20_000.0 * DAY + self.second)
+
+
+@pytest.fixture
+def at() -> At:
+    return At()
 
 
 CONFIG = Config(cluster_secret="a secret of nodes", repeat_window=600)
@@ -169,15 +172,15 @@ ANNA = Visitor("10.0.0.1", "Firefox")
 
 def test_a_viewer_is_another_with_each_address_agent_video_day_and_secret(at: At) -> None:
     at(43_200)
-    viewers = Viewers(CONFIG)
+    viewers = at.viewers(CONFIG)
     seen = {
         viewers.viewer("cats", ANNA).today,
         viewers.viewer("dogs", ANNA).today,
         viewers.viewer("cats", Visitor("10.0.0.2", "Firefox")).today,
         viewers.viewer("cats", Visitor("10.0.0.1", "Chrome")).today,
-        Viewers(Config(cluster_secret="another secret")).viewer("cats", ANNA).today,
+        at.viewers(Config(cluster_secret="another secret")).viewer("cats", ANNA).today,
     }
-    assert Viewers(CONFIG).viewer("cats", ANNA).today in seen, "the same at another node"
+    assert at.viewers(CONFIG).viewer("cats", ANNA).today in seen, "the same at another node"
     at(43_200 + DAY)
     seen.add(viewers.viewer("cats", ANNA).today)
     assert len(seen) == 6
@@ -185,7 +188,7 @@ def test_a_viewer_is_another_with_each_address_agent_video_day_and_secret(at: At
 
 
 def test_a_window_over_midnight_is_one_window(at: At) -> None:
-    viewers = Viewers(CONFIG)
+    viewers = at.viewers(CONFIG)
     at(DAY - 100)
     assert not viewers.is_repeat("cats", Visitor("10.0.0.1", "Firefox"))
     at(DAY + 100)
@@ -195,16 +198,16 @@ def test_a_window_over_midnight_is_one_window(at: At) -> None:
 
 
 def test_a_node_whose_clock_is_a_little_behind_midnight_knows_tomorrows_viewers(at: At) -> None:
-    ahead, behind = Viewers(CONFIG), Viewers(CONFIG)
+    ahead, behind = at.viewers(CONFIG), at.viewers(CONFIG)
     at(DAY + 1)
     visitor = Visitor("10.0.0.1", "Firefox")
     assert not ahead.is_repeat("cats", visitor)
     ahead.counted("cats", visitor)
     assert ahead.recent is not None
     assert behind.recent is not None
-    told = ahead.recent.told(of_viewers.time.monotonic())
+    told = ahead.recent.told(time.monotonic())
     at(DAY - 1)
-    behind.recent.heard(told, of_viewers.time.monotonic())
+    behind.recent.heard(told, time.monotonic())
     assert behind.is_repeat("cats", Visitor("10.0.0.1", "Firefox"))
 
 
@@ -233,13 +236,13 @@ def test_without_repeats_and_viewers_nothing_is_asked() -> None:
 
 def test_a_node_alone_keeps_a_random_key_for_its_day(at: At) -> None:
     at(1_000)
-    first, second = Viewers(Config(viewers=True)), Viewers(Config(viewers=True))
+    first, second = at.viewers(Config(viewers=True)), at.viewers(Config(viewers=True))
     viewer = first.viewer("cats", ANNA).today
     assert second.viewer("cats", ANNA).today != viewer
     facts = first.salts.facts(20_000)
     assert list(facts) == ["salt:20000"]
-    third = Viewers(Config(viewers=True))
+    third = at.viewers(Config(viewers=True))
     third.salts.opened(facts)
     assert third.viewer("cats", ANNA).today == viewer, "also after a restart"
     assert list(first.salts.facts(20_002)) == ["salt:20002"], "and the key of its day alone"
-    assert Viewers(CONFIG).salts.facts(20_000) == {}, "with a secret it is not needed"
+    assert at.viewers(CONFIG).salts.facts(20_000) == {}, "with a secret it is not needed"

@@ -62,13 +62,19 @@ class Viewers:
     Any thread may call any method. `wake` has the store written soon.
     """
 
-    def __init__(self, config: Config, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        wake: Callable[[], None] = lambda: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.salts = Salts(config.cluster_secret)
         self.recent = Recent(config.repeat_window) if config.repeat_window else None
         """None without a REPEAT_WINDOW."""
         self.sketches = _sketches(config, self.salts, wake) if config.viewers else None
         """None without VIEWERS."""
         self._window = config.repeat_window
+        self._wall = wall
 
     @property
     def asked(self) -> bool:
@@ -77,7 +83,7 @@ class Viewers:
 
     def viewer(self, video: str, visitor: Visitor) -> Viewer:
         """The hash of a visitor on a video."""
-        seconds = time.time()
+        seconds = self._wall()
         day, second = divmod(int(seconds), DAY)
         text = f"{video}\0{visitor.address}\0{visitor.agent}".encode("utf-8", "replace")
         under: tuple[int, ...] = ()
@@ -168,7 +174,7 @@ class Viewers:
         """What an answer in detail says of a video's viewers: {} if that is not known."""
         if self.sketches is None:
             return {}
-        today = self.sketches.estimate(int(time.time()) // DAY, video)
+        today = self.sketches.estimate(int(self._wall()) // DAY, video)
         return {} if today is None else {"viewers": {"today": today, "error": ERROR}}
 
     def gauges(self) -> dict[str, int]:
