@@ -131,6 +131,16 @@ def test_who_is_beyond_the_window_takes_no_memory() -> None:
     assert recent.forgotten_early == 0
 
 
+def test_refused_visits_take_no_memory() -> None:
+    recent = Recent(3_600)
+    assert recent.take(7, (), 1_000.0)
+    for viewer in range(20_000):
+        assert recent.take(100 + viewer, (), 1_001.0)
+        recent.give_back(100 + viewer)
+    assert len(recent) == 1
+    assert len(recent._order) <= 1_100
+
+
 def test_a_viewer_takes_less_than_a_hundred_bytes() -> None:
     tracemalloc.start()
     try:

@@ -53,7 +53,9 @@ class Recent:
         """
         with self._lock:
             tick = self._now(now)
-            if self._is_recent(viewer, tick) or any(self._is_recent(one, tick) for one in under):
+            if self._is_recent(viewer, tick):
+                return False
+            if under and any(self._is_recent(one, tick) for one in under):
                 return False
             self._put(viewer, tick, tick)
             return True
@@ -68,6 +70,8 @@ class Recent:
         """Forget a visit that was refused: it starts no window."""
         with self._lock:
             self._times.pop(viewer, None)
+            if len(self._order) > 2 * len(self._times) + 1_000:
+                self._order = deque(self._times)
 
     def tell(self, viewer: int) -> None:
         """The visit has counted: the other nodes are told of it."""
@@ -107,6 +111,7 @@ class Recent:
         return at is not None and tick - at < self._window
 
     def _put(self, viewer: int, at: int, tick: int) -> None:
+        self._times.pop(viewer, None)
         self._times[viewer] = at
         self._order.append(viewer)
         # Two at a time: they become fewer where there is less to do.

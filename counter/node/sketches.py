@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from math import inf
 from threading import Event, Lock
 
 from counter.crdt.sketch import Sketch
@@ -92,6 +93,7 @@ class Sketches:
         self._next_facts: dict[str, str] = {}
         self._jobs: deque[Callable[[Store], None]] = deque()
         self._next_write = 0.0
+        self._at_end = False
 
     @property
     def in_memory(self) -> int:
@@ -246,8 +248,8 @@ class Sketches:
             return NOTHING_BESIDE
         with self._lock:
             self._cache.shrink()
-            waiting = self._cache.waiting()
-        keys = waiting[: max(_AT_ONCE, len(waiting) // 4)]
+            waiting = self._cache.waiting(inf if self._at_end else now)
+        keys = waiting if self._at_end else waiting[: max(_AT_ONCE, len(waiting) // 4)]
         self._next_write = now + (_EVERY if len(keys) == len(waiting) else _EVERY / 10)
         self._read(store, keys)
         put: dict[int, dict[str, tuple[bytes, bytes]]] = {}
@@ -255,7 +257,7 @@ class Sketches:
         for at, key in enumerate(keys):
             day, video = key
             with self._lock:
-                written = self._cache.write(key)
+                written = self._cache.write(key, now)
             if written is not None:
                 encoded, before = written
                 digest = self._next_digests.get(day, NOTHING)
@@ -288,8 +290,8 @@ class Sketches:
         return gone | {name: text for name, text in texts.items() if self._facts.get(name) != text}
 
     def write_now(self) -> None:
-        """The next `batch` has all that waits."""
-        self._next_write = 0.0
+        """The next `batch` has all that waits, as it is the last one."""
+        self._next_write, self._at_end = 0.0, True
 
     def stored(self) -> None:
         """What `batch` has returned is in the store: it is told from now on."""

@@ -7,7 +7,6 @@ logged. What is kept is in docs/privacy.md.
 
 import time
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -83,18 +82,14 @@ class Viewers:
 
     def viewer(self, video: str, visitor: Visitor) -> Viewer:
         """The hash of a visitor on a video."""
-        seconds = self._wall()
-        day, second = divmod(int(seconds), DAY)
+        day, second = divmod(int(self._wall()), DAY)
         text = f"{video}\0{visitor.address}\0{visitor.agent}".encode("utf-8", "replace")
         under: tuple[int, ...] = ()
         if second < self._window:
-            under = (self._hash(day - 1, text),)
+            under = (self.salts.hash(day - 1, text),)
         if second >= DAY - _AHEAD and self._window:
-            under = (*under, self._hash(day + 1, text))
-        return Viewer(self._hash(day, text), under, day)
-
-    def _hash(self, day: int, text: bytes) -> int:
-        return int.from_bytes(blake2b(text, key=self.salts.key(day), digest_size=8).digest())
+            under = (*under, self.salts.hash(day + 1, text))
+        return Viewer(self.salts.hash(day, text), under, day)
 
     # -- a visit
 
