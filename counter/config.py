@@ -75,6 +75,7 @@ class Config:
     address_connections: int = 500
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
     allowed_hosts: tuple[str, ...] = ()
+    bots: str = "crawlers"
     repeat_window: float = 0.0
     viewers: bool = False
     viewers_keep: int = 90
@@ -134,6 +135,7 @@ class Config:
             ),
             trusted_proxies=read.networks("TRUSTED_PROXIES", ("127.0.0.0/8", "::1")),
             allowed_hosts=read.hosts("ALLOWED_HOSTS"),
+            bots=read.choice("BOTS", ("crawlers", "count", "programs")),
             repeat_window=read.number("REPEAT_WINDOW", 0.0, 0, 86_400),
             viewers=read.switch("VIEWERS"),
             viewers_keep=int(read.number("VIEWERS_KEEP", 90, 1, 3_660, whole=True)),

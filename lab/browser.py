@@ -18,8 +18,10 @@ QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/140.0.0.0 Safari/537.36",
 )
-"""The arguments that it is started with."""
+"""The arguments that it is started with. As it would call itself, its visits would not count."""
 
 
 @contextmanager

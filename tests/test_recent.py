@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from counter.config import Config
 from counter.node.recent import Recent
-from counter.node.viewers import Viewers, Visitor
+from counter.node.viewers import Person, Viewers
 
 DAY = 86_400
 
@@ -177,7 +177,7 @@ def at() -> At:
 
 
 CONFIG = Config(cluster_secret="a secret of nodes", repeat_window=600)
-ANNA = Visitor("10.0.0.1", "Firefox")
+ANNA = Person("10.0.0.1", "Firefox")
 
 
 def test_a_viewer_is_another_with_each_address_agent_video_day_and_secret(at: At) -> None:
@@ -186,8 +186,8 @@ def test_a_viewer_is_another_with_each_address_agent_video_day_and_secret(at: At
     seen = {
         viewers.viewer("cats", ANNA).today,
         viewers.viewer("dogs", ANNA).today,
-        viewers.viewer("cats", Visitor("10.0.0.2", "Firefox")).today,
-        viewers.viewer("cats", Visitor("10.0.0.1", "Chrome")).today,
+        viewers.viewer("cats", Person("10.0.0.2", "Firefox")).today,
+        viewers.viewer("cats", Person("10.0.0.1", "Chrome")).today,
         at.viewers(Config(cluster_secret="another secret")).viewer("cats", ANNA).today,
     }
     assert at.viewers(CONFIG).viewer("cats", ANNA).today in seen, "the same at another node"
@@ -200,17 +200,17 @@ def test_a_viewer_is_another_with_each_address_agent_video_day_and_secret(at: At
 def test_a_window_over_midnight_is_one_window(at: At) -> None:
     viewers = at.viewers(CONFIG)
     at(DAY - 100)
-    assert not viewers.is_repeat("cats", Visitor("10.0.0.1", "Firefox"))
+    assert not viewers.is_repeat("cats", Person("10.0.0.1", "Firefox"))
     at(DAY + 100)
-    assert viewers.is_repeat("cats", Visitor("10.0.0.1", "Firefox"))
+    assert viewers.is_repeat("cats", Person("10.0.0.1", "Firefox"))
     assert viewers.would_repeat("cats", ANNA)
-    assert not viewers.is_repeat("cats", Visitor("10.0.0.2", "Firefox"))
+    assert not viewers.is_repeat("cats", Person("10.0.0.2", "Firefox"))
 
 
 def test_a_node_whose_clock_is_a_little_behind_midnight_knows_tomorrows_viewers(at: At) -> None:
     ahead, behind = at.viewers(CONFIG), at.viewers(CONFIG)
     at(DAY + 1)
-    visitor = Visitor("10.0.0.1", "Firefox")
+    visitor = Person("10.0.0.1", "Firefox")
     assert not ahead.is_repeat("cats", visitor)
     ahead.counted("cats", visitor)
     assert ahead.recent is not None
@@ -218,22 +218,7 @@ def test_a_node_whose_clock_is_a_little_behind_midnight_knows_tomorrows_viewers(
     told = ahead.recent.told(time.monotonic())
     at(DAY - 1)
     behind.recent.heard(told, time.monotonic())
-    assert behind.is_repeat("cats", Visitor("10.0.0.1", "Firefox"))
-
-
-def test_of_who_is_not_to_be_known_no_hash_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    viewers = Viewers(CONFIG)
-
-    def fail(*_: object) -> None:
-        raise AssertionError("a hash was made")
-
-    monkeypatch.setattr(viewers, "viewer", fail)
-    unknown = Visitor("10.0.0.1", "Firefox", unknown=True)
-    for _ in range(2):
-        assert not viewers.is_repeat("cats", unknown)
-        viewers.counted("cats", unknown)
-    assert viewers.recent is not None
-    assert len(viewers.recent) == 0
+    assert behind.is_repeat("cats", Person("10.0.0.1", "Firefox"))
 
 
 def test_without_repeats_and_viewers_nothing_is_asked() -> None:

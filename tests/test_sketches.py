@@ -85,12 +85,12 @@ def test_a_sketch_takes_few_bytes_while_small_and_never_more_than_its_bound() ->
 def test_the_error_at_100_000_viewers_is_at_most_1_8_percent() -> None:
     """Root mean square over 60 salts, as a visitor's address and agent are hashed."""
     from counter.config import Config
-    from counter.node.viewers import Viewers, Visitor
+    from counter.node.viewers import Person, Viewers
 
     errors = []
     for number in range(60):
         hashes = Viewers(Config(cluster_secret=f"secret number {number}"))
-        people = (Visitor(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", "F") for i in range(100_000))
+        people = (Person(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", "F") for i in range(100_000))
         estimate = sketch(hashes.viewer("cats", one).today for one in people).estimate()
         errors.append(estimate / 100_000 - 1)
     error = sqrt(sum(one * one for one in errors) / len(errors))

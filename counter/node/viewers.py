@@ -39,18 +39,17 @@ class Viewer(NamedTuple):
     day: int
 
 
-class Visitor:
-    """Who sends a visit: its address, as one client counts, and its agent; for one request.
+class Person:
+    """Who is to be known for a viewer: an address, as one client counts, and an agent.
 
-    With `unknown` no hash is made of them.
+    It is made for one visit.
     """
 
-    __slots__ = ("address", "agent", "taken", "unknown")
+    __slots__ = ("address", "agent", "taken")
 
-    def __init__(self, address: str, agent: str, *, unknown: bool = False) -> None:
+    def __init__(self, address: str, agent: str) -> None:
         self.address = address
         self.agent = agent
-        self.unknown = unknown
         self.taken: Viewer | None = None
         """The viewer as whom it was found to be no repeat."""
 
@@ -80,10 +79,10 @@ class Viewers:
         """Whether anybody asks who visits."""
         return self.recent is not None or self.sketches is not None
 
-    def viewer(self, video: str, visitor: Visitor) -> Viewer:
+    def viewer(self, video: str, person: Person) -> Viewer:
         """The hash of a visitor on a video."""
         day, second = divmod(int(self._wall()), DAY)
-        text = f"{video}\0{visitor.address}\0{visitor.agent}".encode("utf-8", "replace")
+        text = f"{video}\0{person.address}\0{person.agent}".encode("utf-8", "replace")
         under: tuple[int, ...] = ()
         if second < self._window:
             under = (self.salts.hash(day - 1, text),)
@@ -93,40 +92,38 @@ class Viewers:
 
     # -- a visit
 
-    def is_repeat(self, video: str, visitor: Visitor) -> bool:
+    def is_repeat(self, video: str, person: Person) -> bool:
         """Whether a visit is a repeat; if not, another one of this viewer is from now on.
 
         So `counted` or `refused` must follow where it is none.
         """
-        if self.recent is None or visitor.unknown:
+        if self.recent is None:
             return False
-        viewer = self.viewer(video, visitor)
+        viewer = self.viewer(video, person)
         if not self.recent.take(viewer.today, viewer.under, time.monotonic()):
             return True
-        visitor.taken = viewer
+        person.taken = viewer
         return False
 
-    def would_repeat(self, video: str, visitor: Visitor) -> bool:
+    def would_repeat(self, video: str, person: Person) -> bool:
         """The same for a visit that is only asked about: it changes nothing."""
-        if self.recent is None or visitor.unknown:
+        if self.recent is None:
             return False
-        viewer = self.viewer(video, visitor)
+        viewer = self.viewer(video, person)
         return self.recent.has(viewer.today, viewer.under, time.monotonic())
 
-    def counted(self, video: str, visitor: Visitor) -> None:
+    def counted(self, video: str, person: Person) -> None:
         """A visit has counted: others are told of it, and its visitor is a viewer."""
-        if visitor.unknown:
-            return
-        if visitor.taken is not None and self.recent is not None:
-            self.recent.tell(visitor.taken.today)
+        if person.taken is not None and self.recent is not None:
+            self.recent.tell(person.taken.today)
         if self.sketches is not None:
-            viewer = visitor.taken or self.viewer(video, visitor)
+            viewer = person.taken or self.viewer(video, person)
             self.sketches.add(viewer.day, video, viewer.today)
 
-    def refused(self, visitor: Visitor) -> None:
+    def refused(self, person: Person) -> None:
         """A visit was certainly not counted, so it starts no window."""
-        if visitor.taken is not None and self.recent is not None:
-            self.recent.give_back(visitor.taken.today)
+        if person.taken is not None and self.recent is not None:
+            self.recent.give_back(person.taken.today)
 
     # -- with the other nodes
 
@@ -144,7 +141,7 @@ class Viewers:
         if self.sketches is None or not isinstance(last, Report):
             return
         days, parts = self.sketches.told(time.monotonic(), send)
-        part = Report(last.state, {}, {}, None, number=last.number)
+        part = Report(last.state, {}, {}, None, number=last.number, knows=last.knows)
         last = replace(last, days_of_sketches=days, sketches=parts[-1] if parts else {})
         reports[-1:] = [*(replace(part, sketches=sketches) for sketches in parts[:-1]), last]
 

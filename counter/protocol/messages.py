@@ -30,6 +30,8 @@ from counter.protocol.sketch_messages import (
 )
 
 VERSION = 3
+CLASSES = 1
+"""What a node says it `knows` from the version on that counts apart what does not count."""
 MAX_BYTES = 128 * 1024
 """No message is longer."""
 PAGE_BYTES = 48 * 1024
@@ -159,8 +161,9 @@ class Report(Struct, array_like=True, tag="report"):
     `states` says what has changed of members, and `said` is the checksum of all that was said so;
     `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
-    all that are heard tell `said`. `sketches` are of new viewers; for the digests of days of them
-    see `sketch_repairs.py`.
+    all that are heard tell `said`. `knows` grows with what a version tells beside counts of videos:
+    it is 0 before `CLASSES`. For `sketches`, of new viewers, and digests of days of them see
+    `sketch_repairs.py`.
     """
 
     state: State
@@ -173,6 +176,7 @@ class Report(Struct, array_like=True, tag="report"):
     states: Annotated[dict[MemberId, MemberReport], Limit(max_length=MAX_MEMBERS_TOLD)] = {}
     said: Total | None = None
     number: Serial = 0
+    knows: Annotated[int, Limit(ge=0, le=2**31)] = 0
     days_of_sketches: Days = {}
     sketches: SketchesByDay = {}
 
@@ -315,7 +319,7 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Delta: (b"",), Report: (None, {}, None, 0, {}, {}), RepairRequest: (0,), RepairPage: (None,),
+    Delta: (b"",), Report: (None, {}, None, 0, 0, {}, {}), RepairRequest: (0,), RepairPage: (None,),
     ExtractPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""

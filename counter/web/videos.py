@@ -1,7 +1,7 @@
 """Endpoints about videos: a visit, a count, many counts, the most visited."""
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -10,12 +10,12 @@ from counter.crdt.ids import STEPS, is_video
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
 from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.judge import Reason, Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
 from counter.web import bodies, site
 from counter.web.clients import Who, clients
 from counter.web.problems import Problem, wants_page
-from counter.web.visitors import Visitors, visitors
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,50 +26,53 @@ FULL = 409
 TOO_MANY = 429
 """The status of what is too much of one client, or of all that come without a token."""
 
+COUNTED = "X-Counted"
+"""The header of an answer to a visit that does not count, with the reason."""
 BEACON = 64 * 1024
 """Bytes that a browser may send with a beacon. Nobody reads them."""
 PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
-_is_ahead = re.compile("(?i)prefetch|prerender|preview").search
+is_ahead = re.compile("(?i)prefetch|prerender|preview").search
+"""Whether a browser says with this that nobody has seen yet what it fetches."""
 
 
 def blueprint(node: Node) -> Blueprint:
     """`/video`, `/hit`, `/count`, `/counts` and `/top`."""
     pages = Blueprint("videos", __name__)
     who = clients(node)
-    visitor = visitors(node, who)
 
     @pages.get("/video/<path:video>")
     def video_page(video: str) -> Response:
         check(video)
-        return _visit_page(node, who, visitor, video)
+        return _visit_page(node, who, video)
 
     @pages.route("/hit/<path:video>", methods=["GET", "POST"])
     @bodies.reads(BEACON)
     def hit(video: str) -> Response:
         check(video)
-        reason = None
+        reason: Reason | None = None
         if request.method != "HEAD" and not is_prefetch(request.environ):
-            reason = visit(node, video, who, visitor, request.environ).reason
+            _, reason = visit(node, video, who, request.environ)
         response = Response(status=204)
-        if reason:
-            response.headers["X-Counted"] = f"no; reason={reason}"
         del response.headers["Content-Type"]
+        if reason is not None:
+            response.headers[COUNTED] = f"no; reason={reason}"
         return response
 
     @pages.get("/count/<path:video>")
     def count(video: str) -> Response:
         check(video)
         _check_joined(node)
-        counter = node.show(video, node.counter(video))
-        if "detail" in request.args:
-            counter |= node.viewers.shown(video)
-        return _json(counter)
+        detail = with_detail()
+        answer = node.show(video, node.counter(video), detail=detail)
+        # One at a time: it may take a look into the store.
+        return _json(answer | node.viewers.shown(video) if detail else answer)
 
     @pages.get("/counts")
     def counts() -> Response:
         videos = check_all(request.args.getlist("video"), MAX_COUNTS)
         _check_joined(node)
-        return _json({"counters": [node.show(video, node.counter(video)) for video in videos]})
+        detail = with_detail()
+        return _json({"counters": [node.show(v, node.counter(v), detail=detail) for v in videos]})
 
     @pages.get("/top")
     def top() -> Response:
@@ -80,14 +83,14 @@ def blueprint(node: Node) -> Blueprint:
     return pages
 
 
-def _visit_page(node: Node, who: Who, visitor: Visitors, video: str) -> Response:
+def _visit_page(node: Node, who: Who, video: str) -> Response:
     """Count a visit, unless it is only a look; answer with the page or the counter."""
     status = 200
     counter: dict[str, int] | None = None
-    reason = None
+    reason: Reason | None = None
     if request.method == "GET" and not is_prefetch(request.environ):
         try:
-            counter, reason = visit(node, video, who, visitor, request.environ)
+            counter, reason = visit(node, video, who, request.environ)
         except Problem as problem:
             if problem.status not in (FULL, TOO_MANY) or not wants_page():
                 raise
@@ -100,7 +103,7 @@ def _visit_page(node: Node, who: Who, visitor: Visitors, video: str) -> Response
     if counter is not None:
         # A page never shows less than before, so it gets nothing that a crash could take back.
         counter = node.counter(video)
-    page = site.video_page(node, shown(node, video, counter))
+    page = site.video_page(node, shown(node, video, counter, reason))
     page.status_code = status
     return page
 
@@ -143,37 +146,51 @@ def check_all(videos: list[str], limit: int) -> list[str]:
     return list(dict.fromkeys(videos))
 
 
-class Visit(NamedTuple):
-    """A visit's counter, None while the node is joining, and why it was not counted, if so."""
-
-    counter: dict[str, int] | None
-    reason: str | None
-
-
 def visit(
-    node: Node, video: str, who: Who, visitors: Visitors, environ: "WSGIEnvironment"
-) -> Visit:
-    """Count a visit, or apart from the video's visits one that does not count.
+    node: Node, video: str, who: Who, environ: "WSGIEnvironment"
+) -> tuple[dict[str, int] | None, Reason | None]:
+    """Count a visit, or why it does not count; return the counter, None while the node is joining.
 
-    Raises a `Problem`: 503 if it was certainly not counted, 504 if that is not known, 409 if no
-    node can ever count it, 429 for one new id too many, 404 for one that may not count.
+    With it comes the reason, if it does not count. Raises a `Problem`: 503 if it was certainly not
+    counted, 504 if that is not known, 409 if no node can ever count it, 410 for a video that is
+    blocked, 429 for one new id too many, 404 for one that may not count.
     """
-    visitor = visitors(environ)
+    person = who.person(environ)
+    visitor = Visitor(environ.get("HTTP_USER_AGENT", ""), lambda: who(environ), False, person)
     reason = node.judge.reason(video, visitor)
     try:
-        if reason is not None:
-            node.counting.count_many({f"{video}/{reason}": 1})
-            return Visit(None if node.joining else node.counter(video), reason)
-        counter = node.counting.visit(video, lambda: who(environ))
+        counter = node.counting.visit(video, visitor.client, reason)
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
     except (TooManyNewError, UnannouncedError, FullError, NotCountedError) as error:
-        node.viewers.refused(visitor)
-        if isinstance(error, NotCountedError):
-            raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
-        raise (full(error) if isinstance(error, FullError) else refused_id(error)) from None
-    node.viewers.counted(video, visitor)
-    return Visit(counter, None)
+        if person is not None:
+            node.viewers.refused(person)
+        raise refused(error) from None
+    if person is not None and reason is None:
+        node.viewers.counted(video, person)
+    if reason == "blocked":
+        raise _blocked(video)
+    return counter, reason
+
+
+def _blocked(video: str) -> Problem:
+    """The problem with a visit of a video that an operator has blocked."""
+    return Problem(
+        410,
+        "Blocked",
+        f"the visit was not counted: {video!r} was taken down, and takes no visits",
+        {"video": video, "counted": False, "reason": "blocked"},
+        headers={COUNTED: "no; reason=blocked"},
+    )
+
+
+def refused(
+    error: TooManyNewError | UnannouncedError | FullError | NotCountedError,
+) -> Problem:
+    """The problem with a visit that was certainly not counted."""
+    if isinstance(error, NotCountedError):
+        return Problem(503, "Not counted", f"the visit was not counted: {error}")
+    return full(error) if isinstance(error, FullError) else refused_id(error)
 
 
 def refused_id(error: TooManyNewError | UnannouncedError) -> Problem:
@@ -200,25 +217,26 @@ def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:
 
 
 def shown(
-    node: Node, video: str, counter: dict[str, int] | None, reason: str | None = None
+    node: Node, video: str, counter: dict[str, int] | None, reason: Reason | None = None
 ) -> dict[str, Any]:
     """A counter in the form of an answer; the counter is None while the node is joining.
 
-    `reason` is why a visit was not counted.
+    With a `reason` it says why the visit that it answers does not count.
     """
-    if counter is None:
-        answer: dict[str, Any] = {
-            "video": video,
-            "visits": None,
-            "node": node.name,
-            "joining": True,
-            "counts": {},
-        }
-    else:
+    if counter is not None:
         answer = node.show(video, counter)
+    else:
+        answer = {
+            "video": video, "visits": None, "node": node.name, "joining": True, "counts": {},
+        }  # fmt: skip
     if reason is not None:
-        answer |= {"counted": False, "reason": reason}
+        answer["counted"], answer["reason"] = False, reason
     return answer
+
+
+def with_detail() -> bool:
+    """Whether the request asks for all there is to say of a counter, with `?detail`."""
+    return request.args.get("detail", "0") != "0"
 
 
 def is_prefetch(environ: "WSGIEnvironment") -> bool:
@@ -229,7 +247,7 @@ def is_prefetch(environ: "WSGIEnvironment") -> bool:
     # Nearly no request has any of them, and each visit asks.
     if environ.keys().isdisjoint(PURPOSES):
         return False
-    return any(_is_ahead(environ.get(name, "")) for name in PURPOSES)
+    return any(is_ahead(environ.get(name, "")) for name in PURPOSES)
 
 
 def _check_joined(node: Node) -> None:

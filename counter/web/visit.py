@@ -15,7 +15,6 @@ from counter.web.bodies import BODY
 from counter.web.clients import clients
 from counter.web.problems import Problem, as_json, wants_page
 from counter.web.videos import PURPOSES, shown, visit
-from counter.web.visitors import visitors
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -27,7 +26,6 @@ _UNUSUAL = BODY + PURPOSES
 def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[bytes] | None]":
     """A WSGI application that counts and answers `GET /video/<id>`; returns None for the rest."""
     who = clients(node)
-    visitor = visitors(node, who)
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes] | None:
         path: str = environ["PATH_INFO"]
@@ -37,7 +35,7 @@ def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[byt
         if not is_video(video) or not environ.keys().isdisjoint(_UNUSUAL) or wants_page(environ):
             return None
         try:
-            counter, reason = visit(node, video, who, visitor, environ)
+            counter, reason = visit(node, video, who, environ)
         except Problem as problem:
             return list(as_json(problem)(environ, start_response))
         body = json.encode(shown(node, video, counter, reason)) + b"\n"
