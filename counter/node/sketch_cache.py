@@ -4,15 +4,13 @@ The first part of it belongs to visits: new viewers and what other nodes have to
 sketches, so that nobody waits for the store.
 """
 
-import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import islice
 
 from counter.crdt.sketch import Sketch
 from counter.crdt.sketch_bytes import HEAD
-
-log = logging.getLogger("counter")
+from counter.node.warn import Warn
 
 _IN_MEMORY = 2_000
 """Sketches that stay in memory: 4 KiB each, at most."""
@@ -42,6 +40,7 @@ class SketchCache:
     def __init__(self) -> None:
         self.damaged = 0
         """Sketches that were not as they were written, in the store or in a message."""
+        self._warn = Warn()
         self._known: OrderedDict[Key, _Known] = OrderedDict()
         self._own: dict[Key, set[int]] = {}
         """New viewers of this node."""
@@ -89,7 +88,7 @@ class SketchCache:
             except ValueError as error:
                 # What it held comes back from the peers: the digest of its day is another now.
                 self.damaged += 1
-                log.warning("sketch.damaged day=%d video=%s %s", *key, error)
+                self._warn("sketch.damaged", f"day={key[0]} video={key[1]} {error}")
                 self._changed[key] = None
         self._known[key] = _Known(sketch, encoded[:HEAD])
 
@@ -117,7 +116,7 @@ class SketchCache:
                 known.sketch.join(encoded)
             except ValueError as error:
                 self.damaged += 1
-                log.warning("sketch.refused day=%d video=%s %s", *key, error)
+                self._warn("sketch.refused", f"day={key[0]} video={key[1]} {error}")
         if own or others:
             self._changed[key] = None
 
