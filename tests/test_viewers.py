@@ -5,11 +5,13 @@ import json
 import re
 import sqlite3
 import threading
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import redis
 
 from lab.clients import fetch, until
 from lab.cluster import start
@@ -265,6 +267,45 @@ def test_viewers_are_kept_in_redis_as_well(
     node.start()
     node.wait_ready()
     assert today(node, "cats") == 30
+
+
+def test_a_store_that_is_emptied_gets_its_sketches_back(
+    tmp_path: Path, redis_server: Redis, stack: ExitStack
+) -> None:
+    settings = BOTH | {"REDIS_URI": redis_server.uri, "DRAIN_TIME": "0"}
+    one = Node(tmp_path, "emptied-1", settings=settings)
+    other = Node(tmp_path, "emptied-2", settings=settings | {"PEERS": one.url})
+    start(stack, [one, other], killed=True)
+    for number in range(60):
+        ask(one, f"/hit/video-{number % 6}", f"10.0.0.{number}")
+    all_say([one, other], "video-5", 10)
+    with closing(redis.Redis.from_url(redis_server.uri)) as client:
+        until(lambda: client.hlen(of_today(other)) == 6, 5, "all is stored")
+        for key in client.scan_iter("counter:emptied-1:*"):
+            client.delete(key)
+        until(lambda: metric(one, "counter_store_heals_total") == 1, 5, "that was noticed")
+        until(lambda: client.hlen(of_today(one)) == 6, 10, "all is stored again")
+        ask(one, "/hit/video-5", "10.0.0.99")
+        all_say([one, other], "video-5", 11)
+        one.kill()
+        client.delete(*client.scan_iter("counter:emptied-1:*"))
+        one.start()
+        one.wait_ready()
+        all_say([one, other], "video-5", 11)
+        until(
+            lambda: identities(client, one) == identities(client, other),
+            10,
+            "its peer gives all of it back",
+        )
+
+
+def identities(client: "redis.Redis", node: Node) -> dict[Any, Any]:
+    return {video: head[:8] for video, head in client.hgetall(of_today(node)).items()}
+
+
+def of_today(node: Node) -> str:
+    """The key of today's sketches of a node in Redis: their heads."""
+    return f"counter:{node.name}:sketches:{int(time.time()) // 86_400}:heads"
 
 
 def test_beside_a_node_of_the_version_before_all_stays_exact(

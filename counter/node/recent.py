@@ -24,8 +24,8 @@ _told = Struct("<QH")
 class Recent:
     """The viewers of the last `window` seconds, at most so many. Any thread may call any method.
 
-    An entry takes some 90 bytes, so there are 90 MB of them at most. The oldest are forgotten for
-    more; then a repeat may count.
+    An entry takes 100 bytes, or 150 once others were forgotten for it, so there are 150 MB of them
+    at most. The oldest are forgotten for more; then a repeat may count.
     """
 
     def __init__(self, window: float, most: int = _MOST) -> None:

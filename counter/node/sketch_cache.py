@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from counter.crdt.sketch import Sketch
-from counter.crdt.sketch_bytes import HEAD
+from counter.crdt.sketch_bytes import HEAD, IDENTITY
 from counter.node.warn import Warn
 
 _IN_MEMORY = 2_000
@@ -131,7 +131,8 @@ class SketchCache:
         known.next = now + _LARGE_EVERY if len(encoded) > _LARGE else now
         self._changed.pop(key, None)
         news = self._news.pop(key, None)
-        if encoded[:HEAD] == known.head:
+        # Its bytes may come in another order.
+        if encoded[:IDENTITY] == known.head[:IDENTITY]:
             return None
         self._writing[key] = encoded[:HEAD], news
         return encoded, known.head

@@ -28,6 +28,7 @@ from counter.protocol.sketch_repairs import (
     NOTHING,
     Digest,
     SketchRepairs,
+    bucket_hashes,
     changed,
     digest_of,
     names,
@@ -205,16 +206,18 @@ class Sketches:
     def _begin(self, store: Store, address: str, day: int, send: Send) -> None:
         """Ask a peer for what is missing of a day."""
         heads = store.heads(day)
+        digest = digest_of(heads, self._turns.take)
+        hashes = bucket_hashes(heads, pause=self._turns.take)
         with self._lock:
             # In case it was wrong: the store may have lost something unnoticed.
             if heads:
-                self._digests[day] = digest_of(heads)
-            question = self._repairs.begin(address, day, heads, self._clock())
+                self._digests[day] = digest
+            question = self._repairs.begin(address, day, heads, hashes, self._clock())
         send(address, question)
 
     def _answer(self, store: Store, request: SketchesRequest, address: str, send: Send) -> None:
         if not request.videos:
-            send(address, names(request, store.heads(request.day)))
+            send(address, names(request, store.heads(request.day), self._turns.take))
             return
         found = store.sketches(request.day, request.videos)
         sound = {video: encoded for video, encoded in found.items() if is_sound(encoded)}

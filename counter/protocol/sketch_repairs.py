@@ -12,7 +12,7 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
 from binascii import crc32
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from counter.crdt.sketch_bytes import identity_of
@@ -37,6 +37,8 @@ _DIGESTS = 2**63
 Digest = tuple[int, int]
 """Of a day: how many sketches, and the sum of their entries."""
 NOTHING: Digest = (0, 0)
+Pause = Callable[[], None]
+"""Lets others have their turn."""
 
 
 def entry(video: str, encoded: bytes) -> int:
@@ -55,35 +57,44 @@ def changed(digest: Digest, video: str, before: bytes, after: bytes) -> Digest:
     return count, (sum_ + entry(video, after) - entry(video, before)) % _DIGESTS
 
 
-def digest_of(heads: Mapping[str, bytes]) -> Digest:
+def _never() -> None:
+    pass
+
+
+def digest_of(heads: Mapping[str, bytes], pause: Pause = _never) -> Digest:
     """The digest of a day's sketches, or of their heads."""
-    return len(heads), sum(entry(video, head) for video, head in heads.items()) % _DIGESTS
+    sum_ = 0
+    for video in _paced(heads, pause):
+        sum_ += entry(video, heads[video])
+    return len(heads), sum_ % _DIGESTS
 
 
-def bucket_hashes(heads: Mapping[str, bytes], buckets: int = 0) -> bytes:
+def bucket_hashes(heads: Mapping[str, bytes], buckets: int = 0, pause: Pause = _never) -> bytes:
     """Four bytes for each bucket of a day's sketches; `buckets` are enough for all unless given."""
     if not heads:
         return b""
     if not buckets:
         buckets = min(1 << (len(heads) // 2).bit_length(), MAX_BUCKETS)
     sums = [0] * buckets
-    for video, head in heads.items():
+    for video in _paced(heads, pause):
         name = crc32(video.encode())
-        sums[name % buckets] += (identity_of(head) >> 1) ^ name << 31
+        sums[name % buckets] += (identity_of(heads[video]) >> 1) ^ name << 31
     return b"".join((sum_ % 2**32).to_bytes(4) for sum_ in sums)
 
 
-def names(request: SketchesRequest, heads: Mapping[str, bytes]) -> SketchesPage:
+def names(
+    request: SketchesRequest, heads: Mapping[str, bytes], pause: Pause = _never
+) -> SketchesPage:
     """The answer to a request for names, of one who holds sketches with these heads."""
     buckets = len(request.hashes) // 4
     differs: set[int] | None = None
     if buckets:
-        own = bucket_hashes(heads, buckets) or bytes(4 * buckets)
+        own = bucket_hashes(heads, buckets, pause) or bytes(4 * buckets)
         pairs = ((own[at : at + 4], request.hashes[at : at + 4]) for at in range(0, 4 * buckets, 4))
         differs = {bucket for bucket, (one, other) in enumerate(pairs) if one != other}
     named: dict[str, int] = {}
     size, last = 0, ""
-    for video in sorted(heads):
+    for video in _paced(sorted(heads), pause):
         if video <= request.after:
             continue
         if differs is not None and crc32(video.encode()) % buckets not in differs:
@@ -93,6 +104,14 @@ def names(request: SketchesRequest, heads: Mapping[str, bytes]) -> SketchesPage:
         named[video], last = identity_of(heads[video]) >> 1, video
         size += len(video) + 11
     return SketchesPage(request.day, named, "", {})
+
+
+def _paced(videos: Iterable[str], pause: Pause) -> Iterator[str]:
+    """All of them; in between others have their turns, as there may be many."""
+    for number, video in enumerate(videos):
+        if number % 500 == 0:
+            pause()
+        yield video
 
 
 @dataclass(slots=True)
@@ -209,10 +228,12 @@ class SketchRepairs:
         return True
 
     def begin(
-        self, address: str, day: int, heads: Mapping[str, bytes], now: float
+        self, address: str, day: int, heads: Mapping[str, bytes], hashes: bytes, now: float
     ) -> SketchesRequest:
-        """The first question to a peer about a day of which the own store has these heads."""
-        hashes = bucket_hashes(heads)
+        """The first question to a peer about a day of which the own store has these heads.
+
+        `hashes` are the `bucket_hashes` of these.
+        """
         self._round = _Round(address, day, now, heads, hashes)
         return SketchesRequest(day, hashes, "", [])
 
