@@ -81,7 +81,7 @@ class Machine(Node):
         """Whether it runs such a version."""
         self._kept: Counter[str] = Counter()
         self._kept_in_flight: Counter[str] = Counter()
-        """Visits of classes that go into notes, and those in the batch that is being written."""
+        """Visits of classes that go into notes, and those that are in flight."""
 
     # -- its clock, and its ids
 

@@ -1,6 +1,7 @@
 """What does not count is counted apart: in a class of its own, at every node the same."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +10,17 @@ from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
+from crawleruseragents import (  # type: ignore[import-untyped]  # it has no types
+    CRAWLER_USER_AGENTS_DATA,
+)
 
 from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
+from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
 from counter.node.judge import Judge, Visitor
 from counter.node.viewers import Person
+from counter.protocol.apart import Apart
 from counter.protocol.client import STRANGER, Client
 from lab.clients import counted, fetch, metrics, until
 from lab.previous import unpack
@@ -109,6 +115,22 @@ def test_what_an_agent_is_follows_from_the_setting(
         "count": None,
         "programs": "bot" if programs else None,
     }
+
+
+def test_the_list_is_searched_as_its_patterns_say() -> None:
+    agents = Agents()
+    listed = [
+        (each["pattern"], "http-library" in each["tags"]) for each in CRAWLER_USER_AGENTS_DATA
+    ]
+    crawler, library = (
+        [re.compile(pattern).search for pattern, is_library in listed if is_library is wanted]
+        for wanted in (False, True)
+    )
+    examples = [agent for each in CRAWLER_USER_AGENTS_DATA for agent in each["instances"]]
+    for agent in examples[::10]:
+        known = "crawler" if any(search(agent[:LONGEST]) for search in crawler) else ""
+        known = known or ("library" if any(search(agent[:LONGEST]) for search in library) else "")
+        assert agents.kind(agent) == known, agent
 
 
 def test_an_empty_agent_is_a_program(judges: dict[str, Judge]) -> None:
@@ -210,10 +232,12 @@ def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list
         assert all("/" not in video for video in top)
         cluster = fetch(each.url, "/cluster")
         assert cluster["videos"]["known"] == videos + 1
+        assert cluster["not_counted"]["bot"] == metrics(each.url)["counter_visits_apart"]
         after = metrics(each.url)
         assert after["counter_videos"] == videos + 1
     for each, then in zip(nodes, before, strict=True):
         after = metrics(each.url)
+        assert after["counter_visits_apart"] - then["counter_visits_apart"] == 2
         assert after[NOT_COUNTED] - then[NOT_COUNTED] == 1
         assert after["counter_visits_total"] - then["counter_visits_total"] == 1
     shown = fetch(nodes[0].url, "/top?limit=1000")["counters"]
@@ -221,10 +245,61 @@ def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list
     assert sum(one["visits"] for one in members) == sum(one["visits"] for one in shown)
 
 
+def behind(node: Node, other: Node) -> int | None:
+    """How many visits of a node another one lacks, as the node sees it."""
+    members = fetch(node.url, "/cluster")["members"]
+    lacks: int | None = next(each["behind"] for each in members if each["name"] == other.name)
+    return lacks
+
+
+def test_who_lacks_what_does_not_count_is_behind_by_no_visit(nodes: list[Node]) -> None:
+    node, other = nodes
+    visit(node, "lag", PERSON)
+    until(lambda: behind(node, other) == 0, 10, "all is told")
+    other.pause()
+    try:
+        for _ in range(5):
+            visit(node, "lag", BOT)
+        assert behind(node, other) == 0
+        visit(node, "lag", PERSON)
+        visit(node, "lag", BOT)
+        assert behind(node, other) == 1
+    finally:
+        other.resume()
+    until(lambda: behind(node, other) == 0, 10, "all is told")
+    shows(other, "lag", 2, bot=6)
+
+
+def test_what_is_no_visit_is_known_by_the_total() -> None:
+    apart = Apart()
+    assert apart.since(0) == apart.since(7) == 0
+    apart.add(5, 2)
+    apart.add(9, 1)
+    assert [apart.since(total) for total in (0, 4, 5, 8, 9, 10)] == [3, 3, 1, 1, 0, 0]
+    for total in range(10, 30_000):
+        apart.add(total, 1)
+    assert apart.since(29_990) == 9
+    assert 0 < apart.since(0) <= 10_000
+
+
 def test_a_key_of_a_class_cannot_be_visited(node: Node) -> None:
     for path in ("/video/cats/bot", "/hit/cats/bot", "/count/cats/bot", "/video/cats%2Fbot"):
         assert get(node, path).status in (400, 404), path
     assert post(node, [("cats/bot", 1)], **TOKEN).status == 400
+
+
+def test_the_classes_of_all_videos_are_added_up() -> None:
+    tally, few = Tally(), Tally.videos_class
+    rows = [("cats", 5), ("cats/bot", 2), ("dogs/bot", 3), ("cats/known", 1), ("dogs/repeat", 1)]
+    tally.merge("a~0000000000000.01m83kr2yy3a0d1xw7bp3ns", dict(rows))
+    assert tally.classes() == {"bot": 5, "repeat": 1, "blocked": 0}
+    assert tally.members() == {"a~0000000000000": 5}
+    many = {f"video-{number}/bot": 2 for number in range(2 * few.small)}
+    many |= {f"video-{number}": 1 for number in range(few.small)}
+    tally.merge("b~0000000000000.01m83kr2yy3a0d1xw7bp3ns", many)
+    assert tally.classes() == {"bot": 5 + 4 * few.small, "repeat": 1, "blocked": 0}
+    assert tally.members()["b~0000000000000"] == few.small
+    assert tally.top(2) == ["cats", "video-0"]
 
 
 # -- many visits

@@ -29,8 +29,13 @@ class Deltas:
                 self._reports.published += int(growths.numbers.sum())
             return
         unpublished = self._unpublished.setdefault(run, {})
+        apart = 0
         for video, growth in growths.items():
             unpublished[video] = unpublished.get(video, 0) + growth
+            if "/" in video:
+                apart += growth
+        if apart and run == self._reports.own:
+            self._reports.apart.add(self._tally.total(run), apart)
 
     def __bool__(self) -> bool:
         """Whether there is anything to be published."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from counter.crdt.ids import folded_of, member_of, name_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
+from counter.protocol.apart import Apart
 from counter.protocol.keys import Keys
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members
@@ -72,6 +73,8 @@ class Reports:
         self.own = own
         self.published = 0
         """The total of its own vector, as far as it was published."""
+        self.apart = Apart()
+        """How much of its own total is no visit."""
         self.said = Announced()
         self.health: Health | None = None
         """How store and transport of this node are; None if that is not told."""
@@ -94,6 +97,7 @@ class Reports:
         """Go on for another run."""
         self.own = own
         self.published = 0
+        self.apart = Apart()
 
     def news(self, state: State, now: float) -> list[Report]:
         """What is to be told to all: what was not said yet, or only that there is nothing."""

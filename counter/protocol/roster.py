@@ -113,8 +113,9 @@ class Roster:
             health = self._reports.health
         elif peer is not None:
             live = now - peer.heard <= self._peers.silence and peer.state != "leaving"
-            total = self._tally.total(self.own)
-            behind = max(0, total - peer.said.total(self.own)) if live else None
+            held = peer.said.total(self.own)
+            lacks = self._tally.total(self.own) - held - self._reports.apart.since(held)
+            behind = max(0, lacks) if live else None
             state, heard = peer.state, now - peer.heard
             health = peer.health if live else None
         return Member(
