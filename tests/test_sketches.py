@@ -223,7 +223,7 @@ def test_all_nodes_hold_the_same_after_what_was_told_has_arrived() -> None:
     network, places = cluster()
     for number, viewer in enumerate(many(900)):
         places[number % 3].sketches.add(TODAY, f"video-{number % 30}", viewer)
-    network.run(4)
+    network.run(6)
     assert network.agree()
     assert network.sketches == 0, "nobody had to ask"
     estimates = {place.sketches.estimate(TODAY, "video-7") for place in places}
@@ -313,7 +313,7 @@ def test_what_was_not_stored_is_written_again_and_told_only_then() -> None:
     places[0].report()
     places[1].flush()
     assert places[1].held() == {}, "it is not told what no store holds"
-    network.run(4)
+    network.run(6)
     assert network.agree()
     assert (TODAY, "cats") in places[1].held()
 

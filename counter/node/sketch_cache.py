@@ -14,7 +14,7 @@ from counter.node.warn import Warn
 
 _IN_MEMORY = 2_000
 """Sketches that stay in memory: 4 KiB each, at most."""
-_LARGE, _LARGE_EVERY = 2_000, 2.0
+_LARGE, _LARGE_EVERY = 2_000, 3.0
 """Bytes of a sketch that takes 0.1 ms to encode, and the seconds between two writings of it."""
 _MAX_WAITING = 1_000_000
 """Viewers, or bytes from other nodes, that wait to be joined."""
