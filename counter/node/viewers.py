@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from counter.node.sketches import Sketches
 
 ERROR = 0.03
-"""What an estimate is wrong by at most in 19 of 20 cases: two standard errors."""
+"""What an estimate is wrong by at most in 14 of 15 cases."""
 _AHEAD = 30
 """Seconds before midnight from which on another node's clock may be in the next day."""
 Send = Callable[[str, Body], None]
