@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,11 +19,13 @@ from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
 from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
+from counter.node.counting import OF_REQUEST
 from counter.node.judge import Judge, Visitor
 from counter.node.viewers import Person
 from counter.protocol.apart import Apart
 from counter.protocol.client import STRANGER, Client
-from lab.clients import counted, fetch, metrics, until
+from counter.web.results import Reasons, Results, marked
+from lab.clients import counted, fetch, metric, metrics, until
 from lab.previous import unpack
 from lab.servers import WRITE_TOKEN, Node, free_port
 from tests.agents import BROWSERS, CRAWLERS, LIBRARIES
@@ -215,7 +218,14 @@ def test_what_is_a_look_only_is_kept_in_no_class(node: Node) -> None:
 # -- where it is shown
 
 
+def _agree(nodes: list[Node]) -> bool:
+    """Whether all nodes have the same numbers in all."""
+    names = ("counter_visits_apart", "counter_videos")
+    return len({tuple(metrics(node.url)[name] for name in names) for node in nodes}) == 1
+
+
 def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list[Node]) -> None:
+    until(partial(_agree, nodes), 10, "both hold what other tests counted")
     before = [metrics(each.url) for each in nodes]
     videos = fetch(nodes[0].url, "/cluster")["videos"]["known"]
     for each in nodes:
@@ -337,6 +347,48 @@ def test_a_repeat_of_a_batch_has_the_same_results(node: Node) -> None:
         assert first.json()["visits"] == visits
         assert again.json() == first.json() | {"repeated": True}
     shows(node, "keyed", 3, bot=3)
+
+
+def _holds(node: Node, keys: float) -> bool:
+    return metric(node.url, "counter_keys") == keys
+
+
+def test_another_node_answers_a_repeat_as_the_first_one_did(nodes: list[Node]) -> None:
+    outcomes = {"bot": (BOT, 0), "person": (PERSON, 3), "token": (BOT, 3)}
+    for name, (agent, visits) in outcomes.items():
+        token = TOKEN if name == "token" else {}
+        key = {"Idempotency-Key": f"elsewhere-{name}", "User-Agent": agent} | token
+        # Whatever the agent of the repeat: what became of the first decides.
+        again = key | {"User-Agent": PERSON if name == "bot" else BOT}
+        first = post(nodes[0], [("there", 1), ("there", 2)], "/visits?detail", **key).json()
+        assert first["visits"] == visits
+        keys = metrics(nodes[0].url)["counter_keys"]
+        until(partial(_holds, nodes[1], keys), 10, "the key is there")
+        told = post(nodes[1], [("there", 1), ("there", 2)], "/visits?detail", **again).json()
+        assert told == first | {"repeated": True}
+        assert post(nodes[1], [("there", 4)], **again).status == 422
+
+
+def test_what_became_of_a_first_request_is_told_by_its_fingerprint() -> None:
+    whole, videos = bytes(range(16)), ["cats", "dogs", "gone"]
+    blocked: Reasons = {"gone": "blocked"}
+    bots: Reasons = {"cats": "bot", "dogs": "bot", "gone": "blocked"}
+    seen: Reasons = {"cats": "repeat", "dogs": "repeat", "gone": "blocked"}
+    assert marked(whole, {}) == whole
+    assert marked(b"", bots) == b""
+    for first in ({}, blocked, bots, seen):
+        assert marked(whole, first)[:OF_REQUEST] == whole[:OF_REQUEST]
+        for now in (bots, seen):
+            if first is not seen or now is seen:
+                taken = marked(whole, first)
+                assert Results().of_first("key", taken, whole, videos, now) == first
+    results = Results()
+    results.remember("key", blocked)
+    assert results.of_first("key", None, whole, videos, seen) == blocked
+    results.most = 3
+    for number in range(4):
+        results.remember(f"{number}", {})
+    assert results.of_first("key", None, whole, videos, seen) == seen
 
 
 def test_a_library_that_sends_a_batch_is_no_bot(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from counter.protocol.key_room import NoRoomError
 from counter.protocol.replica import Replica
 
 _NONE: Mapping[str, int] = MappingProxyType({})
+OF_REQUEST = 8
+"""So many bytes of a fingerprint tell one request from others; the rest says what became of it."""
 _ANSWER_TIME = 10.0
 """Longest time in seconds that a visit waits for the store."""
 
@@ -168,8 +170,8 @@ class Counting:
         With them those are counted that do not count: `apart`, under the keys of their classes.
 
         Return whether they were counted now; False if a request with this key was counted before.
-        The `fingerprint` tells the request of a key from other requests. If `durable`, it returns
-        when the store holds the visits. No key is kept for no visits.
+        The first `OF_REQUEST` bytes of the `fingerprint` tell the request of a key from others. If
+        `durable`, it returns when the store holds the visits. No key is kept for no visits.
 
         Raises `NotCountedError`, `MaybeCountedError`, `FullError` if a video has no room for them
         on any node, `KeyTakenError` if another request has the key, `NoRoomError` if there is no
@@ -199,13 +201,20 @@ class Counting:
             flusher.wake()
         else:
             self._metrics.repeats.inc()
-            if found.fingerprint != fingerprint:
+            if found.fingerprint[:OF_REQUEST] != fingerprint[:OF_REQUEST]:
                 raise KeyTakenError(f"the key {key!r} belongs to a request with another body")
             if found.place == "committed":
                 return False
         if self._durable:
             self._wait_for(flush)
         return found is None
+
+    def fingerprint_of(self, key: str, client: Client) -> bytes | None:
+        """The fingerprint that came with a key of this client; None if it is not known here."""
+        with self._lock:
+            replica = self._flusher.replica
+            found = replica and replica.keys.find(client.key(key), time.monotonic())
+            return found.fingerprint if found else None
 
     def may_count(self, video: str) -> bool:
         """Whether an id may count: any may, unless only announced ones do."""

@@ -26,6 +26,7 @@ from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
 from counter.web.addresses import address_of
 from counter.web.problems import Problem
+from counter.web.results import Results, marked, result
 from counter.web.tokens import Tokens
 from counter.web.videos import full, refused_id, with_detail
 
@@ -99,7 +100,7 @@ def blueprint(node: Node) -> Blueprint:
     """`POST /visits`."""
     pages = Blueprint("visits", __name__)
     tokens, of_strangers = Tokens(node.config), limits_of_strangers(node.config)
-    turns, judged = OneByOne(), Judged()
+    turns, results = OneByOne(), Results()
 
     @pages.post("/visits")
     @bodies.reads(MAX_BYTES)
@@ -127,13 +128,17 @@ def blueprint(node: Node) -> Blueprint:
         client = Client(address_of(request, node.config), label)
         visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
         reasons = node.judge.reasons(counts, visitor)
-        is_new = _count(node, client, counts, reasons, key, fingerprint(kind, body) if key else b"")
-        if key:
-            reasons = judged.recall(client.key(key), reasons, is_new=is_new)
+        whole = fingerprint(kind, body) if key else b""
+        is_new = _count(node, client, counts, reasons, key, marked(whole, reasons))
+        if key and is_new:
+            results.remember(client.key(key), reasons)
+        elif key:
+            taken = node.counting.fingerprint_of(key, client)
+            reasons = results.of_first(client.key(key), taken, whole, counts, reasons)
         counted = sum(n for video, n in counts.items() if video not in reasons)
         answer: dict[str, Any] = {"records": records, "visits": counted}
         if with_detail():
-            answer["results"] = [_result(reasons.get(v)) for v in _videos(kind, body, limits)]
+            answer["results"] = [result(reasons.get(v)) for v in _videos(kind, body, limits)]
         if not is_new:
             answer["repeated"] = True
         response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
@@ -178,31 +183,6 @@ def read(kind: str, body: bytes, limits: Limits) -> tuple[int, dict[str, int]]:
 def _videos(kind: str, body: bytes, limits: Limits) -> list[str]:
     """The video of each record of a body that was read before."""
     return [record.video for record in limits.decode[kind](body.removeprefix(_BOM))]
-
-
-def _result(reason: Reason | None) -> dict[str, bool | str]:
-    return {"counted": True} if reason is None else {"counted": False, "reason": reason}
-
-
-class Judged:
-    """What did not count of requests with a key, so that their repeats are answered the same.
-
-    Only of those that came to this node, the latest ones. Any thread may call it.
-    """
-
-    most = 10_000
-
-    def __init__(self) -> None:
-        self._reasons: dict[str, dict[str, Reason]] = {}
-
-    def recall(self, key: str, reasons: dict[str, Reason], *, is_new: bool) -> dict[str, Reason]:
-        """Remember why some of a new request does not count; of a repeat, return what it was."""
-        if not is_new:
-            return self._reasons.get(key, reasons)
-        self._reasons[key] = reasons
-        if len(self._reasons) > self.most:
-            self._reasons.pop(next(iter(self._reasons)), None)
-        return reasons
 
 
 def fingerprint(kind: str, body: bytes) -> bytes:
