@@ -21,8 +21,9 @@ from tests.nodes import mesh
 
 SECRET = "a secret of these nodes"
 BOTH = {"REPEAT_WINDOW": "3600", "VIEWERS": "on", "CLUSTER_SECRET": SECRET}
+ADMIN_TOKEN = "operator-of-these-nodes"
 
-pytestmark = pytest.mark.nodes(3, **BOTH)
+pytestmark = pytest.mark.nodes(3, ADMIN_TOKEN=ADMIN_TOKEN, **BOTH)
 
 
 class Answer(NamedTuple):
@@ -157,6 +158,38 @@ def test_with_a_token_every_visit_counts_and_is_no_viewer(nodes: list[Node]) -> 
     assert today(node, "sent") == 0
     assert counts(node, "/video/sent", "10.0.5.1", Authorization="Bearer of-a-site-user")
     assert not counts(node, "/video/sent", "10.0.5.1", Authorization="Bearer of-a-site-user")
+
+
+def test_an_operator_who_asks_why_changes_nothing(node: Node) -> None:
+    path = "/why?video=asked&address=10.0.9.1&agent=Firefox"
+    token = f"Bearer {ADMIN_TOKEN}"
+    for _ in range(2):
+        assert ask(node, path, Authorization=token).json["counted"] is True
+    assert counts(node, "/video/asked", "10.0.9.1")
+    said = ask(node, path, Authorization=token).json
+    assert (said["counted"], said["reason"]) == (False, "repeat")
+    assert said["setting"] == "REPEAT_WINDOW=3600"
+
+
+def test_what_is_a_repeat_is_counted_apart(nodes: list[Node]) -> None:
+    assert [counts(nodes[0], "/video/apart", "10.0.10.1") for _ in range(4)] == [True] + 3 * [False]
+    until(
+        lambda: all(
+            fetch(node.url, "/count/apart?detail")["not_counted"] == {"repeat": 3} for node in nodes
+        ),
+        5,
+        "three repeats",
+    )
+
+
+def test_a_batch_is_of_nobody(node: Node) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=15)
+    for _ in range(2):
+        body, headers = b'[{"video": "batch"}]', {"Content-Type": "application/json"}
+        connection.request("POST", "/visits", body, headers)
+        assert json.loads(connection.getresponse().read())["visits"] == 1
+    connection.close()
+    assert today(node, "batch") == 0
 
 
 def test_viewers_are_shown_in_detail_alone(nodes: list[Node]) -> None:

@@ -79,7 +79,7 @@ def judged(node: Node, video: str, visitor: Visitor, purpose: str) -> Verdict:
         return Verdict("bot", f"BOTS={config.bots}", because)
     if video and judge.would_repeat(video, Person(visitor.client().address, visitor.agent)):
         because = f"this viewer was counted for {video!r} a moment ago"
-        return Verdict("repeat", "REPEAT_WINDOW", because)
+        return Verdict("repeat", f"REPEAT_WINDOW={config.repeat_window:g}", because)
     asked = ", ".join(CLASSES)
     return Verdict(None, None, f"it would count: none of the reasons applies ({asked})")
 
