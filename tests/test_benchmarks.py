@@ -49,9 +49,12 @@ ROWS = {
         "visits to a node that follows beacons",
     ],
     "cost": [
-        f"{what}, ACK={ack}"
-        for ack in ("stored", "memory")
-        for what in ("processor time a visit", "visits")
+        *(
+            f"{what}, ACK={ack}"
+            for ack in ("stored", "memory")
+            for what in ("processor time a visit", "visits")
+        ),
+        "processor time a visit, viewers told apart",
     ],
     "columns": [
         "resident above an empty tally",

@@ -21,6 +21,7 @@ from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
 from counter.node.counting import OF_REQUEST
 from counter.node.judge import Judge, Visitor
+from counter.node.viewers import Person
 from counter.protocol.apart import Apart
 from counter.protocol.client import STRANGER, Client
 from counter.web.results import Reasons, Results, marked
@@ -153,7 +154,8 @@ def test_the_reasons_have_an_order_and_a_token_leaves_only_the_block() -> None:
     judge.blocked = lambda video: video == "blocked"
     judge.repeat = lambda video, _: video == "seen"
     writer = Visitor(BOT, lambda: Client("", "import"))
-    bot, person = Visitor(BOT, lambda: STRANGER), Visitor(PERSON, lambda: STRANGER)
+    bot = Visitor(BOT, lambda: STRANGER)
+    person = Visitor(PERSON, lambda: STRANGER, person=Person("10.0.0.1", PERSON))
     said = [judge.reason(video, bot) for video in ("blocked", "seen", "cats")]
     assert said == ["blocked", "bot", "bot"]
     said = [judge.reason(video, person) for video in ("blocked", "seen", "cats")]

@@ -50,6 +50,9 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "trusted_proxies": ("127.0.0.0/8", "::1"),
         "allowed_hosts": (),
         "bots": "crawlers",
+        "repeat_window": 0.0,
+        "viewers": False,
+        "viewers_keep": 90,
     }
     assert config == Config()
 
@@ -90,6 +93,9 @@ def test_every_setting_is_read() -> None:
             "TRUSTED_PROXIES": "10.0.0.7, 172.16.0.0/12,fd00::/8",
             "ALLOWED_HOSTS": "Counter.Example., counter1",
             "BOTS": "Programs",
+            "REPEAT_WINDOW": "1800",
+            "VIEWERS": "on",
+            "VIEWERS_KEEP": "30",
             "UNKNOWN": "is left alone",
         }
     )
@@ -121,6 +127,9 @@ def test_every_setting_is_read() -> None:
         trusted_proxies=("10.0.0.7", "172.16.0.0/12", "fd00::/8"),
         allowed_hosts=("counter.example", "counter1"),
         bots="programs",
+        repeat_window=1800.0,
+        viewers=True,
+        viewers_keep=30,
     )
     assert Config.from_environ({"AMQP_URI": "amqps://a:b@c:1/%2F"}).amqp_uri == (
         "amqps://a:b@c:1/%2F"
@@ -183,6 +192,11 @@ BAD = [
     ("JOIN_TIMEOUT", "-1"),
     ("JOIN_TIMEOUT", "700"),
     ("LOG_LEVEL", "loud"),
+    ("REPEAT_WINDOW", "86401"),
+    ("REPEAT_WINDOW", "1h"),
+    ("VIEWERS", "many"),
+    ("VIEWERS_KEEP", "0"),
+    ("VIEWERS_KEEP", "1.5"),
     ("DEV_MODE", "maybe"),
     ("DEV_MODE", "2"),
 ]
@@ -453,6 +467,11 @@ def test_a_peer_or_node_that_is_no_address_is_named(peer: str, setting: str) -> 
         ({"LISTEN_HOST": "::"}, ["LISTEN_HOST", "'::'", "CLUSTER_SECRET"]),
         ({"LISTEN_HOST": "counter1"}, ["LISTEN_HOST", "'counter1'", "CLUSTER_SECRET"]),
         ({"MESSAGE_TTL": "5", "SYNC_INTERVAL": "10"}, ["MESSAGE_TTL=5", "SYNC_INTERVAL=10"]),
+        (
+            {"REPEAT_WINDOW": "60", "PEERS": "http://10.0.0.1:1234"},
+            ["REPEAT_WINDOW=60", "CLUSTER_SECRET"],
+        ),
+        ({"VIEWERS": "on", "AMQP_URI": "amqp://rabbitmq"}, ["VIEWERS=on", "CLUSTER_SECRET"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
@@ -474,6 +493,10 @@ def test_on_this_machine_alone_no_secret_is_needed(host: str) -> None:
 )
 def test_with_a_secret_or_a_broker_a_node_may_listen_everywhere(more: dict[str, str]) -> None:
     assert Config.from_environ({"LISTEN_HOST": "0.0.0.0", **more}).listen_host == "0.0.0.0"
+
+
+def test_a_node_without_peers_needs_no_secret_for_viewers() -> None:
+    assert Config.from_environ({"VIEWERS": "on", "REPEAT_WINDOW": "60"}).viewers
 
 
 # -- for real
@@ -502,6 +525,7 @@ def gunicorn(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]
         {"REDIS_URI": f"redis://:{SECRET}@localhost/0?db=x", "NAME": "counter1"},
         {"AMQP_URI": f"amqp://guest:{SECRET}@localhost/%2F?heartbeat=x"},
         {"CLUSTER_SECRET": "hunter2"},
+        {"VIEWERS": "on", "PEERS": "http://127.0.0.1:1"},
     ],
     ids=lambda settings: ",".join(settings),
 )

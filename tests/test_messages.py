@@ -35,6 +35,7 @@ from counter.protocol.messages import (
     encode,
 )
 from counter.protocol.positions import Position
+from counter.protocol.sketch_messages import SketchesPage, SketchesRequest
 
 SENDER = "counter1~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns"
 OTHER = "counter2~07b1a0zz5k2vd.01m83kr3000000000000001"
@@ -51,6 +52,7 @@ READ = {"start": Position(0), "0123456789abcdef": Position(SENT, 1, 2**53, SENT)
 BODIES: dict[str, Body] = {
     "delta": Delta({"cats": 7, "dogs": 2**53 - 1}, 2**53 + 6),
     "delta with a log": Delta({"cats": 8}, 8, {"counter1/counter1.log": READ}),
+    "delta with viewers": Delta({}, 8, seen=bytes(range(20))),
     "report": Report(
         "ready",
         {
@@ -93,6 +95,15 @@ BODIES: dict[str, Body] = {
     "report for both versions": Report("joining", {}, {}, 17, said=0),
     "numbered report": Report("ready", {}, {}, None, said=17, number=2**53),
     "knowing report": Report("ready", {}, {}, None, said=17, number=1, knows=CLASSES),
+    "report of sketches": Report(
+        "ready",
+        {},
+        {},
+        None,
+        said=17,
+        days_of_sketches={20_000: (2, 2**63 - 1)},
+        sketches={20_000: {"cats": bytes(range(32))}, 0: {"dogs": b"1"}},
+    ),
     "tell": ReportRequest(),
     "ask for all": RepairRequest(OTHER, b"", 1, 0),
     "ask for what is folded": RepairRequest(FOLDED, b"", 1, 0),
@@ -128,6 +139,10 @@ BODIES: dict[str, Body] = {
     "ask for more runs": RunsRequest(MEMBER, DAY, EARLIER),
     "runs": RunsPage(MEMBER, DAY, (2, 17), "", {EARLIER: (5, 2**60, SENT)}, EARLIER),
     "last runs": RunsPage(MEMBER, DAY, (2, 17), EARLIER, {RUN: (5, None, 0)}, ""),
+    "ask for names of sketches": SketchesRequest(20_000, bytes(range(16)), "cats", []),
+    "ask for sketches": SketchesRequest(20_000, b"", "", ["cats", "dogs"]),
+    "names of sketches": SketchesPage(20_000, {"cats": 2**63 - 1, "dogs": 0}, "dogs", {}),
+    "sketches": SketchesPage(20_000, {}, "", {"cats": bytes(2252)}),
     "larger": Larger(OTHER, 2**63 - 1, False),
     "larger, as a count was refused": Larger(OTHER, 0, True),
 }
@@ -172,7 +187,7 @@ def test_what_is_not_told_takes_no_byte() -> None:
 
 def test_more_than_this_release_knows_is_no_harm() -> None:
     for name in (
-        "knowing report",
+        "report of sketches",
         "ask by rows",
         "rows of the writer",
         "answer of the writer",

@@ -244,6 +244,49 @@ def reopened(place: Place, store: Store) -> dict[str, dict[str, int]]:
 # -- the contract
 
 
+def test_sketches_are_kept_by_day_and_video_beside_counts(place: Place, opened: Open) -> None:
+    store = opened(place)
+    whole = bytes(range(256)) * 8
+    store.write(
+        {replica(1): {"cats": 1}},
+        facts={"viewers:20000": "2 17"},
+        sketches={20_000: {"cats": (b"\0head", whole), LONGEST: (b"other", b"\xff")}},
+    )
+    store.write({}, sketches={20_001: {"cats": (b"next", b"day")}})
+    store.write({}, sketches={20_000: {"cats": (b"newer", whole[::-1])}})
+    assert store.heads(20_000) == {"cats": b"newer", LONGEST: b"other"}
+    assert store.sketches(20_000, ["cats", "dogs", LONGEST]) == {
+        "cats": whole[::-1],
+        LONGEST: b"\xff",
+    }
+    assert (
+        store.heads(20_002) == store.sketches(20_002, ["cats"]) == store.sketches(20_000, []) == {}
+    )
+    assert reopened(place, store) == {replica(1): {"cats": 1}}
+    again = opened(place, run=2)
+    assert again.heads(20_001) == {"cats": b"next"}
+    assert again.known().facts["viewers:20000"] == "2 17"
+
+
+def test_sketches_of_old_days_are_forgotten_a_few_at_a_time(place: Place, opened: Open) -> None:
+    store = opened(place)
+    kept = {f"video-{number}": (b"head", bytes(2_000)) for number in range(700)}
+    store.write({}, sketches=dict.fromkeys((19998, 19999, 20000), kept))
+    for _ in range(8):
+        store.write({}, oldest=20_000)
+    assert store.heads(19_998) == store.heads(19_999) == {}
+    assert len(store.heads(20_000)) == 700
+
+
+def test_no_sketch_is_written_into_a_store_that_forgot(place: Place, opened: Open) -> None:
+    store = opened(place)
+    store.write({}, sketches={20_000: {"cats": (b"head", b"old")}})
+    place.empty()
+    with pytest.raises(StoreForgotError):
+        store.write({}, sketches={20_000: {"cats": (b"head", b"new")}})
+    assert store.sketches(20_000, ["cats"]) in ({}, {"cats": b"old"})
+
+
 def test_a_new_store_mints_an_id_and_keeps_it_and_the_name(place: Place) -> None:
     store = place.store()
     first = store.open("one", lambda: ID)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 from counter.backoff import backoff
 from counter.node import names
@@ -31,6 +32,9 @@ from counter.store.contract import (
     StoreTakenError,
 )
 from counter.store.seals import Damage
+
+if TYPE_CHECKING:
+    from counter.node.sketches import Sketches
 
 log = logging.getLogger("counter")
 
@@ -70,6 +74,7 @@ class Flusher:
         keyed: Callable[[], None],
         prepare: Callable[[], object] = lambda: None,
         gather: float = 0.0,
+        sketches: "Sketches | None" = None,
     ) -> None:
         self.replica: Replica | None = None
         """None until the store knows of the run: no visit can be counted before."""
@@ -100,6 +105,7 @@ class Flusher:
         self._gather = gather
         self._keyed = keyed
         self._prepare = prepare
+        self._sketches = sketches
         self._work = Event()
         self._visits = self._news = False
         self._to_load = True
@@ -151,6 +157,8 @@ class Flusher:
                 known = self._known()
                 replica = self._mint(opened, known)
                 replica.recovery.opened(*known)
+                if self._sketches:
+                    self._sketches.opened(known.facts)
                 self._store.begin(replica.id, replica.recovery.own_fact())
             except StoreDownError as error:
                 tries += 1
@@ -210,7 +218,9 @@ class Flusher:
                 self._visits = self._news = True
                 renew_at = 0.0
                 stopping.wait(backoff(tries))
-        if replica.pending.unflushed():
+        if self._sketches:
+            self._sketches.write_now()
+        if self._sketches or replica.pending.unflushed():
             # Nobody waits any more, but with ACK=memory these visits were acknowledged.
             with suppress(StoreDownError):
                 self._write(replica, 0)
@@ -308,7 +318,10 @@ class Flusher:
     def _write_batch(self, batch: Batch, *, heal: bool) -> None:
         if self._loading is not None:
             self._loading.change((*batch.counts, *batch.drop))
-        names.write(self._store, batch, heal=heal)
+        beside = self._sketches.batch(self._store) if self._sketches else names.NOTHING_BESIDE
+        names.write(self._store, batch, heal=heal, beside=beside)
+        if self._sketches:
+            self._sketches.stored()
 
     def _note_loss(self, error: StoreForgotError) -> None:
         if isinstance(error, StoreAheadError):
@@ -324,6 +337,8 @@ class Flusher:
         is acknowledged.
         """
         ahead = self._is_behind
+        if self._sketches:
+            self._sketches.forgot(known.facts)
         with self._lock:
             replica.not_stored(batch)
             replica.recovery.forgotten(*known)
@@ -338,6 +353,8 @@ class Flusher:
     def _give_up(self, replica: Replica, batch: Batch, error: str, flushes: list[Flush]) -> None:
         """The batch may not be stored: make it pending again, and tell those who wait."""
         self._metrics.flush_failures.inc()
+        if self._sketches:
+            self._sketches.not_stored()
         with self._lock:
             replica.not_stored(batch)
             # Set under the lock, so that no visit joins a batch that cannot be written.

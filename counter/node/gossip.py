@@ -15,12 +15,14 @@ from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.rates import MemberRates
 from counter.node.stage import Stage
+from counter.node.viewers import Viewers
 from counter.node.warn import Warn
 from counter.protocol import messages, replays
 from counter.protocol.clocks import Clocks
 from counter.protocol.effects import Effects
 from counter.protocol.messages import (
     Body,
+    Delta,
     Envelope,
     Health,
     RejectedError,
@@ -80,6 +82,7 @@ class Gossip:
         *,
         grew: Callable[[Iterable[str]], None],
         became_ready: Callable[[], None],
+        viewers: Viewers | None = None,
     ) -> None:
         self.cut = False
         """Whether the node is cut off from the others, for a demonstration."""
@@ -97,6 +100,7 @@ class Gossip:
         self._metrics = metrics
         self._stage = stage
         self._warn = warn
+        self._viewers = viewers or Viewers(config)
         self._grew = grew
         self._became_ready = became_ready
         self._pages = Lock()
@@ -133,12 +137,16 @@ class Gossip:
             self.publish_keys()
             while self._publish_some(replica):
                 self._stage.turns.wait()
+            with self._lock:
+                # With no counts to be told with, for once.
+                while (rest := self._viewers.publish(Delta({}, replica.reports.published))).seen:
+                    self._send(None, rest)
 
     def _publish_some(self, replica: Replica) -> bool:
         """Publish one message; return whether there may be more."""
         with self._lock:
             for run, delta in (told := replica.publish(1)):
-                self._send(None, delta, sender=run)
+                self._send(None, self._viewers.publish(delta), sender=run)
         return bool(told)
 
     def publish_keys(self) -> None:
@@ -153,6 +161,7 @@ class Gossip:
         with self._lock:
             self.look(replica, time.monotonic())
             effects = replica.sync(time.monotonic())
+            self._viewers.report(effects.broadcast, self.send)
             self._do(effects)
             counted_again = replica.keys.counted_again
             latest = replica.keys.last_counted_again
@@ -254,6 +263,7 @@ class Gossip:
                 self.clocks.take(envelope.sender, envelope.sent / 1000, now)
             effects = replica.receive(envelope, now, refused=refused)
             self._do(effects)
+        self._viewers.heard(envelope, self.send)
         if effects.beyond or effects.left_out:
             self._note_excess(envelope, effects)
         self._after(replica)
@@ -364,6 +374,11 @@ class Gossip:
         sender = sender or self._opened().id
         envelope = Envelope(sender, self._transport.address, int(time.time() * 1000), body)
         return messages.encode(envelope, self._config.cluster_secret)
+
+    def send(self, address: str, body: Body) -> None:
+        """Send to one node; not under the lock."""
+        with self._lock:
+            self._send(address, body)
 
     def _send(
         self, address: str | None, body: Body, message: bytes = b"", sender: str = ""

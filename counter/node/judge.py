@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from counter.node.agents import Agents, Kind
+from counter.node.viewers import Person
 from counter.protocol.client import Client
 
 Reason = Literal["blocked", "bot", "repeat"]
@@ -24,12 +25,14 @@ _BOTS: dict[str, frozenset[Kind]] = {
 class Visitor(NamedTuple):
     """Who makes a visit: what its agent calls itself, and who it is, found out where it matters.
 
-    `is_batch` says that it sends the visits of others, which only programs do.
+    `is_batch` says that it sends the visits of others, which only programs do. `person` is whom to
+    know for a viewer, None for nobody: who sends a batch or has a valid token is none.
     """
 
     agent: str
     client: Callable[[], Client]
     is_batch: bool = False
+    person: Person | None = None
 
 
 class Judge:
@@ -43,10 +46,10 @@ class Judge:
         self.bots = bots
         self.blocked: Callable[[str], bool] = _no_video
         """Whether a video takes no visits."""
-        self.repeat: Callable[[str, Visitor], bool] | None = None
+        self.repeat: Callable[[str, Person], bool] | None = None
         """Whether this viewer was counted for this video a moment ago; None if that is not asked.
         """
-        self.would_repeat: Callable[[str, Visitor], bool] = _no_visit
+        self.would_repeat: Callable[[str, Person], bool] = _no_visit
         self._kinds = _BOTS[bots]
         self._agents = Agents() if self._kinds else None
         self._kind = self._agents.kind if self._agents else _no_agent
@@ -57,14 +60,14 @@ class Judge:
             return "blocked"
         if self.is_bot(visitor) and not visitor.client().has_token:
             return "bot"
-        if self.repeat is None or visitor.client().has_token:
+        if visitor.person is None or self.repeat is None:
             return None
-        return "repeat" if self.repeat(video, visitor) else None
+        return "repeat" if self.repeat(video, visitor.person) else None
 
     def reasons(self, videos: Iterable[str], visitor: Visitor) -> dict[str, Reason]:
         """Why visits of these videos do not count; those that count are left out."""
         spared = visitor.client().has_token
-        if not spared and (self.repeat is not None or self.is_bot(visitor)):
+        if not spared and (visitor.person is not None or self.is_bot(visitor)):
             each = ((video, self.reason(video, visitor)) for video in videos)
             return {video: reason for video, reason in each if reason is not None}
         if self.blocked is _no_video:
@@ -92,7 +95,7 @@ def _no_video(_: str) -> bool:
     return False
 
 
-def _no_visit(_: str, __: Visitor) -> bool:
+def _no_visit(_: str, __: Person) -> bool:
     return False
 
 

@@ -42,6 +42,10 @@ class Gauges(NamedTuple):
     log_unread: int
     not_counted: Iterable[tuple[str, int]]
     """For each class, how many visits of all members are in it."""
+    recent_viewers: int = 0
+    recent_viewers_forgotten: int = 0
+    sketches_in_memory: int = 0
+    sketches_damaged: int = 0
 
 
 class Metrics:
@@ -124,6 +128,8 @@ class Metrics:
             ("counter_videos", "Videos that this node knows of.", gauges.videos),
             ("counter_keys", "Idempotency keys that this node holds.", gauges.keys),
             ("counter_log_unread_bytes", "Unread bytes of the visit log.", gauges.log_unread),
+            ("counter_recent_viewers", _RECENT, gauges.recent_viewers),
+            ("counter_sketches_in_memory", _SKETCHES, gauges.sketches_in_memory),
         ):
             yield GaugeMetricFamily(name, what, value=float(value))
         yield _by_member("counter_visits_apart", _APART, "reason", gauges.not_counted)
@@ -133,6 +139,8 @@ class Metrics:
         for name, what, value in (
             ("counter_keys_doubled", _COUNTED_AGAIN, gauges.keys_counted_again),
             ("counter_folds", "Times that runs of a member were folded.", gauges.folds),
+            ("counter_recent_viewers_forgotten", _FORGOTTEN, gauges.recent_viewers_forgotten),
+            ("counter_sketches_damaged", _DAMAGED, gauges.sketches_damaged),
         ):
             yield CounterMetricFamily(name, what, value=value)
 
@@ -146,6 +154,10 @@ _APART = "Visits of all members that do not count, by class."
 _LAG = "Visits of this node that a live peer has not confirmed."
 _AHEAD = "Seconds by which the clock of another member is ahead, less the time of travel."
 _SILENT = "Seconds for which a member that folding waits for was silent."
+_RECENT = "Viewers within REPEAT_WINDOW that this node knows of."
+_FORGOTTEN = "Viewers forgotten within REPEAT_WINDOW, because there were too many."
+_SKETCHES = "Sketches of viewers in memory."
+_DAMAGED = "Sketches of viewers that were not as they were written, in the store or a message."
 _COUNTED_AGAIN = "Idempotency keys that two nodes have counted, neither knowing of the other."
 
 

@@ -5,13 +5,14 @@ whoever is above it sees vectors under their full names, whoever is below under 
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from counter.crdt.columns import Entries
 from counter.crdt.ids import folded_of, kept_as
 from counter.protocol.batch import Batch
 from counter.protocol.checks import is_vector
 from counter.protocol.moving import marks_kept
-from counter.store.contract import Rows, Store
+from counter.store.contract import NO_SKETCHES, NOTHING, Rows, SketchesByDay, Store
 
 
 class Names:
@@ -28,17 +29,30 @@ class Names:
         return kept if not is_vector(kept) or kept_as(kept) == kept else f"{kept} with its mark"
 
 
-def write(store: Store, batch: Batch, *, heal: bool) -> None:
+class Beside(NamedTuple):
+    """What is written beside a batch: sketches, facts, and the oldest day of which any are kept."""
+
+    sketches: SketchesByDay = NO_SKETCHES
+    facts: Mapping[str, str] = NOTHING
+    oldest: int = 0
+
+
+NOTHING_BESIDE = Beside()
+
+
+def write(store: Store, batch: Batch, *, heal: bool, beside: Beside = NOTHING_BESIDE) -> None:
     """Write a batch; see `Store.write`."""
     store.write(
         {
             kept_as(vector): _rows(counts) if type(counts) is Entries else counts
             for vector, counts in batch.counts.items()
         },
-        facts=batch.kept(),
+        facts={**batch.kept(), **beside.facts},
         drop=[kept_as(vector) for vector in batch.drop],
         erase={kept_as(vector): parts for vector, parts in batch.erase.items()},
         heal=heal,
+        sketches=beside.sketches,
+        oldest=beside.oldest,
     )
 
 

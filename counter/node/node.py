@@ -31,6 +31,7 @@ from counter.node.schedule import Schedule
 from counter.node.showing import Showing
 from counter.node.stage import Stage
 from counter.node.status import Status
+from counter.node.viewers import Viewers
 from counter.node.visit_log import VisitLog
 from counter.node.warn import Warn
 from counter.protocol.members import decode_fact, is_note
@@ -82,8 +83,12 @@ class Node:
         self._offload: Offload = run_here
         self._end: Callable[[], None] = lambda: None
         self._exit = ExitStack()
+        self.viewers = Viewers(config, lambda: self._flusher.wake_for_news())
         self._flusher = self._new_flusher()
         self.judge = Judge(config.bots)
+        self.judge.would_repeat = self.viewers.would_repeat
+        if config.repeat_window:
+            self.judge.repeat = self.viewers.is_repeat
         self.showing = Showing(self._flusher, self._lock, lambda: self.name)
         self.counter, self.top, self.show = (
             self.showing.counter,
@@ -102,6 +107,7 @@ class Node:
             warn,
             grew=self.live.grew,
             became_ready=self.live.wake_all,
+            viewers=self.viewers,
         )
         self.counting = Counting(
             self._flusher,
@@ -169,6 +175,7 @@ class Node:
             # numpy takes 0.1 s: outside the loop, before it is needed.
             prepare=lambda: self._call_outside(import_module, "counter.crdt.bulk"),
             gather=0.0 if config.ack == "stored" else _GATHER,
+            sketches=self.viewers.sketches,
         )
 
     @property
@@ -232,6 +239,7 @@ class Node:
             fold_blockers=[(blocker.member, blocker.silent) for blocker in folding.waits_for],
             not_counted=status.not_counted().items(),
             log_unread=self.follower.reading().unread if self.follower else 0,
+            **self.viewers.gauges(),
         )
 
     # -- start and stop

@@ -22,6 +22,13 @@ from counter.protocol import extracts
 from counter.protocol.entries import Refused, right_fields
 from counter.protocol.extracts import DIGEST_BYTES, MAX_ROWS, NOT_READ
 from counter.protocol.positions import KEPT, START, Position
+from counter.protocol.sketch_messages import (
+    Day,
+    Seen,
+    SketchesByDay,
+    SketchesPage,
+    SketchesRequest,
+)
 
 VERSION = 3
 CLASSES = 1
@@ -66,7 +73,6 @@ Copied = tuple[Total, Digest]
 Date = Annotated[int, Limit(ge=0, le=2**53)]
 """When a run began, by the clock of its node: Unix time in ms; 0 if that is not known."""
 DatedCopy = tuple[Total, Digest, Date]
-Day = Annotated[int, Limit(ge=0, le=2**20)]
 DayDigest = tuple[Annotated[int, Limit(ge=0, le=2**32)], Total]
 """How many runs of a member and day are closed, and a digest of their names and contents."""
 Serial = Annotated[int, Limit(ge=0, le=2**53)]
@@ -94,12 +100,14 @@ Acquaintances = Annotated[dict[ReplicaId, Address], Limit(max_length=MAX_PEERS_T
 class Delta(Struct, array_like=True, tag="delta"):
     """The sender's counts that changed, and the total of its vector with them applied.
 
-    The visits up to where it has `read` its visit log are in that total.
+    The visits up to where it has `read` its visit log are in that total. `seen` has the viewers of
+    some visits that it counted.
     """
 
     counts: Counts
     total: Total
     read: Logs = {}
+    seen: Seen = b""
 
 
 class PreviousMemberReport(Struct, array_like=True):
@@ -155,7 +163,8 @@ class Report(Struct, array_like=True, tag="report"):
     `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
     all that are heard tell `said`. `knows` grows with what a version tells beside counts of videos:
-    it is 0 before `CLASSES`.
+    it is 0 before `CLASSES`. For `sketches`, of new viewers, and digests of days of them see
+    `sketch_repairs.py`.
     """
 
     state: State
@@ -169,6 +178,8 @@ class Report(Struct, array_like=True, tag="report"):
     said: Total | None = None
     number: Serial = 0
     knows: Annotated[int, Limit(ge=0, le=2**31)] = 0
+    days_of_sketches: Days = {}
+    sketches: SketchesByDay = {}
 
 
 class ReportRequest(Struct, array_like=True, tag="tell"):
@@ -309,6 +320,8 @@ Body = (
     | RunsRequest
     | RunsPage
     | Larger
+    | SketchesRequest
+    | SketchesPage
 )
 
 
@@ -338,8 +351,8 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Report: (None, {}, None, 0, 0), RepairRequest: (0, 0, 0, b""), RepairPage: (None,),
-    ExtractPage: (None,), RowsPage: (None,),
+    Delta: (b"",), Report: (None, {}, None, 0, 0, {}, {}), RepairRequest: (0, 0, 0, b""),
+    RepairPage: (None,), ExtractPage: (None,), RowsPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()

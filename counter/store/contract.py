@@ -32,6 +32,12 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 NOTHING_ERASED: Mapping[str, Collection[str]] = MappingProxyType({})
 """No rows of other vectors."""
 
+SketchesByDay = Mapping[int, Mapping[str, tuple[bytes, bytes]]]
+"""`{day: {video: (head, sketch)}}`: bytes that mean nothing to a store."""
+
+NO_SKETCHES: SketchesByDay = MappingProxyType({})
+"""No sketches."""
+
 
 class Rows(Mapping[str, int]):
     """Some rows of a vector, `{id: count}`, no id twice; the dict is made when it is needed.
@@ -166,6 +172,15 @@ class Store(Protocol):
         left out; `damage` names them. Raises as `known` does.
         """
 
+    def heads(self, day: int) -> Mapping[str, bytes]:
+        """The heads of all sketches of a day, by video. Raises as `known` does."""
+
+    def sketches(self, day: int, videos: Collection[str]) -> Mapping[str, bytes]:
+        """The sketches of a day of these videos, without those that are not there.
+
+        They may be damaged: whoever knows what they mean finds out. Raises as `known` does.
+        """
+
     def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
         """Repair what was found damaged; return where the damaged store is kept, "" if it is not.
 
@@ -183,6 +198,8 @@ class Store(Protocol):
         drop: Collection[str] = (),
         erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
+        sketches: SketchesByDay = NO_SKETCHES,
+        oldest: int = 0,
     ) -> None:
         """Forget the vectors in `drop`, then write counts, facts and the next flush mark.
 
@@ -191,8 +208,12 @@ class Store(Protocol):
         of the same video from these others, where there is one. A fact replaces the one under its
         name, and an empty one removes it. When it returns, the write is as durable as the store.
         The space of dropped vectors may be freed later, so that a large one delays nobody. With
-        `heal`, the mark that the last `StoreForgotError` found
-        is accepted, too. Raises `StoreDownError`, `StoreForgotError` or `StoreAheadError`,
+        `heal`, the mark that the last `StoreForgotError` found is accepted, too.
+
+        A sketch replaces the one of the same day and video. Those of days before `oldest` are
+        forgotten, maybe only some of them with each such write.
+
+        Raises `StoreDownError`, `StoreForgotError` or `StoreAheadError`,
         `StoreTakenError` if another process took the store, or `StoreRefusedError` if it can no
         longer be written.
         """

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from counter.store.contract import (
+    NO_SKETCHES,
     NOTHING,
     NOTHING_ERASED,
     Counts,
     Known,
     Marks,
     Opened,
+    SketchesByDay,
     StoreTakenError,
 )
 from counter.store.seals import SEALS, Damage, Fact, read_facts, seal_of
@@ -22,6 +24,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.counts: dict[str, dict[str, int]] = {}
         self.facts: dict[str, str] = {}
+        self.days: dict[int, dict[str, tuple[bytes, bytes]]] = {}
+        """Sketches, by day."""
         self.mark: str | None = None
         self.seals: dict[str, int] = {}
         self.sealed: tuple[str | None, int] | None = None
@@ -70,6 +74,15 @@ class MemoryStore:
                     self.damage.add(Damage(rows={name: list(bad)}))
                 yield name, right
 
+    def heads(self, day: int) -> dict[str, bytes]:
+        """See `Store.heads`."""
+        return {video: head for video, (head, _) in self.days.get(day, {}).items()}
+
+    def sketches(self, day: int, videos: Collection[str]) -> dict[str, bytes]:
+        """See `Store.sketches`."""
+        kept = self.days.get(day, {})
+        return {video: kept[video][1] for video in videos if video in kept}
+
     def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
         """See `Store.mend`; it keeps copies of the vectors that it changes."""
         self._put_facts_right()
@@ -98,6 +111,8 @@ class MemoryStore:
         drop: Collection[str] = (),
         erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
+        sketches: SketchesByDay = NO_SKETCHES,
+        oldest: int = 0,
     ) -> None:
         """See `Store.write`."""
         if self.holder != self._own_holder:
@@ -120,6 +135,9 @@ class MemoryStore:
             self.facts[name], self.seals[name] = fact, seal_of(name, fact)
             if not fact:
                 del self.facts[name], self.seals[name]
+        for day, of_day in sketches.items():
+            self.days.setdefault(day, {}).update(of_day)
+        self.days = {day: kept for day, kept in self.days.items() if day >= oldest}
         self._seal()
         self._marks.done()
 

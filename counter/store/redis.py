@@ -23,6 +23,7 @@ from counter import tls
 from counter.passwords import without_password
 from counter.store.ahead import Ahead
 from counter.store.contract import (
+    NO_SKETCHES,
     NOTHING,
     NOTHING_ERASED,
     PATIENCE,
@@ -31,6 +32,7 @@ from counter.store.contract import (
     Marks,
     Opened,
     Rows,
+    SketchesByDay,
     StoreDownError,
     StoreRefusedError,
     StoreTakenError,
@@ -48,6 +50,7 @@ from counter.store.redis_errors import (
 )
 from counter.store.redis_layout import Keys, fact_of, row_of
 from counter.store.redis_salvage import Salvage
+from counter.store.redis_sketches import RedisSketches, arguments_of
 from counter.store.seals import SEALED, Damage, read_facts, to_text
 
 LEASE = 3.0
@@ -73,7 +76,7 @@ _PAGE = _script("page")
 _WRITE, _UPGRADE = _script("seals", "write"), _script("seals", "upgrade")
 
 
-class RedisStore:
+class RedisStore(RedisSketches):
     """Keeps counts in a Redis server (7 or newer) under `counter:NAME:`, with a lease."""
 
     kind = "redis"
@@ -218,12 +221,13 @@ class RedisStore:
         drop: Collection[str] = (),
         erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
+        sketches: SketchesByDay = NO_SKETCHES,
+        oldest: int = 0,
     ) -> None:
         """See `Store.write`."""
-        marks = self._marks
+        marks, of = self._marks, self._keys
         mark = marks.next()
-        of = self._keys
-        keys = [of.lease, of.store, of.vectors, of.facts]
+        keys = [of.lease, of.store, of.vectors, of.facts, of.days]
         keys += [of.key(f"vector:{vector}") for vector in drop]
         arguments: list[str | int | bytes] = [self._holder, _lease_ms(), self._store, self._name]
         right = "\n".join(["", *marks.right, ""]) if marks.written else "*"
@@ -231,6 +235,7 @@ class RedisStore:
         arguments += [len(drop), *drop, len(facts)]
         for fact in facts.items():
             arguments += fact
+        arguments += arguments_of(sketches, oldest)
         for vector, changed in counts.items():
             others = erase.get(vector, ())
             for some in in_pieces(changed, _ROWS_A_PIECE):
@@ -339,7 +344,8 @@ class RedisStore:
         """The name of the first key that is of another type than it should be."""
         wanted = {"lease": b"string", "store": b"hash", "facts": b"hash", "vectors": b"set"}
         with suppress(RedisError, OSError):
-            for rest, kind in (wanted | {"set-aside": b"hash", "replicas": b"set"}).items():
+            more = {"set-aside": b"hash", "replicas": b"set", "sketches": b"set"}
+            for rest, kind in (wanted | more).items():
                 if self._redis.type(self._keys.key(rest)) not in (kind, b"none"):
                     return self._keys.key(rest)
             for key in self._redis.scan_iter(self._keys.key("vector:*"), _type=None):

@@ -17,12 +17,22 @@ class Keys:
         self.facts = self.key("facts")
         self.vectors = self.key("vectors")
         """The set of the names of vectors."""
+        self.days = self.key("sketches")
+        """The set of the days that have sketches."""
         self.set_aside = self.key("set-aside")
         """The hash of what was damaged, as it was found."""
 
     def key(self, rest: str) -> str:
         """A key below the prefix."""
         return self.prefix + rest
+
+    def sketches(self, day: int) -> str:
+        """The key of the hash `{video: sketch}` of a day. Scripts make it, too."""
+        return f"{self.days}:{day}"
+
+    def heads(self, day: int) -> str:
+        """The key of the hash `{video: head}` of a day."""
+        return f"{self.days}:{day}:heads"
 
     def vector(self, vector: str) -> bytes:
         """The key of a vector's hash `{video: count}`; its name may be damaged."""

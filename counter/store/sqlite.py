@@ -10,6 +10,7 @@ from typing import Any
 from counter.store import wal
 from counter.store.ahead import Ahead
 from counter.store.contract import (
+    NO_SKETCHES,
     NOTHING,
     NOTHING_ERASED,
     PATIENCE,
@@ -19,6 +20,7 @@ from counter.store.contract import (
     Offload,
     Opened,
     Rows,
+    SketchesByDay,
     StoreDownError,
     StoreRefusedError,
     run_here,
@@ -122,6 +124,16 @@ class SqliteStore:
             if piece is None:
                 yield from self._scan(number, name)
 
+    def heads(self, day: int) -> dict[str, bytes]:
+        """See `Store.heads`."""
+        heads: dict[str, bytes] = self._call(lambda: self._tables.heads(day))
+        return heads
+
+    def sketches(self, day: int, videos: Collection[str]) -> dict[str, bytes]:
+        """See `Store.sketches`."""
+        found: dict[str, bytes] = self._call(lambda: self._tables.sketches(day, videos))
+        return found
+
     def mend(self, rows: Counts, renamed: Mapping[str, str] = NOTHING) -> str:
         """See `Store.mend`."""
         self._call(self._put_right, rows, renamed)
@@ -136,10 +148,13 @@ class SqliteStore:
         drop: Collection[str] = (),
         erase: Mapping[str, Collection[str]] = NOTHING_ERASED,
         heal: bool = False,
+        sketches: SketchesByDay = NO_SKETCHES,
+        oldest: int = 0,
     ) -> None:
         """See `Store.write`. A file that was replaced or removed counts as having forgotten."""
         mark = self._marks.next()
-        self._call(self._transaction, mark, counts, facts, drop, erase, heal)
+        kept = sketches, oldest
+        self._call(self._transaction, mark, counts, facts, drop, erase, heal, kept)
         self._marks.done()
 
     def close(self) -> None:
@@ -247,6 +262,7 @@ class SqliteStore:
         drop: Collection[str],
         erase: Mapping[str, Collection[str]],
         heal: bool,
+        kept: tuple[SketchesByDay, int],
     ) -> None:
         self._lock.retake()
         self._follow()
@@ -262,6 +278,7 @@ class SqliteStore:
                 tables.upsert(vector, changed, erase.get(vector, ()))
             if facts:
                 seals += tables.replace_facts(facts)
+            tables.put_sketches(*kept)
             tables.put_row(self._kept, mark, seals, whole=whole)
             tables.free()
 

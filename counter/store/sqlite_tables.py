@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import json
 
-from counter.store.contract import Counts, Rows, StoreRefusedError, in_pieces
+from counter.store.contract import Counts, Rows, SketchesByDay, StoreRefusedError, in_pieces
 from counter.store.formats import without_marks
 from counter.store.seals import (
     SEALED,
@@ -33,6 +33,11 @@ _SCHEMA = """
         vector INTEGER NOT NULL, video TEXT NOT NULL, count INTEGER NOT NULL,
         PRIMARY KEY (vector, video)
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS sketches (
+        day INTEGER NOT NULL, video TEXT NOT NULL, head BLOB NOT NULL, sketch BLOB NOT NULL,
+        PRIMARY KEY (day, video)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS heads ON sketches (day, video, head);
 """
 _FROM_1_TO_2 = """
     BEGIN IMMEDIATE;
@@ -69,6 +74,12 @@ _SCAN = "SELECT CAST(video AS BLOB), typeof(video), count FROM counts WHERE +vec
 _STANDS = """
     SELECT (SELECT value FROM store WHERE key = 'mark'),
         (SELECT value FROM store WHERE key = 'sealed')
+"""
+_PUT_SKETCH = "REPLACE INTO sketches VALUES (?, ?, ?, ?)"
+_GET_SKETCH = "SELECT sketch FROM sketches WHERE day = ? AND video = ?"
+_DROP_SKETCHES = """
+    DELETE FROM sketches WHERE (day, video) IN
+        (SELECT day, video FROM sketches WHERE day < ? LIMIT 200)
 """
 _VERSION = "4"
 _EARLIER = ("1", "2", "3")
@@ -296,6 +307,29 @@ class Tables:
         ).rowcount
         if deleted < _ROWS_FREED:
             self.query("DELETE FROM vectors WHERE number = ?", row)
+
+    # -- sketches
+
+    def put_sketches(self, sketches: SketchesByDay, oldest: int) -> None:
+        """Write sketches, and delete some of the days before `oldest`."""
+        for day, of_day in sketches.items():
+            rows = ((day, video, *kept) for video, kept in sorted(of_day.items()))
+            self.db.executemany(_PUT_SKETCH, rows)
+        if oldest:
+            self.query(_DROP_SKETCHES, (oldest,))
+
+    def heads(self, day: int) -> dict[str, bytes]:
+        """The heads of a day's sketches, by video, out of an index that has nothing else."""
+        rows = self.query("SELECT video, head FROM sketches WHERE day = ?", (day,))
+        return {video: head for video, head in rows if type(video) is str and type(head) is bytes}
+
+    def sketches(self, day: int, videos: Collection[str]) -> dict[str, bytes]:
+        """The sketches of a day of these videos; whatever is there of another type is b"\0"."""
+        found = {}
+        for video in videos:
+            for (sketch,) in self.query(_GET_SKETCH, (day, video)):
+                found[video] = sketch if type(sketch) is bytes else b"\0"
+        return found
 
     # -- what was damaged
 

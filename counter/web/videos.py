@@ -62,7 +62,10 @@ def blueprint(node: Node) -> Blueprint:
     def count(video: str) -> Response:
         check(video)
         _check_joined(node)
-        return _json(node.show(video, node.counter(video), detail=with_detail()))
+        detail = with_detail()
+        answer = node.show(video, node.counter(video), detail=detail)
+        # One at a time: it may take a look into the store.
+        return _json(answer | node.viewers.shown(video) if detail else answer)
 
     @pages.get("/counts")
     def counts() -> Response:
@@ -152,18 +155,19 @@ def visit(
     counted, 504 if that is not known, 409 if no node can ever count it, 410 for a video that is
     blocked, 429 for one new id too many, 404 for one that may not count.
     """
-    visitor = Visitor(environ.get("HTTP_USER_AGENT", ""), lambda: who(environ))
+    person = who.person(environ)
+    visitor = Visitor(environ.get("HTTP_USER_AGENT", ""), lambda: who(environ), False, person)
     reason = node.judge.reason(video, visitor)
     try:
         counter = node.counting.visit(video, visitor.client, reason)
-    except (TooManyNewError, UnannouncedError) as error:
-        raise refused_id(error) from None
-    except FullError as error:
-        raise full(error) from None
-    except NotCountedError as error:
-        raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
+    except (TooManyNewError, UnannouncedError, FullError, NotCountedError) as error:
+        if person is not None:
+            node.viewers.refused(person)
+        raise refused(error) from None
+    if person is not None and reason is None:
+        node.viewers.counted(video, person)
     if reason == "blocked":
         raise _blocked(video)
     return counter, reason
@@ -178,6 +182,15 @@ def _blocked(video: str) -> Problem:
         {"video": video, "counted": False, "reason": "blocked"},
         headers={COUNTED: "no; reason=blocked"},
     )
+
+
+def refused(
+    error: TooManyNewError | UnannouncedError | FullError | NotCountedError,
+) -> Problem:
+    """The problem with a visit that was certainly not counted."""
+    if isinstance(error, NotCountedError):
+        return Problem(503, "Not counted", f"the visit was not counted: {error}")
+    return full(error) if isinstance(error, FullError) else refused_id(error)
 
 
 def refused_id(error: TooManyNewError | UnannouncedError) -> Problem:

@@ -10,6 +10,7 @@ from counter.addresses import one
 from counter.crdt.ids import CLASSES
 from counter.node.judge import Visitor
 from counter.node.node import Node
+from counter.node.viewers import Person
 from counter.protocol.client import Client
 from counter.web.problems import Problem
 from counter.web.tokens import Tokens
@@ -76,9 +77,9 @@ def judged(node: Node, video: str, visitor: Visitor, purpose: str) -> Verdict:
         if called:
             because = f"the list of crawlers and programs finds {called!r} in its agent"
         return Verdict("bot", f"BOTS={config.bots}", because)
-    if video and judge.would_repeat(video, visitor):
+    if video and judge.would_repeat(video, Person(visitor.client().address, visitor.agent)):
         because = f"this viewer was counted for {video!r} a moment ago"
-        return Verdict("repeat", "REPEAT_WINDOW", because)
+        return Verdict("repeat", f"REPEAT_WINDOW={config.repeat_window:g}", because)
     asked = ", ".join(CLASSES)
     return Verdict(None, None, f"it would count: none of the reasons applies ({asked})")
 

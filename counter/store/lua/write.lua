@@ -1,11 +1,13 @@
 -- One flush: checks lease and flush mark, then writes everything in one atomic step.
--- KEYS: lease, store, vectors, facts, then the hashes of vectors: those to be dropped first, then
+-- KEYS: lease, store, vectors, facts, days, then the hashes of vectors: those to be dropped first, then
 --       each that is written, with those from which what is written is removed.
 -- ARGV: holder, lease in ms, id, name, mark,
 --       the marks that are right, each between two ends of lines ('*': any),
 --       with "=" before it another mark that is right, or '',
 --       how many vectors are dropped, and their ids,
 --       how many facts follow, and these as name, fact, ...
+--       the oldest day of which sketches are kept, how many days have new ones, and for each day
+--       its number, how many sketches, and these as video, head, sketch, ...
 --       then for each vector its id, its counts as a JSON object, and from how many others these
 --       are removed.
 -- Returns 'written', or 'taken' and the other holder, or 'forgot' and the mark that was found.
@@ -29,7 +31,7 @@ if not seals then
 end
 local dropped = tonumber(ARGV[8])
 local at = 9
-for k = 5, 4 + dropped do
+for k = 6, 5 + dropped do
     redis.call('UNLINK', KEYS[k])
     redis.call('SREM', KEYS[3], ARGV[at])
     at = at + 1
@@ -51,7 +53,27 @@ for _ = 1, facts do
     at = at + 2
 end
 put_row(KEYS[2], ARGV[3], ARGV[4], ARGV[5], seals)
-local k = 5 + dropped
+local oldest, days = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+at = at + 2
+for _ = 1, days do
+    local day = KEYS[5] .. ':' .. ARGV[at]
+    redis.call('SADD', KEYS[5], ARGV[at])
+    local last = at + 3 * tonumber(ARGV[at + 1])
+    for sketch = at + 2, last, 3 do
+        redis.call('HSET', day, ARGV[sketch], ARGV[sketch + 2])
+        redis.call('HSET', day .. ':heads', ARGV[sketch], ARGV[sketch + 1])
+    end
+    at = last + 2
+end
+if oldest > 0 then
+    for _, day in ipairs(redis.call('SMEMBERS', KEYS[5])) do
+        if tonumber(day) < oldest then
+            redis.call('UNLINK', KEYS[5] .. ':' .. day, KEYS[5] .. ':' .. day .. ':heads')
+            redis.call('SREM', KEYS[5], day)
+        end
+    end
+end
+local k = 6 + dropped
 while k <= #KEYS do
     redis.call('SADD', KEYS[3], ARGV[at])
     local counts, others = cjson.decode(ARGV[at + 1]), tonumber(ARGV[at + 2])

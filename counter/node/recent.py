@@ -1,0 +1,129 @@
+"""Who has visited lately: within the window, the same viewer counts once on a video.
+
+A viewer here is a hash (see `viewers.py`) that is of one video and one day already. It is kept in
+memory only, with the time of the visit that counted; visits that do not count, because they are
+repeats, do not lengthen the window. Nodes tell each other which visits they have counted, with the
+age of each, so no clock of another node is needed. Of two times the later one holds: a join.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from struct import Struct
+from threading import Lock
+
+from counter.protocol.sketch_messages import MAX_SEEN, SEEN_BYTES
+
+TICKS = 10
+"""A second has so many: times are kept in these."""
+_MOST = 1_000_000
+_MAX_UNTOLD = 200_000
+_OLDEST = 2**16 - 1
+_told = Struct("<QH")
+
+
+class Recent:
+    """The viewers of the last `window` seconds, at most so many. Any thread may call any method.
+
+    An entry takes 100 bytes, or 150 once others were forgotten for it, so there are 150 MB of them
+    at most. The oldest are forgotten for more; then a repeat may count.
+    """
+
+    def __init__(self, window: float, most: int = _MOST) -> None:
+        self._window = round(window * TICKS)
+        self._most = most
+        self._times: dict[int, int] = {}
+        """When the visit of each viewer counted, in ticks."""
+        self._order: deque[int] = deque()
+        """The same viewers, the oldest first, or nearly so."""
+        self._untold: deque[int] = deque(maxlen=_MAX_UNTOLD)
+        self._tick = 0
+        self._lock = Lock()
+        self.forgotten_early = 0
+        """How many were forgotten within the window, because there were too many."""
+
+    def __len__(self) -> int:
+        """How many viewers are held."""
+        return len(self._times)
+
+    def take(self, viewer: int, under: Collection[int], now: float) -> bool:
+        """Whether a visit may count: unless one has within the window, this one takes its place.
+
+        `under` are the viewer's hashes of the days beside this one. If the visit is not counted
+        after all, `give_back` must follow, and `tell` otherwise.
+        """
+        with self._lock:
+            tick = self._now(now)
+            if self._is_recent(viewer, tick):
+                return False
+            if under and any(self._is_recent(one, tick) for one in under):
+                return False
+            self._put(viewer, tick, tick)
+            return True
+
+    def has(self, viewer: int, under: Collection[int], now: float) -> bool:
+        """Whether a visit would be a repeat. It changes nothing."""
+        with self._lock:
+            tick = self._now(now)
+            return any(self._is_recent(one, tick) for one in (viewer, *under))
+
+    def give_back(self, viewer: int) -> None:
+        """Forget a visit that was refused: it starts no window."""
+        with self._lock:
+            self._times.pop(viewer, None)
+            if len(self._order) > 2 * len(self._times) + 1_000:
+                self._order = deque(self._times)
+
+    def tell(self, viewer: int) -> None:
+        """The visit has counted: the other nodes are told of it."""
+        self._untold.append(viewer)
+
+    def told(self, now: float) -> bytes:
+        """What a message says of viewers that were not told yet; b"" if there are none."""
+        if not self._untold:
+            return b""
+        with self._lock:
+            tick = self._now(now)
+            parts: list[bytes] = []
+            while self._untold and len(parts) < MAX_SEEN:
+                viewer = self._untold.popleft()
+                if (at := self._times.get(viewer)) is not None:
+                    parts.append(_told.pack(viewer, min(tick - at, _OLDEST)))
+        return b"".join(parts)
+
+    def heard(self, told: bytes, now: float) -> None:
+        """Take in what another node has told; what follows the last whole entry is left out."""
+        with self._lock:
+            tick = self._now(now)
+            for viewer, age in _entries(told):
+                at = tick - age
+                if tick - at < self._window and at > self._times.get(viewer, at - 1):
+                    self._put(viewer, at, tick)
+
+    def _now(self, now: float) -> int:
+        tick = int(now * TICKS)
+        if tick != self._tick:
+            # One integer for all entries of a tick saves 30 bytes for each.
+            self._tick = tick
+        return self._tick
+
+    def _is_recent(self, viewer: int, tick: int) -> bool:
+        at = self._times.get(viewer)
+        return at is not None and tick - at < self._window
+
+    def _put(self, viewer: int, at: int, tick: int) -> None:
+        self._times.pop(viewer, None)
+        self._times[viewer] = at
+        self._order.append(viewer)
+        # Two at a time: they become fewer where there is less to do.
+        for _ in range(2):
+            oldest = self._order[0]
+            time = self._times.get(oldest)
+            if time is None or tick - time >= self._window:
+                self._times.pop(self._order.popleft(), None)
+        while len(self._times) > self._most:
+            if self._times.pop(self._order.popleft(), None) is not None:
+                self.forgotten_early += 1
+
+
+def _entries(told: bytes) -> Iterator[tuple[int, int]]:
+    return _told.iter_unpack(told[: len(told) // SEEN_BYTES * SEEN_BYTES])
