@@ -51,6 +51,9 @@ class Metrics:
             return Counter(name, what, labels, registry=self._registry)
 
         self.visits = counter("counter_visits", "Visits counted by this node in this run.")
+        self.uncounted = counter(
+            "counter_visits_not_counted", "Visits that do not count, by reason.", ("reason",)
+        )
         self.refused = counter(
             "counter_visits_refused",
             "Visits answered with 409 (full), 503 (not counted) or 504 (may be counted).",

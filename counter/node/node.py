@@ -24,6 +24,7 @@ from counter.node.counting import Counting
 from counter.node.flusher import Flusher
 from counter.node.follower import Follower
 from counter.node.gossip import Gossip, wall_clock_zero
+from counter.node.judge import Judge
 from counter.node.live import Live
 from counter.node.metrics import Gauges, Metrics
 from counter.node.new_videos import NewVideos
@@ -138,6 +139,7 @@ class Node:
             ready=lambda: self.status.complete,
             draining=self._stage.draining,
             warn=warn,
+            reason=Judge().logged,
             only_announced=self.config.videos == "known",
         )
 
