@@ -3,7 +3,7 @@
 The list is that of the package crawler-user-agents, by which a node tells them apart as well. nginx
 tries the regular expressions of a map one after the other, and 1,500 of them would cost it 170 µs
 for each beacon. So plain texts are joined into trees, as few expressions as the parser of nginx has
-room for: 2 µs.
+room for. What most browsers call themselves is tried first, and none of the list is found in it.
 """
 
 import re
@@ -17,10 +17,25 @@ from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from lab.servers import ROOT
 
 WRITTEN = ROOT / "balancer/crawlers.conf"
-PROGRAM = "http-library"
+LIBRARY = "http-library"
 """The tag of what programs call themselves that are no crawlers: curl, wget, libraries."""
 LONGEST = 3_000
 """Characters of one regular expression: nginx reads at most 4,096 as one parameter."""
+
+_NUMBERS = "[0-9._]+"
+_DESKTOP = r"Windows NT 10\.0; Win64; x64|X11; Linux x86_64|Macintosh; Intel Mac OS X #"
+BROWSERS = [
+    browser.replace("#", _NUMBERS)
+    for browser in (
+        rf"^Mozilla/5\.0 \((?:{_DESKTOP}|X11; CrOS x86_64 #|Linux; Android #; K)\) "
+        r"AppleWebKit/# \(KHTML, like Gecko\) Chrome/# (?:Mobile )?Safari/#(?: (?:Edg|OPR)/#)?$",
+        r"^Mozilla/5\.0 \((?:iPhone; CPU iPhone OS # like Mac OS X|iPad; CPU OS # like Mac OS X|"
+        r"Macintosh; Intel Mac OS X #)\) AppleWebKit/# \(KHTML, like Gecko\) Version/# "
+        r"(?:Mobile/15E148 )?Safari/#$",
+        rf"^Mozilla/5\.0 \((?:{_DESKTOP}|Android #; Mobile); rv:#\) Gecko/# Firefox/#$",
+    )
+]
+"""What most browsers call themselves: Chrome and its like, Safari, Firefox."""
 
 # What stands for a few plain texts: letters, what is escaped, `[wW]`, `(a|b)`.
 _part = re.compile(r"\\([^A-Za-z0-9])|\[([A-Za-z]+)\]|\(([A-Za-z|]+)\)|([^\\\[\](){}.*+?^$|])")
@@ -28,7 +43,7 @@ _special = re.compile(r"[\\.^$|?*+()\[\]{}]")
 _captures = re.compile(r"(?<!\\)\((?!\?)")
 
 _HEAD = """\
-# What an agent calls itself: a crawler, a program, or "". Made by `python -m tools.crawlers` from
+# What an agent calls itself: a crawler, a library, or "". Made by `python -m tools.crawlers` from
 # the list of crawler-user-agents {version} (MIT licence, Martin Monperrus and others), by which
 # nodes tell agents apart as well.
 """
@@ -40,13 +55,13 @@ map $http_user_agent $agent {
 }
 map $agent $calls_itself {
     default "";
-    "" program;
+    "" library;
 """
 
 
-def patterns(entries: Iterable[Mapping[str, Any]], *, programs: bool) -> list[str]:
-    """The regular expressions of the list for programs, or for crawlers."""
-    return [each["pattern"] for each in entries if (PROGRAM in each.get("tags", ())) == programs]
+def patterns(entries: Iterable[Mapping[str, Any]], *, libraries: bool) -> list[str]:
+    """The regular expressions of the list for libraries, or for crawlers."""
+    return [each["pattern"] for each in entries if (LIBRARY in each.get("tags", ())) == libraries]
 
 
 def texts(pattern: str) -> list[str] | None:
@@ -102,8 +117,9 @@ def _tree(sorted_texts: Sequence[str]) -> str:
 def conf(entries: Sequence[Mapping[str, Any]], version: str) -> str:
     """The file for nginx."""
     lines = [_HEAD.format(version=version), _MAPS]
-    for programs, word in ((False, "crawler"), (True, "program")):
-        for expression in joined(patterns(entries, programs=programs)):
+    lines += [f'    "~{browser}" "";\n' for browser in BROWSERS]
+    for libraries, word in ((False, "crawler"), (True, "library")):
+        for expression in joined(patterns(entries, libraries=libraries)):
             quoted = expression.replace("\\/", "/").replace('"', '\\"')
             lines.append(f'    "~{quoted}" {word};\n')
     return "".join([*lines, "}\n"])

@@ -17,7 +17,7 @@ not announced where that matters, it is refused.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from threading import Event, Lock
 from types import MappingProxyType
@@ -25,9 +25,10 @@ from typing import NamedTuple
 
 from counter.crdt.ids import is_listed
 from counter.crdt.limits import FullError
+from counter.node.agents import Kind
 from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
-from counter.node.visit_log import Agent, File, Piece, VisitLog
+from counter.node.visit_log import File, Piece, VisitLog
 from counter.protocol.catalogue import Catalogue, announcement
 from counter.protocol.positions import START, Position, Positions, is_older
 from counter.protocol.replica import Replica
@@ -73,7 +74,7 @@ class _Counted(NamedTuple):
         return self.visits + sum(self.apart.values())
 
 
-def _counts(video: str, agent: Agent | None) -> None:
+def _counts(video: str, agent: Kind) -> None:
     """Have every visit count."""
 
 
@@ -97,7 +98,7 @@ class Follower:
         ready: Callable[[], bool],
         draining: Event,
         warn: Callable[[str, str], None],
-        reason: Callable[[str, Agent | None], str | None] = _counts,
+        reason: Callable[[str, Kind], str | None] = _counts,
         only_announced: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -259,7 +260,8 @@ class Follower:
     def _judged(self, piece: Piece) -> dict[str, int]:
         """The visits of a piece by what they are counted under."""
         visits: Counter[str] = Counter()
-        unnamed = (((None, video), count) for video, count in piece.visits.items())
+        unnamed: Iterator[tuple[tuple[Kind, str], int]]
+        unnamed = ((("", video), count) for video, count in piece.visits.items())
         for (agent, video), count in chain(unnamed, piece.named.items()):
             reason = self._reason(video, agent)
             visits[f"{video}/{reason}" if reason else video] += count

@@ -1,6 +1,6 @@
 """Why a visit does not count."""
 
-from counter.node.visit_log import Agent
+from counter.node.agents import Kind
 
 
 class Judge:
@@ -9,7 +9,7 @@ class Judge:
     def __init__(self, bots: str = "crawlers") -> None:
         self._bots = bots
 
-    def logged(self, _video: str, agent: Agent | None) -> str | None:
+    def logged(self, _video: str, kind: Kind) -> str | None:
         """Why a visit does not count that a log says no more of; None if it does."""
-        named = {"count": (), "crawlers": (Agent.CRAWLER,)}.get(self._bots, tuple(Agent))
-        return "bot" if agent in named else None
+        named = {"count": (), "crawlers": ("crawler",)}.get(self._bots, ("crawler", "library"))
+        return "bot" if kind in named else None

@@ -1,7 +1,7 @@
 """The visit log that nginx writes: its files, and the visits in their lines.
 
 A line is `time connection.request video` (`log_format visit` in balancer/nginx.conf). Before the
-time, `bot` or `program` says what the visitor's agent calls itself; then the number begins with 0.
+time, `bot` or `library` says what the visitor's agent calls itself; then the number begins with 0.
 The version before counts such a line as any other, and recognizes a file by the same line.
 
 A file is identified by its first whole line, which no other file has. So it is the same file under
@@ -16,13 +16,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
-from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
 from counter.crdt.ids import VIDEO
+from counter.node.agents import Kind
 from counter.protocol.positions import Position
 from counter.store.contract import Offload, run_here
 
@@ -34,7 +34,9 @@ _timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_WORD}\n".encode()).finditer
 _videos = re.compile(rf"{_TIME} {_NUMBER} ({VIDEO})\n").findall
 
 # Without the 0, the word was cut off from another line.
-_named = re.compile(rf"(bot|program) {_TIME} 0{_NUMBER} ({VIDEO})\n").findall
+_named = re.compile(rf"(bot|library) {_TIME} 0{_NUMBER} ({VIDEO})\n").findall
+
+_KINDS: dict[str, Kind] = {"bot": "crawler", "library": "library"}
 
 _HEAD = 512
 _MAX_JUNK = 1024 * 1024
@@ -48,13 +50,6 @@ _VIDEOS = 4_000
 """A piece ends with the slice in which it reaches so many videos. Each video is a row to write and
 to show, which is not interrupted."""
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip", ".tmp", ".swp")
-
-
-class Agent(StrEnum):
-    """What an agent calls itself, as nginx writes it."""
-
-    CRAWLER = "bot"
-    PROGRAM = "program"
 
 
 class File(NamedTuple):
@@ -80,7 +75,7 @@ class Piece(NamedTuple):
     junk: int
     position: Position
     shrunk: bool = False
-    named: Mapping[tuple[Agent, str], int] = {}
+    named: Mapping[tuple[Kind, str], int] = {}
 
 
 class VisitLog:
@@ -249,8 +244,8 @@ class VisitLog:
             return None
         after = Position(position.began, position.cut, offset, _latest(last, position.last))
         visits.subtract(_by_video(named))
-        by_agent = {(Agent(agent), video): count for (agent, video), count in named.items()}
-        return Piece(+visits, lines, junk, after, named=by_agent)
+        by_kind = {(_KINDS[word], video): count for (word, video), count in named.items()}
+        return Piece(+visits, lines, junk, after, named=by_kind)
 
     def _shrunk(self, descriptor: int, position: Position) -> Piece:
         """The position in a file that became shorter: before the first line with a later time."""
@@ -275,7 +270,7 @@ class VisitLog:
 
 def _names(text: str) -> bool:
     """Whether some of these lines may say what an agent calls itself."""
-    return any(f"{agent} " in text for agent in Agent)
+    return any(f"{word} " in text for word in _KINDS)
 
 
 def _by_video(named: Mapping[tuple[str, str], int]) -> Counter[str]:
