@@ -75,6 +75,7 @@ class Config:
     address_connections: int = 500
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1")
     allowed_hosts: tuple[str, ...] = ()
+    bots: str = "crawlers"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Config":
@@ -131,6 +132,7 @@ class Config:
             ),
             trusted_proxies=read.networks("TRUSTED_PROXIES", ("127.0.0.0/8", "::1")),
             allowed_hosts=read.hosts("ALLOWED_HOSTS"),
+            bots=read.choice("BOTS", ("crawlers", "count", "programs")),
         )
         config._check_together()
         return config

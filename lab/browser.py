@@ -10,14 +10,7 @@ from lab.servers import find
 CHROMIUM = "chromium-headless-shell"
 """Chromium without the window and its menus, which takes a third of the processor's time."""
 
-AGENT = (
-    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/140.0.0.0 Safari/537.36"
-)
-"""What it calls itself: one without a window would say so, and be taken for a crawler."""
-
 QUIET = (
-    f"--user-agent={AGENT}",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -25,8 +18,10 @@ QUIET = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/140.0.0.0 Safari/537.36",
 )
-"""The arguments that it is started with."""
+"""The arguments that it is started with. As it would call itself, its visits would not count."""
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def test_every_setting_is_read() -> None:
             "ADDRESS_CONNECTIONS": "20",
             "TRUSTED_PROXIES": "10.0.0.7, 172.16.0.0/12,fd00::/8",
             "ALLOWED_HOSTS": "Counter.Example., counter1",
+            "BOTS": "Programs",
             "UNKNOWN": "is left alone",
         }
     )
@@ -118,6 +119,7 @@ def test_every_setting_is_read() -> None:
         address_connections=20,
         trusted_proxies=("10.0.0.7", "172.16.0.0/12", "fd00::/8"),
         allowed_hosts=("counter.example", "counter1"),
+        bots="programs",
     )
     assert Config.from_environ({"AMQP_URI": "amqps://a:b@c:1/%2F"}).amqp_uri == (
         "amqps://a:b@c:1/%2F"
@@ -143,6 +145,8 @@ BAD = [
     ("ALLOWED_HOSTS", "https://counter.example"),
     ("ALLOWED_HOSTS", "counter.example:1234"),
     ("ALLOWED_HOSTS", "*.example"),
+    ("BOTS", "crawler"),
+    ("BOTS", "off"),
     ("LISTEN_HOST", "http://localhost"),
     ("LISTEN_HOST", "local host"),
     ("LISTEN_HOST", "127.0.0.1:80\n"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from counter.crdt.extract import Extract
 from counter.crdt.hashes import BUCKETS
 from counter.protocol.messages import (
+    CLASSES,
     MAX_BYTES,
     Body,
     Delta,
@@ -90,6 +91,7 @@ BODIES: dict[str, Body] = {
     ),
     "report for both versions": Report("joining", {}, {}, 17, said=0),
     "numbered report": Report("ready", {}, {}, None, said=17, number=2**53),
+    "knowing report": Report("ready", {}, {}, None, said=17, number=1, knows=CLASSES),
     "tell": ReportRequest(),
     "ask for all": RepairRequest(OTHER, b"", 1, 0),
     "ask for what is folded": RepairRequest(FOLDED, b"", 1, 0),
@@ -151,7 +153,7 @@ def test_what_is_not_told_takes_no_byte() -> None:
 
 def test_more_than_this_release_knows_is_no_harm() -> None:
     for name in (
-        "numbered report",
+        "knowing report",
         "ask for an extract",
         "answer of the writer",
         "extract of the writer",

@@ -30,6 +30,8 @@ KEY = r"[\x21-\x7e]{1,128}"
 """An idempotency key."""
 ANNOUNCED = "/known"
 """The end of the key under which an announcement of a video is counted."""
+CLASSES = ("bot", "repeat", "blocked")
+"""Why a visit is not counted. Each is a counter of its own beside the video's, under `cats/bot`."""
 LOG_FILE = r"[A-Za-z0-9._-]{1,64}"
 """The name of a visit log's file."""
 
@@ -139,6 +141,17 @@ def run_of(vector: str) -> str:
 def name_of(member: str) -> str:
     """The `NAME` of a member, a replica or a vector."""
     return member.partition("~")[0]
+
+
+def class_key(video: str, reason: str) -> str:
+    """What is counted when a visit of a video is not, for one of the `CLASSES`."""
+    return f"{video}/{reason}"
+
+
+def class_of(key: str) -> str:
+    """The class that a key is of; "" for a video, and for every other key."""
+    video, _, last = key.partition("/")
+    return last if video and last in CLASSES else ""
 
 
 def is_listed(key: str) -> bool:

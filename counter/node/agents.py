@@ -38,7 +38,8 @@ class Agents:
     """
 
     def __init__(self) -> None:
-        crawlers, libraries = [], []
+        crawlers: list[str] = []
+        libraries: list[str] = []
         for entry in msgspec.json.decode(_file().read_bytes(), type=list[_Entry]):
             (libraries if _LIBRARY in entry.tags else crawlers).append(entry.pattern)
         self._crawlers, self._libraries = _Patterns(crawlers), _Patterns(libraries)

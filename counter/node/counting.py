@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from threading import Lock
+from types import MappingProxyType
 
-from counter.crdt.ids import ANNOUNCED
+from counter.crdt.ids import ANNOUNCED, class_key, class_of
 from counter.crdt.limits import FullError
 from counter.node.flush import Flush
 from counter.node.flusher import Flusher
@@ -17,6 +18,7 @@ from counter.protocol.key_log import Key
 from counter.protocol.key_room import NoRoomError
 from counter.protocol.replica import Replica
 
+_NONE: Mapping[str, int] = MappingProxyType({})
 _ANSWER_TIME = 10.0
 """Longest time in seconds that a visit waits for the store."""
 
@@ -44,6 +46,36 @@ class _RunFullError(Exception):
     def __init__(self, run: str, flush: Flush, reason: str) -> None:
         super().__init__(reason)
         self.run, self.flush = run, flush
+
+
+def _pending_counter(replica: Replica, video: str) -> dict[str, int]:
+    """A video's counter with what is pending; a visit that does not count may be the first."""
+    counter = replica.counter(video, pending=True)
+    if not counter[replica.member]:
+        del counter[replica.member]
+    return counter
+
+
+def _count_apart(
+    replica: Replica,
+    visits: Mapping[str, int],
+    apart: Mapping[str, int],
+    key: Key | None = None,
+) -> None:
+    """Count visits, and those that do not count; one class that is full must not refuse the rest.
+
+    Raises `FullError` if a video is full, or OverflowError if this run can count no more.
+    """
+    while True:
+        try:
+            replica.count_many({**visits, **apart} if apart else visits, key=key)
+            return
+        except FullError as error:
+            room = {of: number for of, number in error.room.items() if of in apart}
+            if len(room) < len(error.room):
+                raise
+            apart = {**apart, **room}
+            apart = {of: number for of, number in apart.items() if number}
 
 
 class Counting:
@@ -78,12 +110,17 @@ class Counting:
         self._durable = durable
         self._is_complete = is_complete
 
-    def visit(self, video: str, client: Callable[[], Client] = stranger) -> dict[str, int] | None:
+    def visit(
+        self,
+        video: str,
+        client: Callable[[], Client] = stranger,
+        reason: str | None = None,
+    ) -> dict[str, int] | None:
         """Count one visit; return the video's counter with it, or None while the node is joining.
 
-        If `durable`, it returns when the store holds the visit. Raises `NotCountedError`,
-        `MaybeCountedError`, `FullError` if no node can ever count it, or what `NewVideos.check`
-        raises for its id.
+        With a `reason` it is counted in that class, and not for the video. If `durable`, it
+        returns when the store holds it. Raises `NotCountedError`, `MaybeCountedError`, `FullError`
+        if no node can ever count it, or what `NewVideos.check` raises for its id.
         """
         flusher, durable = self._flusher, self._durable
         if not flusher.tried.is_set():
@@ -94,16 +131,22 @@ class Counting:
                 if replica.tally.ids.find(video + self._known_by) is None:
                     self.new_videos.check(replica, (video,), client)
                 try:
-                    replica.visit(video)
+                    if reason is None:
+                        replica.visit(video)
+                    else:
+                        _count_apart(replica, {}, {class_key(video, reason): 1})
                 except OverflowError as error:
                     raise self._refused(replica, error) from None
                 flush = flusher.gathering
-                counter = None if durable else replica.counter(video, pending=True)
+                counter = None if durable else _pending_counter(replica, video)
                 joining = replica.state == "joining"
         except _RunFullError as full:
             self._wait_for_next_run(full)
-            return self.visit(video, client)
-        self._metrics.visits.inc()
+            return self.visit(video, client, reason)
+        if reason is None:
+            self._metrics.visits.inc()
+        else:
+            self._metrics.not_counted.labels(reason).inc()
         flusher.wake()
         if durable:
             self._wait_for(flush)
@@ -118,8 +161,11 @@ class Counting:
         key: str = "",
         fingerprint: bytes = b"",
         client: Callable[[], Client] = stranger,
+        apart: Mapping[str, int] = _NONE,
     ) -> bool:
         """Count visits `{video: count}`, all or none, once per `key` of this client.
+
+        With them those are counted that do not count: `apart`, under the keys of their classes.
 
         Return whether they were counted now; False if a request with this key was counted before.
         The `fingerprint` tells the request of a key from other requests. If `durable`, it returns
@@ -138,16 +184,18 @@ class Counting:
                 replica = flusher.replica
                 found = replica.keys.find(name, now) if key and replica else None
                 if found is None:
-                    self._count(visits, name, fingerprint, now, client)
+                    self._count(visits, apart, name, fingerprint, now, client)
                 # The visits of a known key may be counted, whatever happens to this request. So
                 # from here on the answer is never 503.
                 in_flight = found is not None and found.place == "in flight"
                 flush = flusher.writing if in_flight else flusher.gathering
         except _RunFullError as full:
             self._wait_for_next_run(full)
-            return self.count_many(visits, key, fingerprint, client)
+            return self.count_many(visits, key, fingerprint, client, apart)
         if found is None:
             self._metrics.visits.inc(sum(visits.values()))
+            for of, number in apart.items():
+                self._metrics.not_counted.labels(class_of(of)).inc(number)
             flusher.wake()
         else:
             self._metrics.repeats.inc()
@@ -192,6 +240,7 @@ class Counting:
     def _count(
         self,
         visits: Mapping[str, int],
+        apart: Mapping[str, int],
         key: str,
         fingerprint: bytes,
         now: float,
@@ -199,15 +248,17 @@ class Counting:
     ) -> None:
         """Count visits under a key that is not known here; under the lock."""
         replica = self._replica()
-        if not visits:
+        if not (visits or apart):
             return
         if key and not self._is_complete(replica, now):
             raise self._refusal("this node is joining, and may not know this key yet")
         if key:
             self._check_room(replica, client(), now)
-        self.new_videos.check(replica, visits, client)
+        videos = visits.keys() | {of.partition("/")[0] for of in apart} if apart else visits
+        self.new_videos.check(replica, videos, client)
         try:
-            replica.count_many(visits, key=Key(key, fingerprint, now) if key else None)
+            taken = Key(key, fingerprint, now) if key else None
+            _count_apart(replica, visits, apart, taken)
         except OverflowError as error:
             raise self._refused(replica, error) from None
         if key:

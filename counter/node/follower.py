@@ -23,7 +23,7 @@ from threading import Event, Lock
 from types import MappingProxyType
 from typing import NamedTuple
 
-from counter.crdt.ids import is_listed
+from counter.crdt.ids import class_key, is_listed
 from counter.crdt.limits import FullError
 from counter.node.agents import Kind
 from counter.node.flusher import Flusher
@@ -264,7 +264,7 @@ class Follower:
         unnamed = ((("", video), count) for video, count in piece.visits.items())
         for (agent, video), count in chain(unnamed, piece.named.items()):
             reason = self._reason(video, agent)
-            visits[f"{video}/{reason}" if reason else video] += count
+            visits[class_key(video, reason) if reason else video] += count
         return visits
 
     def _count(self, replica: Replica, visits: Mapping[str, int], read: Positions) -> _Counted:
@@ -337,7 +337,7 @@ class Follower:
         self._refused += refused
         self._metrics.visits.inc(counted.visits)
         for reason, visits in counted.apart.items():
-            self._metrics.uncounted.labels(reason).inc(visits)
+            self._metrics.not_counted.labels(reason).inc(visits)
         self._metrics.log_lines.inc(counted.lines)
         self._metrics.log_refused.inc(refused)
         if counted.given_up:

@@ -11,6 +11,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from counter.crdt.ids import CLASSES
+
 # Each counter would have a second metric: when it was made. A restart shows in its value as well.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 
@@ -51,9 +53,13 @@ class Metrics:
             return Counter(name, what, labels, registry=self._registry)
 
         self.visits = counter("counter_visits", "Visits counted by this node in this run.")
-        self.uncounted = counter(
-            "counter_visits_not_counted", "Visits that do not count, by reason.", ("reason",)
+        self.not_counted = counter(
+            "counter_visits_not_counted",
+            "Visits that this node answered in this run and that do not count, by class.",
+            ("reason",),
         )
+        for reason in CLASSES:
+            self.not_counted.labels(reason)
         self.refused = counter(
             "counter_visits_refused",
             "Visits answered with 409 (full), 503 (not counted) or 504 (may be counted).",

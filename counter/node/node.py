@@ -16,9 +16,7 @@ from typing import Any
 import msgspec
 
 from counter.config import LIVE_PAGES, Config
-from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import STEPS, mint_run, mint_store, run_of
-from counter.crdt.limits import shown_counts, visits_of
+from counter.crdt.ids import mint_run, mint_store, run_of
 from counter.crdt.tally import Tally
 from counter.node.counting import Counting
 from counter.node.flusher import Flusher
@@ -30,6 +28,7 @@ from counter.node.metrics import Gauges, Metrics
 from counter.node.new_videos import NewVideos
 from counter.node.pauses import PauseMeter
 from counter.node.schedule import Schedule
+from counter.node.showing import Showing
 from counter.node.stage import Stage
 from counter.node.status import Status
 from counter.node.visit_log import VisitLog
@@ -84,6 +83,13 @@ class Node:
         self._end: Callable[[], None] = lambda: None
         self._exit = ExitStack()
         self._flusher = self._new_flusher()
+        self.judge = Judge(config.bots)
+        self.showing = Showing(self._flusher, self._lock, lambda: self.name)
+        self.counter, self.top, self.show = (
+            self.showing.counter,
+            self.showing.top,
+            self.showing.show,
+        )
         warn = Warn()
         self.gossip = Gossip(
             config,
@@ -139,7 +145,7 @@ class Node:
             ready=lambda: self.status.complete,
             draining=self._stage.draining,
             warn=warn,
-            reason=Judge().logged,
+            reason=self.judge.logged,
             only_announced=self.config.videos == "known",
         )
 
@@ -190,27 +196,6 @@ class Node:
     def ready(self) -> bool:
         """Whether it holds all that its peers reported, is not stopping, and its clock is right."""
         return self.state == "ready" and not self.status.clock_wrong
-
-    # -- what readers see
-
-    def counter(self, video: str) -> dict[str, int]:
-        """The video's counter as committed: `{member: count}`."""
-        with self._lock:
-            return self.replica.counter(video) if self.replica else {}
-
-    def top(self, limit: int) -> list[str]:
-        """The most visited videos, most visits first."""
-        with self._lock:
-            top = self.replica.tally.top(min(limit + len(STEPS), Tally.TOP)) if self.replica else []
-        # The version before counted those as well.
-        return [video for video in top if video not in STEPS][:limit]
-
-    def show(self, video: str, counter: dict[str, int]) -> dict[str, Any]:
-        """A counter in the form of the answers and the live pages."""
-        visits = visits_of(counter)
-        if visits == MAX_COUNT:
-            counter = shown_counts(counter)
-        return {"video": video, "visits": visits, "node": self.name, "counts": counter}
 
     def addresses(self) -> list[str]:
         """Where other nodes, and perhaps this one, answer over HTTP, as far as it knows."""

@@ -10,7 +10,7 @@ Pure: no I/O, no clock.
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from counter.crdt.ids import ANNOUNCED
+from counter.crdt.ids import ANNOUNCED, CLASSES, class_key
 from counter.crdt.tally import Tally
 from counter.protocol.pending import Pending
 from counter.protocol.replica import Replica
@@ -47,5 +47,11 @@ class Catalogue(NamedTuple):
         return [
             video
             for video in dict.fromkeys(self.tally.ids.unknown(videos))
-            if not (self.pending.count(video) or self.is_announced(video))
+            if not (self.pending.count(video) or self.is_announced(video) or self._has_class(video))
         ]
+
+    def _has_class(self, video: str) -> bool:
+        """Whether a visit of it came that did not count: then it is not new any more."""
+        keys = [class_key(video, reason) for reason in CLASSES]
+        untold = self.pending.untold
+        return any(self.tally.visits(k) or self.pending.count(k) or k in untold for k in keys)

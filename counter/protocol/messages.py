@@ -23,6 +23,8 @@ from counter.protocol.entries import Refused, right_fields
 from counter.protocol.positions import KEPT, START, Position
 
 VERSION = 3
+CLASSES = 1
+"""What a node says it `knows` from the version on that counts apart what does not count."""
 MAX_BYTES = 128 * 1024
 """No message is longer."""
 PAGE_BYTES = 48 * 1024
@@ -151,7 +153,8 @@ class Report(Struct, array_like=True, tag="report"):
     `states` says what has changed of members, and `said` is the checksum of all that was said so;
     `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
-    all that are heard tell `said`.
+    all that are heard tell `said`. `knows` grows with what a version tells beside counts of videos:
+    it is 0 before `CLASSES`.
     """
 
     state: State
@@ -164,6 +167,7 @@ class Report(Struct, array_like=True, tag="report"):
     states: Annotated[dict[MemberId, MemberReport], Limit(max_length=MAX_MEMBERS_TOLD)] = {}
     said: Total | None = None
     number: Serial = 0
+    knows: Annotated[int, Limit(ge=0, le=2**31)] = 0
 
 
 class ReportRequest(Struct, array_like=True, tag="tell"):
@@ -302,7 +306,7 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Report: (None, {}, None, 0), RepairRequest: (0,), RepairPage: (None,), ExtractPage: (None,),
+    Report: (None, {}, None, 0, 0), RepairRequest: (0,), RepairPage: (None,), ExtractPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from counter.crdt.ids import member_of, name_of
 from counter.protocol.announced import Announced, Copy
-from counter.protocol.messages import Health, Report, State
+from counter.protocol.messages import CLASSES, Health, Report, State
 from counter.protocol.previous import PreviousAnnounced
 
 _OVERLAP = 1.0
@@ -52,6 +52,8 @@ class Peer:
     """When all that it has said was last compared with what is held here."""
     health: Health | None = None
     """How its store and transport are, as it has told last."""
+    knows: int = 0
+    """What it knows beside counts of videos, as it has told; see `Report`."""
 
     @property
     def said(self) -> Announced | PreviousAnnounced:
@@ -64,6 +66,7 @@ class Peer:
 
     def learn_version(self, report: Report) -> None:
         """See from a report which version it is of."""
+        self.knows = max(self.knows, report.knows)
         if report.states or report.said is not None:
             self.is_previous = False
         elif report.checksum is not None:
@@ -126,6 +129,10 @@ class Peers:
     def are_previous(self, now: float) -> bool:
         """Whether a node is heard that is, or may be, of the version before."""
         return any(peer.is_previous is not False for peer in self.live(now).values())
+
+    def know_classes(self, now: float) -> bool:
+        """Whether all that are heard know classes; one that has told no report may not."""
+        return all(peer.knows >= CLASSES for peer in self.live(now).values())
 
     def get(self, replica: str) -> Peer | None:
         """A replica that was heard."""

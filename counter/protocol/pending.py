@@ -12,8 +12,10 @@ from itertools import islice
 from counter.crdt.columns import Entries
 from counter.crdt.gathered import Gathered
 from counter.crdt.gcounter import MAX_COUNT
+from counter.crdt.ids import class_of, member_of
 from counter.crdt.limits import check_room
 from counter.crdt.tally import Tally
+from counter.protocol.untold import NOTE, Untold
 
 _CHECKED_SINGLY = 100
 """Fewer videos than this are checked one by one for room."""
@@ -43,6 +45,8 @@ class Pending:
         self._in_flight: Counts = {}
         self._in_doubt: set[str] = set()
         self._notes: dict[str, str] = {}
+        self.untold = Untold(member_of(own), tally, self)
+        """What is counted of classes and not told yet."""
         self.is_full = False
         """Whether the own run has no room for more visits, or little: it is time for another."""
 
@@ -61,9 +65,21 @@ class Pending:
     def count_many(self, visits: Mapping[str, int], notes: Mapping[str, str] | None = None) -> None:
         """Count many visits, all or none. The store gets the `notes` in the same atomic step.
 
+        Those of classes, under a key of theirs, are kept aside while they are not to be told.
+
         Raises `FullError` if the sum of a video, as far as it is known here, would exceed its
         limit, and OverflowError if this run can count no more.
         """
+        kept: dict[str, int] = {}
+        if self.untold.keeps and "/" in "".join(visits):
+            kept = {key: more for key, more in visits.items() if class_of(key)}
+            visits = {video: more for video, more in visits.items() if video not in kept}
+        self.count_here(visits, notes)
+        if kept:
+            self.untold.keep(kept)
+
+    def count_here(self, visits: Mapping[str, int], notes: Mapping[str, str] | None = None) -> None:
+        """The same, and nothing is kept aside."""
         more = sum(visits.values())
         total, are_many = self._counted + more, self._tally.ids.together(visits)
         singly = not (are_many or self._gathered.total or len(visits) >= _CHECKED_SINGLY)
@@ -126,10 +142,19 @@ class Pending:
         )
         return count + self._gathered.of(video) if self._gathered.total else count
 
+    def uncommitted(self, video: str) -> int:
+        """What this process has counted of a video in all its runs, and the store does not hold."""
+        more = self.count(video) - self._tally.count(self.own, video)
+        for run in (self._pending.keys() | self._in_flight.keys()) - {self.own}:
+            count = self._pending.get(run, {}).get(video) or self._in_flight.get(run, {}).get(video)
+            more += max(0, (count or 0) - self._tally.count(run, video))
+        return more
+
     def unflushed(self) -> int:
-        """How many visits the store does not hold yet."""
+        """How many visits the store does not hold yet; of those kept aside, how many notes."""
         # Nobody else counts in the own run, and what it has counted may be a million videos.
         total = max(0, self._counted - self._tally.total(self.own))
+        total += sum(name.startswith(NOTE) for name in self._notes) if self.untold else 0
         for run in (self._pending.keys() | self._in_flight.keys()) - {self.own}:
             latest = {**self._in_flight.get(run, {}), **self._pending.get(run, {})}
             held = self._tally.counts(run, latest)

@@ -92,6 +92,7 @@ class Recovery:
             latest, removed, _ = decode_fact(facts.get(member, ""))
             self._open_member(member, latest, removed, marks.get(member, ("", ""))[0])
         self._logs.opened(notes)
+        self._pending.untold.opened(notes)
         for vector in filter(self._tally.current, vectors):
             self._roster.learn(member_of(vector), run_of(vector), source="stored")
         self._backlog.opened(vectors, marks, sums)

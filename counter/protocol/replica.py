@@ -109,8 +109,9 @@ class Replica:
             replica, tally, members, peers, runs, keys, join_timeout, now, has_peers=has_peers
         )
         self.logs = logs = Logs(self.member, tally, pending, joining)
-        known = replica, tally, members, peers
-        self.reports = reports = self.reports_class(*known, keys, logs, runs)
+        self.reports = reports = self.reports_class(
+            replica, tally, members, peers, keys, logs, runs
+        )
         self.roster = roster = Roster(replica, now, members, tally, peers, runs, reports, joining)
         self._suspects = suspects = Suspects(tally, runs)
         self.backlog = backlog = Backlog(tally, roster, pending, folding, runs, keys, suspects)
@@ -258,7 +259,10 @@ class Replica:
         self.runs.look(now, self.pending.waiting())
         grew = self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self.joining.has_peers)
-        self.folding.look(now, may_fold=ready and not self.backlog.loading)
+        loading = self.backlog.loading
+        self.folding.look(now, may_fold=ready and not loading)
+        know = self.peers.know_classes(now)
+        self.pending.untold.look(complete=self.complete and not loading, know=know)
         self.runs.rest(self.backlog, self._repairs)
         effects = self._anti_entropy.report(now)
         effects.growths.append(grew)
@@ -270,10 +274,7 @@ class Replica:
         return self._anti_entropy.report(now)
 
     def remove(self, member: str, now: float) -> Effects:
-        """An operator says that a member is gone for good: nothing waits for it any more.
-
-        What it has counted stays counted.
-        """
+        """A member is gone for good: nothing waits for it any more. Its counts stay."""
         self.roster.learn(member, "", self.members.latest(member))
         return self._anti_entropy.report(now)
 
@@ -375,10 +376,9 @@ class Replica:
             return False
         bound = self._bounds.of(vector, teller, now)
         grew = self.backlog.merge(vector, counts, bound)
-        writer = self.peers.get(vector)
         if bound.videos:
             effects.beyond += len(bound.videos)
-            if writer is not None:
+            if (writer := self.peers.get(vector)) is not None:
                 effects.ask(writer, self._reverts.tell(vector, writer, now, bound.videos))
         effects.growths.append(grew)
         return bool(grew)

@@ -20,6 +20,7 @@ from counter.protocol.keys import Keys
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members
 from counter.protocol.messages import (
+    CLASSES,
     MAX_LOGS_TOLD,
     MAX_MEMBERS_TOLD,
     MAX_PEERS_TOLD,
@@ -184,7 +185,8 @@ class Reports:
             part, peers, keys = {}, {}, None
         checksum = None if previous is None else self._said_before.checksum
         said = self.said.checksum
-        yield Report(state, {}, peers, checksum, keys, read, health, part, said, number)
+        told = peers, checksum, keys, read, health, part, said, number, CLASSES
+        yield Report(state, {}, *told)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""

@@ -24,6 +24,8 @@ RETRY_AFTER = 1
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
     """An error answer: status, title, detail, and `more` fields, which only programs get.
 
+    Everybody gets the `headers`.
+
     503 says that this node cannot count or serve now, whatever the request: nginx leaves the node
     out for a second. What is wrong with one request, or too much of it, is a 4xx; 429 if it may
     come again later. For both `retry_after` says in how many seconds to try again.
@@ -37,8 +39,10 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         more: Mapping[str, int | str] | None = None,
         *,
         retry_after: float = RETRY_AFTER,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
+        self.headers = headers or {}
         self.retry_after = math.ceil(retry_after)
         self.status, self.title, self.detail, self.more = status, title, detail, more or {}
 
@@ -81,6 +85,7 @@ def as_json(problem: Problem) -> Response:
 
 
 def _finished(response: Response, problem: Problem) -> Response:
+    response.headers.update(problem.headers)
     if problem.status in (429, 503):
         response.headers["Retry-After"] = str(problem.retry_after)
     if problem.status == 401:

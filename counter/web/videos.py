@@ -10,6 +10,7 @@ from counter.crdt.ids import STEPS, is_video
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
 from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.judge import Reason, Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
 from counter.web import bodies, site
@@ -25,6 +26,8 @@ FULL = 409
 TOO_MANY = 429
 """The status of what is too much of one client, or of all that come without a token."""
 
+COUNTED = "X-Counted"
+"""The header of an answer to a visit that does not count, with the reason."""
 BEACON = 64 * 1024
 """Bytes that a browser may send with a beacon. Nobody reads them."""
 PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
@@ -45,23 +48,27 @@ def blueprint(node: Node) -> Blueprint:
     @bodies.reads(BEACON)
     def hit(video: str) -> Response:
         check(video)
+        reason: Reason | None = None
         if request.method != "HEAD" and not is_prefetch(request.environ):
-            visit(node, video, who, request.environ)
+            _, reason = visit(node, video, who, request.environ)
         response = Response(status=204)
         del response.headers["Content-Type"]
+        if reason is not None:
+            response.headers[COUNTED] = f"no; reason={reason}"
         return response
 
     @pages.get("/count/<path:video>")
     def count(video: str) -> Response:
         check(video)
         _check_joined(node)
-        return _json(node.show(video, node.counter(video)))
+        return _json(node.show(video, node.counter(video), detail=with_detail()))
 
     @pages.get("/counts")
     def counts() -> Response:
         videos = check_all(request.args.getlist("video"), MAX_COUNTS)
         _check_joined(node)
-        return _json({"counters": [node.show(video, node.counter(video)) for video in videos]})
+        detail = with_detail()
+        return _json({"counters": [node.show(v, node.counter(v), detail=detail) for v in videos]})
 
     @pages.get("/top")
     def top() -> Response:
@@ -76,9 +83,10 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
     """Count a visit, unless it is only a look; answer with the page or the counter."""
     status = 200
     counter: dict[str, int] | None = None
+    reason: Reason | None = None
     if request.method == "GET" and not is_prefetch(request.environ):
         try:
-            counter = visit(node, video, who, request.environ)
+            counter, reason = visit(node, video, who, request.environ)
         except Problem as problem:
             if problem.status not in (FULL, TOO_MANY) or not wants_page():
                 raise
@@ -87,11 +95,11 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
     elif not node.joining:
         counter = node.counter(video)
     if not wants_page():
-        return _json(shown(node, video, counter))
+        return _json(shown(node, video, counter, reason))
     if counter is not None:
         # A page never shows less than before, so it gets nothing that a crash could take back.
         counter = node.counter(video)
-    page = site.video_page(node, shown(node, video, counter))
+    page = site.video_page(node, shown(node, video, counter, reason))
     page.status_code = status
     return page
 
@@ -134,14 +142,19 @@ def check_all(videos: list[str], limit: int) -> list[str]:
     return list(dict.fromkeys(videos))
 
 
-def visit(node: Node, video: str, who: Who, environ: "WSGIEnvironment") -> dict[str, int] | None:
-    """Count a visit; return the counter, or None while the node is joining.
+def visit(
+    node: Node, video: str, who: Who, environ: "WSGIEnvironment"
+) -> tuple[dict[str, int] | None, Reason | None]:
+    """Count a visit, or why it does not count; return the counter, None while the node is joining.
 
-    Raises a `Problem`: 503 if it was certainly not counted, 504 if that is not known, 409 if no
-    node can ever count it, 429 for one new id too many, 404 for one that may not count.
+    With it comes the reason, if it does not count. Raises a `Problem`: 503 if it was certainly not
+    counted, 504 if that is not known, 409 if no node can ever count it, 410 for a video that is
+    blocked, 429 for one new id too many, 404 for one that may not count.
     """
+    visitor = Visitor(environ.get("HTTP_USER_AGENT", ""), lambda: who(environ))
+    reason = node.judge.reason(video, visitor)
     try:
-        return node.counting.visit(video, lambda: who(environ))
+        counter = node.counting.visit(video, visitor.client, reason)
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
     except FullError as error:
@@ -150,6 +163,20 @@ def visit(node: Node, video: str, who: Who, environ: "WSGIEnvironment") -> dict[
         raise Problem(503, "Not counted", f"the visit was not counted: {error}") from None
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
+    if reason == "blocked":
+        raise _blocked(video)
+    return counter, reason
+
+
+def _blocked(video: str) -> Problem:
+    """The problem with a visit of a video that an operator has blocked."""
+    return Problem(
+        410,
+        "Blocked",
+        f"the visit was not counted: {video!r} was taken down, and takes no visits",
+        {"video": video, "counted": False, "reason": "blocked"},
+        headers={COUNTED: "no; reason=blocked"},
+    )
 
 
 def refused_id(error: TooManyNewError | UnannouncedError) -> Problem:
@@ -175,11 +202,27 @@ def most_visited(node: Node, limit: int) -> list[dict[str, Any]]:
     return [node.show(video, node.counter(video)) for video in node.top(limit)]
 
 
-def shown(node: Node, video: str, counter: dict[str, int] | None) -> dict[str, Any]:
-    """A counter in the form of an answer; the counter is None while the node is joining."""
-    if counter is None:
-        return {"video": video, "visits": None, "node": node.name, "joining": True, "counts": {}}
-    return node.show(video, counter)
+def shown(
+    node: Node, video: str, counter: dict[str, int] | None, reason: Reason | None = None
+) -> dict[str, Any]:
+    """A counter in the form of an answer; the counter is None while the node is joining.
+
+    With a `reason` it says why the visit that it answers does not count.
+    """
+    if counter is not None:
+        answer = node.show(video, counter)
+    else:
+        answer = {
+            "video": video, "visits": None, "node": node.name, "joining": True, "counts": {},
+        }  # fmt: skip
+    if reason is not None:
+        answer["counted"], answer["reason"] = False, reason
+    return answer
+
+
+def with_detail() -> bool:
+    """Whether the request asks for all there is to say of a counter, with `?detail`."""
+    return request.args.get("detail", "0") != "0"
 
 
 def is_prefetch(environ: "WSGIEnvironment") -> bool:

@@ -35,10 +35,10 @@ def shortcut(node: Node) -> "Callable[[WSGIEnvironment, StartResponse], list[byt
         if not is_video(video) or not environ.keys().isdisjoint(_UNUSUAL) or wants_page(environ):
             return None
         try:
-            counter = visit(node, video, who, environ)
+            counter, reason = visit(node, video, who, environ)
         except Problem as problem:
             return list(as_json(problem)(environ, start_response))
-        body = json.encode(shown(node, video, counter)) + b"\n"
+        body = json.encode(shown(node, video, counter, reason)) + b"\n"
         start_response(
             "200 OK",
             [("Content-Type", "application/json"), ("Content-Length", str(len(body)))],

@@ -14,9 +14,10 @@ from flask import Blueprint, Response, request
 
 from counter.config import Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY, STEPS
+from counter.crdt.ids import KEY, STEPS, class_key
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
+from counter.node.judge import Reason, Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
 from counter.node.turns import OneByOne
@@ -26,7 +27,7 @@ from counter.web import bodies
 from counter.web.addresses import address_of
 from counter.web.problems import Problem
 from counter.web.tokens import Tokens
-from counter.web.videos import full, refused_id
+from counter.web.videos import full, refused_id, with_detail
 
 MAX_RECORDS = 10_000
 MAX_TRUSTED = 10**12
@@ -98,7 +99,7 @@ def blueprint(node: Node) -> Blueprint:
     """`POST /visits`."""
     pages = Blueprint("visits", __name__)
     tokens, of_strangers = Tokens(node.config), limits_of_strangers(node.config)
-    turns = OneByOne()
+    turns, judged = OneByOne(), Judged()
 
     @pages.post("/visits")
     @bodies.reads(MAX_BYTES)
@@ -121,10 +122,18 @@ def blueprint(node: Node) -> Blueprint:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
         if len(body) > _LARGE:
             turns.wait()
-        records, counts = read(kind, body, of_strangers if label is None else TRUSTED)
+        limits = of_strangers if label is None else TRUSTED
+        records, counts = read(kind, body, limits)
         client = Client(address_of(request, node.config), label)
-        is_new = _count(node, client, counts, key, fingerprint(kind, body) if key else b"")
-        answer: dict[str, int] = {"records": records, "visits": sum(counts.values())}
+        visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
+        reasons = node.judge.reasons(counts, visitor)
+        is_new = _count(node, client, counts, reasons, key, fingerprint(kind, body) if key else b"")
+        if key:
+            reasons = judged.recall(client.key(key), reasons, is_new=is_new)
+        counted = sum(n for video, n in counts.items() if video not in reasons)
+        answer: dict[str, Any] = {"records": records, "visits": counted}
+        if with_detail():
+            answer["results"] = [_result(reasons.get(v)) for v in _videos(kind, body, limits)]
         if not is_new:
             answer["repeated"] = True
         response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
@@ -166,17 +175,58 @@ def read(kind: str, body: bytes, limits: Limits) -> tuple[int, dict[str, int]]:
     return len(records), counts
 
 
+def _videos(kind: str, body: bytes, limits: Limits) -> list[str]:
+    """The video of each record of a body that was read before."""
+    return [record.video for record in limits.decode[kind](body.removeprefix(_BOM))]
+
+
+def _result(reason: Reason | None) -> dict[str, bool | str]:
+    return {"counted": True} if reason is None else {"counted": False, "reason": reason}
+
+
+class Judged:
+    """What did not count of requests with a key, so that their repeats are answered the same.
+
+    Only of those that came to this node, the latest ones. Any thread may call it.
+    """
+
+    most = 10_000
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, dict[str, Reason]] = {}
+
+    def recall(self, key: str, reasons: dict[str, Reason], *, is_new: bool) -> dict[str, Reason]:
+        """Remember why some of a new request does not count; of a repeat, return what it was."""
+        if not is_new:
+            return self._reasons.get(key, reasons)
+        self._reasons[key] = reasons
+        if len(self._reasons) > self.most:
+            self._reasons.pop(next(iter(self._reasons)), None)
+        return reasons
+
+
 def fingerprint(kind: str, body: bytes) -> bytes:
     """16 bytes that tell a request from other requests."""
     return blake2b(b"%s\n%s" % (kind.encode(), body), digest_size=16).digest()
 
 
 def _count(
-    node: Node, client: Client, counts: dict[str, int], key: str | None, fingerprint: bytes
+    node: Node,
+    client: Client,
+    counts: dict[str, int],
+    reasons: Mapping[str, Reason],
+    key: str | None,
+    fingerprint: bytes,
 ) -> bool:
-    """Whether they were counted now, not before; raises a `Problem` if neither."""
+    """Whether they were counted now, not before; raises a `Problem` if neither.
+
+    Those with a reason are counted in that class.
+    """
+    apart = {class_key(video, reason): counts[video] for video, reason in reasons.items()}
+    if apart:
+        counts = {video: n for video, n in counts.items() if video not in reasons}
     try:
-        return node.counting.count_many(counts, key or "", fingerprint, lambda: client)
+        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, apart)
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
     except NoRoomError as error:

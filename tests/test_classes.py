@@ -1,0 +1,292 @@
+"""What does not count is counted apart: in a class of its own, at every node the same."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
+from counter.node.agents import LONGEST, Agents
+from counter.node.judge import Judge, Visitor
+from counter.protocol.client import STRANGER, Client
+from lab.clients import fetch, metrics, until
+from lab.servers import WRITE_TOKEN, Node
+from tests.agents import BROWSERS, CRAWLERS, LIBRARIES
+from tests.nodes import mesh
+from tests.test_http import Answer, ask, get
+
+BOT = CRAWLERS[0]
+PERSON = BROWSERS[0]
+JSON = {"Content-Type": "application/json"}
+TOKEN = {"Authorization": f"Bearer {WRITE_TOKEN}"}
+PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
+NOT_COUNTED = "counter_visits_not_counted_total"
+
+pytestmark = pytest.mark.nodes(2, ADMIN_TOKEN="only-for-operators")
+
+
+@pytest.fixture(scope="module", params=["stored", "memory"])
+def acked(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    """A node that answers visits when they are stored, and one that does so at once."""
+    with mesh(tmp_path_factory.mktemp("acked"), ACK=request.param) as [node]:
+        yield node
+
+
+def visit(node: Node, video: str, agent: str, **headers: str) -> dict[str, Any]:
+    answer = get(node, f"/video/{video}", User_Agent=agent, **headers)
+    assert answer.status == 200, answer
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def detail(node: Node, video: str) -> tuple[int, dict[str, int]]:
+    """The visits of a video, and what was not counted."""
+    told = fetch(node.url, f"/count/{video}?detail")
+    return told["visits"], told["not_counted"]
+
+
+def shows(node: Node, video: str, visits: int, **apart: int) -> None:
+    until(lambda: detail(node, video) == (visits, apart), 10, f"{visits} of {video}, and {apart}")
+
+
+def post(node: Node, records: list[tuple[str, int]], path: str = "/visits", **more: str) -> Answer:
+    body = json.dumps([{"video": video, "count": count} for video, count in records]).encode()
+    named = {name.replace("_", "-"): value for name, value in more.items()}
+    return ask(node, "POST", path, JSON | {"User-Agent": "a-site/1.0"} | named, body)
+
+
+# -- keys and agents
+
+
+def test_a_class_has_a_key_of_its_own_that_is_no_video() -> None:
+    for reason in CLASSES:
+        key = class_key("v" * 128, reason)
+        assert class_of(key) == reason
+        assert not is_listed(key)
+    for key in ("cats", "cats/known", "cats/waited", "cats/bot/more", "/bot", "bot"):
+        assert class_of(key) == ""
+
+
+AGENTS = [(agent, kind) for kind, agents in (
+    ("crawler", CRAWLERS), ("", BROWSERS), ("library", LIBRARIES),
+) for agent in agents]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def judges() -> dict[str, Judge]:
+    return {bots: Judge(bots) for bots in ("crawlers", "count", "programs")}
+
+
+def test_the_table_has_forty_agents() -> None:
+    assert (len(CRAWLERS), len(BROWSERS), len(LIBRARIES)) == (20, 10, 10)
+    assert len({agent for agent, _ in AGENTS}) == 40
+    assert sum("CUBOT" in agent for agent in BROWSERS) == 1
+
+
+@pytest.mark.parametrize(("agent", "kind"), AGENTS)
+def test_what_an_agent_is_follows_from_the_setting(
+    judges: dict[str, Judge], agent: str, kind: str
+) -> None:
+    said = {
+        bots: judge.reason("cats", Visitor(agent, lambda: STRANGER))
+        for bots, judge in judges.items()
+    }
+    crawlers, programs = kind == "crawler", kind != ""
+    assert said == {
+        "crawlers": "bot" if crawlers else None,
+        "count": None,
+        "programs": "bot" if programs else None,
+    }
+
+
+def test_an_empty_agent_is_a_program(judges: dict[str, Judge]) -> None:
+    said = {
+        bots: judge.reason("cats", Visitor("", lambda: STRANGER)) for bots, judge in judges.items()
+    }
+    assert said == {"crawlers": None, "count": None, "programs": "bot"}
+
+
+def test_only_the_beginning_of_an_agent_is_looked_at() -> None:
+    agents = Agents()
+    assert agents.kind("x" * (LONGEST - len("Googlebot/")) + "Googlebot/2.1") == "crawler"
+    assert agents.kind("x" * (LONGEST - len("Googlebot/") + 1) + "Googlebot/2.1") == ""
+
+
+def test_the_reasons_have_an_order_and_a_token_leaves_only_the_block() -> None:
+    judge = Judge("crawlers")
+    judge.blocked = lambda video: video == "blocked"
+    judge.repeat = lambda video, _: video == "seen"
+    writer = Visitor(BOT, lambda: Client("", "import"))
+    bot, person = Visitor(BOT, lambda: STRANGER), Visitor(PERSON, lambda: STRANGER)
+    said = [judge.reason(video, bot) for video in ("blocked", "seen", "cats")]
+    assert said == ["blocked", "bot", "bot"]
+    said = [judge.reason(video, person) for video in ("blocked", "seen", "cats")]
+    assert said == ["blocked", "repeat", None]
+    said = [judge.reason(video, writer) for video in ("blocked", "seen", "cats")]
+    assert said == ["blocked", None, None]
+    for visitor in (bot, person, writer):
+        each = {video: judge.reason(video, visitor) for video in ("blocked", "seen", "cats")}
+        told = judge.reasons(("blocked", "seen", "cats"), visitor)
+        assert told == {video: reason for video, reason in each.items() if reason}
+
+
+# -- what is answered
+
+
+def test_a_crawlers_visit_is_answered_and_does_not_count(acked: Node) -> None:
+    member = fetch(acked.url, "/cluster")["member"]
+    told = visit(acked, "seen", BOT)
+    assert told == {
+        "video": "seen", "visits": 0, "node": "counter1", "counts": {},
+        "counted": False, "reason": "bot",
+    }  # fmt: skip
+    assert list(told)[-2:] == ["counted", "reason"]
+    assert visit(acked, "seen", PERSON) == {
+        "video": "seen", "visits": 1, "node": "counter1", "counts": {member: 1},
+    }  # fmt: skip
+    assert visit(acked, "seen", BOT)["visits"] == 1
+    answer = get(acked, "/video/seen", User_Agent=BOT, Accept=PAGE)
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    shows(acked, "seen", 1, bot=3)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_beacon_says_in_a_header_that_it_does_not_count(acked: Node, method: str) -> None:
+    video = f"hit-{method}"
+    answer = ask(acked, method, f"/hit/{video}", {"User-Agent": BOT})
+    assert (answer.status, answer.headers["x-counted"], answer.body) == (204, "no; reason=bot", b"")
+    answer = ask(acked, method, f"/hit/{video}", {"User-Agent": PERSON})
+    assert answer.status == 204
+    assert "x-counted" not in answer.headers
+    shows(acked, video, 1, bot=1)
+
+
+def test_programs_and_those_with_a_token_count(node: Node) -> None:
+    for agent in ("", *LIBRARIES):
+        assert "counted" not in visit(node, "programs", agent)
+    assert "counted" not in visit(node, "programs", BOT, Authorization=f"Bearer {WRITE_TOKEN}")
+    shows(node, "programs", 12)
+
+
+def test_what_is_a_look_only_is_kept_in_no_class(node: Node) -> None:
+    visit(node, "looks", BOT)
+    ask(node, "HEAD", "/video/looks", {"User-Agent": BOT})
+    assert "counted" not in visit(node, "looks", BOT, Sec_Purpose="prefetch")
+    assert get(node, "/hit/looks", User_Agent=BOT, Purpose="prefetch").status == 204
+    shows(node, "looks", 0, bot=1)
+
+
+# -- where it is shown
+
+
+def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list[Node]) -> None:
+    before = [metrics(each.url) for each in nodes]
+    videos = fetch(nodes[0].url, "/cluster")["videos"]["known"]
+    for each in nodes:
+        visit(each, "cats", BOT)
+        visit(each, "cats", PERSON)
+    for each in nodes:
+        shows(each, "cats", 2, bot=2)
+        told = fetch(each.url, "/counts?video=cats&video=nobody&detail")["counters"]
+        assert [one["not_counted"] for one in told] == [{"bot": 2}, {}]
+        assert "not_counted" not in fetch(each.url, "/count/cats")
+        assert "not_counted" not in fetch(each.url, "/counts?video=cats")["counters"][0]
+        top = [one["video"] for one in fetch(each.url, "/top?limit=1000")["counters"]]
+        assert "cats" in top
+        assert all("/" not in video for video in top)
+        cluster = fetch(each.url, "/cluster")
+        assert cluster["videos"]["known"] == videos + 1
+        after = metrics(each.url)
+        assert after["counter_videos"] == videos + 1
+    for each, then in zip(nodes, before, strict=True):
+        after = metrics(each.url)
+        assert after[NOT_COUNTED] - then[NOT_COUNTED] == 1
+        assert after["counter_visits_total"] - then["counter_visits_total"] == 1
+    shown = fetch(nodes[0].url, "/top?limit=1000")["counters"]
+    members = fetch(nodes[0].url, "/cluster")["members"]
+    assert sum(one["visits"] for one in members) == sum(one["visits"] for one in shown)
+
+
+def test_a_key_of_a_class_cannot_be_visited(node: Node) -> None:
+    for path in ("/video/cats/bot", "/hit/cats/bot", "/count/cats/bot", "/video/cats%2Fbot"):
+        assert get(node, path).status in (400, 404), path
+    assert post(node, [("cats/bot", 1)], **TOKEN).status == 400
+
+
+# -- many visits
+
+
+def test_a_batch_says_of_each_record_whether_it_counts(node: Node) -> None:
+    records = [("many", 2), ("more", 1), ("many", 1)]
+    answer = post(node, records, "/visits?detail").json()
+    assert answer == {"records": 3, "visits": 4, "results": [{"counted": True}] * 3}
+    answer = post(node, records, "/visits?detail", User_Agent=BOT).json()
+    refused = {"counted": False, "reason": "bot"}
+    assert answer == {"records": 3, "visits": 0, "results": [refused] * 3}
+    assert post(node, records, User_Agent=BOT).json() == {"records": 3, "visits": 0}
+    answer = post(node, records, "/visits?detail", User_Agent=BOT, **TOKEN).json()
+    assert answer["visits"] == 4
+    shows(node, "many", 6, bot=6)
+    shows(node, "more", 2, bot=2)
+
+
+def test_a_batch_with_a_bad_record_is_refused_whole_whoever_sends_it(node: Node) -> None:
+    for agent in (BOT, PERSON):
+        bad = post(node, [("whole", 1), ("a b", 1)], "/visits?detail", User_Agent=agent)
+        assert bad.status == 400
+        assert bad.problem()["index"] == 1
+        large = post(node, [("whole", 1), ("whole", 1001)], "/visits?detail", User_Agent=agent)
+        assert large.status == 422
+        assert large.problem()["index"] == 1
+    assert detail(node, "whole") == (0, {})
+
+
+def test_a_repeat_of_a_batch_has_the_same_results(node: Node) -> None:
+    for agent, visits in ((BOT, 0), (PERSON, 3)):
+        key = {"Idempotency-Key": f"results-{visits}", "User-Agent": agent}
+        first, again = (post(node, [("keyed", 3)], "/visits?detail", **key) for _ in range(2))
+        assert first.json()["visits"] == visits
+        assert again.json() == first.json() | {"repeated": True}
+    shows(node, "keyed", 3, bot=3)
+
+
+def test_a_library_that_sends_a_batch_is_no_bot(tmp_path: Path) -> None:
+    with mesh(tmp_path, BOTS="programs") as [node]:
+        for agent in ("", LIBRARIES[0]):
+            assert visit(node, "cats", agent)["counted"] is False
+            assert post(node, [("cats", 2)], User_Agent=agent).json()["visits"] == 2
+        assert post(node, [("cats", 2)], User_Agent=BOT).json()["visits"] == 0
+        assert "counted" not in visit(node, "cats", PERSON)
+        shows(node, "cats", 5, bot=4)
+
+
+# -- new ids
+
+
+def test_an_id_is_new_only_once_whoever_comes_first(tmp_path: Path) -> None:
+    with mesh(tmp_path, NEW_VIDEOS="1") as [node]:
+        # One address may bring in six.
+        for _ in range(20):
+            visit(node, "first", BOT)
+        for number in range(5):
+            visit(node, f"more-{number}", BOT)
+            assert "counted" not in visit(node, f"more-{number}", PERSON)
+        assert get(node, "/video/one-too-many", User_Agent=BOT).status == 429
+        assert get(node, "/video/one-too-many", User_Agent=PERSON).status == 429
+        shows(node, "one-too-many", 0)
+        shows(node, "first", 0, bot=20)
+
+
+def test_an_id_that_nobody_announced_takes_no_bots_either(tmp_path: Path) -> None:
+    with mesh(tmp_path, VIDEOS="known") as [node]:
+        assert ask(node, "POST", "/videos", JSON | TOKEN, b'["cats"]').status == 200
+        assert get(node, "/video/dogs", User_Agent=BOT).status == 404
+        assert post(node, [("dogs", 1)], User_Agent=BOT).status == 404
+        visit(node, "cats", BOT)
+        shows(node, "cats", 0, bot=1)
+        shows(node, "dogs", 0)
