@@ -16,6 +16,8 @@ from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
 from counter.node.agents import Agents
 from lab.servers import ROOT, Nginx, Node, find
+from tests.agents import BROWSERS as BROWSERS_OF_PEOPLE
+from tests.agents import CRAWLERS, LIBRARIES
 from tests.test_balancer import Backend
 from tests.test_http import ask
 from tools.crawlers import BROWSERS, LIBRARY, LONGEST, WRITTEN, conf, pinned, texts
@@ -57,6 +59,9 @@ OWN = [
     "SSL Labs".rjust(256),
     "SSL Labs".rjust(256) + " and more",
     "googlebot/2.1",
+    *CRAWLERS,
+    *BROWSERS_OF_PEOPLE,
+    *LIBRARIES,
 ]
 """Agents at the edges of what the expressions say, beside those of the list."""
 

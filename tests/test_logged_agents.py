@@ -1,16 +1,22 @@
 """What nginx's log says of an agent, and how a node counts it."""
 
+import random
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from counter.node.visit_log import VisitLog
 from counter.protocol.positions import Position
-from lab.clients import fetch, until
+from lab.clients import counted, fetch, until
+from lab.cluster import Cluster, complaints
 from lab.previous import unpack
-from lab.servers import ROOT, Node, free_port
+from lab.servers import ROOT, Nginx, Node, free_port
+from tests.agents import BROWSERS, CRAWLERS, LIBRARIES
+from tests.test_embedding import Site
+from tests.test_http import ask
 from tests.test_visit_log import SETTINGS, agrees, line
 
 
@@ -84,3 +90,61 @@ def test_the_version_before_reads_the_same_log(tmp_path: Path) -> None:
         log.write_text(named("bot", "cats", 7))
         until(lambda: apart(node, "cats") == {"bot": 2}, 10, "the crawler in a log of its own")
         agrees(node.url, Counter(cats=5))
+
+
+def test_every_request_through_nginx_ends_in_one_number_at_every_node(
+    tmp_path: Path, stack: ExitStack, browser: Browser
+) -> None:
+    """Crawlers and people, by /video, /hit and embed.js, compared with the books of the client."""
+    cluster = Cluster(tmp_path, stack, settings=SETTINGS, nginx=Nginx, follows=True)
+    balancer = Node(tmp_path, "nginx", cluster.nginx.port)
+    videos = ["cats", "dogs", "birds"]
+    people, bots = Counter[str](), Counter[str]()
+    chance = random.Random(19)
+    agents = [*CRAWLERS[:5], *BROWSERS, *LIBRARIES, ""]
+    for number in range(300):
+        agent, video = chance.choice(agents), chance.choice(videos)
+        path, method = chance.choice(
+            [(f"/video/{video}", "GET"), (f"/hit/{video}", "GET"), (f"/hit/{video}", "POST")]
+        )
+        answer = ask(balancer, method, path, {"User-Agent": agent})
+        is_bot = agent in CRAWLERS
+        (bots if is_bot else people)[video] += 1
+        if path.startswith("/video"):
+            told = answer.json()
+            assert (told.get("counted"), told.get("reason")) == (
+                (False, "bot") if is_bot else (None, None)
+            )
+        else:
+            assert answer.status == 204
+            assert answer.headers.get("x-counted") == ("no; reason=bot" if is_bot else None)
+        if number == 100:
+            cluster.nodes[1].kill()
+        if number == 200:
+            cluster.nodes[1].start()
+            cluster.nodes[1].wait_ready()
+    site = stack.enter_context(Site())
+    embedded = (
+        '<b data-visits="cats" data-count></b>'
+        f'<script type="module" src="{balancer.url}/static/embed.js"></script>'
+    )
+    for agent in (*BROWSERS[:3], *CRAWLERS[:2]):
+        context = browser.new_context(user_agent=agent)
+        page = context.new_page()
+        with page.expect_response("**/hit/cats") as answered:
+            page.goto(site.show(embedded))
+        is_bot = agent in CRAWLERS
+        assert answered.value.headers.get("x-counted") == ("no; reason=bot" if is_bot else None)
+        (bots if is_bot else people)["cats"] += 1
+        context.close()
+
+    def equal() -> bool:
+        return all(
+            counted(node.url, videos) == people
+            and [apart(node, video) for video in videos]
+            == [{"bot": bots[video]} for video in videos]
+            for node in cluster.nodes
+        )
+
+    until(equal, 20, f"{people} and {bots} at every node")
+    assert complaints(cluster.nodes) == []
