@@ -103,8 +103,7 @@ def test_a_badge_is_a_visit_only_where_that_is_asked_for(node: Node) -> None:
     [
         (CRAWLERS[0], False),
         ("github-camo (c006e452)", True),
-        ("Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
-         True),
+        ("Mozilla/5.0 Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)", True),
         ("curl/8.5.0", True),
     ],
 )  # fmt: skip

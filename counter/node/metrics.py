@@ -133,6 +133,11 @@ class Metrics:
         ):
             yield CounterMetricFamily(name, what, value=value)
 
+    def apart(self) -> dict[str, int]:
+        """How many visits this node answered in this run that do not count, by class."""
+        [family] = self.not_counted.collect()
+        return {each.labels["reason"]: int(each.value) for each in family.samples if each.value}
+
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

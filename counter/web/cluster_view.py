@@ -46,6 +46,7 @@ def show(node: Node) -> dict[str, Any]:
         },
         "folding": _folding(folding),
         "videos": _videos(node),
+        "not_counted": node.metrics.apart(),
         "log": _log(reading) if reading else None,
         "clock": {
             "wrong": node.status.clock_wrong,

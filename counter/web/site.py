@@ -1,6 +1,6 @@
 """The pages for people: the front of the site and a video, both in one document."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ CARDS = 50
 """How many of the most visited videos the front page shows, beside those with a clip."""
 CARDS_BESIDE = 12
 """How many of them the page of a video has."""
+_REASONS = 3
+"""So many reasons of withdrawals are told on a page."""
 
 
 class Clip(msgspec.Struct, frozen=True):
@@ -50,13 +52,47 @@ def blueprint(node: Node) -> Blueprint:
     return pages
 
 
-def video_page(node: Node, counter: dict[str, Any]) -> Response:
-    """The page of a video, with its counter as it is answered."""
-    return _page(node, CARDS_BESIDE, counter)
+def video_page(node: Node, counter: dict[str, Any], after: float = 0) -> Response:
+    """The page of a video, with its counter as it is answered.
+
+    With `after` the page itself counts a visit, once its video was played for so many seconds.
+    """
+    if counter["visits"] is not None:
+        video = counter["video"]
+        counter = {**node.show(video, node.counter(video), detail=True), **counter}
+    return _page(node, CARDS_BESIDE, counter, after=after)
+
+
+def footnotes(counter: dict[str, Any]) -> tuple[str, str]:
+    """What is said below a number: what was withdrawn, and what does not count; "" for nothing.
+
+    static/footnotes.js says the same.
+    """
+    withdrawn = counter.get("withdrawn") or ""
+    if withdrawn:
+        reasons = [*dict.fromkeys(filter(None, counter.get("withdrawn_for", ())))][:_REASONS]
+        withdrawn = f"{withdrawn} withdrawn" + (f": {'; '.join(reasons)}" if reasons else "")
+    told = apart_in_words(counter.get("not_counted", {}))
+    return withdrawn, told and f"+ {told}, not counted"
+
+
+def apart_in_words(apart: Mapping[str, int]) -> str:
+    """Visits that do not count, in words; "" for none."""
+    bot, repeat, blocked = (apart.get(reason, 0) for reason in ("bot", "repeat", "blocked"))
+    parts = [
+        f"{bot} by crawlers" if bot else "",
+        f"{repeat} {'repeat' if repeat == 1 else 'repeats'}" if repeat else "",
+        f"{blocked} while taken down" if blocked else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _page(
-    node: Node, limit: int, counter: dict[str, Any] | None = None, asked: str = ""
+    node: Node,
+    limit: int,
+    counter: dict[str, Any] | None = None,
+    asked: str = "",
+    after: float = 0,
 ) -> Response:
     clips: dict[str, Clip] = current_app.extensions["clips"]
     page = render_template(
@@ -66,7 +102,9 @@ def _page(
         clips=clips,
         cards=_cards(node, clips, limit),
         counter=counter,
+        footnotes=footnotes,
         asked=asked,
+        after=after,
     )
     return make_response(page)
 
