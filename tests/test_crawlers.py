@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from itertools import product
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
 from counter.node.agents import Agents
+from lab.clients import fetch
 from lab.servers import ROOT, Nginx, Node, find
 from tests.agents import BROWSERS as BROWSERS_OF_PEOPLE
 from tests.agents import CRAWLERS, LIBRARIES
@@ -235,6 +236,24 @@ def test_beacons_go_to_a_node_where_only_nodes_know_whether_they_count(
     if by_node:
         assert node.requests[0].startswith(b"GET /hit/cats?dnt=1 HTTP/1.1\r\n")
         assert b"\r\nX-Forwarded-For: 127.0.0.1\r\n" in node.requests[0]
+
+
+def test_a_beacon_with_a_token_goes_to_a_node_which_knows_whether_it_is_valid(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    node = Node(
+        tmp_path / "node", "counter1", settings={"DRAIN_TIME": "0", "WRITE_TOKEN": "only-for-tests"}
+    )
+    stack.enter_context(node).wait_ready()
+    nginx = stack.enter_context(Nginx(tmp_path / "nginx", [f"127.0.0.1:{node.port}"]))
+    balancer = Node(tmp_path, "nginx", nginx.port)
+    for token, counted in (("only-for-tests", None), ("wrong-for-tests", "no; reason=bot")):
+        sent = {"User-Agent": CRAWLER, "Authorization": f"Bearer {token}"}
+        answer = ask(balancer, "GET", "/hit/cats", sent)
+        assert answer.headers["x-served-by"] == "counter1"
+        assert (answer.status, answer.headers.get("x-counted")) == (204, counted)
+    assert fetch(node.url, "/count/cats")["visits"] == 1
+    assert nginx.visit_log(1).read_text() == ""
 
 
 def test_a_log_has_neither_agent_nor_address(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ TOO_MANY = 429
 
 COUNTED = "X-Counted"
 """The header of an answer to a visit that does not count, with the reason."""
-MOST_AFTER = 3600
+MAX_AFTER = 3600
 """The most seconds that a page lets a visit wait until its video was played for so long."""
 BEACON = 64 * 1024
 """Bytes that a browser may send with a beacon. Nobody reads them."""
@@ -110,11 +110,11 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
 def _after() -> float:
     """For how many seconds its video is to be played before the visit counts, says the address."""
     after = request.args.get("after", "0")
-    if not re.fullmatch(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", after) or float(after) > MOST_AFTER:
+    if not re.fullmatch(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", after) or float(after) > MAX_AFTER:
         raise Problem(
             400,
             "Bad after",
-            f"after={after[:100]!r} is no number of seconds from 0 to {MOST_AFTER}",
+            f"after={after[:100]!r} is no number of seconds from 0 to {MAX_AFTER}",
         )
     return float(after)
 
