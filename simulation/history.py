@@ -5,7 +5,7 @@ nothing, and any sub-list of a history is a history.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from simulation.rules import TIMING
@@ -41,6 +41,9 @@ UNUSUAL = {
     "into a fold": 2,
 }
 """Only some histories have these. Keys promise nothing where memories or clocks go back."""
+BESIDE = {"turn away": 0.15, "version": 0.05}
+"""How often these stand before another step. The second only where no store and no memory is
+copied: of what two processes keep aside on copies of one store the larger number is told."""
 FOLD_AFTER_COPIES = 15.0
 """`FOLD_AFTER` with copies or snapshots: longer, so that not all of them are apart for longer."""
 
@@ -80,8 +83,21 @@ def generate(seed: int, length: int) -> History:
         for kind in choose.choices(kinds, weights, k=length)
     )
     longer = taste.get("run a copy") or taste.get("revert")
+    beside = ("turn away",) if longer else tuple(BESIDE)
+    steps = tuple(_with_others(steps, beside, random.Random(seed + 1)))
     fold_after = FOLD_AFTER_COPIES if longer else TIMING.fold_after
     return History(seed, choose.randint(2, 7), choose.random() < 0.15, steps, fold_after)
+
+
+def _with_others(
+    steps: tuple[Step, ...], kinds: tuple[str, ...], choose: random.Random
+) -> Iterator[Step]:
+    """These steps, with some of other kinds between them."""
+    for step in steps:
+        for kind in kinds:
+            if choose.random() < BESIDE[kind]:
+                yield Step(kind, choose.randrange(7), choose.randrange(7), choose.random())
+        yield step
 
 
 def shorten(history: History, fails: Callable[[History], bool]) -> History:

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from counter.crdt.ids import folded_of, mint_store, replica_of
 from counter.protocol.batch import Batch
 from counter.protocol.effects import Effects
 from counter.protocol.key_log import Key
-from counter.protocol.messages import Envelope, KeysPage, Report
+from counter.protocol.messages import Body, Envelope, KeysPage, Report
 from counter.protocol.moving import marks_kept
 from counter.store.contract import Marks, StoreDownError
 from simulation.disk import Disk, Request
@@ -73,6 +75,13 @@ class Machine(Node):
         """The batch that is being written, and when that is done."""
         self._pending: dict[str, Request] = {}
         self._in_flight: dict[str, Request] = {}
+        self.becomes_old = False
+        """Whether its next run is of a version that knows no classes."""
+        self.is_old = False
+        """Whether it runs such a version."""
+        self._kept: Counter[str] = Counter()
+        self._kept_in_flight: Counter[str] = Counter()
+        """Visits of classes that go into notes, and those in the batch that is being written."""
 
     # -- its clock, and its ids
 
@@ -108,6 +117,8 @@ class Machine(Node):
             return
         self.heard, self.heard_keys = {}, {}
         self._pending, self._in_flight = {}, {}
+        self._kept, self._kept_in_flight = Counter(), Counter()
+        self.is_old = self.becomes_old
         self.oracle.started(self, self.now + self.timing.join_timeout)
 
     def kill(self) -> None:
@@ -166,6 +177,15 @@ class Machine(Node):
             self.replica.visit(video)
             self.oracle.tried(self.replica.member, video)
 
+    def turn_away(self, key: str) -> None:
+        """Take one visit that counts in a class, if the node runs and knows classes."""
+        if self.replica is None or self.is_old:
+            return
+        if self.replica.pending.untold.keeps:
+            self._kept[key] += 1
+        self.replica.count_many({key: 1})
+        self.oracle.tried(self.replica.member, key)
+
     def post(self, key: str, videos: Sequence[str]) -> None:
         """Take visits under a key, if the node runs."""
         replica = self.replica
@@ -203,6 +223,7 @@ class Machine(Node):
         if self._under_way is None:
             self._under_way = self.now + self.slow, self.next_batch()
             self._in_flight, self._pending = self._pending, {}
+            self._kept_in_flight, self._kept = self._kept, Counter()
             self.oracle.numbered(self._under_way[1].keys, self._in_flight)
         due, batch = self._under_way
         if due > self.now:
@@ -217,14 +238,23 @@ class Machine(Node):
             self.disk.to_come = {}
         if not stored:
             self._pending = self._in_flight | self._pending
+            self._kept += self._kept_in_flight
             return []
         if not process.replica.unsaved():
             self.oracle.saved(self)
         keys = process.replica.keys.publish(self.now) if batch.keys.own else []
+        # First: a batch may also have the counts that were kept until now.
+        self.oracle.kept(process.replica.member, self._kept_in_flight)
         for run, counts in batch.own.items():
             self.oracle.acknowledged(run, counts)
         process.join_store()
         return self.sent(Effects(broadcast=list(keys)))
+
+    def encode(self, body: Body, sender: str = "") -> bytes:
+        """See `Node.encode`; an old node does not say what it does not know."""
+        if self.is_old and isinstance(body, Report):
+            body = replace(body, knows=0)
+        return super().encode(body, sender)
 
     def hear(self, envelope: Envelope) -> list[Sent]:
         """See `Node.hear`; remember what was advertised."""

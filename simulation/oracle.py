@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from counter.crdt.gcounter import merge, value
-from counter.crdt.ids import is_folded, member_of, run_of
+from counter.crdt.ids import class_of, is_folded, member_of, run_of
 from counter.crdt.tally import Tally
 from counter.node.names import Names
 from counter.protocol.keys import Written
 from counter.protocol.members import decode_fact
 from counter.protocol.messages import KeysPage
 from counter.protocol.replica import Replica
+from counter.protocol.untold import NOTE
 from simulation.disk import Disk, Request
 
 Entry = tuple[str, str]
@@ -67,6 +68,8 @@ class Oracle:
         self._written_by_member: dict[Entry, int] = {}
         self._acknowledged: dict[Entry, int] = {}
         self._floor: dict[Entry, int] = {}
+        self._aside: dict[Entry, int] = {}
+        """How much of that is kept in notes, and is yet to be counted: visits of a class."""
         self._shown: dict[str, dict[str, int]] = {}
         self._showed: dict[str, tuple[float, dict[str, int]]] = {}
         """Until when a started node waits for members, and what it showed before."""
@@ -108,7 +111,16 @@ class Oracle:
             more = max(0, count - before)
             self._acknowledged[replica, video] = max(count, before)
             entry = (member_of(replica), video)
-            self._floor[entry] = self._floor.get(entry, 0) + more
+            aside = self._aside.get(entry, 0)
+            self._aside[entry] = max(0, aside - more)
+            self._floor[entry] = self._floor.get(entry, 0) + max(0, more - aside)
+
+    def kept(self, member: str, counts: Mapping[str, int]) -> None:
+        """The visitors were told so of visits of classes, which are in notes for now."""
+        for key, count in counts.items():
+            entry = member, key
+            self._aside[entry] = self._aside.get(entry, 0) + count
+            self._floor[entry] = self._floor.get(entry, 0) + count
 
     def counted(self, address: str, key: str, now: float) -> Request:
         """A node has counted visits under a key, which it must not have held."""
@@ -154,9 +166,9 @@ class Oracle:
     @contextmanager
     def loss(self, nodes: Sequence[Node]) -> Iterator[None]:
         """Something is destroyed inside: what nothing holds then is lost for good."""
-        self._before = union(_copies(nodes))
+        self._before = _held(nodes)
         yield
-        self._lower(union(_copies(nodes)), self._floor)
+        self._lower(_held(nodes), self._floor)
 
     def tampered(self, node: Node) -> None:
         """Somebody changes the store of a node from outside."""
@@ -237,8 +249,8 @@ class Oracle:
         Those are counts that only it holds, of runs whose own store was rolled back.
         """
         self.forgive_falls()
-        self._before = union(_copies(nodes))
-        others = union(_copies(other for other in nodes if other is not node))
+        self._before = _held(nodes)
+        others = _held([other for other in nodes if other is not node])
         self._lower(others, [e for e in self._floor if e[0] in self._rolled_back])
 
     def _lower(self, after: Mapping[Entry, int], entries: Iterable[Entry]) -> None:
@@ -278,7 +290,9 @@ class Oracle:
         now: float,
     ) -> None:
         """Check a running node: monotone, honest, and nothing shown that no store holds."""
-        seen = (replica, replica.state, replica.complete, replica.tally.totals())
+        notes = replica.backlog.notes
+        kept = {name: notes[name] for name in notes if name.startswith(NOTE)}
+        seen = (replica, replica.state, replica.complete, replica.tally.totals(), kept)
         if self._looked.get(address) == seen:
             return
         self._looked[address] = seen
@@ -295,9 +309,11 @@ class Oracle:
                         f"exact: {address} shows {tally.count(vector, video)} for {vector} and "
                         f"{video}, and no store ever held more than {most}"
                     )
-        for video in videos | shown.keys():
+        for video in videos | shown.keys() | {name.removeprefix(NOTE) for name in kept}:
             counter = replica.counter(video)
             visits = value(counter)
+            if class_of(video):
+                visits = replica.pending.untold.visits(video, kept)
             if visits < shown.get(video, 0):
                 raise BrokenPromiseError(
                     f"monotone: at {address}, {video} fell from {shown[video]} to {visits}"
@@ -378,6 +394,8 @@ class Oracle:
             replica = node.replica
             if replica is None or replica.state != "ready":
                 return f"{node.address} is not ready"
+            if replica.pending.untold:
+                return f"{node.address} keeps what all may be told"
             if replica.pending.unflushed():
                 return f"{node.address} has visits that its store does not hold"
             holds = _content(replica.tally)
@@ -450,6 +468,18 @@ def _copies(nodes: Iterable[Node]) -> Iterator[Tally]:
         yield node.disk.tally()
         if node.replica is not None:
             yield node.replica.tally
+
+
+def _held(nodes: Sequence[Node]) -> dict[Entry, int]:
+    """Return what all nodes and stores hold together, with what they keep in notes."""
+    held = union(_copies(nodes))
+    for node in nodes:
+        kept = node.disk.facts | (node.replica.backlog.notes if node.replica else {})
+        for name, text in (*node.disk.facts.items(), *kept.items()):
+            if name.startswith(NOTE) and text.isdecimal():
+                entry = node.member, name.removeprefix(NOTE)
+                held[entry] = max(held.get(entry, 0), int(text))
+    return held
 
 
 def union(copies: Iterable[Tally]) -> dict[Entry, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from counter.crdt.ids import CLASSES, class_key
 from counter.node.names import Names
 from simulation.cluster import TICK, Cluster
 from simulation.disk import DAMAGES, Copy
@@ -91,6 +92,12 @@ class Trial(Cluster[Machine]):
             case "visit":
                 for number in range(1 + int(much * 5)):
                     node.visit(VIDEOS[(step.other + number) % len(VIDEOS)])
+            case "turn away":
+                for number in range(1 + int(much * 3)):
+                    video = VIDEOS[(step.other + number) % len(VIDEOS)]
+                    node.turn_away(class_key(video, CLASSES[step.other % len(CLASSES)]))
+            case "version":
+                node.becomes_old = much < 0.6
             case "post":
                 number = 1 + int(much * 4)
                 videos = [VIDEOS[(step.other + n) % len(VIDEOS)] for n in range(number)]
@@ -277,6 +284,14 @@ class Trial(Cluster[Machine]):
             if node.replica is None:
                 node.start()
 
+    def upgrade_all(self) -> None:
+        """Have all nodes run on this version."""
+        for node in self.nodes:
+            if node.becomes_old or node.is_old:
+                node.becomes_old = False
+                self.send(node, node.stop())
+                node.start()
+
     def step(self) -> None:
         """Let one tick pass; see `Cluster`."""
         super().step()
@@ -308,6 +323,7 @@ class Trial(Cluster[Machine]):
         """
         self.network.calm()
         self.start_all()
+        self.upgrade_all()
         took = self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")
         self.restart_copies()
         self.until(FOLDED, self.folded, "small")

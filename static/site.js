@@ -96,7 +96,8 @@ function show(video, grew = []) {
   cards.show(video, visits);
   if (video !== view.video) return;
   page.show(visits, knownOf(video).counter, grew);
-  page.note(knownOf(video).notes);
+  // Its module may be an earlier version's, from another node.
+  page.note?.(knownOf(video).notes);
 }
 
 /**
@@ -108,11 +109,7 @@ function show(video, grew = []) {
 function merged(notes, said) {
   const apart = { ...notes.not_counted };
   for (const [reason, visits] of Object.entries(said.not_counted ?? {})) apart[reason] = Math.max(apart[reason] ?? 0, visits);
-  return {
-    not_counted: apart,
-    withdrawn: Math.max(notes.withdrawn ?? 0, said.withdrawn ?? 0),
-    withdrawn_for: said.withdrawn_for ?? notes.withdrawn_for,
-  };
+  return { not_counted: apart };
 }
 
 /** Ask for what stands below the number. */

@@ -5,7 +5,7 @@
 
 import { nameOf } from "./counter.js";
 import { arrange, element, isStill, make, write, written } from "./dom.js";
-import { notCounted, withdrawn } from "./footnotes.js";
+import { notCounted } from "./footnotes.js";
 import { Announcer, Climb } from "./number.js";
 import { placeholder } from "./placeholder.js";
 import { Rates, STRETCHES, line } from "./sparkline.js";
@@ -94,15 +94,16 @@ export class VideoView {
   }
 
   /**
-   * Say quietly what is beside the number: visits that do not count, and what was taken back.
+   * Say quietly which visits do not count.
    * @param {Notes} notes
    */
   note(notes) {
-    const texts = { "not-counted": notCounted(notes.not_counted), withdrawn: withdrawn(notes.withdrawn, notes.withdrawn_for) };
-    for (const [id, text] of Object.entries(texts)) {
-      element(id).hidden = !text;
-      write(element(id), text);
-    }
+    // A page of the version before has no place for it.
+    const place = document.getElementById("not-counted");
+    if (!place) return;
+    const text = notCounted(notes.not_counted);
+    place.hidden = !text;
+    write(place, text);
   }
 
   /** Say that the visit is counted and the number will follow. */

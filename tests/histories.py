@@ -38,7 +38,63 @@ BACK = Step("clock", 0, 0, 0.4)
 """The clock of the first node is set back by 10 s, so that its run ends."""
 RIGHT = Step("clock", 0, 0, 0.0)
 
+OLD, NEW = 0.0, 1.0
+"""What a node is from its next start on: of a version that knows no classes, or of this one."""
+
 DIRECTED = {
+    "what does not count is kept beside an older version, and told without it": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("turn away", 1),
+            then(1.0),
+            at("version", 0, OLD),
+            at("kill", 0),
+            at("start", 0),
+            then(2.5),
+            at("turn away", 1, 0.9),
+            then(0.4),
+            at("kill", 1),
+            at("start", 1),
+            then(4.0),
+            at("turn away", 1, 0.9),
+            then(0.4),
+            at("version", 0, NEW),
+            at("kill", 0),
+            at("start", 0),
+            then(4.0),
+            at("kill", 1),
+            at("start", 1),
+            then(4.0),
+        ),
+    ),
+    "a store comes back in which what was told is still kept": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            at("version", 0, OLD),
+            at("kill", 0),
+            at("start", 0),
+            then(2.5),
+            at("turn away", 1, 0.9),
+            then(0.4),
+            at("copy", 1),
+            at("version", 0, NEW),
+            at("kill", 0),
+            at("start", 0),
+            then(4.0),
+            at("turn away", 1),
+            then(1.0),
+            at("kill", 1),
+            at("roll back", 1),
+            at("start", 1),
+            at("turn away", 1),
+            then(4.0),
+        ),
+    ),
     "two nodes hold different parts of a gone node's vector, with equal totals": History(
         seed=0,
         nodes=3,

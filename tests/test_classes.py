@@ -2,17 +2,23 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 
+from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
+from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
 from counter.node.judge import Judge, Visitor
 from counter.protocol.client import STRANGER, Client
-from lab.clients import fetch, metrics, until
-from lab.servers import WRITE_TOKEN, Node
+from lab.clients import counted, fetch, metrics, until
+from lab.previous import unpack
+from lab.servers import WRITE_TOKEN, Node, free_port
 from tests.agents import BROWSERS, CRAWLERS, LIBRARIES
 from tests.nodes import mesh
 from tests.test_http import Answer, ask, get
@@ -24,7 +30,9 @@ TOKEN = {"Authorization": f"Bearer {WRITE_TOKEN}"}
 PAGE = "text/html,application/xhtml+xml,*/*;q=0.8"
 NOT_COUNTED = "counter_visits_not_counted_total"
 
-pytestmark = pytest.mark.nodes(2, ADMIN_TOKEN="only-for-operators")
+OPERATOR = "only-for-operators"
+
+pytestmark = pytest.mark.nodes(2, ADMIN_TOKEN=OPERATOR)
 
 
 @pytest.fixture(scope="module", params=["stored", "memory"])
@@ -205,6 +213,7 @@ def test_a_class_is_the_same_everywhere_and_shown_nowhere_as_a_video(nodes: list
         assert after["counter_videos"] == videos + 1
     for each, then in zip(nodes, before, strict=True):
         after = metrics(each.url)
+        assert after["counter_visits_apart"] - then["counter_visits_apart"] == 2
         assert after[NOT_COUNTED] - then[NOT_COUNTED] == 1
         assert after["counter_visits_total"] - then["counter_visits_total"] == 1
     shown = fetch(nodes[0].url, "/top?limit=1000")["counters"]
@@ -216,6 +225,20 @@ def test_a_key_of_a_class_cannot_be_visited(node: Node) -> None:
     for path in ("/video/cats/bot", "/hit/cats/bot", "/count/cats/bot", "/video/cats%2Fbot"):
         assert get(node, path).status in (400, 404), path
     assert post(node, [("cats/bot", 1)], **TOKEN).status == 400
+
+
+def test_the_classes_of_all_videos_are_added_up() -> None:
+    tally, few = Tally(), Tally.videos_class
+    rows = [("cats", 5), ("cats/bot", 2), ("dogs/bot", 3), ("cats/known", 1), ("dogs/repeat", 1)]
+    tally.merge("a~0000000000000.01m83kr2yy3a0d1xw7bp3ns", dict(rows))
+    assert tally.classes() == {"bot": 5, "repeat": 1, "blocked": 0}
+    assert tally.members() == {"a~0000000000000": 5}
+    many = {f"video-{number}/bot": 2 for number in range(2 * few.small)}
+    many |= {f"video-{number}": 1 for number in range(few.small)}
+    tally.merge("b~0000000000000.01m83kr2yy3a0d1xw7bp3ns", many)
+    assert tally.classes() == {"bot": 5 + 4 * few.small, "repeat": 1, "blocked": 0}
+    assert tally.members()["b~0000000000000"] == few.small
+    assert tally.top(2) == ["cats", "video-0"]
 
 
 # -- many visits
@@ -290,3 +313,98 @@ def test_an_id_that_nobody_announced_takes_no_bots_either(tmp_path: Path) -> Non
         visit(node, "cats", BOT)
         shows(node, "cats", 0, bot=1)
         shows(node, "dogs", 0)
+
+
+# -- why a visit does not count
+
+
+def why(node: Node, path: str, token: str = OPERATOR) -> Answer:
+    return ask(node, "GET", f"/why{path}", {"Authorization": f"Bearer {token}"} if token else {})
+
+
+def asked(*options: str, node: Node) -> str:
+    shown = CliRunner().invoke(cluster, ["why", "--url", node.url, "--token", OPERATOR, *options])
+    assert shown.exit_code == 0, shown.output
+    return shown.output.strip()
+
+
+def test_an_operator_is_told_why_a_visit_does_not_count(node: Node) -> None:
+    before = detail(node, "asked")
+    told = why(node, f"?video=asked&address=192.0.2.7&agent={quote(BOT)}").json()
+    assert told == {
+        "video": "asked", "agent": BOT, "address": "192.0.2.7", "counted": False, "reason": "bot",
+        "setting": "BOTS=crawlers", "because": told["because"],
+    }  # fmt: skip
+    assert "Googlebot" in told["because"]
+    told = why(node, f"?video=asked&agent={quote(PERSON)}").json()
+    assert (told["counted"], told["reason"], told["setting"]) == (True, None, None)
+    assert "would count" in told["because"]
+    told = why(node, f"?agent={quote(PERSON)}&purpose=prefetch").json()
+    assert (told["counted"], told["reason"]) == (False, "prefetch")
+    assert why(node, "").json()["counted"]
+    line = asked("--video", "asked", "--agent", BOT, "--address", "2001:db8::7", node=node)
+    assert line.startswith("does not count, bot: ")
+    assert line.endswith("(BOTS=crawlers)")
+    assert asked("--agent", LIBRARIES[0], node=node).startswith("counts: it would count")
+    assert json.loads(asked("--purpose", "prefetch", "--json", node=node))["reason"] == "prefetch"
+    assert detail(node, "asked") == before
+
+
+def test_why_is_for_operators_and_names_what_is_wrong(node: Node, tmp_path: Path) -> None:
+    assert why(node, "?agent=a", token="").status == 401
+    assert why(node, "?agent=a", token=WRITE_TOKEN).status == 401
+    problem = why(node, "?address=nowhere").problem()
+    assert (problem["status"], problem["field"]) == (400, "address")
+    assert why(node, "?video=a%20b").problem()["title"] == "Bad video id"
+    refused = CliRunner().invoke(cluster, ["why", "--url", node.url, "--token", "wrong-token"])
+    assert refused.exit_code == 1
+    assert "refuses" in refused.output
+    with mesh(tmp_path, VIDEOS="known", ADMIN_TOKEN=OPERATOR) as [strict]:
+        told = why(strict, "?video=cats").json()
+        assert (told["reason"], told["setting"]) == ("unannounced", "VIDEOS=known")
+
+
+# -- beside a version that knows no classes
+
+
+def test_nobody_is_told_of_classes_before_all_know_them(tmp_path: Path, stack: ExitStack) -> None:
+    ports = [free_port() for _ in range(3)]
+    settings = {
+        "PEERS": ",".join(f"http://127.0.0.1:{port}" for port in ports),
+        "SYNC_INTERVAL": "0.2", "MESSAGE_TTL": "2", "DRAIN_TIME": "0",
+    }  # fmt: skip
+    before = unpack(tmp_path / "before")
+    old = Node(tmp_path / "old", "old", ports[0], settings, root=before)
+    first, last = (
+        Node(tmp_path / name, name, port, settings)
+        for name, port in zip(("first", "last"), ports[1:], strict=True)
+    )
+    for node in (old, first, last):
+        stack.callback(node.kill)
+        node.start()
+    for node in (old, first, last):
+        node.wait_ready()
+    assert [visit(first, "cats", BOT)["visits"] for _ in range(3)] == [0, 0, 0]
+    assert "counted" not in visit(first, "cats", PERSON)
+    assert post(first, [("cats", 4)], User_Agent=BOT).json()["visits"] == 0
+    shows(first, "cats", 1, bot=7)
+    # What came after that is there, so this would be.
+    until(lambda: counted(old.url, ["cats"]) == {"cats": 1}, 10, "the old one is told")
+    shows(last, "cats", 1)
+    first.kill()
+    first.start()
+    first.wait_ready()
+    shows(first, "cats", 1, bot=7)
+    visit(first, "cats", BOT)
+    visit(last, "cats", BOT)
+    shows(first, "cats", 1, bot=8)
+    shows(last, "cats", 1, bot=1)
+    old.stop()
+    for node in (first, last):
+        shows(node, "cats", 1, bot=9)
+    first.kill()
+    first.start()
+    first.wait_ready()
+    visit(first, "cats", BOT)
+    for node in (first, last):
+        shows(node, "cats", 1, bot=10)

@@ -49,6 +49,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "address_connections": 500,
         "trusted_proxies": ("127.0.0.0/8", "::1"),
         "allowed_hosts": (),
+        "bots": "crawlers",
     }
     assert config == Config()
 

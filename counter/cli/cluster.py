@@ -196,7 +196,7 @@ def _up(part: dict[str, Any]) -> str:
 
 def _get(url: str) -> dict[str, Any]:
     checked_url(url, "http", "https")
-    shown = _ask(urllib.request.Request(_cluster(url)))  # noqa: S310 - http(s) only
+    shown = ask(urllib.request.Request(_cluster(url)))  # noqa: S310 - http(s) only
     if not {"node", "members", "folding"} <= shown.keys():
         raise click.ClickException(f"what answers at {url} is no node of this release")
     return shown
@@ -205,16 +205,19 @@ def _get(url: str) -> dict[str, Any]:
 def _delete(url: str, member: str, secret: str) -> dict[str, Any]:
     headers = {"Authorization": authorization(secret)}
     address = f"{_cluster(url)}/{quote(member, safe='~')}"
-    return _ask(
-        urllib.request.Request(address, headers=headers, method="DELETE")  # noqa: S310 - as above
-    )
+    request = urllib.request.Request(address, headers=headers, method="DELETE")  # noqa: S310 - as above
+    return ask(request, "removes nobody")
 
 
 def _cluster(url: str) -> str:
     return f"{url.rstrip('/')}/cluster"
 
 
-def _ask(request: urllib.request.Request) -> dict[str, Any]:
+def ask(request: urllib.request.Request, refuses: str = "") -> dict[str, Any]:
+    """The object that a node answers; ClickException if there is none.
+
+    `refuses` says of what has no such endpoint what it does not do, for a request with a token.
+    """
     try:
         # Never through a proxy: the address is that of a node.
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -223,8 +226,8 @@ def _ask(request: urllib.request.Request) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         # The error is also the answer, and owns its connection.
         with error:
-            if request.get_method() == "DELETE":
-                raise click.ClickException(_refusal(error)) from None
+            if refuses:
+                raise click.ClickException(_refusal(error, refuses)) from None
             reason = error.reason
     except (OSError, ValueError, HTTPException) as error:
         reason = str(getattr(error, "reason", error))
@@ -233,8 +236,8 @@ def _ask(request: urllib.request.Request) -> dict[str, Any]:
     )
 
 
-def _refusal(error: urllib.error.HTTPError) -> str:
-    """Why a node, or what answers in its place, does not remove a member."""
+def _refusal(error: urllib.error.HTTPError, refuses: str) -> str:
+    """Why a node, or what answers in its place, does not do what it is asked."""
     node = error.headers.get("X-Served-By") or "what answers there"
     try:
         problem = _object(error)
@@ -242,7 +245,7 @@ def _refusal(error: urllib.error.HTTPError) -> str:
         problem = {}
     if error.code == 404 and problem.get("title") != "No such member":
         return (
-            f"{node} removes nobody: ask a node itself, not the balancer, and one that has "
+            f"{node} {refuses}: ask a node itself, not the balancer, and one that has "
             "ADMIN_TOKEN set"
         )
     return f"{node} refuses: {problem.get('detail', f'status {error.code}')}"

@@ -104,6 +104,14 @@ def sums(counts: Counts, more: Counts) -> Counts | None:
     return counts + more
 
 
+def sum_at(column: "array[int]", rows: "array[int]") -> int:
+    """The sum of the counts in these rows; those beyond the end have none yet."""
+    there = np.asarray(rows)
+    counts = np.asarray(column)[there[there < len(column)]].astype(np.uint64)
+    total = sum_of(counts)
+    return sum(counts.tolist()) if total is None else total
+
+
 def listed(
     marks: bytearray, rows: Rows, visits: Counts, bar: int
 ) -> tuple[NDArray[np.bool], Iterator[tuple[int, int]]]:

@@ -33,12 +33,25 @@ def widened(counts: "array[int]", largest: int) -> "array[int]":
     return bulk.widened(counts, code)
 
 
+_MANY_ROWS = 2_000
+"""Of so many the sum takes numpy, which is ten times as quick."""
+
+
 def reach(counts: "array[int]", videos: Videos) -> None:
     """Have a place for every row, and where some were lacking for the next ones as well."""
     rows = len(videos.listed)
     if len(counts) < rows:
         lacking = rows - len(counts) + _ROWS_AHEAD
         counts.frombytes(bytes(counts.itemsize * lacking))
+
+
+def sum_of(counts: "array[int]", rows: "array[int]") -> int:
+    """The sum of the counts in these rows; those beyond the end have none yet."""
+    if len(rows) >= _MANY_ROWS:
+        from counter.crdt import bulk
+
+        return bulk.sum_at(counts, rows)
+    return sum(counts[row] for row in rows if row < len(counts))
 
 
 class Piece(NamedTuple):

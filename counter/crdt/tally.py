@@ -13,7 +13,7 @@ from array import array
 from bisect import insort
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from counter.crdt.columns import Column, Entries, Growth, reach, widened
+from counter.crdt.columns import Column, Entries, Growth, reach, sum_of, widened
 from counter.crdt.extract import Extract, Room
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import folded_of, is_folded, member_of, run_of
@@ -291,12 +291,7 @@ class Tally:
         row = self._videos.find(video)
         if row is None:
             return {}
-        counter = {}
-        for member, column in self._sums.items():
-            count = column.at(row)
-            if count:
-                counter[member] = count
-        return counter
+        return {member: count for member, of in self._sums.items() if (count := of.at(row))}
 
     def top(self, limit: int) -> list[str]:
         """The `limit` (at most `TOP`) most visited videos, most visits first."""
@@ -374,6 +369,10 @@ class Tally:
     def announced(self) -> int:
         """How many videos were announced."""
         return self._videos.announced
+
+    def classes(self) -> dict[str, int]:
+        """The visits that do not count, by class, over all videos."""
+        return {each: sum_of(self._visits, of) for each, of in self._videos.classes.items()}
 
     def members(self) -> dict[str, int]:
         """The visits that each member has counted, over all videos."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from counter.crdt.hashes import digests_of, hash_of
-from counter.crdt.ids import ANNOUNCED, LONGEST_VIDEO, is_listed
+from counter.crdt.ids import ANNOUNCED, CLASSES, LONGEST_VIDEO, class_of, is_listed
 
 if TYPE_CHECKING:
     from counter.crdt.index import Index, Rows
@@ -37,8 +37,8 @@ class Videos:
     """So many that were looked for are remembered, and not looked for in the index again."""
     index_class: "type[Index] | None" = None
 
-    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "find", "hashes", "known",
-                 "listed", "look", "videos")  # fmt: skip
+    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "classes", "find", "hashes",
+                 "known", "listed", "look", "videos")  # fmt: skip
 
     def __init__(self) -> None:
         self._young: list[str] = []
@@ -58,6 +58,8 @@ class Videos:
         """How many rows are those of videos."""
         self.announced = 0
         """How many rows are those of announcements."""
+        self.classes = {each: array("Q") for each in CLASSES}
+        """The rows of the keys of each class."""
         self.hashes = array("Q")
         self.buckets = array("H")
 
@@ -94,6 +96,8 @@ class Videos:
         if "/" in video or len(video) > LONGEST_VIDEO:
             self.listed.append(False)
             self.announced += video.endswith(ANNOUNCED)
+            if of := class_of(video):
+                self.classes[of].append(row)
         else:
             self.listed.append(True)
             self.videos += 1
@@ -191,6 +195,9 @@ class Videos:
         if max(map(len, videos)) > LONGEST_VIDEO or "/" in "".join(videos):
             listed = list(map(is_listed, videos))
             self.announced += sum(video.endswith(ANNOUNCED) for video in videos)
+            for row, video in enumerate(videos, first):
+                if of := class_of(video):
+                    self.classes[of].append(row)
         self.listed += bytes(listed)
         self.videos += sum(listed)
         if not self.settled:

@@ -49,6 +49,11 @@ class Agents:
         """What an agent calls itself."""
         return self._kind(agent[:LONGEST])
 
+    def found(self, agent: str) -> str:
+        """The first pattern of the list that is found in an agent; "" if none is."""
+        agent = agent[:LONGEST]
+        return self._crawlers.first(agent) or self._libraries.first(agent)
+
     def _look(self, agent: str) -> Kind:
         if self._crawlers.are_in(agent):
             return "crawler"
@@ -62,15 +67,22 @@ class _Patterns:
     """
 
     def __init__(self, patterns: list[str]) -> None:
-        plain = [pattern for pattern in patterns if _is_plain(pattern)]
-        self._texts = [re.sub(r"\\(.)", r"\1", pattern) for pattern in plain]
-        self._searches = [re.compile(each).search for each in patterns if each not in set(plain)]
+        self._texts = [
+            re.sub(r"\\(.)", r"\1", pattern) for pattern in patterns if _is_plain(pattern)
+        ]
+        self._others = [re.compile(pattern) for pattern in patterns if not _is_plain(pattern)]
+        self._searches = [other.search for other in self._others]
 
     def are_in(self, agent: str) -> bool:
         """Whether one of them is found in an agent."""
         return any(map(agent.__contains__, self._texts)) or any(
             search(agent) for search in self._searches
         )
+
+    def first(self, agent: str) -> str:
+        """The first of them that is found in an agent; "" if none is."""
+        text = next((text for text in self._texts if text in agent), "")
+        return text or next((each.pattern for each in self._others if each.search(agent)), "")
 
 
 def _file() -> Path:

@@ -207,6 +207,14 @@ class Counting:
             self._wait_for(flush)
         return found is None
 
+    def may_count(self, video: str) -> bool:
+        """Whether an id may count: any may, unless only announced ones do."""
+        with self._lock:
+            replica = self._flusher.replica
+            if replica is None or not self.new_videos.only_announced:
+                return True
+            return replica.state == "joining" or Catalogue.of(replica).is_announced(video)
+
     def announce(self, videos: Collection[str]) -> int:
         """Announce ids of videos, all or none; return how many of them were not announced before.
 

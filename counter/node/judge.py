@@ -48,7 +48,8 @@ class Judge:
         """
         self.would_repeat: Callable[[str, Visitor], bool] = _no_visit
         self._kinds = _BOTS[bots]
-        self._kind = Agents().kind if self._kinds else _no_agent
+        self._agents = Agents() if self._kinds else None
+        self._kind = self._agents.kind if self._agents else _no_agent
 
     def reason(self, video: str, visitor: Visitor) -> Reason | None:
         """Why this visit does not count, None if it does. With a valid token only blocks matter."""
@@ -87,6 +88,10 @@ class Judge:
             return "library" in self._kinds and not visitor.is_batch
         kind = self._kind(agent)
         return kind in self._kinds and not (visitor.is_batch and kind == "library")
+
+    def called(self, agent: str) -> str:
+        """What the list finds in an agent, as it is written there; "" if that is nothing."""
+        return self._agents.found(agent) if self._agents else ""
 
 
 def _no_video(_: str) -> bool:

@@ -40,6 +40,8 @@ class Gauges(NamedTuple):
     fold_blockers: Iterable[tuple[str, float]]
     """For each member that folding waits for, its id and for how many seconds it was silent."""
     log_unread: int
+    not_counted: Iterable[tuple[str, int]]
+    """For each class, how many visits of all members are in it."""
 
 
 class Metrics:
@@ -124,6 +126,7 @@ class Metrics:
             ("counter_log_unread_bytes", "Unread bytes of the visit log.", gauges.log_unread),
         ):
             yield GaugeMetricFamily(name, what, value=float(value))
+        yield _by_member("counter_visits_apart", _APART, "reason", gauges.not_counted)
         yield _by_member("counter_peer_lag_visits", _LAG, "peer", gauges.peers)
         yield _by_member("counter_clock_difference_seconds", _AHEAD, "member", gauges.clocks)
         yield _by_member("counter_awaited_seconds", _SILENT, "member", gauges.fold_blockers)
@@ -133,17 +136,13 @@ class Metrics:
         ):
             yield CounterMetricFamily(name, what, value=value)
 
-    def apart(self) -> dict[str, int]:
-        """How many visits this node answered in this run that do not count, by class."""
-        [family] = self.not_counted.collect()
-        return {each.labels["reason"]: int(each.value) for each in family.samples if each.value}
-
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 _PAUSE = "Longest time during which no thread ran, since this was last read."
+_APART = "Visits of all members that do not count, by class."
 _LAG = "Visits of this node that a live peer has not confirmed."
 _AHEAD = "Seconds by which the clock of another member is ahead, less the time of travel."
 _SILENT = "Seconds for which a member that folding waits for was silent."

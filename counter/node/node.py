@@ -231,6 +231,7 @@ class Node:
             ],
             clocks=list(status.clock_differences().items()),
             fold_blockers=[(blocker.member, blocker.silent) for blocker in folding.waits_for],
+            not_counted=status.not_counted().items(),
             log_unread=self.follower.reading().unread if self.follower else 0,
         )
 

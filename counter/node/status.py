@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
-from counter.crdt.ids import name_of
+from counter.crdt.ids import CLASSES, name_of
 from counter.node.flusher import Flusher
 from counter.node.gossip import Gossip
 from counter.node.rates import Rate
@@ -141,6 +141,12 @@ class Status:
         """How many videos it knows of, and how many were announced."""
         replica = self._flusher.replica
         return (replica.tally.videos(), replica.tally.announced()) if replica else (0, 0)
+
+    def not_counted(self) -> dict[str, int]:
+        """How many visits of all members do not count, by class."""
+        with self._lock:
+            replica = self._flusher.replica
+            return replica.tally.classes() if replica else dict.fromkeys(CLASSES, 0)
 
     def suspected(self) -> list[str]:
         """The vectors of its store that are not used, because they are in doubt."""

@@ -52,8 +52,8 @@ class Peer:
     """When all that it has said was last compared with what is held here."""
     health: Health | None = None
     """How its store and transport are, as it has told last."""
-    knows: int = 0
-    """What it knows beside counts of videos, as it has told; see `Report`."""
+    knows: int | None = None
+    """What it knows beside counts of videos, as it has told; see `Report`. None before it has."""
 
     @property
     def said(self) -> Announced | PreviousAnnounced:
@@ -66,7 +66,9 @@ class Peer:
 
     def learn_version(self, report: Report) -> None:
         """See from a report which version it is of."""
-        self.knows = max(self.knows, report.knows)
+        if report.knows or report.said is not None or report.checksum is not None:
+            # In the last part of a report.
+            self.knows = max(self.knows or 0, report.knows)
         if report.states or report.said is not None:
             self.is_previous = False
         elif report.checksum is not None:
@@ -131,8 +133,9 @@ class Peers:
         return any(peer.is_previous is not False for peer in self.live(now).values())
 
     def know_classes(self, now: float) -> bool:
-        """Whether all that are heard know classes; one that has told no report may not."""
-        return all(peer.knows >= CLASSES for peer in self.live(now).values())
+        """Whether all that are heard know classes, as far as they have told."""
+        told = (peer.knows for peer in self.live(now).values())
+        return all(knows is None or knows >= CLASSES for knows in told)
 
     def get(self, replica: str) -> Peer | None:
         """A replica that was heard."""

@@ -32,6 +32,7 @@ Counts = dict[str, Mapping[str, int]]
 class Pending:
     """The visits of this process that the store does not hold yet; `own` is the run that counts."""
 
+    untold_class: type[Untold] = Untold
     a_step = 4_000
     """How many counts are looked for at once: 4 to 8 ms if their videos are new here."""
 
@@ -45,7 +46,7 @@ class Pending:
         self._in_flight: Counts = {}
         self._in_doubt: set[str] = set()
         self._notes: dict[str, str] = {}
-        self.untold = Untold(member_of(own), tally, self)
+        self.untold = self.untold_class(member_of(own), tally, self)
         """What is counted of classes and not told yet."""
         self.is_full = False
         """Whether the own run has no room for more visits, or little: it is time for another."""

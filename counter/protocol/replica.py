@@ -259,10 +259,9 @@ class Replica:
         self.runs.look(now, self.pending.waiting())
         grew = self._become_ready(now)
         ready = self.state == "ready" and (self._has_heard or not self.joining.has_peers)
-        loading = self.backlog.loading
-        self.folding.look(now, may_fold=ready and not loading)
-        know = self.peers.know_classes(now)
-        self.pending.untold.look(complete=self.complete and not loading, know=know)
+        self.folding.look(now, may_fold=ready and not self.backlog.loading)
+        know, complete = self.peers.know_classes(now), self.complete and not self.backlog.loading
+        self.pending.untold.look(know=know, complete=complete)
         self.runs.rest(self.backlog, self._repairs)
         effects = self._anti_entropy.report(now)
         effects.growths.append(grew)
@@ -305,6 +304,7 @@ class Replica:
         if isinstance(body, Report):
             # Before it is told anything: what it reads depends on its version.
             peer.learn_version(body)
+            self.pending.untold.keeps |= peer.knows == 0
         if returned:
             self._anti_entropy.introduce(sender, peer.address, now, effects)
         if not isinstance(body, Report):

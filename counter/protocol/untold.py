@@ -12,6 +12,7 @@ larger number of the two is told.
 Pure: no I/O, no clock.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Protocol
@@ -39,15 +40,15 @@ class Untold:
     """What this member keeps to itself. Not thread-safe."""
 
     def __init__(self, member: str, tally: Tally, pending: Counts) -> None:
-        self.keeps = True
+        self.keeps = False
         """Whether what is counted of classes is kept for now."""
         self._member = member
         self._tally = tally
         self._pending = pending
         self._due: dict[str, int] = {}
         """How much each key is to have at this member."""
-        self._fresh: dict[str, int] | None = {}
-        """What came while others could still give back counts of this member; None after that."""
+        self._fresh: dict[str, int] = {}
+        """How much of that came while others may give back what this member has told."""
 
     def __contains__(self, key: object) -> bool:
         """Whether something of a key is kept."""
@@ -63,8 +64,8 @@ class Untold:
             key = name.removeprefix(NOTE)
             if key == name:
                 continue
-            if class_of(key) and text.isascii() and text.isdecimal():
-                self._put(key, max(min(int(text), MAX_COUNT), self._due.get(key, 0)))
+            if class_of(key) and (due := _read(text)):
+                self._put(key, max(due, self._due.get(key, 0)))
                 self.keeps = True
             else:
                 self._pending.note({name: ""})
@@ -72,37 +73,38 @@ class Untold:
     def keep(self, counts: Mapping[str, int]) -> None:
         """Keep counts of classes, in notes of the next batch."""
         for key, more in counts.items():
-            if self._fresh is not None:
-                self._fresh[key] = self._fresh.get(key, 0) + more
+            self._fresh[key] = self._fresh.get(key, 0) + more
             self._put(key, max(self._due.get(key, 0), self._counted(key)) + more)
 
     def visits(self, key: str, notes: Mapping[str, str]) -> int:
         """What all have counted of a class, with what is kept here; `notes` are what is stored."""
         visits = self._tally.visits(key)
-        if due := int(notes.get(NOTE + key) or 0):
+        if due := _read(notes.get(NOTE + key, "")):
             visits += max(0, due - self._tally.counter(key).get(self._member, 0))
         return min(visits, MAX_COUNT)
 
-    def look(self, *, complete: bool, know: bool) -> None:
+    def look(self, *, know: bool, complete: bool) -> None:
         """Tell what is kept if all that are heard `know` classes.
 
         Not before this node is `complete`: others may hold what was told by this member.
         """
-        if complete and self._fresh is not None:
-            self._settle(self._fresh)
-        if complete and know and self._due:
+        if complete and self._fresh:
+            self._settle()
+        if know and complete and self._due:
             self._tell([*islice(self._due, _A_STEP)])
-        self.keeps = not (complete and know) or bool(self._due)
+        self.keeps = not know or bool(self._due)
 
-    def _settle(self, fresh: Mapping[str, int]) -> None:
-        """All that this member has told is known from now on: what came meanwhile is beyond it."""
-        self._fresh = None
-        for key, more in fresh.items():
-            self._put(key, max(self._due[key] - more, self._counted(key)) + more)
+    def _settle(self) -> None:
+        """What this member has told is known: what came in this process is beyond it."""
+        for key in self._fresh:
+            due = self._counted(key) + self._lacking(key)
+            if due != self._due[key]:
+                self._put(key, due)
+        self._fresh = {}
 
     def _tell(self, keys: Iterable[str]) -> None:
         """Count what is lacking of these keys. If this run can count no more, they are kept."""
-        counts = {key: self._due[key] - self._counted(key) for key in keys}
+        counts = {key: self._lacking(key) for key in keys}
         notes = dict.fromkeys(map(NOTE.__add__, counts), "")
         while True:
             lacking = {key: more for key, more in counts.items() if more > 0}
@@ -116,6 +118,11 @@ class Untold:
         for key in counts:
             del self._due[key]
 
+    def _lacking(self, key: str) -> int:
+        """How much is to be counted of a key."""
+        fresh = self._fresh.get(key, 0)
+        return max(0, self._due[key] - fresh - self._counted(key)) + fresh
+
     def _counted(self, key: str) -> int:
         """What this member has counted of a key and told, or is about to tell."""
         committed = self._tally.counter(key).get(self._member, 0)
@@ -124,3 +131,8 @@ class Untold:
     def _put(self, key: str, due: int) -> None:
         self._due[key] = min(due, MAX_COUNT)
         self._pending.note({NOTE + key: str(self._due[key])})
+
+
+def _read(text: str) -> int:
+    """The number in a note; 0 for what is none."""
+    return min(int(text), MAX_COUNT) if re.fullmatch("[0-9]{1,16}", text) else 0

@@ -46,7 +46,7 @@ def show(node: Node) -> dict[str, Any]:
         },
         "folding": _folding(folding),
         "videos": _videos(node),
-        "not_counted": node.metrics.apart(),
+        "not_counted": {of: visits for of, visits in node.status.not_counted().items() if visits},
         "log": _log(reading) if reading else None,
         "clock": {
             "wrong": node.status.clock_wrong,

@@ -16,8 +16,6 @@ CARDS = 50
 """How many of the most visited videos the front page shows, beside those with a clip."""
 CARDS_BESIDE = 12
 """How many of them the page of a video has."""
-_REASONS = 3
-"""So many reasons of withdrawals are told on a page."""
 
 
 class Clip(msgspec.Struct, frozen=True):
@@ -63,21 +61,8 @@ def video_page(node: Node, counter: dict[str, Any], after: float = 0) -> Respons
     return _page(node, CARDS_BESIDE, counter, after=after)
 
 
-def footnotes(counter: dict[str, Any]) -> tuple[str, str]:
-    """What is said below a number: what was withdrawn, and what does not count; "" for nothing.
-
-    static/footnotes.js says the same.
-    """
-    withdrawn = counter.get("withdrawn") or ""
-    if withdrawn:
-        reasons = [*dict.fromkeys(filter(None, counter.get("withdrawn_for", ())))][:_REASONS]
-        withdrawn = f"{withdrawn} withdrawn" + (f": {'; '.join(reasons)}" if reasons else "")
-    told = apart_in_words(counter.get("not_counted", {}))
-    return withdrawn, told and f"+ {told}, not counted"
-
-
 def apart_in_words(apart: Mapping[str, int]) -> str:
-    """Visits that do not count, in words; "" for none."""
+    """Visits that do not count, in words; "" for none. static/footnotes.js says the same."""
     bot, repeat, blocked = (apart.get(reason, 0) for reason in ("bot", "repeat", "blocked"))
     parts = [
         f"{bot} by crawlers" if bot else "",
@@ -102,7 +87,7 @@ def _page(
         clips=clips,
         cards=_cards(node, clips, limit),
         counter=counter,
-        footnotes=footnotes,
+        apart_in_words=apart_in_words,
         asked=asked,
         after=after,
     )

@@ -33,7 +33,8 @@ MAX_AFTER = 3600
 BEACON = 64 * 1024
 """Bytes that a browser may send with a beacon. Nobody reads them."""
 PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
-_is_ahead = re.compile("(?i)prefetch|prerender|preview").search
+is_ahead = re.compile("(?i)prefetch|prerender|preview").search
+"""Whether a browser says with this that nobody has seen yet what it fetches."""
 
 
 def blueprint(node: Node) -> Blueprint:
@@ -248,7 +249,7 @@ def is_prefetch(environ: "WSGIEnvironment") -> bool:
     # Nearly no request has any of them, and each visit asks.
     if environ.keys().isdisjoint(PURPOSES):
         return False
-    return any(_is_ahead(environ.get(name, "")) for name in PURPOSES)
+    return any(is_ahead(environ.get(name, "")) for name in PURPOSES)
 
 
 def _check_joined(node: Node) -> None:
