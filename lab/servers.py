@@ -349,6 +349,10 @@ class Node(Server):
         self.wait_until(self.ready, "was not ready", timeout)
 
 
+TOLD = ("BOTS", "REPEAT_WINDOW", "VIEWERS")
+"""The settings of nodes that nginx has to know."""
+
+
 class Nginx(Server):
     """The balancer: the files of balancer/, with other nodes and another port."""
 
