@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lab.proxy import Proxy
-from lab.servers import Nginx, Node, RabbitMQ, Redis, Server, free_port
+from lab.servers import TOLD, Nginx, Node, RabbitMQ, Redis, Server, free_port
 
 
 def start(stack: ExitStack, servers: Iterable[Server], *, killed: bool = False) -> None:
@@ -70,7 +70,11 @@ class Cluster:
         self.proxies: list[Proxy] = []
         ports = [free_port() for _ in stores]
         peers = ",".join(f"http://127.0.0.1:{port}" for port in ports[:known])
-        balancer = nginx(folder / "nginx", [f"127.0.0.1:{p}" for p in ports]) if nginx else None
+        backends = [f"127.0.0.1:{port}" for port in ports]
+        balancer = nginx(folder / "nginx", backends) if nginx else None
+        if balancer is not None:
+            told = {name: each for name, each in (settings or {}).items() if name in TOLD}
+            balancer.settings |= told
         self.nodes: list[Node] = []
         for number, (port, store) in enumerate(zip(ports, stores, strict=True), 1):
             one = dict(settings or {})

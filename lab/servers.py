@@ -349,6 +349,10 @@ class Node(Server):
         self.wait_until(self.ready, "was not ready", timeout)
 
 
+TOLD = ("BOTS", "REPEAT_WINDOW", "VIEWERS")
+"""The settings of nodes that nginx has to know."""
+
+
 class Nginx(Server):
     """The balancer: the files of balancer/, with other nodes and another port."""
 
@@ -358,11 +362,16 @@ class Nginx(Server):
         backends: Sequence[str],
         port: int | None = None,
         limits: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Take the nodes as `host:port`. `limits` are texts of limits.conf and what they become."""
+        """Take the nodes as `host:port`. `limits` are texts of limits.conf and what they become.
+
+        `settings` are those of the nodes that it has to know.
+        """
         super().__init__(folder, "nginx", port)
         self.backends = list(backends)
         self._limits = dict(limits or {})
+        self.settings = dict(settings or {})
         self.url = f"http://127.0.0.1:{self.port}"
         self.logs = self.folder.resolve() / "visits"
 
@@ -399,7 +408,10 @@ class Nginx(Server):
                 raise StartError(f"balancer/limits.conf has no {text!r}, which this run changes")
             limits = limits.replace(text, other)
         (self.folder / "limits.conf").write_text(limits)
-        shutil.copy(source / "again.html", self.folder)
+        lines = [f"{name} {value};\n" for name, value in self.settings.items()]
+        (self.folder / "settings.conf").write_text("".join(lines))
+        for name in ("again.html", "crawlers.conf"):
+            shutil.copy(source / name, self.folder)
         (self.folder / "tmp").mkdir(exist_ok=True)
 
     def command(self) -> list[str]:

@@ -1,13 +1,14 @@
 // @ts-check
 
 import { arrange, ask, element, make, whileSeen, write, written } from "./dom.js";
+import { apartInWords } from "./footnotes.js";
 import { SideBySide } from "./side_by_side.js";
 import { TourPanel } from "./tour_panel.js";
 
 /** @typedef {{kind: string, up: boolean}} Part */
 /** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null, removed: boolean, folded: number, runs: number, store: Part | null, transport: Part | null, visits_per_second: number | null, messages_per_second: number | null}} Member */
 /** @typedef {{closed_runs: number, waits_for: {member: string}[]}} Folding */
-/** @typedef {{node: string, member: string, state: string, store: Part & {unflushed: number}, transport: Part, folding: Folding, log: {unread: number} | null, warnings: string[], members: Member[]}} Cluster */
+/** @typedef {{node: string, member: string, state: string, store: Part & {unflushed: number}, transport: Part, folding: Folding, not_counted?: Record<string, number>, log: {unread: number} | null, warnings: string[], members: Member[]}} Cluster */
 
 const REFRESH = 1500;
 const ASK_NODES = 1000;
@@ -28,6 +29,9 @@ function show(cluster) {
   mark(element("state"), cluster.state);
   write(element("unflushed"), written(cluster.store.unflushed));
   if (cluster.log) write(element("unread"), written(cluster.log.unread));
+  // A node of the version before, or its page, has none.
+  const apart = document.getElementById("apart");
+  if (apart && cluster.not_counted) write(apart, apartInWords(cluster.not_counted) || "none");
   write(element("closed-runs"), written(cluster.folding.closed_runs));
   write(element("waits-for"), cluster.folding.waits_for.map(({ member }) => member).join(", ") || "nobody");
   for (const part of /** @type {const} */ (["store", "transport"])) {

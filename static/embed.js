@@ -6,12 +6,13 @@ import { Counter } from "./counter.js";
 import { ask, attempt, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
 import { complaint, grouped } from "./routes.js";
+import { MOST, Watched, isSeenAt, secondsIn } from "./watched.js";
 
 // How often numbers that do not come over the connection are read, ms.
 const REFRESH = 5000;
 const SPANS = "[data-visits]";
 // What may bring a span, or change one.
-const CHANGES = { subtree: true, childList: true, attributes: true, attributeFilter: ["data-visits", "data-count"] };
+const CHANGES = { subtree: true, childList: true, attributes: true, attributeFilter: ["data-visits", "data-count", "data-after"] };
 
 /** @typedef {Document | ShadowRoot | Element | DocumentFragment} Root where spans are looked for */
 
@@ -23,6 +24,10 @@ const CHANGES = { subtree: true, childList: true, attributes: true, attributeFil
  * @property {(receive: (sent: Sent) => void, show: (state: State) => void) => {watch: (address: string) => void}} connect
  * @property {(address: string) => Promise<{counters: Sent[]} | null>} read
  * @property {(address: string) => unknown} count reports a visit to a node
+ * @property {DOMStringMap} [script] the attributes of the element that loads the module: what holds for all spans
+ * @property {() => boolean} [refused] whether the reader's browser asks not to be tracked
+ * @property {(span: HTMLElement) => boolean} [isSeen] whether the video beside a span plays, or the page is seen
+ * @property {Watched} [watched]
  * @property {(act: () => Promise<void>) => void} again runs an action every few seconds while the page is visible
  * @property {(words: string) => void} warn
  */
@@ -39,8 +44,9 @@ export class Numbers {
   #state = "connecting";
   /** @type {Set<string>} */
   #counted = new Set();
-  /** @type {WeakMap<HTMLElement, string>} spans with an invalid id */
+  /** @type {WeakMap<HTMLElement, string>} spans with an invalid attribute, and what it is */
   #refused = new WeakMap();
+  #watched;
   /** @type {Set<WeakRef<Root>>} what else is scanned beside the document; a root may leave the page, and come back */
   #roots = new Set();
   /** @type {WeakSet<Root>} those that were in the page when it was scanned */
@@ -52,6 +58,7 @@ export class Numbers {
   /** @param {Surroundings} surroundings */
   constructor(surroundings) {
     this.#around = surroundings;
+    this.#watched = surroundings.watched ?? new Watched();
     // Another proxy may have the node under a path.
     this.#home = new URL("..", surroundings.node);
     this.#live = surroundings.connect(
@@ -80,7 +87,10 @@ export class Numbers {
     this.#spans = new Map();
     for (const span of this.#found()) {
       const { visits: video = "" } = span.dataset;
-      if (complaint(video)) this.#refuse(span, video);
+      if (complaint(video)) {
+        const what = `data-visits="${video.slice(0, 200)}"`;
+        this.#refuse(span, what, `${what} is no video's id, so its text stays as it is: ${complaint(video)}`);
+      }
       else this.#spans.set(video, [...(this.#spans.get(video) ?? []), span]);
     }
     for (const video of this.#spans.keys()) this.#show(video);
@@ -155,29 +165,70 @@ export class Numbers {
     if (this.#known().some((root) => root.isConnected && !this.#arrived.has(root))) this.scan();
   }
 
-  /** Count one visit for each video with `data-count`, once the page is visible. */
+  /** Count one visit for each video with `data-count`, once the page is visible, or was watched for long enough. */
   #count() {
-    const { page, count } = this.#around;
+    const { page } = this.#around;
     if (page.prerendering || page.visibilityState !== "visible") return;
-    for (const [video, spans] of this.#spans) {
-      if (this.#counted.has(video) || !spans.some((span) => span.dataset.count !== undefined)) continue;
-      this.#counted.add(video);
-      // Whatever becomes of the visit, the numbers go on.
-      attempt(() => count(new URL(`hit/${video}`, this.#home).href));
+    for (const video of this.#spans.keys()) {
+      const spans = this.#counting(video);
+      if (this.#counted.has(video) || spans.length === 0) continue;
+      const after = Math.min(...spans.map((span) => this.#after(span)));
+      if (after === 0) this.#visit(video);
+      else this.#watched.wait(video, after, () => this.#isSeen(video), () => this.#visit(video));
     }
   }
 
   /**
-   * @param {HTMLElement} span
+   * The spans that ask for a visit of a video.
    * @param {string} video
    */
-  #refuse(span, video) {
-    if (this.#refused.get(span) === video) return;
-    this.#refused.set(span, video);
-    this.#around.warn(
-      `data-visits="${video.slice(0, 200)}" is no video's id, so its text stays as it is: ` +
-        complaint(video),
-    );
+  #counting(video) {
+    return (this.#spans.get(video) ?? []).filter((span) => span.dataset.count !== undefined);
+  }
+
+  /** @param {string} video */
+  #isSeen(video) {
+    const { page, isSeen = () => true } = this.#around;
+    return page.visibilityState === "visible" && this.#counting(video).some(isSeen);
+  }
+
+  /**
+   * After how many seconds a visit counts; 0 for at once.
+   * @param {HTMLElement} span
+   */
+  #after(span) {
+    const text = span.dataset.after ?? this.#around.script?.after;
+    if (text === undefined) return 0;
+    const after = secondsIn(text);
+    if (after === null) {
+      const what = `data-after="${text.slice(0, 200)}"`;
+      this.#refuse(span, what, `${what} is no number of seconds from 0 to ${MOST}, so the visit counts at once`);
+    }
+    return after ?? 0;
+  }
+
+  /** @param {string} video */
+  #visit(video) {
+    const { script, refused = () => false, count } = this.#around;
+    this.#watched.forget(video);
+    this.#counted.add(video);
+    const asking = [script, ...this.#counting(video).map(({ dataset }) => dataset)];
+    const respects = asking.some((each) => each?.respectDnt !== undefined);
+    // The visit counts all the same, but a node must not recognize who it was.
+    const mark = respects && refused() ? "?dnt=1" : "";
+    // Whatever becomes of the visit, the numbers go on.
+    attempt(() => count(new URL(`hit/${video}${mark}`, this.#home).href));
+  }
+
+  /**
+   * @param {HTMLElement} span
+   * @param {string} what
+   * @param {string} warning once, as long as it is the same
+   */
+  #refuse(span, what, warning) {
+    if (this.#refused.get(span) === what) return;
+    this.#refused.set(span, what);
+    this.#around.warn(warning);
   }
 }
 
@@ -209,6 +260,18 @@ async function send(address) {
   } catch {
     // Like a beacon it is not tried again: it may have been counted.
   }
+}
+
+/** Whether the browser says that its reader does not want to be tracked: by Do Not Track, or Global Privacy Control. */
+function isRefused() {
+  const { doNotTrack, globalPrivacyControl } = /** @type {{doNotTrack?: string, globalPrivacyControl?: boolean}} */ (navigator);
+  return globalPrivacyControl === true || doNotTrack === "1";
+}
+
+/** The attributes of the element that loads this module. */
+function ownScript() {
+  const scripts = /** @type {NodeListOf<HTMLScriptElement>} */ (document.querySelectorAll("script[src]"));
+  return [...scripts].find(({ src }) => src === import.meta.url)?.dataset ?? {};
 }
 
 /** @type {Numbers | undefined} */
@@ -247,6 +310,9 @@ if (globalThis.document) {
     connect: (receive, show) => new Live(receive, show),
     read: ask,
     count: send,
+    script: ownScript(),
+    refused: isRefused,
+    isSeen: isSeenAt,
     again: (act) => whileSeen(REFRESH, act),
     warn: (words) => console.warn(words),
   }));

@@ -1,12 +1,13 @@
 // @ts-check
 
 /** @import {Counts} from "./counter.js" */
+/** @import {Notes} from "./footnotes.js" */
 
 import { attempt } from "./dom.js";
 
 /**
  * A counter as a node sends it. `visits` is null while the node is joining.
- * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean}} Sent
+ * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean} & Notes} Sent
  */
 
 /** @typedef {"connecting" | "live" | "reconnecting" | "offline"} State */

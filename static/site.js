@@ -1,5 +1,6 @@
 // @ts-check
 
+/** @import {Notes} from "./footnotes.js" */
 /** @import {Sent} from "./live.js" */
 /** @import {View} from "./routes.js" */
 
@@ -11,11 +12,14 @@ import { Outbox } from "./outbox.js";
 import { addressOf, complaint, grouped, isPlain, viewAt } from "./routes.js";
 import { Looks, SavedCounters, strangers } from "./saved_counters.js";
 import { VideoView } from "./video.js";
+import { Watched, isSeenAt, secondsIn } from "./watched.js";
 
 const REFRESH = 5000;
 const REORDER = 3000;
 const LOOK = 5000;
 const REDRAW = 1000;
+// How often it is asked for what stands below the number, ms: it grows slowly, and many pages ask.
+const NOTES = 60_000;
 // Titles with more characters are shown smaller. The template has the same number.
 const LONG = 40;
 
@@ -34,8 +38,9 @@ const live = new Live(receive, (state) => {
 });
 
 /**
- * What the page knows of each video. least: visits known without counts, at the least; sent: the newest message.
- * @type {Map<string, {counter: Counter, least: number | null, sent: Sent | null}>}
+ * What the page knows of each video. least: visits known without counts, at the least; sent: the newest message; notes:
+ * what stands below the number.
+ * @type {Map<string, {counter: Counter, least: number | null, sent: Sent | null, notes: Notes}>}
  */
 const known = new Map();
 /** @type {View} */
@@ -49,7 +54,7 @@ let watched = [];
 function knownOf(video) {
   const there = known.get(video);
   if (there) return there;
-  const made = { counter: new Counter(saved.counts(video)), least: cards.visitsOf(video), sent: null };
+  const made = { counter: new Counter(saved.counts(video)), least: cards.visitsOf(video), sent: null, notes: {} };
   known.set(video, made);
   return made;
 }
@@ -76,6 +81,7 @@ function receive(sent) {
   const grew = its.counter.merge(sent.counts);
   its.least ??= 0;
   its.sent = sent;
+  its.notes = merged(its.notes, sent);
   saved.merge(sent.video, sent.counts);
   show(sent.video, grew.keys());
 }
@@ -88,7 +94,33 @@ function show(video, grew = []) {
   const visits = visitsOf(video);
   if (visits === null) return;
   cards.show(video, visits);
-  if (video === view.video) page.show(visits, knownOf(video).counter, grew);
+  if (video !== view.video) return;
+  page.show(visits, knownOf(video).counter, grew);
+  // Its module may be an earlier version's, from another node.
+  page.note?.(knownOf(video).notes);
+}
+
+/**
+ * Notes with what a message says of them: most say nothing, and no number falls.
+ * @param {Notes} notes
+ * @param {Notes} said
+ * @returns {Notes}
+ */
+function merged(notes, said) {
+  const apart = { ...notes.not_counted };
+  for (const [reason, visits] of Object.entries(said.not_counted ?? {})) apart[reason] = Math.max(apart[reason] ?? 0, visits);
+  return { not_counted: apart };
+}
+
+/** Ask for what stands below the number. */
+async function askNotes() {
+  const { video } = view;
+  if (video === null) return;
+  const said = await ask(`/count/${encodeURIComponent(video)}?detail`);
+  if (!said) return;
+  const its = knownOf(video);
+  its.notes = merged(its.notes, said);
+  show(video);
 }
 
 /**
@@ -140,16 +172,25 @@ function move(next, address) {
   // Like a browser: following a link to the same address adds nothing to the history.
   history[address === location.pathname ? "replaceState" : "pushState"](null, "", address);
   if (next.video !== null) {
-    const before = visitsOf(next.video) ?? 0;
-    knownOf(next.video).least = before + 1;
-    saved.raise(next.video, before + 1);
-    outbox.add(next.video);
+    visit(next.video);
     if (!listed.includes(next.video)) listed = [...listed, next.video];
   }
   draw(next);
+  void askNotes();
   if (next.video !== null && navigator.onLine) page.play();
   scrollTo(0, 0);
   heading.focus({ preventScroll: true });
+}
+
+/**
+ * Count a visit.
+ * @param {string} video
+ */
+function visit(video) {
+  const before = visitsOf(video) ?? 0;
+  knownOf(video).least = before + 1;
+  saved.raise(video, before + 1);
+  outbox.add(video);
 }
 
 /** If a number is larger than a node's, find out whether the cluster was wiped. */
@@ -171,7 +212,7 @@ async function look() {
 function forget(videos) {
   for (const video of videos) {
     const sent = known.get(video)?.sent ?? null;
-    known.set(video, { counter: new Counter(sent?.counts), least: 0, sent });
+    known.set(video, { counter: new Counter(sent?.counts), least: 0, sent, notes: merged({}, sent ?? {}) });
     if (sent) saved.merge(video, sent.counts);
   }
   draw(view);
@@ -237,7 +278,15 @@ const first = JSON.parse(element("video").dataset.counter ?? "null");
 if (first && !listed.includes(first.video)) listed = [...listed, first.video];
 draw({ video: first && first.video });
 if (first) receive(first);
-if (first?.visits === null && visitsOf(first.video) === null) page.await();
+// Unless it is this page that counts it, once the video was played for so long.
+const after = secondsIn(element("video").dataset.after ?? "") ?? 0;
+if (first && after) {
+  const isSeen = () => view.video === first.video && isSeenAt(element("player"));
+  new Watched().wait(first.video, after, isSeen, () => {
+    visit(first.video);
+    show(first.video);
+  });
+} else if (first?.visits === null && visitsOf(first.video) === null) page.await();
 
 outbox.onchange = showWaiting;
 // The number shown includes the visit that was given up.
@@ -262,4 +311,5 @@ whileSeen(REORDER, async () => {
   watch();
 });
 whileSeen(LOOK, look);
+whileSeen(NOTES, askNotes);
 whileSeen(REDRAW, async () => page.drawRates());

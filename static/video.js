@@ -1,9 +1,11 @@
 // @ts-check
 
 /** @import {Counter, Share} from "./counter.js" */
+/** @import {Notes} from "./footnotes.js" */
 
 import { nameOf } from "./counter.js";
 import { arrange, element, isStill, make, write, written } from "./dom.js";
+import { notCounted } from "./footnotes.js";
 import { Announcer, Climb } from "./number.js";
 import { placeholder } from "./placeholder.js";
 import { Rates, STRETCHES, line } from "./sparkline.js";
@@ -50,6 +52,7 @@ export class VideoView {
     this.#announcer.hush();
     write(element("announcement"), "");
     element("coming").hidden = true;
+    this.note({});
     delete element("visits").dataset.visits;
     write(element("visits"), "…");
     write(element("about"), clip ? clip.about : "This video has no clip. Its visits count like all others.");
@@ -88,6 +91,19 @@ export class VideoView {
     if (first) return this.#climb.set(visits);
     this.#climb.rise(visits);
     this.#announcer.tell(() => `${written(this.#visits ?? 0)} ${element("unit").textContent}`);
+  }
+
+  /**
+   * Say quietly which visits do not count.
+   * @param {Notes} notes
+   */
+  note(notes) {
+    // A page of the version before has no place for it.
+    const place = document.getElementById("not-counted");
+    if (!place) return;
+    const text = notCounted(notes.not_counted);
+    place.hidden = !text;
+    write(place, text);
   }
 
   /** Say that the visit is counted and the number will follow. */

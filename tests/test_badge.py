@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from counter.web.badge import LONGEST_LABEL, shortened, width
 from lab.clients import fill, until
 from lab.servers import Nginx, Node
+from tests.agents import BROWSERS, CRAWLERS
+from tests.test_balancer import Backend
 from tests.test_http import LONGEST, Answer, ask, browse, get, joining
 
 __all__ = ["joining"]  # a fixture
@@ -81,6 +83,52 @@ def test_a_badge_shows_the_number_and_is_kept_for_seconds(node: Node) -> None:
 def test_a_badge_is_no_visit(node: Node) -> None:
     for _ in range(2):
         assert texts(get(node, "/badge/unseen.svg")) == ["visits: 0", "visits", "0"]
+
+
+def test_a_badge_is_a_visit_only_where_that_is_asked_for(node: Node) -> None:
+    for asked, shown in (("?count=1", "1"), ("", "1"), ("?count=0", "1"), ("?count=1", "2")):
+        answer = get(node, f"/badge/asked.svg{asked}", User_Agent=BROWSERS[0])
+        assert (answer.status, texts(answer)[2]) == (200, shown), asked
+        kept = "no-store" if asked == "?count=1" else "public, max-age=10"
+        assert answer.headers["cache-control"] == kept
+    ask(node, "HEAD", "/badge/asked.svg?count=1")
+    ahead = get(node, "/badge/asked.svg?count=1", Sec_Purpose="prefetch")
+    assert texts(ahead)[2] == "2"
+    answer = get(node, "/badge/asked.svg?count=yes")
+    assert (answer.status, answer.problem()["title"]) == (400, "Bad count")
+
+
+@pytest.mark.parametrize(
+    ("agent", "counts"),
+    [
+        (CRAWLERS[0], False),
+        ("github-camo (c006e452)", True),
+        ("Mozilla/5.0 Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)", True),
+        ("curl/8.5.0", True),
+    ],
+)  # fmt: skip
+def test_a_badge_counts_by_the_same_rules_but_for_those_who_fetch_pictures_for_readers(
+    node: Node, agent: str, counts: bool
+) -> None:
+    before = get(node, "/count/rules?detail").json()
+    answer = get(node, "/badge/rules.svg?count=1", User_Agent=agent)
+    assert answer.headers.get("x-counted") == (None if counts else "no; reason=bot")
+    after = get(node, "/count/rules?detail").json()
+    assert after["visits"] == before["visits"] + counts
+    assert texts(answer)[2] == str(after["visits"])
+    bots = [told["not_counted"].get("bot", 0) for told in (before, after)]
+    assert bots[1] == bots[0] + (not counts)
+
+
+def test_nginx_never_sends_a_badge_that_is_a_visit_twice(tmp_path: Path, stack: ExitStack) -> None:
+    dying = [stack.enter_context(Backend()) for _ in range(3)]
+    nginx = stack.enter_context(Nginx(tmp_path, [node.address for node in dying]))
+    balancer = Node(tmp_path, "nginx", nginx.port)
+    assert get(balancer, "/badge/cats.svg?count=1").status == 502
+    assert len([request for node in dying for request in node.requests]) == 1
+    # One that is no visit is asked of every node.
+    get(balancer, "/badge/cats.svg?label=views")
+    assert len([request for node in dying for request in node.requests]) > 2
 
 
 @pytest.mark.parametrize("video", ["a.svg", "AZaz09._~-", LONGEST, "__proto__"])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -574,3 +575,94 @@ def test_a_badge_of_a_joining_node_is_shown_by_browsers(
     finally:
         context.close()
         node.kill()
+
+
+def plays(url: str, span: str, before: str = "", after: str = "") -> str:
+    """A page with a clip that does not play yet, and the number of its video."""
+    clip = f'<video id="clip" src="{url}/static/clips/clock.webm" muted loop width="200"></video>'
+    script = f'<script type="module" src="{url}/static/embed.js"></script>'
+    return f'<div style="height: 90vh">{before}</div><p>{clip}{span}</p>{after}{script}'
+
+
+def has_played(page: Page, seconds: float, clip: str = "clip") -> None:
+    until(lambda: page.evaluate(f"{clip}.currentTime") > seconds, 10, f"{seconds} s of {clip}")
+
+
+def test_a_visit_may_wait_until_its_video_was_really_played(
+    url: str, site: Site, page: Page
+) -> None:
+    before = visits(url, "played")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if "/hit/" in request.url else None)
+    # Another video on the page plays all the time, further away.
+    other = f'<video id="other" src="{url}/static/clips/clock.webm" muted loop width="200"></video>'
+    span = '<b id="number" data-visits="played" data-count data-after="1.5"></b>'
+    page.set_viewport_size({"width": 600, "height": 600})
+    page.goto(site.show(plays(url, span, before=other)))
+    shows(page, "#number", lambda: before)
+    page.evaluate("other.play()")
+    has_played(page, 3, "other")
+    assert sent == [], "its own video stands still"
+    # It is below what is seen: nobody watches.
+    page.evaluate("document.querySelector('div').style.height = '300vh'; clip.play()")
+    has_played(page, 3)
+    assert sent == [], "its own video is not on the screen"
+    page.evaluate("clip.pause(); clip.currentTime = 0; clip.scrollIntoView()")
+    page.evaluate("clip.play()")
+    shows(page, "#number", lambda: before + 1)
+    assert page.evaluate("clip.currentTime") > 1.2
+    has_played(page, 4)
+    assert sent == [f"{url}/hit/played"]
+    assert visits(url, "played") == before + 1
+
+
+def test_a_visit_may_wait_for_a_video_that_is_named(url: str, site: Site, page: Page) -> None:
+    before = visits(url, "named")
+    span = '<b id="number" data-visits="named" data-count data-after="1" data-player="far"></b>'
+    far = f'<video id="far" src="{url}/static/clips/clock.webm" muted loop width="200"></video>'
+    page.goto(site.show(plays(url, span, before=far)))
+    page.evaluate("clip.play()")
+    has_played(page, 2.5)
+    assert visits(url, "named") == before
+    page.evaluate("far.play()")
+    shows(page, "#number", lambda: before + 1)
+
+
+def test_a_visit_without_a_video_waits_as_long_as_the_page_is_seen(
+    url: str, site: Site, page: Page
+) -> None:
+    before = visits(url, "read")
+    page.goto(
+        site.show(
+            '<b id="number" data-visits="read" data-count></b><script type="module" '
+            f'src="{url}/static/embed.js" data-after="1"></script>'
+        )
+    )
+    shows(page, "#number", lambda: before)
+    began = time.monotonic()
+    shows(page, "#number", lambda: before + 1)
+    assert time.monotonic() - began > 0.3
+    page.reload()
+    shows(page, "#number", lambda: before + 2)
+
+
+@pytest.mark.parametrize("asks", ["navigator.doNotTrack", "navigator.globalPrivacyControl"])
+def test_a_reader_who_asks_not_to_be_tracked_is_counted_and_not_recognized(
+    url: str, site: Site, page: Page, asks: str
+) -> None:
+    before = visits(url, "private")
+    value = "'1'" if asks.endswith("Track") else "true"
+    name = asks.removeprefix("navigator.")
+    page.add_init_script(f"Object.defineProperty(navigator, '{name}', {{value: {value}}})")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if "/hit/" in request.url else None)
+    page.goto(
+        site.show(
+            '<b data-visits="private" data-count data-respect-dnt></b>'
+            '<b data-visits="other" data-count></b>'
+            f'<script type="module" src="{url}/static/embed.js"></script>'
+        )
+    )
+    until(lambda: visits(url, "private") == before + 1, 5, "the visit counts")
+    until(lambda: len(sent) == 2, 5, "two beacons")
+    assert sorted(sent) == [f"{url}/hit/other", f"{url}/hit/private?dnt=1"]

@@ -53,6 +53,11 @@ _plain = re.compile(rf'^[ \t]{{0,9}}"?({VIDEO}+)"?[ \t]{{0,9}}$', re.MULTILINE).
 _logged = re.compile(
     rf"[0-9]{{10}}\.[0-9]{{3}} [0-9]{{1,20}}\.[0-9]{{1,20}} ({VIDEO})[ \t]{{0,9}}$", re.MULTILINE
 ).findall
+# Without the 0, the word is of another line.
+_crawls = re.compile(
+    rf"bot [0-9]{{10}}\.[0-9]{{3}} 0[0-9]{{1,20}}\.[0-9]{{1,20}} ({VIDEO})[ \t]{{0,9}}$",
+    re.MULTILINE,
+).findall
 _ID, _DIGITS = rf'"?({VIDEO})"?', r'"?([0-9]{1,16})"?'
 _ROW = r"^[ \t]{{0,9}}{}[ \t]{{0,9}}[,;\t][ \t]{{0,9}}{}[ \t,;]{{0,99}}$"
 _rows = re.compile(_ROW.format(_ID, _DIGITS), re.MULTILINE).findall
@@ -249,7 +254,9 @@ def _ids(text: str) -> list[str]:
 def _find_ids(text: str, _at_start: bool) -> Found:
     text = whole_lines(text)
     found = _ids(text)
-    return Found(Counter(found), junk=_count_lines(text) - len(found))
+    visits, crawls = Counter(found), _crawls(text) if "bot " in text else []
+    visits.subtract(crawls)
+    return Found(+visits, len(crawls), _count_lines(text) - len(found))
 
 
 def _find_rows(text: str, _at_start: bool) -> Found:

@@ -8,15 +8,24 @@ full. A full video does not delay others: everything else in the piece counts. S
 for nginx has answered its visitor. Where only announced videos count, the visits of others wait in
 the store until they are announced. A line that cannot be counted *now* is never skipped: it stays
 unread, and `Reading.waits` says what it waits for.
+
+Why a visit does not count, this node decides, as for those that it answers itself: the log says
+only what an agent calls itself. Such a visit is counted apart, in the same step; if its video is
+not announced where that matters, it is refused.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from threading import Event, Lock
+from types import MappingProxyType
 from typing import NamedTuple
 
+from counter.crdt.ids import class_key, is_listed
 from counter.crdt.limits import FullError
+from counter.node.agents import Kind
 from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.visit_log import File, Piece, VisitLog
@@ -37,10 +46,10 @@ _LOOK = 1.0
 class Reading(NamedTuple):
     """The progress: the path of the log, and how many of its bytes are unread.
 
-    Then its lines in this process: those counted, those that are no visits, and those refused
-    because a video is full, or was not announced in time where that matters. `waits` says why no
-    line is counted now; "" if nothing is in the way. `waiting` are visits that were read, and are
-    counted once their videos are announced.
+    Then its lines in this process: those counted, as visits or apart, those that are no visits, and
+    those refused because a video is full, or was not announced in time where that matters. `waits`
+    says why no line is counted now; "" if nothing is in the way. `waiting` are visits that were
+    read, and are counted once their videos are announced.
     """
 
     path: str
@@ -52,13 +61,31 @@ class Reading(NamedTuple):
     waiting: int
 
 
+class _Counted(NamedTuple):
+    """What became of visits: how many count, which do not, by why; wait, are given up."""
+
+    visits: int = 0
+    apart: Mapping[str, int] = MappingProxyType({})
+    waits: int = 0
+    given_up: int = 0
+
+    @property
+    def lines(self) -> int:
+        return self.visits + sum(self.apart.values())
+
+
+def _counts(video: str, agent: Kind) -> None:
+    """Have every visit count."""
+
+
 class Follower:
     """Counts the visits of a log, from when the node is `ready` until it is `draining`.
 
     It does not begin earlier, because peers may know more of what was read than a new store does.
 
     `lock` guards the replica, as for the `Flusher`, which must have been started. `warn` logs an
-    event with details, but not the same event all the time.
+    event with details, but not the same event all the time. `reason` says why a visit of a video,
+    by such an agent, does not count; None if it does.
     """
 
     def __init__(
@@ -71,9 +98,11 @@ class Follower:
         ready: Callable[[], bool],
         draining: Event,
         warn: Callable[[str, str], None],
+        reason: Callable[[str, Kind], str | None] = _counts,
         only_announced: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._reason = reason
         self._only_announced = only_announced
         self._clock = clock
         self._announced, self._look_at = -1, 0.0
@@ -199,9 +228,9 @@ class Follower:
                 return False
             if self._has_read(files) != before:
                 return True
-            full = ""
+            full, counted = "", _Counted()
             try:
-                counted, waits, given_up = self._count(replica, piece.visits, before | read)
+                counted = self._count(replica, self._judged(piece), before | read)
             except OverflowError as error:
                 full = str(error)
             flush = flusher.gathering
@@ -213,8 +242,7 @@ class Follower:
         flusher.wake()
         self._junk += piece.junk
         self._metrics.log_junk.inc(piece.junk)
-        self._note(counted, piece.lines - counted - waits + given_up)
-        self._note_given_up(given_up)
+        self._note(counted, piece.lines - counted.lines - counted.waits + counted.given_up)
         if piece.junk:
             self._warn("log.junk", f"lines={piece.junk}, {self._junk} since the start")
         while not flush.wait(1.0):
@@ -229,16 +257,24 @@ class Follower:
         self._waits = ""
         return True
 
-    def _count(
-        self, replica: Replica, visits: Mapping[str, int], read: Positions
-    ) -> tuple[int, int, int]:
-        """Count the visits that there is room for, and have others wait; under the lock.
+    def _judged(self, piece: Piece) -> dict[str, int]:
+        """The visits of a piece by what they are counted under."""
+        visits: Counter[str] = Counter()
+        unnamed: Iterator[tuple[tuple[Kind, str], int]]
+        unnamed = ((("", video), count) for video, count in piece.visits.items())
+        for (agent, video), count in chain(unnamed, piece.named.items()):
+            reason = self._reason(video, agent)
+            visits[class_key(video, reason) if reason else video] += count
+        return visits
 
-        Returns how many were counted, how many wait, and how many that waited are given up. Raises
-        OverflowError if this run can count no more.
+    def _count(self, replica: Replica, visits: Mapping[str, int], read: Positions) -> _Counted:
+        """Count what there is room for, and have others wait; under the lock.
+
+        Raises OverflowError if this run can count no more.
         """
         others = self._unannounced(replica, visits)
-        visits = {video: visits[video] for video in visits.keys() - others} if others else visits
+        visits = {key: visits[key] for key in visits.keys() - others} if others else visits
+        others = {key: count for key, count in others.items() if is_listed(key)}
         while True:
             try:
                 replica.logs.read(self._log.path.name, visits, read)
@@ -246,18 +282,20 @@ class Follower:
                 waiting = replica.logs.waiting
                 given_up = waiting.add(others, self._clock()) if others else 0
                 self._waiting = waiting.visits
-                return sum(visits.values()), sum(others.values()), given_up
+                return _counted(visits, sum(others.values()), given_up)
             except FullError as error:
                 self._warn("log.full", str(error))
                 rest = {**visits, **error.room}
-                visits = {video: count for video, count in rest.items() if count}
+                visits = {key: count for key, count in rest.items() if count}
 
     def _unannounced(self, replica: Replica, visits: Mapping[str, int]) -> Mapping[str, int]:
         """Those visits that do not count before their video is announced; under the lock."""
-        others = Catalogue.of(replica).unannounced(visits) if self._only_announced else []
+        if not self._only_announced:
+            return {}
+        others = set(Catalogue.of(replica).unannounced(dict.fromkeys(map(_video, visits))))
         if others:
-            self._warn("log.unannounced", f"ids={len(others)} first={others[0]}")
-        return {video: visits[video] for video in others}
+            self._warn("log.unannounced", f"ids={len(others)} first={min(others)}")
+        return {key: count for key, count in visits.items() if _video(key) in others}
 
     def _release(self) -> None:
         """Count what waited for an announcement that has come; give up what waited too long."""
@@ -275,8 +313,7 @@ class Follower:
             fewer = len(waiting) < before
         if fewer:
             self._flusher.wake()
-        self._note(counted, waited - counted + given_up)
-        self._note_given_up(given_up)
+        self._note(_Counted(counted, given_up=given_up), waited - counted + given_up)
 
     def _count_announced(self, replica: Replica) -> tuple[int, int]:
         """Count what waits and is announced by now; see `Waiting.release`; under the lock."""
@@ -294,17 +331,18 @@ class Follower:
             # Another run counts it.
             return 0, 0
 
-    def _note(self, counted: int, refused: int) -> None:
-        """Note visits of the log that were counted, or refused."""
-        self._lines += counted
+    def _note(self, counted: _Counted, refused: int) -> None:
+        """Note what became of visits of the log, and how many of them were refused."""
+        self._lines += counted.lines
         self._refused += refused
-        self._metrics.visits.inc(counted)
-        self._metrics.log_lines.inc(counted)
+        self._metrics.visits.inc(counted.visits)
+        for reason, visits in counted.apart.items():
+            self._metrics.not_counted.labels(reason).inc(visits)
+        self._metrics.log_lines.inc(counted.lines)
         self._metrics.log_refused.inc(refused)
-
-    def _note_given_up(self, visits: int) -> None:
-        if visits:
-            self._warn("log.expired", f"visits={visits} of videos that nobody has announced")
+        if counted.given_up:
+            detail = f"visits={counted.given_up} of videos that nobody has announced"
+            self._warn("log.expired", detail)
 
     def _wait(self, reason: str, detail: str) -> None:
         """Say that lines wait, and for what."""
@@ -313,3 +351,16 @@ class Follower:
 
     def _warn(self, event: str, detail: str) -> None:
         self._warn_node(event, f"file={self._log.path.name} {detail}")
+
+
+def _video(key: str) -> str:
+    """The video that a visit is of, by what it is counted under."""
+    return key.partition("/")[0]
+
+
+def _counted(visits: Mapping[str, int], waits: int, given_up: int) -> _Counted:
+    apart: Counter[str] = Counter()
+    for key, count in visits.items():
+        if not is_listed(key):
+            apart[key.partition("/")[2]] += count
+    return _Counted(sum(visits.values()) - apart.total(), apart, waits, given_up)

@@ -74,6 +74,12 @@ class Judge:
             return {}
         return dict.fromkeys(filter(self.blocked, videos), "blocked")
 
+    def logged(self, video: str, kind: Kind) -> Reason | None:
+        """Why a visit does not count of which a log says no more than what its agent is."""
+        if self.blocked(video):
+            return "blocked"
+        return "bot" if kind in self._kinds else None
+
     def is_bot(self, visitor: Visitor) -> bool:
         """Whether its agent is one of those whose visits do not count.
 

@@ -151,6 +151,7 @@ class Node:
             ready=lambda: self.status.complete,
             draining=self._stage.draining,
             warn=warn,
+            reason=self.judge.logged,
             only_announced=self.config.videos == "known",
         )
 

@@ -1,8 +1,11 @@
 """The visit log that nginx writes: its files, and the visits in their lines.
 
-A line is `time connection.request video` (`log_format visit` in balancer/nginx.conf). A file is
-identified by its first whole line, which no other file has. So it is the same file under another
-name, and another file after it was truncated and written anew.
+A line is `time connection.request video` (`log_format visit` in balancer/nginx.conf). Before the
+time, `bot` or `library` says what the visitor's agent calls itself; then the number begins with 0.
+The version before counts such a line as any other, and recognizes a file by the same line.
+
+A file is identified by its first whole line, which no other file has. So it is the same file under
+another name, and another file after it was truncated and written anew.
 
 Calls may come from one thread at a time, except for `unread`. They read small pieces of a file that
 was just written. If there is much to read, `offload` keeps the disk from blocking the loop.
@@ -18,6 +21,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from counter.crdt.ids import VIDEO
+from counter.node.agents import Kind
 from counter.node.turns import Turns
 from counter.protocol.positions import Position
 from counter.store.contract import Offload, run_here
@@ -28,6 +32,11 @@ _timed_lines = re.compile(rf"({_TIME}) {_NUMBER} {_WORD}\n".encode()).finditer
 # Not anchored at the beginning of a line: if nginx left half a line, because it died or the disk
 # was full, the next one is glued to it. Only a whole line ends like this.
 _videos = re.compile(rf"{_TIME} {_NUMBER} ({VIDEO})\n").findall
+
+# Without the 0, the word was cut off from another line.
+_named = re.compile(rf"(bot|library) {_TIME} 0{_NUMBER} ({VIDEO})\n").findall
+
+_KINDS: dict[str, Kind] = {"bot": "crawler", "library": "library"}
 
 _HEAD = 512
 _MAX_JUNK = 1024 * 1024
@@ -57,7 +66,8 @@ class File(NamedTuple):
 class Piece(NamedTuple):
     """What was read: visits by video, lines with visits, other lines, and the position after it.
 
-    `shrunk` says that the file is shorter than the position that was asked for.
+    `shrunk` says that the file is shorter than the position that was asked for. `named` are visits
+    by agents that call themselves something, by that and the video; they are not among `visits`.
     """
 
     visits: Mapping[str, int]
@@ -65,6 +75,7 @@ class Piece(NamedTuple):
     junk: int
     position: Position
     shrunk: bool = False
+    named: Mapping[tuple[Kind, str], int] = {}
 
 
 class VisitLog:
@@ -195,6 +206,7 @@ class VisitLog:
 
     def _count(self, descriptor: int, size: int, position: Position) -> Piece | None:
         visits: Counter[str] = Counter()
+        named: Counter[tuple[str, str]] = Counter()
         lines = junk = 0
         start = offset = at = position.offset
         last = b""
@@ -218,6 +230,8 @@ class VisitLog:
                 text = whole[here:to].decode("latin-1")
                 found = _videos(text)
                 visits.update(found)
+                if _names(text):
+                    named.update(_named(text))
                 lines += len(found)
                 junk += text.count("\n") - len(found)
                 last = whole[max(0, to - _TAIL) : to]
@@ -230,7 +244,9 @@ class VisitLog:
         if offset == start:
             return None
         after = Position(position.began, position.cut, offset, _latest(last, position.last))
-        return Piece(visits, lines, junk, after)
+        visits.subtract(_by_video(named))
+        by_kind = {(_KINDS[word], video): count for (word, video), count in named.items()}
+        return Piece(+visits, lines, junk, after, named=by_kind)
 
     def _shrunk(self, descriptor: int, position: Position) -> Piece:
         """The position in a file that became shorter: before the first line with a later time."""
@@ -251,6 +267,18 @@ class VisitLog:
             self._turns.take()
         after = Position(position.began, position.cut + 1, behind, position.last)
         return Piece({}, 0, 0, after, shrunk=True)
+
+
+def _names(text: str) -> bool:
+    """Whether some of these lines may say what an agent calls itself."""
+    return any(f"{word} " in text for word in _KINDS)
+
+
+def _by_video(named: Mapping[tuple[str, str], int]) -> Counter[str]:
+    videos: Counter[str] = Counter()
+    for (_, video), count in named.items():
+        videos[video] += count
+    return videos
 
 
 def _latest(lines: bytes, last: int) -> int:

@@ -1,18 +1,25 @@
 """A video's number as a picture, for pages that can show nothing else, such as a README."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import east_asian_width
 
 from flask import Blueprint, Response, make_response, render_template, request
 
 from counter.crdt.limits import visits_of
 from counter.node.node import Node
+from counter.web.clients import Who, clients
 from counter.web.problems import RETRY_AFTER, Problem
-from counter.web.videos import check
+from counter.web.videos import COUNTED, check, is_prefetch, visit
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 MAX_AGE = 10
 """Seconds for which caches may keep the picture."""
 LONGEST_LABEL = 32
+_IMAGE_PROXIES = ("github-camo", "GoogleImageProxy", "YahooMailProxy", "Slack-ImgProxy",
+                  "FastmailUA", "ImageFetcher/", "imgproxy/")  # fmt: skip
+"""What sites and mail programs call themselves that fetch pictures for their readers."""
 _LABEL = "visits"
 _COMING = "…"
 _PADDING = 6
@@ -54,6 +61,7 @@ class Side(NamedTuple):
 def blueprint(node: Node) -> Blueprint:
     """`/badge/<video>.svg`."""
     pages = Blueprint("badge", __name__)
+    who = clients(node)
 
     @pages.get("/badge/<path:video>.svg")
     def badge(video: str) -> Response:
@@ -62,8 +70,15 @@ def blueprint(node: Node) -> Blueprint:
         if node.joining and request.args.get("stale") != "1":
             # Browsers show the picture, whatever the status; nginx asks the next node.
             return _picture(label, _COMING, _COMING, 503)
+        counts = _counts()
+        status, told = _visit(node, who, video) if counts else (200, {})
         visits = visits_of(node.counter(video))
-        response = _picture(label, shortened(visits), str(visits))
+        response = _picture(label, shortened(visits), str(visits), status)
+        response.headers.update(told)
+        if counts:
+            # What a cache answers is no visit.
+            response.cache_control.no_store = True
+            return response
         response.cache_control.public = True
         response.cache_control.max_age = MAX_AGE
         response.add_etag()
@@ -71,6 +86,37 @@ def blueprint(node: Node) -> Blueprint:
         return response
 
     return pages
+
+
+def _counts() -> bool:
+    """Whether this request is a visit: only with `?count=1`, for a badge is fetched by anybody."""
+    asked = request.args.get("count", "0")
+    if asked not in ("0", "1"):
+        raise Problem(
+            400, "Bad count", f"count={asked[:100]!r} is neither 1, for a visit, nor 0, for none"
+        )
+    return asked == "1" and request.method == "GET" and not is_prefetch(request.environ)
+
+
+def _visit(node: Node, who: Who, video: str) -> tuple[int, dict[str, str]]:
+    """Count a visit; return the status of the picture, and the headers that tell of the visit."""
+    try:
+        _, reason = visit(node, video, who, _reader(request.environ))
+    except Problem as problem:
+        # The picture is fine; only the visit could not be counted.
+        return problem.status, {**problem.headers}
+    return 200, {COUNTED: f"no; reason={reason}"} if reason else {}
+
+
+def _reader(environ: "WSGIEnvironment") -> "WSGIEnvironment":
+    """The request of whoever reads: of somebody unknown, where an image proxy asks for its readers.
+
+    Without this they would be crawlers, or all one viewer.
+    """
+    agent = environ.get("HTTP_USER_AGENT", "")
+    if not any(proxy in agent for proxy in _IMAGE_PROXIES):
+        return environ
+    return {**environ, "HTTP_USER_AGENT": "a reader", "QUERY_STRING": "dnt=1"}
 
 
 def shortened(visits: int) -> str:

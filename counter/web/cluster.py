@@ -11,6 +11,7 @@ from counter.node.node import Node
 from counter.web import dev
 from counter.web.cluster_view import show
 from counter.web.problems import Problem, check_origin, wants_page
+from counter.web.site import apart_in_words
 from counter.web.survey import BusyError, Found, Survey
 from counter.web.tokens import Tokens
 from counter.web.videos import check
@@ -38,7 +39,10 @@ def blueprint(node: Node) -> Blueprint:
         video = request.args.get("video") or next(iter(node.top(1)), FIRST_VIDEO)
         check(video)
         dev_mode = node.config.dev_mode
-        page = render_template("cluster.html", cluster=shown, video=video, dev=dev_mode)
+        apart = apart_in_words(shown["not_counted"])
+        page = render_template(
+            "cluster.html", cluster=shown, video=video, dev=dev_mode, apart=apart
+        )
         return make_response(page)
 
     @pages.get("/cluster/counts")

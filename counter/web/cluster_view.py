@@ -46,7 +46,7 @@ def show(node: Node) -> dict[str, Any]:
         },
         "folding": _folding(folding),
         "videos": _videos(node),
-        "not_counted": {each: capped(n) for each, n in node.status.not_counted().items()},
+        "not_counted": {of: capped(n) for of, n in node.status.not_counted().items() if n},
         "log": _log(reading) if reading else None,
         "clock": {
             "wrong": node.status.clock_wrong,

@@ -20,6 +20,7 @@ def install(app: Flask) -> None:
         if request.path.startswith(SHARED):
             response.headers["Access-Control-Allow-Origin"] = "*"
             response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+            response.headers["Access-Control-Expose-Headers"] = "X-Counted"
             if request.method == "OPTIONS":
                 response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
                 response.headers["Access-Control-Allow-Headers"] = "*"

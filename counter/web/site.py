@@ -1,6 +1,6 @@
 """The pages for people: the front of the site and a video, both in one document."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,34 @@ def blueprint(node: Node) -> Blueprint:
     return pages
 
 
-def video_page(node: Node, counter: dict[str, Any]) -> Response:
-    """The page of a video, with its counter as it is answered."""
-    return _page(node, CARDS_BESIDE, counter)
+def video_page(node: Node, counter: dict[str, Any], after: float = 0) -> Response:
+    """The page of a video, with its counter as it is answered.
+
+    With `after` the page itself counts a visit, once its video was played for so many seconds.
+    """
+    if counter["visits"] is not None:
+        video = counter["video"]
+        counter = {**node.show(video, node.counter(video), detail=True), **counter}
+    return _page(node, CARDS_BESIDE, counter, after=after)
+
+
+def apart_in_words(apart: Mapping[str, int]) -> str:
+    """Visits that do not count, in words; "" for none. static/footnotes.js says the same."""
+    bot, repeat, blocked = (apart.get(reason, 0) for reason in ("bot", "repeat", "blocked"))
+    parts = [
+        f"{bot} by crawlers" if bot else "",
+        f"{repeat} {'repeat' if repeat == 1 else 'repeats'}" if repeat else "",
+        f"{blocked} while taken down" if blocked else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _page(
-    node: Node, limit: int, counter: dict[str, Any] | None = None, asked: str = ""
+    node: Node,
+    limit: int,
+    counter: dict[str, Any] | None = None,
+    asked: str = "",
+    after: float = 0,
 ) -> Response:
     clips: dict[str, Clip] = current_app.extensions["clips"]
     page = render_template(
@@ -66,7 +87,9 @@ def _page(
         clips=clips,
         cards=_cards(node, clips, limit),
         counter=counter,
+        apart_in_words=apart_in_words,
         asked=asked,
+        after=after,
     )
     return make_response(page)
 

@@ -28,6 +28,8 @@ TOO_MANY = 429
 
 COUNTED = "X-Counted"
 """The header of an answer to a visit that does not count, with the reason."""
+MAX_AFTER = 3600
+"""The most seconds that a page lets a visit wait until its video was played for so long."""
 BEACON = 64 * 1024
 """Bytes that a browser may send with a beacon. Nobody reads them."""
 PURPOSES = ("HTTP_SEC_PURPOSE", "HTTP_PURPOSE", "HTTP_X_PURPOSE", "HTTP_X_MOZ")
@@ -88,7 +90,8 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
     status = 200
     counter: dict[str, int] | None = None
     reason: Reason | None = None
-    if request.method == "GET" and not is_prefetch(request.environ):
+    after = _after() if wants_page() else 0
+    if request.method == "GET" and not after and not is_prefetch(request.environ):
         try:
             counter, reason = visit(node, video, who, request.environ)
         except Problem as problem:
@@ -103,9 +106,21 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
     if counter is not None:
         # A page never shows less than before, so it gets nothing that a crash could take back.
         counter = node.counter(video)
-    page = site.video_page(node, shown(node, video, counter, reason))
+    page = site.video_page(node, shown(node, video, counter, reason), after)
     page.status_code = status
     return page
+
+
+def _after() -> float:
+    """For how many seconds its video is to be played before the visit counts, says the address."""
+    after = request.args.get("after", "0")
+    if not re.fullmatch(r"[0-9]{1,4}(?:\.[0-9]{1,3})?", after) or float(after) > MAX_AFTER:
+        raise Problem(
+            400,
+            "Bad after",
+            f"after={after[:100]!r} is no number of seconds from 0 to {MAX_AFTER}",
+        )
+    return float(after)
 
 
 def _limit() -> int:

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Numbers, scan } from "../../static/embed.js";
+import { Watched } from "../../static/watched.js";
 
 /**
  * A page with spans, and the node behind it, both in the hands of the test.
@@ -9,8 +10,9 @@ import { Numbers, scan } from "../../static/embed.js";
  * @param {{visibilityState?: DocumentVisibilityState, prerendering?: boolean}} shown
  * @param {string} module the address of the module
  * @param {(address: string) => void} [send]
+ * @param {Partial<import("../../static/embed.js").Surroundings>} [more]
  */
-function start(spans, shown = {}, module = "https://node.example/static/embed.js", send = () => {}) {
+function start(spans, shown = {}, module = "https://node.example/static/embed.js", send = () => {}, more = {}) {
   /** @type {{visibilityState: DocumentVisibilityState, prerendering: boolean}} */
   const seen = { visibilityState: "visible", prerendering: false, ...shown };
   const page = Object.assign(new EventTarget(), seen);
@@ -62,6 +64,7 @@ function start(spans, shown = {}, module = "https://node.example/static/embed.js
       on.again = act;
     },
     warn: (words) => on.warned.push(words),
+    ...more,
   });
   return Object.assign(on, { numbers });
 }
@@ -235,4 +238,123 @@ test("a root that left the page is left alone until it is back", () => {
 
 test("without a page the module does nothing", () => {
   assert.doesNotThrow(scan);
+});
+
+/**
+ * A page whose visits wait, with a clock, and a reader who looks or does not.
+ * @param {DOMStringMap[]} attributes of the spans
+ * @param {DOMStringMap} script
+ * @param {boolean} refused
+ */
+function watching(attributes, script = {}, refused = false) {
+  const clock = { now: 0, looks: /** @type {Set<() => void>} */ (new Set()) };
+  const watched = new Watched({
+    now: () => clock.now,
+    every: (look) => {
+      clock.looks.add(look);
+      return look;
+    },
+    stop: (look) => clock.looks.delete(look),
+  });
+  const more = {
+    watched,
+    script,
+    refused: () => refused,
+    isSeen: (/** @type {HTMLElement} */ span) => span.dataset.seen !== undefined,
+  };
+  const on = start([], {}, undefined, undefined, more);
+  on.spans.push(...attributes.map((dataset) => ({ dataset, textContent: "…" })));
+  on.numbers.scan();
+  /** @param {number} seconds */
+  const pass = (seconds) => {
+    for (const end = clock.now + seconds * 1000; clock.now < end; ) {
+      clock.now += 200;
+      [...clock.looks].forEach((look) => look());
+    }
+  };
+  return Object.assign(on, { clock, pass });
+}
+
+const CATS = "https://node.example/hit/cats";
+
+test("a visit with data-after counts once its video was played for so long, and only once", () => {
+  const on = watching([{ visits: "cats", count: "", after: "10", seen: "" }]);
+  on.pass(9.8);
+  assert.deepEqual(on.counted, []);
+  on.pass(0.6);
+  assert.deepEqual(on.counted, [CATS]);
+  assert.equal(on.clock.looks.size, 0, "nothing is looked at any more");
+  on.numbers.scan();
+  on.tell("visibilitychange");
+  on.pass(60);
+  assert.deepEqual(on.counted, [CATS]);
+});
+
+test("only the time counts in which it plays and the page is visible", () => {
+  const on = watching([{ visits: "cats", count: "", after: "2", seen: "" }]);
+  on.pass(1.2);
+  delete on.spans[0].dataset.seen;
+  on.pass(60);
+  on.spans[0].dataset.seen = "";
+  on.page.visibilityState = "hidden";
+  on.pass(60);
+  assert.deepEqual(on.counted, []);
+  on.page.visibilityState = "visible";
+  on.numbers.scan();
+  on.pass(1.2);
+  assert.deepEqual(on.counted, [CATS]);
+});
+
+test("a page that stood still was not watched meanwhile", () => {
+  const on = watching([{ visits: "cats", count: "", after: "10", seen: "" }]);
+  on.pass(1);
+  on.clock.now += 3_600_000;
+  on.pass(4);
+  assert.deepEqual(on.counted, []);
+});
+
+test("the script says for all spans after how long a visit counts, and a span for itself", () => {
+  const spans = [
+    { visits: "cats", count: "", seen: "" },
+    { visits: "dogs", count: "", after: "0", seen: "" },
+    { visits: "birds", count: "", after: "5", seen: "" },
+    { visits: "fish", after: "1", seen: "" },
+  ];
+  const on = watching(spans, { after: "2" });
+  assert.deepEqual(on.counted, ["https://node.example/hit/dogs"]);
+  on.pass(3);
+  assert.deepEqual(on.counted.slice(1), [CATS]);
+  on.pass(3);
+  assert.deepEqual(on.counted.slice(2), ["https://node.example/hit/birds"]);
+});
+
+test("of two spans of a video, the shorter time counts", () => {
+  const on = watching([
+    { visits: "cats", count: "", after: "9", seen: "" },
+    { visits: "cats", count: "", after: "1" },
+  ]);
+  on.pass(1.4);
+  assert.deepEqual(on.counted, [CATS]);
+});
+
+test("what is no number of seconds counts at once, with one warning", () => {
+  for (const after of ["10s", "", "-1", "3601", "Infinity", "NaN"]) {
+    const on = watching([{ visits: "cats", count: "", after }]);
+    on.numbers.scan();
+    assert.deepEqual(on.counted, [CATS], after);
+    assert.equal(on.warned.length, 1);
+    assert.match(on.warned[0] ?? "", /data-after=".*" is no number of seconds from 0 to 3600/);
+  }
+});
+
+test("a browser that asks not to be tracked is told of by a mark, where the page respects that", () => {
+  const marked = `${CATS}?dnt=1`;
+  const span = { visits: "cats", count: "" };
+  assert.deepEqual(watching([{ ...span, respectDnt: "" }], {}, true).counted, [marked]);
+  assert.deepEqual(watching([span], { respectDnt: "" }, true).counted, [marked]);
+  assert.deepEqual(watching([span], {}, true).counted, [CATS]);
+  assert.deepEqual(watching([{ ...span, respectDnt: "" }], {}, false).counted, [CATS]);
+  const later = watching([{ ...span, after: "1", seen: "", respectDnt: "" }], {}, true);
+  later.pass(2);
+  assert.deepEqual(later.counted, [marked]);
 });
