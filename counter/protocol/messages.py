@@ -21,6 +21,8 @@ from counter.crdt.ids import CELL, DIGIT, KEY, LOG_FILE, NAME, RUN, STORE_LENGTH
 from counter.protocol import extracts
 from counter.protocol.entries import Refused, right_fields
 from counter.protocol.positions import KEPT, START, Position
+from counter.protocol.records import MAX_RECORDS_TOLD, Record, RecordsPage, RecordsRequest
+from counter.protocol.records import Digest as Ledger
 
 VERSION = 3
 MAX_BYTES = 128 * 1024
@@ -91,12 +93,14 @@ Acquaintances = Annotated[dict[ReplicaId, Address], Limit(max_length=MAX_PEERS_T
 class Delta(Struct, array_like=True, tag="delta"):
     """The sender's counts that changed, and the total of its vector with them applied.
 
-    The visits up to where it has `read` its visit log are in that total.
+    The visits up to where it has `read` its visit log are in that total. `records` are those of
+    operators that the sender has stored; nodes of the version before do not look at them.
     """
 
     counts: Counts
     total: Total
     read: Logs = {}
+    records: Annotated[list[Record], Limit(max_length=MAX_RECORDS_TOLD)] = []
 
 
 class PreviousMemberReport(Struct, array_like=True):
@@ -151,7 +155,8 @@ class Report(Struct, array_like=True, tag="report"):
     `states` says what has changed of members, and `said` is the checksum of all that was said so;
     `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
-    all that are heard tell `said`.
+    all that are heard tell `said`. `ledger`, in the last part, is the digest of all records that
+    the sender holds; None if there are none.
     """
 
     state: State
@@ -164,6 +169,7 @@ class Report(Struct, array_like=True, tag="report"):
     states: Annotated[dict[MemberId, MemberReport], Limit(max_length=MAX_MEMBERS_TOLD)] = {}
     said: Total | None = None
     number: Serial = 0
+    ledger: Ledger | None = None
 
 
 class ReportRequest(Struct, array_like=True, tag="tell"):
@@ -261,19 +267,9 @@ class Larger(Struct, array_like=True, tag="larger"):
     refused: bool
 
 
-Body = (
-    Delta
-    | Report
-    | ReportRequest
-    | RepairRequest
-    | RepairPage
-    | ExtractPage
-    | KeysRequest
-    | KeysPage
-    | RunsRequest
-    | RunsPage
-    | Larger
-)
+Question = RepairRequest | KeysRequest | RunsRequest | RecordsRequest
+Page = RepairPage | ExtractPage | KeysPage | RunsPage | RecordsPage
+Body = Delta | Report | ReportRequest | Question | Page | Larger
 
 
 class Envelope(Struct, array_like=True):
@@ -302,12 +298,15 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Report: (None, {}, None, 0), RepairRequest: (0,), RepairPage: (None,), ExtractPage: (None,),
+    Delta: ([],), Report: (None, {}, None, 0, None),
+    RepairRequest: (0,), RepairPage: (None,), ExtractPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
-_CONTENT: dict[type[Struct], int] = {Delta: 0, RepairPage: 1, Report: 1, KeysPage: 2}
+_CONTENT: dict[type[Struct], int] = {
+    Delta: 0, RepairPage: 1, Report: 1, KeysPage: 2, RecordsPage: 2,
+}  # fmt: skip
 """Which field of a message it is about: without a right entry in it, if it has any, it is junk."""
 _TAGS = {kind.__struct_config__.tag: kind for kind in get_args(Body)}
 

@@ -17,6 +17,7 @@ from counter.crdt.ids import folded_of, member_of, name_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
 from counter.protocol.keys import Keys
+from counter.protocol.ledger import Ledger
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members
 from counter.protocol.messages import (
@@ -67,6 +68,7 @@ class Reports:
         keys: Keys,
         logs: Logs,
         runs: Runs,
+        ledger: Ledger,
     ) -> None:
         self.own = own
         self.published = 0
@@ -82,6 +84,7 @@ class Reports:
         self._keys = keys
         self._logs = logs
         self._runs = runs
+        self._ledger = ledger
         self._turn = 0
         self._first = 0
         """Which of the members is the first that is looked at next."""
@@ -184,7 +187,8 @@ class Reports:
             part, peers, keys = {}, {}, None
         checksum = None if previous is None else self._said_before.checksum
         said = self.said.checksum
-        yield Report(state, {}, peers, checksum, keys, read, health, part, said, number)
+        rest = part, said, number, self._ledger.digest
+        yield Report(state, {}, peers, checksum, keys, read, health, *rest)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""
