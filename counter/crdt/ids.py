@@ -30,6 +30,8 @@ KEY = r"[\x21-\x7e]{1,128}"
 """An idempotency key."""
 ANNOUNCED = "/known"
 """The end of the key under which an announcement of a video is counted."""
+BLOCKED = "/blocked"
+"""The end of the key under which visits of a blocked video are counted, which are none of it."""
 LOG_FILE = r"[A-Za-z0-9._-]{1,64}"
 """The name of a visit log's file."""
 

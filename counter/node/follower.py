@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from threading import Event, Lock
 from typing import NamedTuple
 
+from counter.crdt.ids import BLOCKED
 from counter.crdt.limits import FullError
 from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
@@ -239,6 +240,10 @@ class Follower:
         """
         others = self._unannounced(replica, visits)
         visits = {video: visits[video] for video in visits.keys() - others} if others else visits
+        blocked = sum(count for video, count in visits.items() if replica.ledger.is_blocked(video))
+        if blocked:
+            # nginx has answered them already: they are counted apart from the video's visits.
+            visits = {_counted_as(replica, video): count for video, count in visits.items()}
         while True:
             try:
                 replica.logs.read(self._log.path.name, visits, read)
@@ -246,7 +251,7 @@ class Follower:
                 waiting = replica.logs.waiting
                 given_up = waiting.add(others, self._clock()) if others else 0
                 self._waiting = waiting.visits
-                return sum(visits.values()), sum(others.values()), given_up
+                return sum(visits.values()) - blocked, sum(others.values()), given_up
             except FullError as error:
                 self._warn("log.full", str(error))
                 rest = {**visits, **error.room}
@@ -286,6 +291,7 @@ class Follower:
             unheard = set(replica.tally.ids.unknown([*map(announcement, videos)]))
             is_announced = Catalogue.of(replica).is_announced
             videos = [v for v in videos if announcement(v) not in unheard and is_announced(v)]
+        videos = [video for video in videos if not replica.ledger.is_blocked(video)]
         if len(videos) <= _RELEASED:
             self._announced, self._look_at = replica.tally.announced(), self._clock() + _LOOK
         try:
@@ -313,3 +319,8 @@ class Follower:
 
     def _warn(self, event: str, detail: str) -> None:
         self._warn_node(event, f"file={self._log.path.name} {detail}")
+
+
+def _counted_as(replica: Replica, video: str) -> str:
+    """The key under which a visit of a video in the log is counted."""
+    return video + BLOCKED if replica.ledger.is_blocked(video) else video

@@ -17,15 +17,18 @@ import msgspec
 
 from counter.config import LIVE_PAGES, Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import STEPS, mint_run, mint_store, run_of
+from counter.crdt.ids import STEPS, mint_run, run_of
 from counter.crdt.limits import shown_counts, visits_of
 from counter.crdt.tally import Tally
+from counter.node.corrections import Corrections
 from counter.node.counting import Counting
 from counter.node.flusher import Flusher
 from counter.node.follower import Follower
 from counter.node.gossip import Gossip, wall_clock_zero
+from counter.node.judge import Judge
 from counter.node.live import Live
 from counter.node.metrics import Gauges, Metrics
+from counter.node.minting import mint_store, start_new_run
 from counter.node.new_videos import NewVideos
 from counter.node.pauses import PauseMeter
 from counter.node.schedule import Schedule
@@ -106,6 +109,8 @@ class Node:
             is_complete=self.gossip.is_complete,
             publish=self.gossip.publish,
         )
+        self.corrections = Corrections(self._flusher, self._lock, self._stage, self.gossip.publish)
+        self.judge = Judge(blocked=self.corrections.is_blocked)
         self.status = Status(self._flusher, self.gossip, self._lock)
         self.follower = self._new_follower(warn)
         """None without a VISIT_LOG."""
@@ -153,9 +158,9 @@ class Node:
             self.store,
             self._lock,
             self.metrics,
-            open_store=partial(self.store.open, holder, _mint_store),
+            open_store=partial(self.store.open, holder, mint_store),
             mint=self._mint,
-            start_new_run=_start_new_run,
+            start_new_run=start_new_run,
             loaded=self._join,
             grew=self.live.grew,
             keyed=lambda: self.gossip.publish_keys(),
@@ -208,7 +213,14 @@ class Node:
         visits = visits_of(counter)
         if visits == MAX_COUNT:
             counter = shown_counts(counter)
-        return {"video": video, "visits": visits, "node": self.name, "counts": counter}
+        withdrawn = self.corrections.withdrawn(video, counter)
+        left = max(0, visits - withdrawn)
+        shown = {"video": video, "visits": left, "node": self.name, "counts": counter}
+        if withdrawn:
+            shown["withdrawn"] = withdrawn
+        if self.corrections.is_blocked(video):
+            shown["blocked"] = True
+        return shown
 
     def addresses(self) -> list[str]:
         """Where other nodes, and perhaps this one, answer over HTTP, as far as it knows."""
@@ -244,6 +256,7 @@ class Node:
             ],
             clocks=list(status.clock_differences().items()),
             fold_blockers=[(blocker.member, blocker.silent) for blocker in folding.waits_for],
+            records=self.corrections.count(),
             log_unread=self.follower.reading().unread if self.follower else 0,
         )
 
@@ -385,16 +398,3 @@ class Node:
     def _call_outside(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that blocks, outside the loop if `start` was told how."""
         return self._offload(function, *arguments)
-
-
-def _start_new_run(replica: Replica, *, reverted: bool = False) -> set[str]:
-    """Go on as another run: the others have ended this one unheard, or know more of it."""
-    latest = replica.members.latest(replica.member)
-    run = mint_run(int(time.time() * 1000), latest, secrets.randbits(64))
-    grew = replica.start_new_run(run, time.monotonic(), reverted=reverted)
-    log.warning("renewed replica=%s", replica.id)
-    return grew
-
-
-def _mint_store() -> str:
-    return mint_store(secrets.randbits(64))

@@ -5,7 +5,6 @@ from unicodedata import east_asian_width
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from counter.crdt.limits import visits_of
 from counter.node.node import Node
 from counter.web.problems import RETRY_AFTER, Problem
 from counter.web.videos import check
@@ -62,7 +61,7 @@ def blueprint(node: Node) -> Blueprint:
         if node.joining and request.args.get("stale") != "1":
             # Browsers show the picture, whatever the status; nginx asks the next node.
             return _picture(label, _COMING, _COMING, 503)
-        visits = visits_of(node.counter(video))
+        visits = node.corrections.visits(video, node.counter(video))
         response = _picture(label, shortened(visits), str(visits))
         response.cache_control.public = True
         response.cache_control.max_age = MAX_AGE

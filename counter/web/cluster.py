@@ -5,7 +5,6 @@ import secrets
 from flask import Blueprint, Response, make_response, render_template, request
 from msgspec import json
 
-from counter.crdt.limits import visits_of
 from counter.node.gossip import LiveMemberError, NotReadyError, UnknownMemberError
 from counter.node.node import Node
 from counter.web import dev
@@ -25,7 +24,7 @@ def blueprint(node: Node) -> Blueprint:
     process = secrets.token_hex(8)
 
     def found(video: str) -> Found:
-        visits = visits_of(node.counter(video))
+        visits = node.corrections.visits(video, node.counter(video))
         return Found(node.name, visits, node.state, node.gossip.cut, process)
 
     survey = Survey(node.addresses, found, process)

@@ -9,7 +9,6 @@ from flask import Blueprint, Response, current_app, make_response, render_templa
 from flask.blueprints import BlueprintSetupState
 
 from counter.crdt.ids import is_video
-from counter.crdt.limits import visits_of
 from counter.node.node import Node
 
 CARDS = 50
@@ -77,8 +76,13 @@ def _cards(node: Node, clips: Collection[str], limit: int) -> Sequence[tuple[str
     While the node is joining, the visits are unknown: None.
     """
     if node.joining:
-        return [(video, None) for video in clips]
+        return [(video, None) for video in clips if not node.corrections.is_blocked(video)]
     videos = dict.fromkeys([*node.top(limit), *clips])
-    visited = [(video, visits_of(node.counter(video))) for video in videos]
+    corrected = node.corrections
+    visited = [
+        (video, corrected.visits(video, node.counter(video)))
+        for video in videos
+        if not corrected.is_blocked(video)
+    ]
     # The sort is stable: equals stay in the order of the catalogue.
     return sorted(visited, key=lambda card: (card[0] not in clips, -card[1]))

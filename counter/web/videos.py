@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 MAX_COUNTS = 1000
+GONE = 410
+"""The status of a visit of a video that is blocked."""
 FULL = 409
 """The status of a visit that no node can count, because the video is full."""
 TOO_MANY = 429
@@ -86,6 +88,8 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
             status, counter = problem.status, node.counter(video)
     elif not node.joining:
         counter = node.counter(video)
+    if node.corrections.is_blocked(video):
+        raise blocked(video)
     if not wants_page():
         return _json(shown(node, video, counter))
     if counter is not None:
@@ -138,8 +142,11 @@ def visit(node: Node, video: str, who: Who, environ: "WSGIEnvironment") -> dict[
     """Count a visit; return the counter, or None while the node is joining.
 
     Raises a `Problem`: 503 if it was certainly not counted, 504 if that is not known, 409 if no
-    node can ever count it, 429 for one new id too many, 404 for one that may not count.
+    node can ever count it, 410 if the video is blocked, 429 for one new id too many, 404 for one
+    that may not count.
     """
+    if node.judge.reason(video) == "blocked":
+        raise blocked(video)
     try:
         return node.counting.visit(video, lambda: who(environ))
     except (TooManyNewError, UnannouncedError) as error:
@@ -158,6 +165,16 @@ def refused_id(error: TooManyNewError | UnannouncedError) -> Problem:
     if isinstance(error, UnannouncedError):
         return Problem(404, "Not announced", detail, named)
     return Problem(TOO_MANY, "Too many new videos", detail, named, retry_after=error.retry_after)
+
+
+def blocked(video: str) -> Problem:
+    """The problem with a video that an operator has taken down."""
+    return Problem(
+        GONE,
+        "Blocked",
+        f"{video!r} was taken down by the operator of this site: visits of it are not counted",
+        {"video": video, "counted": False, "reason": "blocked"},
+    )
 
 
 def full(error: FullError) -> Problem:
