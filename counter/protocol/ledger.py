@@ -180,9 +180,10 @@ class Ledger:
         changed = set()
         for name, text in notes.items():
             if name.startswith(RECORD) and (record := decode(name, text)) is not None:
+                is_known = record.id in self._records
                 if self._put(record):
                     changed.add(record.video)
-                if encode(self._records[record.id]) != text:
+                if is_known and encode(self._records[record.id]) != text:
                     self._keep(record.id)
         self._follow(changed)
 
@@ -205,7 +206,9 @@ class Ledger:
         """Add a record to the set; say whether it was news."""
         known = self._records.get(record.id)
         if known is not None:
-            if known == record or (merged := join(known, record)) == known:
+            # The same id with another video or act was made up.
+            same = known.video == record.video and known.act == record.act
+            if not same or known == record or (merged := join(known, record)) == known:
                 return False
             record = merged
         id_, video = record.id, record.video

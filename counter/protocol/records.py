@@ -48,7 +48,7 @@ class Record(Struct, array_like=True, frozen=True):
     by: Annotated[str, Limit(pattern=r"^[A-Za-z0-9._-]{1,32}\Z")]
     video: Annotated[str, Limit(pattern=rf"^{VIDEO}\Z")]
     act: Act
-    reason: Annotated[str, Limit(max_length=LONGEST_REASON)]
+    reason: Annotated[str, Limit(max_length=LONGEST_REASON, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
     takes: Takes = {}
 
     @property
@@ -96,15 +96,16 @@ def same_key(one: str, other: str) -> bool:
 
 def join(one: Record, other: Record) -> Record:
     """One record out of two contents under one id: the larger entries, the smaller (at, by)."""
-    first = min(one, other, key=lambda record: (record.at, record.by, encode(record)))
+    first = min(one, other, key=lambda record: (record.at, record.by, record.reason))
     return msgspec.structs.replace(first, takes=joined(one.takes, other.takes))
 
 
 def encode(record: Record) -> str:
     """The text that a store keeps of a record, in printable ASCII."""
-    takes = dict(sorted(record.takes.items()))
-    fields = (record.at, record.by, record.video, record.act, record.reason, takes)
-    return json.dumps([record.id, *fields], separators=(",", ":"))
+    text = _encode(record)
+    if text.isascii():
+        return text.decode()
+    return json.dumps(json.loads(text), separators=(",", ":"))
 
 
 def decode(name: str, text: str) -> Record | None:
@@ -117,6 +118,7 @@ def decode(name: str, text: str) -> Record | None:
 
 
 _decode = msgspec.json.Decoder(Record).decode
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def hash_of(text: str) -> int:
