@@ -40,6 +40,7 @@ from simulation.rules import (
     SmallRepairs,
     SmallReports,
 )
+from tests.mutants_of_ledgers import FAULTS_OF_LEDGERS
 from tests.mutants_of_moves import FAULTS_OF_MOVES
 from tests.mutants_of_runs import NEW_FAULTS
 
@@ -435,4 +436,5 @@ FAULTS = (
     }
     | NEW_FAULTS
     | FAULTS_OF_MOVES
+    | FAULTS_OF_LEDGERS
 )

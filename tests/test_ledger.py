@@ -385,7 +385,8 @@ def test_nobody_is_asked_again_and_again_for_what_cannot_be_read_here() -> None:
     network.live(3)
     a.ledger.merge([record(1)])
     # As if its content was of a later version: it is left out of every message.
-    b.ledger.merge = lambda _records: (set(), 0)  # type: ignore[method-assign]
+    nothing: tuple[set[str], int] = (set(), 0)
+    b.ledger.merge = lambda records: nothing  # type: ignore[method-assign]
     network.sent.clear()
     network.live(10)
     asked = [body for _, _, body in network.sent if isinstance(body, RecordsRequest)]

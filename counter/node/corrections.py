@@ -6,27 +6,18 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Literal
 
-from counter.crdt.ledger import spread
-from counter.crdt.limits import capped, visits_of
+from counter.crdt.limits import visits_of
 from counter.node.counting import MaybeCountedError, NotCountedError
 from counter.node.flusher import Flusher
 from counter.node.stage import Stage
 from counter.protocol.ledger import MAX_RECORDS, Ledger
-from counter.protocol.records import MAX_TAKES, Act, Record, id_of_key
+from counter.protocol.records import Act, Record, id_of_key
 from counter.protocol.replica import Replica
 
 _ANSWER_TIME = 10.0
 """Longest time in seconds that a correction waits for the store."""
 
 Number = int | Literal["all"]
-
-
-class TooManyError(Exception):
-    """More visits were to be withdrawn than there are: `number`, and what is `left`."""
-
-    def __init__(self, video: str, number: int, left: int) -> None:
-        self.video, self.number, self.left = video, number, left
-        super().__init__(f"{video!r} has {left} visits, and {number} are more than that")
 
 
 class LedgerFullError(Exception):
@@ -105,10 +96,10 @@ class Corrections:
         return self._record("block" if blocked else "unblock", video, 0, reason, by, key)
 
     def _record(
-        self, act: Act, video: str, number: Number, reason: str, by: str, key: str
+        self, act: Act, video: str, asked: Number, reason: str, by: str, key: str
     ) -> tuple[Record, bool]:
         flusher = self._flusher
-        body = f"{act}\n{video}\n{number}\n{reason}".encode()
+        body = f"{act}\n{video}\n{asked}\n{reason}".encode()
         id_ = id_of_key(by, key, body) if key else secrets.token_hex(16)
         with self._lock:
             replica = self._replica()
@@ -117,7 +108,10 @@ class Corrections:
             is_new = record is None
             if record is None:
                 self._check(replica, id_, key)
-                takes = self._takes(replica, video, number) if act == "withdraw" else {}
+                takes = {}
+                if act == "withdraw":
+                    number = None if asked == "all" else asked
+                    takes = ledger.takes(video, replica.counter(video), number)
                 at = ledger.next_time(video, int(time.time() * 1000))
                 record = Record(id_, at, by, video, act, reason, takes)
                 ledger.take(record)
@@ -146,17 +140,3 @@ class Corrections:
             raise OtherRequestError(f"the key {key!r} belongs to another correction")
         if len(replica.ledger) >= MAX_RECORDS:
             raise LedgerFullError(f"there are {MAX_RECORDS} records, and no room for another one")
-
-    def _takes(self, replica: Replica, video: str, number: Number) -> dict[str, tuple[int, int]]:
-        """How many visits are taken of each member's count, and what that is."""
-        counter = replica.counter(video)
-        left = replica.ledger.left(video, counter)
-        most = sorted(left, key=lambda member: (-left[member], member))[:MAX_TAKES]
-        left = {member: left[member] for member in most}
-        there = sum(left.values())
-        if number == "all":
-            number = there
-        if number > there:
-            raise TooManyError(video, number, there)
-        takes = spread(number, left) if number else {}
-        return {member: (capped(take), capped(counter[member])) for member, take in takes.items()}

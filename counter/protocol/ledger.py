@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from struct import pack, unpack
 from typing import NamedTuple
 
-from counter.crdt.ledger import left_of, shown_of, withdrawn_of
+from counter.crdt.ledger import left_of, shown_of, spread, withdrawn_of
+from counter.crdt.limits import capped
 from counter.crdt.tally import Tally
 from counter.protocol.messages import PAGE_BYTES, Delta
 from counter.protocol.peers import Peer
@@ -22,6 +23,7 @@ from counter.protocol.pending import Pending
 from counter.protocol.questions import Questions
 from counter.protocol.records import (
     BUCKETS,
+    MAX_TAKES,
     RECORD,
     Digest,
     Record,
@@ -43,6 +45,14 @@ _A_BUCKET = 32
 _DIGITS = 3
 """Hexadecimal digits at the beginning of an id that are the number of its bucket."""
 _QUESTION = "records"
+
+
+class TooManyError(Exception):
+    """More visits were to be withdrawn than there are: `number`, and what is `left`."""
+
+    def __init__(self, video: str, number: int, left: int) -> None:
+        self.video, self.number, self.left = video, number, left
+        super().__init__(f"{video!r} has {left} visits, and {number} are more than that")
 
 
 class _Asked(NamedTuple):
@@ -124,6 +134,22 @@ class Ledger:
                     entries.setdefault(member, []).append(entry)
             withdrawn = {member: withdrawn_of(of) for member, of in entries.items()}
         return left_of(counter, withdrawn)
+
+    def takes(
+        self, video: str, counter: Mapping[str, int], number: int | None
+    ) -> dict[str, tuple[int, int]]:
+        """What a withdrawal of so many visits takes of each member's count, and what that is.
+
+        With None it takes all that is left. Raises `TooManyError`.
+        """
+        left = self.left(video, counter)
+        most = sorted(left, key=lambda member: (-left[member], member))[:MAX_TAKES]
+        left = {member: left[member] for member in most}
+        there = sum(left.values())
+        if number is not None and number > there:
+            raise TooManyError(video, number, there)
+        takes = spread(there if number is None else number, left) if left else {}
+        return {member: (capped(take), capped(counter[member])) for member, take in takes.items()}
 
     def find(self, id_: str) -> Record | None:
         """A record that is held, whether the store has it already or not."""
@@ -242,10 +268,7 @@ class Ledger:
     def _follow(self, videos: Iterable[str]) -> None:
         """See what follows from the records of these videos."""
         for video in videos:
-            entries = self._entries.get(video, _NO_ENTRIES)
-            self._withdrawn[video] = withdrawn = {
-                member: withdrawn_of(of) for member, of in entries.items()
-            }
+            self._withdrawn[video] = withdrawn = self._rule(video)
             last = self._blocks.get(video)
             if blocked := last is not None and last.act == "block":
                 self._blocked.add(video)
@@ -253,6 +276,11 @@ class Ledger:
                 self._blocked.discard(video)
             counted, less = self._tally.visits(video), sum(withdrawn.values())
             self._tally.ranking.correct(video, counted, less, blocked=blocked)
+
+    def _rule(self, video: str) -> dict[str, int]:
+        """What all records of a video withdraw of each member's count."""
+        entries = self._entries.get(video, _NO_ENTRIES)
+        return {member: withdrawn_of(of) for member, of in entries.items()}
 
     # -- what it tells
 

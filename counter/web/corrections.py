@@ -8,14 +8,10 @@ from flask import Blueprint, Response, request
 
 from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import KEY
-from counter.node.corrections import (
-    LedgerFullError,
-    Number,
-    OtherRequestError,
-    TooManyError,
-)
+from counter.node.corrections import LedgerFullError, Number, OtherRequestError
 from counter.node.counting import MaybeCountedError, NotCountedError
 from counter.node.node import Node
+from counter.protocol.ledger import TooManyError
 from counter.protocol.records import LONGEST_REASON, Record
 from counter.web import bodies
 from counter.web.problems import Problem, check_origin
