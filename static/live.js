@@ -6,7 +6,7 @@ import { attempt } from "./dom.js";
 
 /**
  * A counter as a node sends it. `visits` is null while the node is joining.
- * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean}} Sent
+ * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean, withdrawn?: number, blocked?: boolean}} Sent
  */
 
 /** @typedef {"connecting" | "live" | "reconnecting" | "offline"} State */

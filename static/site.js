@@ -49,7 +49,8 @@ let watched = [];
 function knownOf(video) {
   const there = known.get(video);
   if (there) return there;
-  const made = { counter: new Counter(saved.counts(video)), least: cards.visitsOf(video), sent: null };
+  const counter = new Counter(saved.counts(video), saved.withdrawn?.(video));
+  const made = { counter, least: cards.visitsOf(video), sent: null };
   known.set(video, made);
   return made;
 }
@@ -74,9 +75,10 @@ function receive(sent) {
   if (sent.visits === null) return;
   const its = knownOf(sent.video);
   const grew = its.counter.merge(sent.counts);
-  its.least ??= 0;
+  const less = its.counter.withdraw?.(sent.withdrawn) ?? 0;
+  its.least = Math.max(0, (its.least ?? 0) - less);
   its.sent = sent;
-  saved.merge(sent.video, sent.counts);
+  saved.merge(sent.video, sent.counts, sent.withdrawn);
   show(sent.video, grew.keys());
 }
 
@@ -88,7 +90,9 @@ function show(video, grew = []) {
   const visits = visitsOf(video);
   if (visits === null) return;
   cards.show(video, visits);
-  if (video === view.video) page.show(visits, knownOf(video).counter, grew);
+  if (video !== view.video) return;
+  page.show(visits, knownOf(video).counter, grew);
+  page.correct?.(knownOf(video).counter.withdrawn ?? 0, knownOf(video).sent?.blocked ?? false);
 }
 
 /**
@@ -171,8 +175,8 @@ async function look() {
 function forget(videos) {
   for (const video of videos) {
     const sent = known.get(video)?.sent ?? null;
-    known.set(video, { counter: new Counter(sent?.counts), least: 0, sent });
-    if (sent) saved.merge(video, sent.counts);
+    known.set(video, { counter: new Counter(sent?.counts, sent?.withdrawn), least: 0, sent });
+    if (sent) saved.merge(video, sent.counts, sent.withdrawn);
   }
   draw(view);
 }

@@ -65,6 +65,7 @@ def _page(
         clips=clips,
         cards=_cards(node, clips, limit),
         counter=counter,
+        reason=_reason(node, counter["video"]) if counter and counter.get("withdrawn") else "",
         asked=asked,
     )
     return make_response(page)
@@ -86,3 +87,9 @@ def _cards(node: Node, clips: Collection[str], limit: int) -> Sequence[tuple[str
     ]
     # The sort is stable: equals stay in the order of the catalogue.
     return sorted(visited, key=lambda card: (card[0] not in clips, -card[1]))
+
+
+def _reason(node: Node, video: str) -> str:
+    """Why visits were withdrawn, as the newest record says it."""
+    records = node.corrections.records(video)
+    return next((record.reason for record in records if record.act == "withdraw"), "")
