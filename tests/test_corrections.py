@@ -1,16 +1,19 @@
 """Corrections and blocks over HTTP: what an operator takes back is on record, at every node."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from playwright.sync_api import Browser, expect
 
 from counter.cli.cluster import cluster
 from lab.clients import until
 from lab.servers import WRITE_TOKEN, Node, free_port
+from tests.test_console import opened
 from tests.test_http import Answer, ask, browse, get, visits
 
 TOKEN = "only-for-tests"
@@ -327,3 +330,64 @@ def test_records_survive_that_all_nodes_are_killed_and_reach_a_late_joiner(tmp_p
     finally:
         for node in nodes:
             node.kill()
+
+
+# -- in the browser
+
+
+def test_a_page_shows_a_correction_at_once_and_says_why(
+    nodes: list[Node], browser: Browser
+) -> None:
+    one, other = nodes
+    count(one, "on-page", 300)
+    agree(nodes, "on-page", 300)
+    with opened(browser, f"{other.url}/video/on-page") as page:
+        number = page.locator("#visits")
+        expect(number).to_have_text("301")
+        expect(page.locator("#corrected")).to_be_hidden()
+        page.evaluate(
+            """() => {
+                const number = document.getElementById("visits");
+                window.shown = [];
+                const note = () => window.shown.push(number.textContent);
+                new MutationObserver(note).observe(number, {childList: true, characterData: true, subtree: true});
+            }"""
+        )
+        expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+        correct(one, "on-page", withdraw=120, reason="click farm")
+        expect(number).to_have_text("181")
+        expect(page.locator("#corrected")).to_have_text("120 withdrawn")
+        assert set(page.evaluate("() => window.shown")) == {"181"}
+        page.goto(f"{one.url}/video/on-page")
+        expect(number).to_have_text("182")
+        expect(page.locator("#corrected")).to_have_text("120 withdrawn: click farm")
+        # This browser keeps counts; it must not bring back what was withdrawn.
+        page.goto(f"{one.url}/")
+        expect(page.locator('[data-video="on-page"] b')).to_have_text("182")
+        page.goto(f"{other.url}/video/on-page")
+        expect(number).to_have_text("183")
+        correct(one, "on-page", block=True, reason="law")
+        expect(page.locator("#corrected")).to_contain_text("taken down")
+        correct(other, "on-page", block=False, reason="appeal")
+        expect(page.locator("#corrected")).to_have_text("120 withdrawn: click farm")
+        expect(number).to_have_text("183")
+
+
+def test_the_console_shows_the_ledger_as_a_table(nodes: list[Node], browser: Browser) -> None:
+    one, other = nodes
+    count(one, "in-console", 10)
+    correct(one, "in-console", withdraw=4, reason="<b>bots</b>")
+    until(lambda: listed(other, "in-console"), 10, "the record is there")
+    with opened(browser, f"{other.url}/cluster") as page:
+        row = page.locator("#corrections tbody tr").first
+        expect(row.locator(".of")).to_have_text("in-console")
+        expect(row.locator(".act")).to_have_text("withdraw")
+        expect(row.locator(".withdrawn")).to_have_text("4")
+        expect(row.locator(".why")).to_have_text("<b>bots</b>")
+        expect(row.locator(".by")).to_have_text("ops")
+        before = row.locator(".when").text_content()
+        assert before
+        correct(one, "in-console", block=True)
+        expect(row.locator(".act")).to_have_text("block", timeout=10_000)
+        expect(row.locator(".when")).to_have_text(re.compile(r"^20[0-9-]{8} [0-9:]{8}$"))
+    assert get(other, "/cluster").json()["ledger"]["records"] >= 2

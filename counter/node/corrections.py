@@ -68,13 +68,19 @@ class Corrections:
         ledger = self._ledger
         return len(ledger) if ledger else 0
 
-    def records(self, video: str | None = None, most: int | None = None) -> list[Record]:
+    def records(self, video: str | None = None) -> list[Record]:
         """The records, of one video or of all, newest first."""
         with self._lock:
             ledger = self._ledger
             if ledger is None:
                 return []
-            return ledger.newest(most) if video is None else ledger.of(video)[:most]
+            return ledger.newest() if video is None else ledger.of(video)
+
+    def latest(self) -> list[Record]:
+        """Some of the newest records, newest first."""
+        with self._lock:
+            ledger = self._ledger
+            return ledger.latest() if ledger else []
 
     # -- what an operator does
 

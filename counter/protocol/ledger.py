@@ -11,6 +11,7 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import nsmallest
 from struct import pack, unpack
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ MAX_RECORDS = 100_000
 """Records after which no node takes another one."""
 MAX_HELD = 2 * MAX_RECORDS
 """Records that are held at most: nodes that do not hear each other may take more than one may."""
+LATEST = 20
+"""Records that the console shows."""
 _A_BUCKET = 32
 """How many records a bucket has, where there are not too many."""
 _DIGITS = 3
@@ -100,6 +103,7 @@ class Ledger:
         self._buckets: dict[int, set[str]] = {}
         self._sums = array("Q", bytes(8 * BUCKETS))
         self._sum = 0
+        self._latest: tuple[Digest | None, list[Record]] = None, []
         self._asked: dict[str, _Asked] = {}
 
     def __len__(self) -> int:
@@ -168,9 +172,16 @@ class Ledger:
         """The records of a video, newest first."""
         return sorted(map(self._records.__getitem__, self._of.get(video, ())), key=_age)
 
-    def newest(self, most: int | None = None) -> list[Record]:
-        """All records, or so many, newest first."""
-        return sorted(self._records.values(), key=_age)[:most]
+    def newest(self) -> list[Record]:
+        """All records, newest first."""
+        return sorted(self._records.values(), key=_age)
+
+    def latest(self) -> list[Record]:
+        """The `LATEST` newest records, newest first."""
+        if self._latest[0] != self.digest:
+            # Many may look at them, and most of the time nothing has changed.
+            self._latest = self.digest, nsmallest(LATEST, self._records.values(), key=_age)
+        return self._latest[1]
 
     def next_time(self, video: str, now: int) -> int:
         """The time of the next record of a video: later than all that are known."""
