@@ -12,9 +12,11 @@ from playwright.sync_api import Browser, expect
 
 from counter.cli.cluster import cluster
 from lab.clients import until
+from lab.previous import unpack
 from lab.servers import WRITE_TOKEN, Node, free_port
 from tests.test_console import opened
 from tests.test_http import Answer, ask, browse, get, visits
+from tests.test_visit_log import line
 
 TOKEN = "only-for-tests"
 pytestmark = pytest.mark.nodes(
@@ -332,6 +334,62 @@ def test_records_survive_that_all_nodes_are_killed_and_reach_a_late_joiner(tmp_p
             node.kill()
 
 
+def test_a_beacon_of_a_blocked_video_that_nginx_has_answered_is_not_counted(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "visits.log"
+    log.write_text("")
+    settings = {"ADMIN_TOKEN": TOKEN, "VISIT_LOG": str(log), "DRAIN_TIME": "0"}
+    with Node(tmp_path / "node", "counter1", settings=settings) as node:
+        node.wait_ready()
+        correct(node, "beacon", block=True, reason="law")
+        with log.open("a") as file:
+            file.write("".join(line("beacon", n) for n in range(3)) + line("other", 3))
+        until(lambda: visits(node, "other") == 1, 10, "the log is read")
+        assert visits(node, "beacon") == 0
+        assert b"counter_log_refused_lines_total 3.0" in get(node, "/metrics").body
+        correct(node, "beacon", block=False, reason="appeal")
+        with log.open("a") as file:
+            file.write(line("beacon", 4))
+        until(lambda: visits(node, "beacon") == 1, 10, "it counts again")
+        node.kill()
+
+
+def test_a_node_of_the_version_before_is_told_nothing_that_it_calls_junk(tmp_path: Path) -> None:
+    ports = [free_port(), free_port()]
+    peers = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    settings = {"ADMIN_TOKEN": TOKEN, "DRAIN_TIME": "0", "PEERS": peers}
+    new = Node(tmp_path / "new", "new", ports[0], settings)
+    old = Node(tmp_path / "old", "old", ports[1], settings, root=unpack(tmp_path / "version"))
+    try:
+        for node in (new, old):
+            node.start()
+        for node in (new, old):
+            node.wait_ready()
+        count(old, "mixed", 60)
+        count(new, "mixed", 40)
+        agree([new, old], "mixed", 100)
+        record = correct(new, "mixed", withdraw=50, reason="farm")
+        correct(new, "blocked", block=True, reason="law")
+        assert visits(new, "mixed") == 50
+        count(old, "mixed", 10)
+        agree([new], "mixed", 60)
+        agree([old], "mixed", 110)
+        metrics = get(old, "/metrics").body.decode()
+        assert "messages_dropped_total{" not in metrics
+        assert "counter_entries_refused_total 0.0" in metrics
+        old.stop()
+        old.root = new.root
+        old.start()
+        old.wait_ready()
+        agree([new, old], "mixed", 60)
+        assert listed(old, "mixed") == [record]
+        assert get(old, "/video/blocked").status == 410
+    finally:
+        for node in (new, old):
+            node.kill()
+
+
 # -- in the browser
 
 
@@ -350,7 +408,8 @@ def test_a_page_shows_a_correction_at_once_and_says_why(
                 const number = document.getElementById("visits");
                 window.shown = [];
                 const note = () => window.shown.push(number.textContent);
-                new MutationObserver(note).observe(number, {childList: true, characterData: true, subtree: true});
+                const changes = {childList: true, characterData: true, subtree: true};
+                new MutationObserver(note).observe(number, changes);
             }"""
         )
         expect(page.locator("#connection")).to_have_attribute("data-state", "live")
