@@ -54,6 +54,12 @@ class Corrections:
         replica = self._flusher.replica
         return replica is not None and replica.ledger.is_blocked(video)
 
+    def concern(self, video: str) -> bool:
+        """Whether there is any record of a video."""
+        # Each visit asks.
+        replica = self._flusher.replica
+        return replica is not None and video in replica.ledger.videos
+
     def withdrawn(self, video: str, counter: Mapping[str, int]) -> int:
         """How many of the visits in a video's counter are withdrawn."""
         ledger = self._ledger
@@ -62,6 +68,15 @@ class Corrections:
     def visits(self, video: str, counter: Mapping[str, int]) -> int:
         """The visits of a video with this counter, after corrections."""
         return max(0, visits_of(counter) - self.withdrawn(video, counter))
+
+    def shown(self, video: str, counter: Mapping[str, int]) -> dict[str, int | bool]:
+        """What an answer says of a video with this counter: only what is not as usual."""
+        told: dict[str, int | bool] = {"visits": self.visits(video, counter)}
+        if withdrawn := self.withdrawn(video, counter):
+            told["withdrawn"] = withdrawn
+        if self.is_blocked(video):
+            told["blocked"] = True
+        return told
 
     def count(self) -> int:
         """How many records there are."""

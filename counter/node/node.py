@@ -213,13 +213,9 @@ class Node:
         visits = visits_of(counter)
         if visits == MAX_COUNT:
             counter = shown_counts(counter)
-        withdrawn = self.corrections.withdrawn(video, counter)
-        left = max(0, visits - withdrawn)
-        shown = {"video": video, "visits": left, "node": self.name, "counts": counter}
-        if withdrawn:
-            shown["withdrawn"] = withdrawn
-        if self.corrections.is_blocked(video):
-            shown["blocked"] = True
+        shown = {"video": video, "visits": visits, "node": self.name, "counts": counter}
+        if self.corrections.concern(video):
+            shown |= self.corrections.shown(video, counter)
         return shown
 
     def addresses(self) -> list[str]:

@@ -69,7 +69,7 @@ class _Asked(NamedTuple):
 class Ledger:
     """The records that are held here, and what follows from them for each video.
 
-    `withdrawn`, `shown` and `is_blocked` may be called by any thread.
+    `withdrawn`, `shown` and `is_blocked` may be called by any thread, without a lock.
     """
 
     page_bytes = PAGE_BYTES
@@ -91,8 +91,8 @@ class Ledger:
         self._pending: dict[str, Record] = {}
         """Those of this node that the store does not hold yet."""
         self._unpublished: dict[str, None] = {}
-        self._of: dict[str, list[str]] = {}
-        """The ids of a video's records."""
+        self.videos: dict[str, list[str]] = {}
+        """The ids of each video's records. Any thread may see whether a video is in it."""
         self._entries: dict[str, dict[str, list[tuple[int, int]]]] = {}
         """What records take of each member and saw, by video."""
         self._withdrawn: dict[str, dict[str, int]] = {}
@@ -170,7 +170,7 @@ class Ledger:
 
     def of(self, video: str) -> list[Record]:
         """The records of a video, newest first."""
-        return sorted(map(self._records.__getitem__, self._of.get(video, ())), key=_age)
+        return sorted(map(self._records.__getitem__, self.videos.get(video, ())), key=_age)
 
     def newest(self) -> list[Record]:
         """All records, newest first."""
@@ -186,7 +186,7 @@ class Ledger:
     def next_time(self, video: str, now: int) -> int:
         """The time of the next record of a video: later than all that are known."""
         pending = (record for record in self._pending.values() if record.video == video)
-        known = map(self._records.__getitem__, self._of.get(video, ()))
+        known = map(self._records.__getitem__, self.videos.get(video, ()))
         latest = max((record.at for record in (*known, *pending)), default=-1)
         return min(max(now, latest + 1), 2**53)
 
@@ -257,12 +257,12 @@ class Ledger:
         self._sum = (self._sum + now - before) % 2**63
         self._records[id_] = record
         if known is None:
-            self._of.setdefault(video, []).append(id_)
+            self.videos.setdefault(video, []).append(id_)
             self._add_entries(record)
         else:
             self._entries.pop(video, None)
             self._blocks.pop(video, None)
-            for other in self._of[video]:
+            for other in self.videos[video]:
                 self._add_entries(self._records[other])
         return True
 
