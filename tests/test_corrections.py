@@ -187,7 +187,8 @@ def test_all_withdrawn_on_both_sides_of_a_split_never_eats_later_visits(
     for node in nodes:
         assert ask(node, "POST", "/dev/heal").status == 204
     agree(nodes, "both-sides", 1000)
-    assert {len(listed(node, "both-sides")) for node in nodes} == {2}
+    held = {2}
+    until(lambda: {len(listed(n, "both-sides")) for n in nodes} == held, 10, "both have both")
 
 
 def test_a_blocked_video_takes_no_visits_and_is_in_no_list(nodes: list[Node]) -> None:
