@@ -28,6 +28,8 @@ class Book:
 
     def __init__(self) -> None:
         self._made: dict[str, Record] = {}
+        self.recorded: set[str] = set()
+        """The notes of all records that any store ever held."""
         self._must: set[str] = set()
         """Those that a store has held, and that were not destroyed everywhere since."""
         self._withdrawn: dict[tuple[str, str], Mapping[str, int]] = {}
@@ -41,7 +43,7 @@ class Book:
         """A node has taken a correction. Returns what is wrong with it, "" if nothing is."""
         self._made[record.id] = record
         known = replica.ledger.of(record.video)
-        if any(other.at >= record.at for other in known):
+        if any(other.at >= record.at and other.id != record.id for other in known):
             return f"{record} is not later than what {replica.id} knew of its video"
         return ""
 
@@ -64,7 +66,13 @@ class Book:
         self._must -= set(ids)
 
     def look(self, replica: Replica) -> str:
-        """What has fallen at a node, "" if nothing has: what is withdrawn only grows."""
+        """What is wrong at a node, "" if nothing is.
+
+        What is withdrawn only grows, and no record is there that no store ever held.
+        """
+        for record in replica.ledger.newest():
+            if RECORD + record.id not in self.recorded:
+                return f"{replica.id} has {record}, which no store ever held"
         for video in {record.video for record in self._made.values()}:
             now = dict(replica.ledger.withdrawn(video))
             before = self._withdrawn.get((replica.id, video), {})

@@ -60,6 +60,7 @@ class Machine(Node):
     ) -> None:
         super().__init__(number, name, rules.disk(oracle.written), rules, timing)
         self.oracle = oracle
+        self.disk.recorded = oracle.book.recorded
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""
         self.heard_keys: dict[str, dict[str, int]] = {}

@@ -288,7 +288,7 @@ class Oracle:
             return
         self._looked[address] = seen
         if wrong := self.book.look(replica):
-            raise BrokenPromiseError(f"monotone: {wrong}")
+            raise BrokenPromiseError(f"on record: {wrong}")
         tally, shown = replica.tally, self._shown.setdefault(address, {})
         videos: set[str] = set()
         for vector, counted in tally.vectors():

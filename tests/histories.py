@@ -732,6 +732,19 @@ DIRECTED = {
             then(2.0),
         ),
     ),
+    "a node is killed while its store writes a record": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(2.5),
+            at("slow", 0, 0.9),
+            at("block", 0),
+            then(0.4),
+            at("kill", 0),
+            then(2.0),
+        ),
+    ),
     "a block is known to the store alone, and a node joins": History(
         seed=0,
         nodes=3,
