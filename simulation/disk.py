@@ -9,6 +9,7 @@ from counter.node.names import Names
 from counter.protocol.checks import decode_sum, is_vector, sum_name
 from counter.protocol.key_log import is_key
 from counter.protocol.moving import marks_kept, sums_kept
+from counter.protocol.records import RECORD
 from counter.store.contract import (
     NO_SKETCHES,
     NOTHING,
@@ -48,6 +49,8 @@ class Disk(MemoryStore):
         """The requests whose visits it has, by key."""
         self.to_come: dict[str, Request] = {}
         """The requests in the write that is being tried."""
+        self.recorded: set[str] = set()
+        """The notes of records that were ever written, here or to what shares the set."""
         self._written = written
 
     def write(
@@ -75,6 +78,7 @@ class Disk(MemoryStore):
         )
         self.changes += bool(counts or facts or drop)
         self._written(counts)
+        self.recorded.update(name for name in facts if name.startswith(RECORD))
         self.requests |= self.to_come
         for request in self.to_come.values():
             request.written = True

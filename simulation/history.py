@@ -31,6 +31,10 @@ WEIGHTS = {
     "copy": 3,
     "roll back": 2,
     "lose": 1,
+    "withdraw": 3,
+    "withdraw all": 1,
+    "block": 2,
+    "unblock": 2,
 }
 UNUSUAL = {
     "run a copy": 3,

@@ -14,10 +14,11 @@ from counter.protocol.effects import Effects
 from counter.protocol.key_log import Key
 from counter.protocol.messages import Body, Envelope, KeysPage, Report
 from counter.protocol.moving import marks_kept
+from counter.protocol.records import Act, Record, Takes
 from counter.store.contract import Marks, StoreDownError
 from simulation.disk import Disk, Request
 from simulation.node import EPOCH, Node, Sent
-from simulation.oracle import Oracle
+from simulation.oracle import BrokenPromiseError, Oracle
 from simulation.process import Process
 from simulation.rules import Rules, Timing
 
@@ -61,6 +62,7 @@ class Machine(Node):
     ) -> None:
         super().__init__(number, name, rules.disk(oracle.written), rules, timing)
         self.oracle = oracle
+        self.disk.recorded = oracle.book.recorded
         self.heard: dict[str, tuple[float, dict[str, int]]] = {}
         """When each replica was heard last, and what its reports advertised."""
         self.heard_keys: dict[str, dict[str, int]] = {}
@@ -173,7 +175,7 @@ class Machine(Node):
 
     def visit(self, video: str) -> None:
         """Take one visit, if the node runs."""
-        if self.replica is not None:
+        if self.replica is not None and not self.replica.ledger.is_blocked(video):
             self.replica.visit(video)
             self.oracle.tried(self.replica.member, video)
 
@@ -201,6 +203,29 @@ class Machine(Node):
         for video in videos:
             self.oracle.tried(replica.member, video)
         self._pending[key] = self.oracle.counted(self.address, key, self.now)
+
+    def withdraw(self, video: str, much: float | None) -> None:
+        """Withdraw a part of a video's visits, or all with None, as far as there are any."""
+        replica = self.replica
+        if replica is None or replica.state != "ready":
+            return
+        counter = replica.counter(video)
+        there = sum(replica.ledger.left(video, counter).values())
+        number = there if much is None else min(there, 1 + int(much * there))
+        if number:
+            self.record("withdraw", video, replica.ledger.takes(video, counter, number))
+
+    def record(self, act: Act, video: str, takes: Takes) -> None:
+        """Take a correction of an operator, if the node is ready."""
+        replica = self.replica
+        if replica is None or replica.state != "ready":
+            return
+        at = replica.ledger.next_time(video, self.date())
+        id_ = f"{self._choose.getrandbits(128):032x}"
+        record = Record(id_, at, "ops", video, act, "", takes)
+        replica.ledger.take(record)
+        if wrong := self.oracle.book.made(record, replica):
+            raise BrokenPromiseError(f"the last wins: {wrong}")
 
     def flush(self) -> list[Sent]:
         """Write a batch as the flush thread does, which takes `slow` seconds and may fail.
@@ -245,6 +270,7 @@ class Machine(Node):
         keys = process.replica.keys.publish(self.now) if batch.keys.own else []
         # First: a batch may also have the counts that were kept until now.
         self.oracle.kept(process.replica.member, self._kept_in_flight)
+        self.oracle.book.stored(batch.notes)
         for run, counts in batch.own.items():
             self.oracle.acknowledged(run, counts)
         process.join_store()

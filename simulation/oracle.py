@@ -25,6 +25,7 @@ from counter.protocol.members import decode_fact
 from counter.protocol.messages import KeysPage
 from counter.protocol.replica import Replica
 from counter.protocol.untold import NOTE
+from simulation.book import Book
 from simulation.disk import Disk, Request
 
 Entry = tuple[str, str]
@@ -59,6 +60,7 @@ class Oracle:
         """How many requests were recognized as repeats."""
         self.counted_again = 0
         """How many were counted again through the window after a store had held them."""
+        self.book = Book()
         self._key_life = key_life
         self._requests: dict[str, list[Request]] = {}
         self._numbers: dict[tuple[str, int], Request] = {}
@@ -166,9 +168,10 @@ class Oracle:
     @contextmanager
     def loss(self, nodes: Sequence[Node]) -> Iterator[None]:
         """Something is destroyed inside: what nothing holds then is lost for good."""
-        self._before = _held(nodes)
+        self._before, records = _held(nodes), self.book.held(nodes)
         yield
         self._lower(_held(nodes), self._floor)
+        self.book.lost(records - self.book.held(nodes))
 
     def tampered(self, node: Node) -> None:
         """Somebody changes the store of a node from outside."""
@@ -196,6 +199,7 @@ class Oracle:
         assert node.replica is not None
         self.forgive_falls()
         self._reverted.add(node.replica.id)
+        self.book.forget(node.replica.id)
         self._shown.pop(node.address, None)
         self._looked.pop(node.address, None)
         # Whether it is ready is what it was in the snapshot.
@@ -290,12 +294,14 @@ class Oracle:
         now: float,
     ) -> None:
         """Check a running node: monotone, honest, and nothing shown that no store holds."""
-        notes = replica.backlog.notes
+        notes, digest = replica.backlog.notes, replica.ledger.digest
         kept = {name: notes[name] for name in notes if name.startswith(NOTE)}
-        seen = (replica, replica.state, replica.complete, replica.tally.totals(), kept)
+        seen = (replica, replica.state, replica.complete, replica.tally.totals(), kept, digest)
         if self._looked.get(address) == seen:
             return
         self._looked[address] = seen
+        if wrong := self.book.look(replica):
+            raise BrokenPromiseError(f"on record: {wrong}")
         tally, shown = replica.tally, self._shown.setdefault(address, {})
         videos: set[str] = set()
         for vector, counted in tally.vectors():
@@ -418,7 +424,7 @@ class Oracle:
                 return f"{node.address} does not hold {missing}"
             if missing := keys - {key for key, _, _ in node.disk.numbered()}:
                 return f"the store of {node.address} does not hold {missing}"
-        return ""
+        return self.book.wrong(nodes)
 
     def _stored(self, node: Node) -> Iterator[Request]:
         """The requests whose visits, or keys, a node's store holds."""

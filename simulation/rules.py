@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from counter.crdt.ids import mint_run
 from counter.crdt.tally import Tally
 from counter.protocol.keys import Keys
+from counter.protocol.ledger import Ledger
 from counter.protocol.numbering import Numbering
 from counter.protocol.pending import Pending
 from counter.protocol.questions import Questions
@@ -75,6 +76,12 @@ class SmallKeys(Keys):
     page_bytes = 90
 
 
+class SmallLedger(Ledger):
+    """A ledger of which a message holds one record, or two."""
+
+    page_bytes = 400
+
+
 class SmallReports(Reports):
     """Reports of which a message names two closed runs."""
 
@@ -82,12 +89,13 @@ class SmallReports(Reports):
 
 
 class SmallPages(Replica):
-    """A replica with such repairs, steps, questions, keys and reports."""
+    """A replica with such repairs, steps, questions, keys, reports and ledger."""
 
     repairs_class = SmallRepairs
     pending_class = SmallSteps
     questions_class = FewQuestions
     keys_class = SmallKeys
+    ledger_class = SmallLedger
     reports_class = SmallReports
 
 

@@ -108,6 +108,12 @@ class Trial(Cluster[Machine]):
                 if self.posted:
                     last = len(self.posted) - 1
                     node.post(*self.posted[last - round(much**3 * last)])
+            case "withdraw":
+                node.withdraw(VIDEOS[step.other % len(VIDEOS)], much)
+            case "withdraw all":
+                node.withdraw(VIDEOS[step.other % len(VIDEOS)], None)
+            case "block" | "unblock":
+                node.record(step.kind, VIDEOS[step.other % len(VIDEOS)], {})
             case "pass":
                 self.pass_time(much * much * 4.0)
             case "page":

@@ -8,7 +8,9 @@ import { TourPanel } from "./tour_panel.js";
 /** @typedef {{kind: string, up: boolean}} Part */
 /** @typedef {{member: string, name: string, visits: number, live: boolean, state: string, self: boolean, heard: number | null, behind: number | null, removed: boolean, folded: number, runs: number, store: Part | null, transport: Part | null, visits_per_second: number | null, messages_per_second: number | null}} Member */
 /** @typedef {{closed_runs: number, waits_for: {member: string}[]}} Folding */
-/** @typedef {{node: string, member: string, state: string, store: Part & {unflushed: number}, transport: Part, folding: Folding, not_counted?: Record<string, number>, log: {unread: number} | null, warnings: string[], members: Member[]}} Cluster */
+/** @typedef {{node: string, member: string, state: string, store: Part & {unflushed: number}, transport: Part, folding: Folding, not_counted?: Record<string, number>, log: {unread: number} | null, warnings: string[], members: Member[], ledger?: Ledger}} Cluster */
+/** @typedef {{id: string, at: number, by: string, video: string, act: string, withdraw: number, reason: string}} Entry */
+/** @typedef {{records: number, latest: Entry[]}} Ledger */
 
 const REFRESH = 1500;
 const ASK_NODES = 1000;
@@ -45,6 +47,10 @@ function show(cluster) {
   }
   warnings.hidden = cluster.warnings.length === 0;
 
+  // A node of the version before, or its page, has none.
+  const ledger = document.getElementById("ledger");
+  if (ledger && cluster.ledger) showLedger(ledger, cluster.ledger);
+
   const rows = /** @type {HTMLElement[]} */ ([...body.querySelectorAll("tr[data-member]")]);
   arrange(
     body,
@@ -54,6 +60,41 @@ function show(cluster) {
       return row;
     }),
   );
+}
+
+/**
+ * @param {HTMLElement} section
+ * @param {Ledger} ledger
+ */
+function showLedger(section, { records, latest }) {
+  section.hidden = records === 0;
+  write(element("records"), written(records));
+  const list = /** @type {HTMLElement} */ (section.querySelector("tbody"));
+  const known = /** @type {HTMLElement[]} */ ([...list.children]);
+  arrange(
+    list,
+    latest.map((record) => known.find((row) => row.dataset.record === record.id) ?? newRecord(record)),
+  );
+}
+
+/** @param {Entry} record it never changes */
+function newRecord({ id, at, by, video, act, withdraw, reason }) {
+  const template = /** @type {HTMLTemplateElement} */ (element("record-row"));
+  const row = /** @type {HTMLElement} */ (template.content.firstElementChild?.cloneNode(true));
+  row.dataset.record = id;
+  /**
+   * @param {string} field
+   * @param {string} text
+   */
+  const fill = (field, text) => write(/** @type {HTMLElement} */ (row.querySelector(`.${field}`)), text);
+  fill("of", video);
+  fill("act", act);
+  fill("withdrawn", withdraw ? written(withdraw) : "–");
+  fill("why", reason || "–");
+  fill("by", by);
+  // What no clock shows is left out.
+  fill("when", at < 8.64e15 ? new Date(at).toISOString().slice(0, 19).replace("T", " ") : "–");
+  return row;
 }
 
 /**

@@ -62,14 +62,22 @@ export function value(counter) {
   return Math.min(sum, MAX_COUNT);
 }
 
-/** A counter that a page holds and merges into. */
+/**
+ * A counter that a page holds and merges into, with the visits that operators have withdrawn. Both only grow, so that a
+ * page joins each by the larger, whichever node it hears, and never shows a number that lies between two.
+ */
 export class Counter {
   /** @type {Counts} */
   #counts = {};
+  #withdrawn = 0;
 
-  /** @param {Counts} counts */
-  constructor(counts = {}) {
+  /**
+   * @param {Counts} counts
+   * @param {number} withdrawn
+   */
+  constructor(counts = {}, withdrawn = 0) {
     this.merge(counts);
+    this.withdraw(withdrawn);
   }
 
   /**
@@ -94,8 +102,28 @@ export class Counter {
     return grew;
   }
 
-  /** The value. */
+  /**
+   * Take the larger number of withdrawn visits, and return by how much it grew.
+   * @param {unknown} withdrawn as a node sends it; nothing stands for none
+   */
+  withdraw(withdrawn) {
+    const before = this.#withdrawn;
+    if (isCount(withdrawn) && withdrawn > before) this.#withdrawn = withdrawn;
+    return this.#withdrawn - before;
+  }
+
+  /** How many of the counted visits are withdrawn. */
+  get withdrawn() {
+    return this.#withdrawn;
+  }
+
+  /** The visits: what was counted, less what was withdrawn. */
   get visits() {
+    return Math.max(0, this.counted - this.#withdrawn);
+  }
+
+  /** The value: what was counted. */
+  get counted() {
     return value(this.#counts);
   }
 

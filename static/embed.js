@@ -133,12 +133,14 @@ export class Numbers {
   }
 
   /** @param {Sent} sent */
-  #receive({ video, visits, counts }) {
+  #receive({ video, visits, counts, withdrawn }) {
     // A joining node knows only a part of the count. A part must not be shown as the whole.
     if (visits === null) return;
     const counter = this.#counters.get(video) ?? new Counter();
     this.#counters.set(video, counter);
     counter.merge(counts);
+    // Its module may be an earlier version's, from another node.
+    counter.withdraw?.(withdrawn);
     this.#show(video);
   }
 

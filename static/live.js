@@ -7,7 +7,7 @@ import { attempt } from "./dom.js";
 
 /**
  * A counter as a node sends it. `visits` is null while the node is joining.
- * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean} & Notes} Sent
+ * @typedef {{video: string, visits: number | null, node: string, counts: Counts, joining?: boolean, withdrawn?: number, blocked?: boolean} & Notes} Sent
  */
 
 /** @typedef {"connecting" | "live" | "reconnecting" | "offline"} State */

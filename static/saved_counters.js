@@ -7,7 +7,7 @@ import { attempt } from "./dom.js";
 
 /**
  * What the browser keeps of one video. `at` is when its counts last grew, Unix time in ms.
- * @typedef {{counts: Counts, floor: number, at: number}} Item
+ * @typedef {{counts: Counts, floor: number, at: number, withdrawn?: number}} Item
  */
 
 const PLACE = "visits.kept.";
@@ -57,14 +57,27 @@ export class SavedCounters {
    * another cluster at the same address, and two clusters must not become one counter.
    * @param {string} video
    * @param {Counts} counts
+   * @param {number} withdrawn lowers the least number to show by as much as it grew
    */
-  merge(video, counts) {
+  merge(video, counts, withdrawn = 0) {
     if (!this.on) return;
     const item = this.#read(video) ?? { counts: {}, floor: 0, at: 0 };
     const members = Object.keys(item.counts);
     if (members.length && !members.some((member) => Object.hasOwn(counts, member))) return;
-    const counter = new Counter(item.counts);
-    if (counter.merge(counts).size) this.#write(video, { ...item, counts: counter.toJSON(), at: this.#now() });
+    const counter = new Counter(item.counts, item.withdrawn);
+    const less = counter.withdraw?.(withdrawn) ?? 0;
+    if (!counter.merge(counts).size && !less) return;
+    const floor = Math.max(0, item.floor - less);
+    const kept = counter.withdrawn ? { withdrawn: counter.withdrawn } : {};
+    this.#write(video, { ...item, ...kept, floor, counts: counter.toJSON(), at: this.#now() });
+  }
+
+  /**
+   * How many visits are withdrawn.
+   * @param {string} video
+   */
+  withdrawn(video) {
+    return this.#read(video)?.withdrawn ?? 0;
   }
 
   /**
@@ -128,8 +141,9 @@ export class SavedCounters {
    */
   #read(video) {
     const item = attempt(() => {
-      const { counts, floor, at } = JSON.parse(this.#storage?.getItem(PLACE + video) ?? "null");
-      return isCount(floor) && isCount(at) ? { counts: new Counter(counts).toJSON(), floor, at } : null;
+      const { counts, floor, at, withdrawn } = JSON.parse(this.#storage?.getItem(PLACE + video) ?? "null");
+      const kept = isCount(withdrawn) && withdrawn ? { withdrawn } : {};
+      return isCount(floor) && isCount(at) ? { counts: new Counter(counts).toJSON(), floor, at, ...kept } : null;
     });
     return item ?? null;
   }

@@ -54,7 +54,8 @@ let watched = [];
 function knownOf(video) {
   const there = known.get(video);
   if (there) return there;
-  const made = { counter: new Counter(saved.counts(video)), least: cards.visitsOf(video), sent: null, notes: {} };
+  const counter = new Counter(saved.counts(video), saved.withdrawn?.(video));
+  const made = { counter, least: cards.visitsOf(video), sent: null, notes: {} };
   known.set(video, made);
   return made;
 }
@@ -79,10 +80,11 @@ function receive(sent) {
   if (sent.visits === null) return;
   const its = knownOf(sent.video);
   const grew = its.counter.merge(sent.counts);
-  its.least ??= 0;
+  const less = its.counter.withdraw?.(sent.withdrawn) ?? 0;
+  its.least = Math.max(0, (its.least ?? 0) - less);
   its.sent = sent;
   its.notes = merged(its.notes, sent);
-  saved.merge(sent.video, sent.counts);
+  saved.merge(sent.video, sent.counts, sent.withdrawn);
   show(sent.video, grew.keys());
 }
 
@@ -98,6 +100,7 @@ function show(video, grew = []) {
   page.show(visits, knownOf(video).counter, grew);
   // Its module may be an earlier version's, from another node.
   page.note?.(knownOf(video).notes);
+  page.correct?.(knownOf(video).counter.withdrawn ?? 0, knownOf(video).sent?.blocked ?? false);
 }
 
 /**
@@ -212,8 +215,9 @@ async function look() {
 function forget(videos) {
   for (const video of videos) {
     const sent = known.get(video)?.sent ?? null;
-    known.set(video, { counter: new Counter(sent?.counts), least: 0, sent, notes: merged({}, sent ?? {}) });
-    if (sent) saved.merge(video, sent.counts);
+    const counter = new Counter(sent?.counts, sent?.withdrawn);
+    known.set(video, { counter, least: 0, sent, notes: merged({}, sent ?? {}) });
+    if (sent) saved.merge(video, sent.counts, sent.withdrawn);
   }
   draw(view);
 }

@@ -53,6 +53,7 @@ export class VideoView {
     write(element("announcement"), "");
     element("coming").hidden = true;
     this.note({});
+    this.correct(0, false);
     delete element("visits").dataset.visits;
     write(element("visits"), "…");
     write(element("about"), clip ? clip.about : "This video has no clip. Its visits count like all others.");
@@ -83,12 +84,15 @@ export class VideoView {
   show(visits, counter, grew) {
     const first = this.#visits === null;
     this.#fill(counter, new Set([...grew].map(nameOf)));
+    const fell = visits < (this.#visits ?? 0);
+    // It falls by a correction, which says nothing of when visits came.
+    if (fell) this.#ratesNow()?.pause();
     this.#ratesNow()?.note(visits, Date.now());
     if (this.#visits === visits) return;
     this.#visits = visits;
     element("coming").hidden = true;
     element("visits").dataset.visits = String(visits);
-    if (first) return this.#climb.set(visits);
+    if (first || fell) return this.#climb.set(visits);
     this.#climb.rise(visits);
     this.#announcer.tell(() => `${written(this.#visits ?? 0)} ${element("unit").textContent}`);
   }
@@ -104,6 +108,22 @@ export class VideoView {
     const text = notCounted(notes.not_counted);
     place.hidden = !text;
     write(place, text);
+  }
+
+  /**
+   * Say what an operator has done to the number.
+   * @param {number} withdrawn visits
+   * @param {boolean} blocked whether the video was taken down
+   */
+  correct(withdrawn, blocked) {
+    const line = document.getElementById("corrected");
+    if (!line) return;
+    // The server knows the reason for the video that it rendered.
+    const { video, reason } = line.dataset;
+    const why = video === this.#video && reason ? `: ${reason}` : "";
+    const less = withdrawn ? `${written(withdrawn)} withdrawn${why}` : "";
+    line.hidden = !withdrawn && !blocked;
+    write(line, blocked ? "This video was taken down. Its visits are not counted." : less);
   }
 
   /** Say that the visit is counted and the number will follow. */
@@ -156,7 +176,7 @@ export class VideoView {
     // Browsers keep the animations of hidden elements until these are drawn: they would pile up.
     const still = this.#table.hidden || document.hidden || isStill();
     const shares = counter.byName();
-    const together = counter.visits;
+    const together = counter.counted ?? counter.visits;
     for (const share of shares) {
       const row = this.#rows.get(share.name) ?? this.#newRow(share);
       row.title = share.members.map(([id]) => id).join(", ");

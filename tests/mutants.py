@@ -43,6 +43,7 @@ from simulation.rules import (
     SmallReports,
 )
 from tests.mutants_of_classes import FAULTS_OF_CLASSES
+from tests.mutants_of_ledgers import FAULTS_OF_LEDGERS
 from tests.mutants_of_moves import FAULTS_OF_MOVES
 from tests.mutants_of_runs import NEW_FAULTS
 
@@ -455,4 +456,5 @@ FAULTS = (
     | NEW_FAULTS
     | FAULTS_OF_MOVES
     | FAULTS_OF_CLASSES
+    | FAULTS_OF_LEDGERS
 )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
-from crawleruseragents import (  # type: ignore[import-untyped]  # it has no types
+from crawleruseragents import (
     CRAWLER_USER_AGENTS_DATA,
 )
 

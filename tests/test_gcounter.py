@@ -46,6 +46,16 @@ def test_the_order_of_merges_does_not_matter(case: dict[str, Any]) -> None:
         assert value(counter) == case["visits"]
 
 
+@named(VECTORS["corrections"])
+def test_what_is_withdrawn_is_joined_by_the_larger_as_counts_are(case: dict[str, Any]) -> None:
+    for order in permutations(case["told"]):
+        counter, withdrawn = dict[str, int](), 0
+        for told in order:
+            counter = merge(counter, told["counts"])
+            withdrawn = max(withdrawn, told.get("withdrawn", 0))
+        assert max(0, value(counter) - withdrawn) == case["visits"]
+
+
 @given(counters, counters, counters)
 def test_merging_is_commutative_associative_and_idempotent(one: Any, two: Any, three: Any) -> None:
     assert merge(one, two) == merge(two, one)

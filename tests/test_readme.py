@@ -12,12 +12,13 @@ from lab.clients import fetch, until
 from lab.servers import ROOT, WRITE_TOKEN, Node
 from tests.nodes import mesh
 
+ADMIN = "only-for-operators"
 PAGES = ("README.md", "docs/reference.md")
 
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Node]]:
-    with mesh(tmp_path, 3) as nodes:
+    with mesh(tmp_path, 3, ADMIN_TOKEN=ADMIN) as nodes:
         yield nodes
 
 
@@ -33,8 +34,9 @@ def examples() -> list[tuple[str, str]]:
 
 
 def same(printed: str) -> str:
-    """What is printed, with any store in the place of each."""
-    return re.sub(r"~[0-9a-z]{13}", "~STORE", printed.strip())
+    """What is printed, with any store, and any id and time of a record, in the place of each."""
+    record = re.sub(r'"id":"[0-9a-f]{32}","at":[0-9]{13}', '"id":ID,"at":TIME', printed.strip())
+    return re.sub(r"~[0-9a-z]{13}", "~STORE", record)
 
 
 def agree(nodes: list[Node]) -> bool:
@@ -51,12 +53,13 @@ def agree(nodes: list[Node]) -> bool:
 
 def test_the_commands_print_what_the_pages_say(nodes: list[Node]) -> None:
     commands = examples()
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command, printed in commands:
+        token = ADMIN if "/corrections" in command else WRITE_TOKEN
         here = re.sub(
             r"127\.0\.0\.1:123([123])\b",
             lambda found: f"127.0.0.1:{nodes[int(found[1]) - 1].port}",
-            command.removeprefix("$ ").replace("SECRET", WRITE_TOKEN),
+            command.removeprefix("$ ").replace("SECRET", token),
         )
         words = shlex.split(here)
         assert words[0] == "curl"

@@ -10,7 +10,8 @@ from itertools import count
 import pytest
 
 from simulation.history import History, generate, shorten
-from simulation.trial import run
+from simulation.rules import Rules
+from simulation.trial import Trial, run
 from tests.histories import DIRECTED, directed, is_lossy
 from tests.mutants import FAULTS
 
@@ -42,6 +43,32 @@ SLOW = "all agree upon the newest run, and two of them have more of an older one
 def test_a_directed_history_is_exact_monotone_and_honest(name: str) -> None:
     for history in directed(name):
         assert run(history).failure == ""
+
+
+def test_all_withdrawn_on_both_sides_of_a_split_then_1000_visits_shows_1000() -> None:
+    trial = Trial(History(0, 2, twins=False, steps=()), Rules())
+    one, other = trial.nodes
+    trial.pass_time(3.0)
+    for node, visits in ((one, 70), (other, 30)):
+        for _ in range(visits):
+            node.visit("birds")
+    trial.pass_time(2.0)
+    for line in ((one.address, other.address), (other.address, one.address)):
+        trial.network.cut.add(line)
+    one.visit("birds")
+    trial.pass_time(0.5)
+    for node in (one, other):
+        node.withdraw("birds", None)
+    trial.pass_time(0.5)
+    for number in range(1000):
+        (one if number % 3 else other).visit("birds")
+    trial.rest()
+    assert len(trial.oracle.book) == 2
+    for node in (one, other):
+        assert node.replica is not None
+        counter = node.replica.counter("birds")
+        assert sum(counter.values()) == 1101
+        assert node.replica.ledger.shown("birds", counter) == 101
 
 
 def histories() -> Iterator[History]:

@@ -1,38 +1,18 @@
 """The operator's commands `flask cluster ...`, which speak HTTP to a running node."""
 
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import IO, Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote
 
 import click
 
+from counter.cli.addresses import checked_url, default_url
+from counter.cli.corrections import COMMANDS
 from counter.cli.tokens import authorization, secret_of
-
-
-def default_url() -> str:
-    """The address of the node on this machine."""
-    return f"http://127.0.0.1:{os.environ.get('LISTEN_PORT') or 1234}"
-
-
-def checked_url(url: str, *schemes: str) -> SplitResult:
-    """The parts of a node's address; raises ClickException for what is none."""
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if is_address and url.isprintable() and " " not in url:
-        return parts
-    # The default is made of a setting of the server, which may be a bad one.
-    own = os.environ.get("LISTEN_PORT") if url == default_url() else None
-    wrong = f"--url {url!r} is not an address" if own is None else f"LISTEN_PORT={own!r} is no port"
-    raise click.ClickException(f"{wrong}; write --url http://HOST:PORT")
-
 
 MAX_COLUMNS = 100
 _GAP = "  "
@@ -42,7 +22,12 @@ _url = click.option("--url", default=default_url, show_default="this machine's L
 
 @click.group()
 def cluster() -> None:
-    """Look at the cluster through one of its nodes, and remove members that are gone for good."""
+    """Look at the cluster through one of its nodes, correct numbers, block videos, and remove
+    members that are gone for good."""
+
+
+for _command in COMMANDS:
+    cluster.add_command(_command)
 
 
 @cluster.command()

@@ -20,7 +20,7 @@ from typing import IO, NamedTuple, cast
 import click
 
 from counter.backoff import backoff
-from counter.cli.cluster import checked_url, default_url
+from counter.cli.addresses import checked_url, default_url
 from counter.cli.formats import HERE, READ, SAMPLE, Found, Shape, checked, recognize
 from counter.cli.packed import UNPACKING, UnreadableError, pieces, unpacked
 from counter.cli.tokens import authorization, secret_of

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import click
 
-from counter.cli.cluster import ask, checked_url, default_url
+from counter.cli.addresses import checked_url, default_url
 from counter.cli.tokens import authorization, secret_of
 
 

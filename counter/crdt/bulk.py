@@ -126,6 +126,20 @@ def listed(
     return are, zip(above.tolist(), visits[above].tolist(), strict=True)
 
 
+def highest(
+    marks: bytearray, visits: "array[int]", less: Mapping[int, int | None], most: int
+) -> list[tuple[int, int]]:
+    """The listed rows with the most visits, and how many; from some, so many are taken, or all."""
+    known = min(len(marks), len(visits))
+    left = np.where(np.asarray(marks)[:known] > 0, wide(visits)[:known], np.uint64(0))
+    for row, by in less.items():
+        if row < len(left):
+            left[row] = 0 if by is None else max(0, int(left[row]) - by)
+    rows = np.argpartition(left, -most)[-most:] if len(left) > most else np.arange(len(left))
+    rows = rows[left[rows] > 0]
+    return list(zip(rows.tolist(), left[rows].tolist(), strict=True))
+
+
 def put(column: "array[int]", rows: Rows, counts: Counts) -> int:
     """Set the counts in these rows, which the column's type can hold; return how many were 0."""
     view = np.asarray(column)

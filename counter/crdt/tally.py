@@ -67,7 +67,7 @@ class Tally:
         """Those that were compared last, the latest at the end."""
         self._packing: tuple[Vector, int, Packing] | None = None
         self._waking: tuple[Segment, Unpacking] | None = None
-        self._top_videos = TopVideos(self.TOP)
+        self.ranking = TopVideos(self.TOP)
 
     def merge(
         self, vector: str, counts: Mapping[str, int], refused: Refused | None = None
@@ -99,7 +99,7 @@ class Tally:
 
     def _add(self, column: Column, grew: Mapping[str, int]) -> int:
         """Add what grew to a member's sums and to the visits; return by how much videos grew."""
-        find, listed, top = self._videos.find, self._videos.listed, self._top_videos
+        find, listed, top = self._videos.find, self._videos.listed, self.ranking
         ranked, visits, more = top.ranked, self._visits, 0
         reach(visits, self._videos)
         # A column that is dense now has a place for every row, and stays dense.
@@ -149,11 +149,11 @@ class Tally:
         if not holds(self._visits, largest):
             self._visits = widened(self._visits, largest)
         bulk.put(self._visits, rows, of_all)
-        listed, higher = bulk.listed(self._videos.listed, rows, of_all, self._top_videos.bar)
+        listed, higher = bulk.listed(self._videos.listed, rows, of_all, self.ranking.bar)
         for at, visits in higher:
             # The bar rises with those before.
-            if visits > self._top_videos.bar:
-                self._top_videos.grew(self._videos.name(int(rows[at])), visits)
+            if visits > self.ranking.bar:
+                self.ranking.grew(self._videos.name(int(rows[at])), visits)
         return int(grew.numbers[listed].sum())
 
     def mark(self, member: str) -> str:
@@ -226,10 +226,7 @@ class Tally:
                 column.put(row, self._less(column.at(row), count, row, self.of(member)))
                 visits[row] = self._less(visits[row], count, row, self._vectors)
                 self._listed[member] -= count * listed[row]
-            self._top_videos = TopVideos(self.TOP)
-            for row, of_all in enumerate(visits):
-                if of_all > self._top_videos.bar and listed[row]:
-                    self._top_videos.grew(self._videos.name(row), of_all)
+            self.ranking.fill(self._videos, visits)
         return gone
 
     @property
@@ -298,8 +295,10 @@ class Tally:
         return {member: count for member, of in self._sums.items() if (count := of.at(row))}
 
     def top(self, limit: int) -> list[str]:
-        """The `limit` (at most `TOP`) most visited videos, most visits first."""
-        return self._top_videos.top(limit)
+        """The `limit` (at most `TOP`) most visited videos after corrections, most visits first."""
+        if self.ranking.lacks(limit):
+            self.ranking.fill(self._videos, self._visits)
+        return self.ranking.top(limit)
 
     def count(self, vector: str, video: str) -> int:
         """The count of `video` in one vector, as far as known here."""

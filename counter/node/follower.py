@@ -323,6 +323,7 @@ class Follower:
             unheard = set(replica.tally.ids.unknown([*map(announcement, videos)]))
             is_announced = Catalogue.of(replica).is_announced
             videos = [v for v in videos if announcement(v) not in unheard and is_announced(v)]
+        videos = [video for video in videos if not replica.ledger.is_blocked(video)]
         if len(videos) <= _RELEASED:
             self._announced, self._look_at = replica.tally.announced(), self._clock() + _LOOK
         try:

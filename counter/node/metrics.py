@@ -29,6 +29,7 @@ class Gauges(NamedTuple):
     duplicate_names: int
     folds: int
     videos: int
+    records: int
     keys: int
     keys_counted_again: int
     longest_pause: float
@@ -100,7 +101,7 @@ class Metrics:
         self.log_junk = counter("counter_log_junk_lines", "Lines of the visit log without a visit.")
         self.log_refused = counter(
             "counter_log_refused_lines",
-            "Visits in the visit log of videos that are full, or that nobody announced.",
+            "Visits in the visit log of videos that are full or blocked, or that nobody announced.",
         )
         self.flushes = counter("counter_flushes", "Batches written to the store.")
         self.flush_failures = counter("counter_flush_failures", "Writes that failed.")
@@ -127,6 +128,7 @@ class Metrics:
             ("counter_longest_pause_seconds", _PAUSE, gauges.longest_pause),
             ("counter_videos", "Videos that this node knows of.", gauges.videos),
             ("counter_keys", "Idempotency keys that this node holds.", gauges.keys),
+            ("counter_records", "Corrections and blocks that this node holds.", gauges.records),
             ("counter_log_unread_bytes", "Unread bytes of the visit log.", gauges.log_unread),
             ("counter_recent_viewers", _RECENT, gauges.recent_viewers),
             ("counter_sketches_in_memory", _SKETCHES, gauges.sketches_in_memory),

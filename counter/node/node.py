@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from counter.config import LIVE_PAGES, Config
-from counter.crdt.ids import mint_run, mint_store, run_of
+from counter.crdt.ids import mint_run, run_of
 from counter.crdt.tally import Tally
+from counter.node.corrections import Corrections
 from counter.node.counting import Counting
 from counter.node.flusher import Flusher
 from counter.node.follower import Follower
@@ -25,6 +26,7 @@ from counter.node.gossip import Gossip, wall_clock_zero
 from counter.node.judge import Judge
 from counter.node.live import Live
 from counter.node.metrics import Gauges, Metrics
+from counter.node.minting import mint_store, start_new_run
 from counter.node.new_videos import NewVideos
 from counter.node.pauses import PauseMeter
 from counter.node.schedule import Schedule
@@ -89,12 +91,12 @@ class Node:
         self.judge.would_repeat = self.viewers.would_repeat
         if config.repeat_window:
             self.judge.repeat = self.viewers.is_repeat
-        self.showing = Showing(self._flusher, self._lock, lambda: self.name)
-        self.counter, self.top, self.show = (
-            self.showing.counter,
-            self.showing.top,
-            self.showing.show,
+        self.corrections = Corrections(
+            self._flusher, self._lock, self._stage, publish=lambda: self.gossip.publish()
         )
+        self.judge.blocked = self.corrections.is_blocked
+        showing = Showing(self._flusher, self._lock, self.corrections, lambda: self.name)
+        self.counter, self.top, self.show = showing.counter, showing.top, showing.show
         warn = Warn()
         self.gossip = Gossip(
             config,
@@ -167,9 +169,9 @@ class Node:
             self.store,
             self._lock,
             self.metrics,
-            open_store=partial(self.store.open, holder, _mint_store),
+            open_store=partial(self.store.open, holder, mint_store),
             mint=self._mint,
-            start_new_run=_start_new_run,
+            start_new_run=start_new_run,
             loaded=self._join,
             grew=self.live.grew,
             keyed=lambda: self.gossip.publish_keys(),
@@ -239,6 +241,7 @@ class Node:
             clocks=list(status.clock_differences().items()),
             fold_blockers=[(blocker.member, blocker.silent) for blocker in folding.waits_for],
             not_counted=status.not_counted().items(),
+            records=self.corrections.count(),
             log_unread=self.follower.reading().unread if self.follower else 0,
             **self.viewers.gauges(),
         )
@@ -381,16 +384,3 @@ class Node:
     def _call_outside(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function that blocks, outside the loop if `start` was told how."""
         return self._offload(function, *arguments)
-
-
-def _start_new_run(replica: Replica, *, reverted: bool = False) -> set[str]:
-    """Go on as another run: the others have ended this one unheard, or know more of it."""
-    latest = replica.members.latest(replica.member)
-    run = mint_run(int(time.time() * 1000), latest, secrets.randbits(64))
-    grew = replica.start_new_run(run, time.monotonic(), reverted=reverted)
-    log.warning("renewed replica=%s", replica.id)
-    return grew
-
-
-def _mint_store() -> str:
-    return mint_store(secrets.randbits(64))

@@ -8,6 +8,7 @@ from counter.crdt.gcounter import MAX_COUNT
 from counter.crdt.ids import CLASSES, STEPS, class_key
 from counter.crdt.limits import shown_counts, visits_of
 from counter.crdt.tally import Tally
+from counter.node.corrections import Corrections
 from counter.node.flusher import Flusher
 
 
@@ -17,9 +18,12 @@ class Showing:
     `lock` guards the replica; `name` says how the node is called.
     """
 
-    def __init__(self, flusher: Flusher, lock: Lock, name: Callable[[], str]) -> None:
+    def __init__(
+        self, flusher: Flusher, lock: Lock, corrections: Corrections, name: Callable[[], str]
+    ) -> None:
         self._flusher = flusher
         self._lock = lock
+        self._corrections = corrections
         self._name = name
 
     def counter(self, video: str) -> dict[str, int]:
@@ -42,6 +46,8 @@ class Showing:
         if visits == MAX_COUNT:
             counter = shown_counts(counter)
         shown = {"video": video, "visits": visits, "node": self._name(), "counts": counter}
+        if self._corrections.concern(video):
+            shown |= self._corrections.shown(video, counter)
         if detail:
             shown["not_counted"] = self.not_counted(video)
         return shown

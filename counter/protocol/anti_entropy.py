@@ -17,10 +17,13 @@ from counter.protocol.effects import Effects
 from counter.protocol.folding import Folding
 from counter.protocol.joining import Joining
 from counter.protocol.keys import Keys
+from counter.protocol.ledger import Ledger
 from counter.protocol.messages import (
+    KeysPage,
     KeysRequest,
     MemberReport,
     PreviousMemberReport,
+    Question,
     RepairRequest,
     Report,
     ReportRequest,
@@ -29,11 +32,12 @@ from counter.protocol.messages import (
 )
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.questions import Questions
+from counter.protocol.records import Record, RecordsPage, RecordsRequest
 from counter.protocol.repairs import Repairs
 from counter.protocol.reports import Reports
 from counter.protocol.reverts import Reverts
 from counter.protocol.roster import Roster
-from counter.protocol.rounds import Question, Rounds
+from counter.protocol.rounds import Rounds
 from counter.protocol.runs import Runs
 
 
@@ -53,6 +57,7 @@ class AntiEntropy:
         repairs: Repairs,
         reverts: Reverts,
         backlog: Backlog,
+        ledger: Ledger,
         questions: Questions,
         sync_interval: float,
         message_ttl: float,
@@ -68,6 +73,7 @@ class AntiEntropy:
         self._repairs = repairs
         self._reverts = reverts
         self._backlog = backlog
+        self._ledger = ledger
         self._questions = questions
         self._rounds = Rounds(sync_interval, message_ttl)
         self._sync_interval = sync_interval
@@ -106,6 +112,8 @@ class AntiEntropy:
                 effects.ask(peer, self._keys.answer(question, now))
             case RunsRequest():
                 effects.ask(peer, self._reports.names(question))
+            case RecordsRequest():
+                effects.ask(peer, self._ledger.answer(question))
 
     def introduce(self, replica: str, address: str, now: float, effects: Effects) -> None:
         """Tell a node everything that is heard for the first time, or again."""
@@ -164,6 +172,10 @@ class AntiEntropy:
                 self._joining.told(replica + " keys", serial)
             for ask in self._keys.compare(report.keys, peer, now):
                 effects.ask(peer, ask)
+        if checksum is not None:
+            # It is told in the last part of a report.
+            peer.ledger = report.ledger
+            effects.ask(peer, self._ledger.compare(peer, now))
         strangers = {
             replica: address
             for replica, address in report.peers.items()
@@ -253,6 +265,30 @@ class AntiEntropy:
             self._questions.answered(peer.address, (page.member, page.day))
             self._compare(peer, peer.copies(), now, effects)
 
+    def heard_keys(
+        self, sender: str, page: KeysPage, peer: Peer, now: float, effects: Effects
+    ) -> None:
+        """Take in a page of keys, if it was asked for or is of the sender's own."""
+        asked = self._keys.was_asked(page, peer, now)
+        if asked and page.keys and self._joining.wants(page.replica + " keys", page.after):
+            self._joining.progress(now)
+        if asked or page.replica == sender:
+            effects.ask(peer, self._keys.merge(page, peer, now))
+
+    def heard_records(self, records: list[Record], now: float, effects: Effects) -> None:
+        """Take in records of operators."""
+        changed, left_out = self._ledger.merge(records)
+        effects.left_out += left_out
+        if changed:
+            effects.growths.append(changed)
+            self._joining.progress(now)
+
+    def heard_page(self, page: RecordsPage, peer: Peer, now: float, effects: Effects) -> None:
+        """Take in a page of records, if it was asked for."""
+        if self._ledger.was_asked(peer, now):
+            self.heard_records(page.records, now, effects)
+            effects.ask(peer, self._ledger.heard(page, peer, now))
+
     def _compare(
         self, peer: Peer, copies: Iterable[tuple[str, Copy]], now: float, effects: Effects
     ) -> None:
@@ -274,6 +310,7 @@ class AntiEntropy:
     def forget(self, now: float) -> None:
         """Forget what was asked so long ago that no answer can come any more."""
         self._rounds.forget(now)
+        self._ledger.forget(now)
         self._questions.forget(now)
         for asked, at in list(self._asked_names.items()):
             if now - at > self._message_ttl:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from counter.crdt.columns import Growth
 from counter.crdt.tally import Tally
+from counter.protocol.ledger import Ledger
 from counter.protocol.messages import PAGE_BYTES, Delta
 from counter.protocol.reports import Reports
 
@@ -14,9 +15,10 @@ from counter.protocol.reports import Reports
 class Deltas:
     """The growth of its own runs since it was published last."""
 
-    def __init__(self, tally: Tally, reports: Reports) -> None:
+    def __init__(self, tally: Tally, reports: Reports, ledger: Ledger) -> None:
         self._tally = tally
         self._reports = reports
+        self._ledger = ledger
         self._unpublished: dict[str, dict[str, int]] = {}
 
     def add(self, run: str, growths: Mapping[str, int], *, told: bool) -> None:
@@ -45,9 +47,9 @@ class Deltas:
         """Take everything, as deltas that fit into one message each, with the run of each.
 
         Or `most` of them; the rest follows with the next call. The total of its present run grows
-        page by page: a larger one would look like a loss.
+        page by page: a larger one would look like a loss. Records of operators go first.
         """
-        deltas: list[tuple[str, Delta]] = []
+        deltas = self._ledger.publish(self._reports.own, self._reports.published, most)
         for run, growth in sorted(self._unpublished.items()):
             while growth and (most is None or len(deltas) < most):
                 page = _take_page(growth)

@@ -16,6 +16,7 @@ from counter.crdt.ids import member_of, run_of
 from counter.crdt.tally import Tally
 from counter.protocol.announced import MAX_SAID
 from counter.protocol.keys import Keys
+from counter.protocol.ledger import Ledger
 from counter.protocol.members import Members
 from counter.protocol.messages import State
 from counter.protocol.peers import Peer, Peers
@@ -41,6 +42,7 @@ class Joining:
         peers: Peers,
         runs: Runs,
         keys: Keys,
+        ledger: Ledger,
         timeout: float,
         now: float,
         *,
@@ -55,6 +57,7 @@ class Joining:
         self._peers = peers
         self._runs = runs
         self._keys = keys
+        self._ledger = ledger
         self._timeout = timeout
         self.has_peers = has_peers
         self._progress = now
@@ -135,6 +138,8 @@ class Joining:
                 yield Lack(member, f"closed runs of day {day}", replica)
             if not self._keys.holds(peer):
                 yield Lack(member_of(replica), "keys", replica)
+            if not self._ledger.holds(peer):
+                yield Lack(member_of(replica), "records of operators", replica)
 
     def unnamed(self, peer: Peer) -> Iterator[tuple[str, int]]:
         """The days whose closed runs are others at a peer, as far as they are not named yet."""

@@ -22,6 +22,8 @@ from counter.protocol import extracts
 from counter.protocol.entries import Refused, right_fields
 from counter.protocol.extracts import DIGEST_BYTES, MAX_ROWS, NOT_READ
 from counter.protocol.positions import KEPT, START, Position
+from counter.protocol.records import MAX_RECORDS_TOLD, Record, RecordsPage, RecordsRequest
+from counter.protocol.records import Digest as Ledger
 from counter.protocol.sketch_messages import (
     Day,
     Seen,
@@ -100,13 +102,15 @@ Acquaintances = Annotated[dict[ReplicaId, Address], Limit(max_length=MAX_PEERS_T
 class Delta(Struct, array_like=True, tag="delta"):
     """The sender's counts that changed, and the total of its vector with them applied.
 
-    The visits up to where it has `read` its visit log are in that total. `seen` has the viewers of
-    some visits that it counted.
+    The visits up to where it has `read` its visit log are in that total. `records` are those of
+    operators that the sender has stored, and `seen` has the viewers of some visits that it counted;
+    nodes of the version before look at neither.
     """
 
     counts: Counts
     total: Total
     read: Logs = {}
+    records: Annotated[list[Record], Limit(max_length=MAX_RECORDS_TOLD)] = []
     seen: Seen = b""
 
 
@@ -163,8 +167,9 @@ class Report(Struct, array_like=True, tag="report"):
     `number` counts the reports of the sender, so that one that comes late is known for that.
     Nodes of the version before read `members` and `checksum` instead, which are left empty where
     all that are heard tell `said`. `knows` grows with what a version tells beside counts of videos:
-    it is 0 before `CLASSES`. For `sketches`, of new viewers, and digests of days of them see
-    `sketch_repairs.py`.
+    it is 0 before `CLASSES`. `ledger`, in the last part, is the digest of all records that the
+    sender holds; None if there are none. For `sketches`, of new viewers, and digests of days of
+    them see `sketch_repairs.py`.
     """
 
     state: State
@@ -178,6 +183,7 @@ class Report(Struct, array_like=True, tag="report"):
     said: Total | None = None
     number: Serial = 0
     knows: Annotated[int, Limit(ge=0, le=2**31)] = 0
+    ledger: Ledger | None = None
     days_of_sketches: Days = {}
     sketches: SketchesByDay = {}
 
@@ -307,22 +313,10 @@ class Larger(Struct, array_like=True, tag="larger"):
     refused: bool
 
 
-Body = (
-    Delta
-    | Report
-    | ReportRequest
-    | RepairRequest
-    | RepairPage
-    | ExtractPage
-    | RowsPage
-    | KeysRequest
-    | KeysPage
-    | RunsRequest
-    | RunsPage
-    | Larger
-    | SketchesRequest
-    | SketchesPage
-)
+Question = RepairRequest | KeysRequest | RunsRequest | RecordsRequest
+Page = RepairPage | ExtractPage | RowsPage | KeysPage | RunsPage | RecordsPage
+OfSketches = SketchesRequest | SketchesPage
+Body = Delta | Report | ReportRequest | Question | Page | Larger | OfSketches
 
 
 class Envelope(Struct, array_like=True):
@@ -351,13 +345,15 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Delta: (b"",), Report: (None, {}, None, 0, 0, {}, {}), RepairRequest: (0, 0, 0, b""),
-    RepairPage: (None,), ExtractPage: (None,), RowsPage: (None,),
+    Delta: ([], b""), Report: (None, {}, None, 0, 0, None, {}, {}),
+    RepairRequest: (0, 0, 0, b""), RepairPage: (None,), ExtractPage: (None,), RowsPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(Envelope)
-_CONTENT: dict[type[Struct], int] = {Delta: 0, RepairPage: 1, Report: 1, KeysPage: 2}
+_CONTENT: dict[type[Struct], int] = {
+    Delta: 0, RepairPage: 1, Report: 1, KeysPage: 2, RecordsPage: 2,
+}  # fmt: skip
 """Which field of a message it is about: without a right entry in it, if it has any, it is junk."""
 _TAGS = {kind.__struct_config__.tag: kind for kind in get_args(Body)}
 

@@ -11,6 +11,7 @@ from counter.crdt.ids import member_of, name_of
 from counter.protocol.announced import Announced, Copy
 from counter.protocol.messages import CLASSES, Health, Report, State
 from counter.protocol.previous import PreviousAnnounced
+from counter.protocol.records import Digest
 
 _OVERLAP = 1.0
 """Seconds by which two lives of a name must overlap: a restart's last messages may come late."""
@@ -50,6 +51,10 @@ class Peer:
     """Whether it has said more of visit logs than was taken in."""
     compared: float | None = None
     """When all that it has said was last compared with what is held here."""
+    ledger: Digest | None = None
+    """The digest of the records that it holds, as it has told last; None for none."""
+    ledger_held: Digest | None = None
+    """Such a digest of which all records are held here as well."""
     health: Health | None = None
     """How its store and transport are, as it has told last."""
     knows: int | None = None

@@ -17,6 +17,7 @@ from counter.protocol.folding import Folding
 from counter.protocol.joining import Joining
 from counter.protocol.key_log import is_key
 from counter.protocol.keys import Keys
+from counter.protocol.ledger import Ledger
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members, decode_fact, is_note
 from counter.protocol.moving import marks_kept, sums_kept
@@ -46,6 +47,7 @@ class Recovery:
         roster: Roster,
         backlog: Backlog,
         suspects: Suspects,
+        ledger: Ledger,
     ) -> None:
         self.own = own
         self._member = member_of(own)
@@ -60,6 +62,7 @@ class Recovery:
         self._logs = logs
         self._joining = joining
         self._suspects = suspects
+        self._ledger = ledger
         self._found: dict[str, Vector] = {}
         """What the store holds of folds that are not whole there, or not the memory's."""
         self._damaged: set[str] = set()
@@ -99,6 +102,7 @@ class Recovery:
         self._joining.expect(member for member in self._members if member != self._member)
         self._runs.opened(notes)
         self._keys.opened(notes, self._runs.zero)
+        self._ledger.opened(notes)
 
     def _open_member(self, member: str, latest: str, removed: str, mark: str) -> None:
         """Take in what the store knows of one member; it has folded up to this mark."""

@@ -25,6 +25,7 @@ from counter.protocol.folding import Folding
 from counter.protocol.joining import Joining
 from counter.protocol.key_log import Key
 from counter.protocol.keys import Keys
+from counter.protocol.ledger import Ledger
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members
 from counter.protocol.messages import (
@@ -32,20 +33,19 @@ from counter.protocol.messages import (
     Delta,
     Envelope,
     KeysPage,
-    KeysRequest,
     Larger,
+    Question,
     RepairPage,
-    RepairRequest,
     Report,
     ReportRequest,
     RowsPage,
     RunsPage,
-    RunsRequest,
     State,
 )
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.pending import Pending
 from counter.protocol.questions import Questions
+from counter.protocol.records import RecordsPage
 from counter.protocol.recovery import Recovery
 from counter.protocol.repairs import Repairs
 from counter.protocol.reports import Reports
@@ -70,6 +70,7 @@ class Replica:
     folding_class: type[Folding] = Folding
     joining_class: type[Joining] = Joining
     keys_class: type[Keys] = Keys
+    ledger_class: type[Ledger] = Ledger
     pending_class: type[Pending] = Pending
     questions_class: type[Questions] = Questions
     recovery_class: type[Recovery] = Recovery
@@ -106,21 +107,23 @@ class Replica:
         self.folding = folding = self.folding_class(
             replica, tally, members, peers, runs, message_ttl=message_ttl, fold_after=fold_after
         )
+        self.ledger = ledger = self.ledger_class(
+            tally, pending, questions, sync_interval, message_ttl
+        )
+        known = replica, tally, members, peers
         self.joining = joining = self.joining_class(
-            replica, tally, members, peers, runs, keys, join_timeout, now, has_peers=has_peers
+            *known, runs, keys, ledger, join_timeout, now, has_peers=has_peers
         )
         self.logs = logs = Logs(self.member, tally, pending, joining)
-        self.reports = reports = self.reports_class(
-            replica, tally, members, peers, keys, logs, runs
-        )
+        self.reports = reports = self.reports_class(*known, keys, logs, runs, ledger)
         self.roster = roster = Roster(replica, now, members, tally, peers, runs, reports, joining)
         self._suspects = suspects = Suspects(tally, runs)
         self.backlog = backlog = Backlog(tally, roster, pending, folding, runs, keys, suspects)
         self.recovery = self.recovery_class(
             replica, tally, members, pending, runs, keys, folding, joining, logs, roster, backlog,
-            suspects,
+            suspects, ledger,
         )  # fmt: skip
-        self._deltas = Deltas(tally, reports)
+        self._deltas = Deltas(tally, reports, ledger)
         self._repairs = self.repairs_class(tally, peers, questions, sync_interval, message_ttl)
         self._bounds = Bounds(peers)
         self._reverts = self.reverts_class(replica, tally, self._repairs, sync_interval)
@@ -129,7 +132,7 @@ class Replica:
         )
         self._anti_entropy = self.anti_entropy_class(
             tally, peers, roster, runs, keys, folding, joining, reports, self._repairs,
-            self._reverts, backlog, questions, sync_interval, message_ttl,
+            self._reverts, backlog, ledger, questions, sync_interval, message_ttl,
         )  # fmt: skip
         self._has_heard = False
 
@@ -195,6 +198,7 @@ class Replica:
         for run, growths in self.backlog.stored(batch):
             self._deltas.add(run, growths, told=self.joining.has_peers or self._has_heard)
             yield growths
+        yield self.ledger.stored(batch.notes)
 
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""
@@ -282,7 +286,8 @@ class Replica:
         """Whether a live peer holds all visits and keys of this replica, or no peer is live."""
         total, peers = self.tally.total(self.id), self.peers.staying(now).values()
         return not peers or any(
-            peer.said.total(self.id) >= total and self.keys.held(peer) for peer in peers
+            peer.said.total(self.id) >= total and self.keys.held(peer) and self.ledger.held(peer)
+            for peer in peers
         )
 
     # -- what it does with each message
@@ -323,14 +328,16 @@ class Replica:
                 self._heard_delta(sender, body, peer, now, effects)
             case ReportRequest():
                 self._anti_entropy.tell_again(sender, peer.address, now, effects)
-            case RepairRequest() | KeysRequest() | RunsRequest():
+            case _ if isinstance(body, Question):
                 self._anti_entropy.answer(sender, body, peer, now, effects)
             case RepairPage() | RowsPage():
                 self._heard_repair(body, peer, now, effects)
             case KeysPage():
-                self._heard_keys(sender, body, peer, now, effects)
+                self._anti_entropy.heard_keys(sender, body, peer, now, effects)
             case RunsPage():
                 self._anti_entropy.heard_names(sender, body, peer, now, effects)
+            case RecordsPage():
+                self._anti_entropy.heard_page(body, peer, now, effects)
             case Larger() if body.replica == self.id:
                 ask = self._reverts.claimed(body.total, peer, now, refused=body.refused)
                 effects.ask(peer, ask)
@@ -343,6 +350,7 @@ class Replica:
         effects.ask(peer, self._repairs.compare(sender, delta.total, peer, now))
         if delta.total < self.tally.total(sender):
             effects.ask(peer, self._reverts.tell(sender, peer, now))
+        self._anti_entropy.heard_records(delta.records, now, effects)
         if delta.read:
             self.logs.heard_delta(sender, delta, peer)
 
@@ -362,15 +370,6 @@ class Replica:
                 self.joining.progress(now)
                 self.runs.rest(self.backlog, self._repairs, len(page.counts))
         effects.ask(peer, *self._repairs.go_on(page, peer, now))
-
-    def _heard_keys(
-        self, sender: str, page: KeysPage, peer: Peer, now: float, effects: Effects
-    ) -> None:
-        asked = self.keys.was_asked(page, peer, now)
-        if asked and page.keys and self.joining.wants(page.replica + " keys", page.after):
-            self.joining.progress(now)
-        if asked or page.replica == sender:
-            effects.ask(peer, self.keys.merge(page, peer, now))
 
     def _merge(
         self, vector: str, counts: Mapping[str, int], teller: Peer, now: float, effects: Effects

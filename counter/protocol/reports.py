@@ -18,6 +18,7 @@ from counter.crdt.tally import Tally
 from counter.protocol.announced import Announced
 from counter.protocol.apart import Apart
 from counter.protocol.keys import Keys
+from counter.protocol.ledger import Ledger
 from counter.protocol.logs import Logs
 from counter.protocol.members import Members
 from counter.protocol.messages import (
@@ -69,6 +70,7 @@ class Reports:
         keys: Keys,
         logs: Logs,
         runs: Runs,
+        ledger: Ledger,
     ) -> None:
         self.own = own
         self.published = 0
@@ -86,6 +88,7 @@ class Reports:
         self._keys = keys
         self._logs = logs
         self._runs = runs
+        self._ledger = ledger
         self._turn = 0
         self._first = 0
         """Which of the members is the first that is looked at next."""
@@ -190,7 +193,7 @@ class Reports:
         checksum = None if previous is None else self._said_before.checksum
         said = self.said.checksum
         told = peers, checksum, keys, read, health, part, said, number, CLASSES
-        yield Report(state, {}, *told)
+        yield Report(state, {}, *told, self._ledger.digest)
 
     def _acquaintances(self, most: int, now: float) -> dict[str, str]:
         """Some of the live peers and their addresses, others each time."""

@@ -10,7 +10,8 @@ Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 from dataclasses import dataclass
 
 from counter.crdt.ids import number_of
-from counter.protocol.messages import KeysRequest, RepairRequest, RunsRequest
+from counter.protocol.messages import KeysRequest, Question, RepairRequest, RunsRequest
+from counter.protocol.records import RecordsRequest
 
 MAX_BEGUN = 10
 """How often an asker may begin to ask for one thing within a `SYNC_INTERVAL`: with every delta."""
@@ -18,8 +19,6 @@ MAX_TOLD = 2
 """How often within a `SYNC_INTERVAL` an asker is told everything; it asks for that once."""
 _MAX_ROUNDS = 10_000
 """Askers and things that are remembered; the oldest are forgotten first."""
-
-Question = RepairRequest | KeysRequest | RunsRequest
 
 
 @dataclass(slots=True)
@@ -53,6 +52,9 @@ class Rounds:
             case RunsRequest():
                 day = f"runs {question.member} {question.day}"
                 return self._may(asker, day, number_of(question.after), 0, now)
+            case RecordsRequest():
+                after = int(question.after or "0", 16)
+                return self._may(asker, "records", after, 0, now)
 
     def may_tell(self, asker: str, now: float) -> bool:
         """Whether to tell one that asks for it, or that leaves, all that there is to say."""

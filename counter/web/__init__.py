@@ -7,12 +7,24 @@ use. It imports node and all that node imports.
 from flask import Blueprint
 
 from counter.node.node import Node
-from counter.web import badge, catalogue, cluster, health, live, mesh, site, videos, visits, why
+from counter.web import (
+    badge,
+    catalogue,
+    cluster,
+    corrections,
+    health,
+    live,
+    mesh,
+    site,
+    videos,
+    visits,
+    why,
+)
 
 
 def blueprints(node: Node) -> list[Blueprint]:
     """All endpoints of this node."""
-    nouns = (videos, live, badge, site, visits, catalogue, cluster, why, health)
+    nouns = (videos, live, badge, site, visits, catalogue, corrections, cluster, why, health)
     pages = [noun.blueprint(node) for noun in nouns]
     return [*pages, mesh.blueprint(node.mesh)] if node.mesh else pages
 

@@ -5,7 +5,6 @@ from unicodedata import east_asian_width
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from counter.crdt.limits import visits_of
 from counter.node.node import Node
 from counter.web.clients import Who, clients
 from counter.web.problems import RETRY_AFTER, Problem
@@ -72,7 +71,7 @@ def blueprint(node: Node) -> Blueprint:
             return _picture(label, _COMING, _COMING, 503)
         counts = _counts()
         status, told = _visit(node, who, video) if counts else (200, {})
-        visits = visits_of(node.counter(video))
+        visits = node.corrections.visits(video, node.counter(video))
         response = _picture(label, shortened(visits), str(visits), status)
         response.headers.update(told)
         if counts:

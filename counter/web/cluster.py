@@ -1,11 +1,11 @@
 """Endpoints about members: the cluster, counts side by side, the removal of a member."""
 
 import secrets
+import time
 
 from flask import Blueprint, Response, make_response, render_template, request
 from msgspec import json
 
-from counter.crdt.limits import visits_of
 from counter.node.gossip import LiveMemberError, NotReadyError, UnknownMemberError
 from counter.node.node import Node
 from counter.web import dev
@@ -16,6 +16,8 @@ from counter.web.survey import BusyError, Found, Survey
 from counter.web.tokens import Tokens
 from counter.web.videos import check
 
+_END = 253_402_300_800
+"""The year 10000, in Unix time."""
 FIRST_VIDEO = "cats"
 """What the page shows side by side before anything was visited."""
 
@@ -26,7 +28,7 @@ def blueprint(node: Node) -> Blueprint:
     process = secrets.token_hex(8)
 
     def found(video: str) -> Found:
-        visits = visits_of(node.counter(video))
+        visits = node.corrections.visits(video, node.counter(video))
         return Found(node.name, visits, node.state, node.gossip.cut, process)
 
     survey = Survey(node.addresses, found, process)
@@ -57,6 +59,12 @@ def blueprint(node: Node) -> Blueprint:
     @pages.get("/cluster/count")
     def one_count() -> Response:
         return _json(found(_video()))
+
+    @pages.app_template_filter("utc")
+    def utc(at: int) -> str:
+        """A time in Unix ms for people; what no clock shows is left out."""
+        seconds = at // 1000
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds)) if seconds < _END else ""
 
     tokens = Tokens(node.config)
     if tokens.has_admin:

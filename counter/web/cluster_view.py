@@ -12,6 +12,7 @@ from counter.node.rates import Rate
 from counter.node.status import Folding
 from counter.protocol.joining import Lack
 from counter.protocol.messages import Part
+from counter.protocol.records import Record
 from counter.protocol.roster import Member
 from counter.web.hidden import hide
 
@@ -47,6 +48,10 @@ def show(node: Node) -> dict[str, Any]:
         "folding": _folding(folding),
         "videos": _videos(node),
         "not_counted": {of: capped(n) for of, n in node.status.not_counted().items() if n},
+        "ledger": {
+            "records": node.corrections.count(),
+            "latest": [_record(record) for record in node.corrections.latest()],
+        },
         "log": _log(reading) if reading else None,
         "clock": {
             "wrong": node.status.clock_wrong,
@@ -129,6 +134,19 @@ def _member(
         "transport": _part(health.transport if health else None),
         "visits_per_second": _rounded(rate.visits),
         "messages_per_second": _rounded(rate.messages),
+    }
+
+
+def _record(record: Record) -> dict[str, Any]:
+    """What everybody may read of a record."""
+    return {
+        "id": record.id,
+        "at": record.at,
+        "by": record.by,
+        "video": record.video,
+        "act": record.act,
+        "withdraw": capped(record.number),
+        "reason": record.reason,
     }
 
 

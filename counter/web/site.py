@@ -9,7 +9,6 @@ from flask import Blueprint, Response, current_app, make_response, render_templa
 from flask.blueprints import BlueprintSetupState
 
 from counter.crdt.ids import is_video
-from counter.crdt.limits import visits_of
 from counter.node.node import Node
 
 CARDS = 50
@@ -88,6 +87,7 @@ def _page(
         cards=_cards(node, clips, limit),
         counter=counter,
         apart_in_words=apart_in_words,
+        reason=_reason(node, counter["video"]) if counter and counter.get("withdrawn") else "",
         asked=asked,
         after=after,
     )
@@ -100,8 +100,19 @@ def _cards(node: Node, clips: Collection[str], limit: int) -> Sequence[tuple[str
     While the node is joining, the visits are unknown: None.
     """
     if node.joining:
-        return [(video, None) for video in clips]
+        return [(video, None) for video in clips if not node.corrections.is_blocked(video)]
     videos = dict.fromkeys([*node.top(limit), *clips])
-    visited = [(video, visits_of(node.counter(video))) for video in videos]
+    corrected = node.corrections
+    visited = [
+        (video, corrected.visits(video, node.counter(video)))
+        for video in videos
+        if not corrected.is_blocked(video)
+    ]
     # The sort is stable: equals stay in the order of the catalogue.
     return sorted(visited, key=lambda card: (card[0] not in clips, -card[1]))
+
+
+def _reason(node: Node, video: str) -> str:
+    """Why visits were withdrawn, as the newest record says it."""
+    records = node.corrections.records(video)
+    return next((record.reason for record in records if record.act == "withdraw"), "")

@@ -52,15 +52,17 @@ class Tokens:
                 else "this is for who has a token, and this node has none: set WRITE_TOKEN",
             )
 
-    def check_admin(self, request: Request) -> None:
-        """Raise a `Problem`, 401, unless the request has an operator's token."""
+    def check_admin(self, request: Request) -> str:
+        """The label of the operator's token of a request; raises a `Problem`, 401, without one."""
         given = _bearer(request)
         if not given:
             raise Problem(
                 401, "No token", "this is for the operator: send Authorization: Bearer TOKEN"
             )
-        if label_of(self._admin, given) is None:
+        label = label_of(self._admin, given)
+        if label is None:
             raise Problem(401, "Wrong token", "the token is not the ADMIN_TOKEN of this node")
+        return label
 
 
 def _bearer(request: Request) -> bytes:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 MAX_COUNTS = 1000
+GONE = 410
+"""The status of a visit of a video that is blocked."""
 FULL = 409
 """The status of a visit that no node can count, because the video is full."""
 TOO_MANY = 429
@@ -101,6 +103,8 @@ def _visit_page(node: Node, who: Who, video: str) -> Response:
             status, counter = problem.status, node.counter(video)
     elif not node.joining:
         counter = node.counter(video)
+    if node.corrections.is_blocked(video):
+        raise blocked(video)
     if not wants_page():
         return _json(shown(node, video, counter, reason))
     if counter is not None:
@@ -184,19 +188,8 @@ def visit(
     if person is not None and reason is None:
         node.viewers.counted(video, person)
     if reason == "blocked":
-        raise _blocked(video)
+        raise blocked(video)
     return counter, reason
-
-
-def _blocked(video: str) -> Problem:
-    """The problem with a visit of a video that an operator has blocked."""
-    return Problem(
-        410,
-        "Blocked",
-        f"the visit was not counted: {video!r} was taken down, and takes no visits",
-        {"video": video, "counted": False, "reason": "blocked"},
-        headers={COUNTED: "no; reason=blocked"},
-    )
 
 
 def refused(
@@ -214,6 +207,17 @@ def refused_id(error: TooManyNewError | UnannouncedError) -> Problem:
     if isinstance(error, UnannouncedError):
         return Problem(404, "Not announced", detail, named)
     return Problem(TOO_MANY, "Too many new videos", detail, named, retry_after=error.retry_after)
+
+
+def blocked(video: str) -> Problem:
+    """The problem with a video that an operator has taken down."""
+    return Problem(
+        GONE,
+        "Blocked",
+        f"{video!r} was taken down by the operator of this site: visits of it are not counted",
+        {"video": video, "counted": False, "reason": "blocked"},
+        headers={COUNTED: "no; reason=blocked"},
+    )
 
 
 def full(error: FullError) -> Problem:

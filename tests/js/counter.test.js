@@ -8,8 +8,9 @@ import { Counter, increment, isVideo, merge, nameOf, value } from "../../static/
 /** @typedef {{case: string, start: Counts, replica: string, by: number, counter: Counts, visits: number}} Increment */
 /** @typedef {{case: string, left: Counts, right: Counts, merged: Counts, visits: number, grew: Counts}} Merge */
 /** @typedef {{case: string, counters: Counts[], merged: Counts, visits: number}} Orders */
+/** @typedef {{case: string, told: {counts: Counts, withdrawn?: number}[], visits: number}} Corrections */
 /** @typedef {{case: string, counter: Counts, names: Counts}} Names */
-/** @type {{increments: Increment[], merges: Merge[], orders: Orders[], names: Names[], videos: {allowed: string[], refused: string[]}}} */
+/** @type {{increments: Increment[], merges: Merge[], orders: Orders[], corrections: Corrections[], names: Names[], videos: {allowed: string[], refused: string[]}}} */
 const vectors = JSON.parse(readFileSync(new URL("../vectors/gcounter.json", import.meta.url), "utf8"));
 
 const MOST = Number.MAX_SAFE_INTEGER;
@@ -132,4 +133,26 @@ test("a counter keeps nothing of the object it was made from", () => {
   assert.deepEqual(counts, { "a~1": 1 });
   counts["a~1"] = 100;
   assert.equal(counter.visits, 2);
+});
+
+for (const { case: name, told, visits } of vectors.corrections) {
+  test(`corrections in any order: ${name}`, () => {
+    for (const order of permutations(told)) {
+      const held = new Counter();
+      for (const { counts, withdrawn } of order) {
+        held.merge(counts);
+        held.withdraw(withdrawn);
+      }
+      assert.equal(held.visits, visits);
+      assert.equal(held.withdraw(held.withdrawn), 0, "the same again is no news");
+    }
+  });
+}
+
+test("only a count can be withdrawn", () => {
+  const counter = new Counter({ "a~1": 9 }, 2);
+  for (const wrong of [null, undefined, "5", -5, 1.5, NaN, {}]) assert.equal(counter.withdraw(wrong), 0);
+  assert.deepEqual([counter.visits, counter.counted, counter.withdrawn], [7, 9, 2]);
+  assert.equal(counter.withdraw(5), 3);
+  assert.equal(counter.visits, 4);
 });

@@ -25,6 +25,19 @@ test("two tabs share the saved counters", () => {
   assert.equal(other.floor("cats"), 8);
 });
 
+test("what is withdrawn is kept, and lowers the least number once", () => {
+  const storage = new MapStorage();
+  const [one, other] = [new SavedCounters(storage), new SavedCounters(storage)];
+  one.merge("cats", { "a~1": 10 });
+  one.raise("cats", 11);
+  one.merge("cats", { "a~1": 10 }, 4);
+  other.merge("cats", { "a~1": 10 }, 4);
+  other.merge("cats", { "a~1": 10 }, 1);
+  assert.equal(other.withdrawn("cats"), 4);
+  assert.equal(other.floor("cats"), 7);
+  assert.equal(other.withdrawn("dogs"), 0);
+});
+
 test("switched off, it forgets everything and keeps nothing", () => {
   const storage = new MapStorage();
   const saved = new SavedCounters(storage);
