@@ -9,21 +9,19 @@ what both sides have.
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from heapq import nsmallest
-from struct import pack, unpack
 from typing import NamedTuple
 
 from counter.crdt.ledger import left_of, shown_of, spread, withdrawn_of
 from counter.crdt.limits import capped
 from counter.crdt.tally import Tally
+from counter.protocol.buckets import Buckets
 from counter.protocol.messages import PAGE_BYTES, Delta
 from counter.protocol.peers import Peer
 from counter.protocol.pending import Pending
 from counter.protocol.questions import Questions
 from counter.protocol.records import (
-    BUCKETS,
     MAX_TAKES,
     RECORD,
     Digest,
@@ -43,10 +41,6 @@ MAX_HELD = 2 * MAX_RECORDS
 """Records that are held at most: nodes that do not hear each other may take more than one may."""
 LATEST = 20
 """Records that the console shows."""
-_A_BUCKET = 32
-"""How many records a bucket has, where there are not too many."""
-_DIGITS = 3
-"""Hexadecimal digits at the beginning of an id that are the number of its bucket."""
 _QUESTION = "records"
 
 
@@ -99,10 +93,7 @@ class Ledger:
         self._blocks: dict[str, Record] = {}
         """The last record of each video that blocks or unblocks it."""
         self._blocked: set[str] = set()
-        self._hashes: dict[str, int] = {}
-        self._buckets: dict[int, set[str]] = {}
-        self._sums = array("Q", bytes(8 * BUCKETS))
-        self._sum = 0
+        self._buckets = Buckets()
         self._latest: tuple[Digest | None, list[Record]] = None, []
         self._asked: dict[str, _Asked] = {}
 
@@ -165,7 +156,7 @@ class Ledger:
 
     def of_key(self, id_: str) -> Record | None:
         """A record of a request with the same key as that of this id."""
-        ids = (*self._buckets.get(_bucket(id_), ()), *self._pending)
+        ids = (*self._buckets.beside(id_), *self._pending)
         return next((self.find(other) for other in ids if same_key(other, id_)), None)
 
     def of(self, video: str) -> list[Record]:
@@ -249,12 +240,7 @@ class Ledger:
                 return False
             record = merged
         id_, video = record.id, record.video
-        before = self._hashes.get(id_, 0)
-        self._hashes[id_] = now = hash_of(encode(record))
-        bucket = _bucket(id_)
-        self._buckets.setdefault(bucket, set()).add(id_)
-        self._sums[bucket] = (self._sums[bucket] + now - before) % 2**63
-        self._sum = (self._sum + now - before) % 2**63
+        self._buckets.put(id_, hash_of(encode(record)))
         self._records[id_] = record
         if known is None:
             self.videos.setdefault(video, []).append(id_)
@@ -298,7 +284,7 @@ class Ledger:
     @property
     def digest(self) -> Digest | None:
         """What reports tell of the set; None while it is empty."""
-        return (len(self._records), self._sum) if self._records else None
+        return (len(self._records), self._buckets.sum) if self._records else None
 
     def publish(self, run: str, total: int, most: int | None = None) -> list[tuple[str, Delta]]:
         """Take what was stored and not told, in at most so many deltas of this run and total."""
@@ -346,38 +332,15 @@ class Ledger:
             return None
         self._asked[peer.address] = _Asked(now, after, first)
         there = max(len(self._records), peer.ledger[0] if peer.ledger else 0)
-        buckets = 1
-        while buckets < BUCKETS and buckets * _A_BUCKET < there:
-            buckets *= 2
-        return RecordsRequest(self._hashes_of(buckets), after)
-
-    def _hashes_of(self, buckets: int) -> bytes:
-        """The hashes of so many buckets, a power of two."""
-        each = BUCKETS // buckets
-        sums = self._sums
-        if each > 1:
-            firsts = range(0, BUCKETS, each)
-            return pack(f">{buckets}Q", *(sum(sums[at : at + each]) % 2**63 for at in firsts))
-        return pack(f">{buckets}Q", *sums)
+        return RecordsRequest(self._buckets.hashes(there), after)
 
     def answer(self, asked: RecordsRequest) -> RecordsPage | None:
         """The page that is asked for; None if nothing is held here, or the question is wrong."""
-        buckets, rest = divmod(len(asked.hashes), 8)
-        if rest or buckets & (buckets - 1) or buckets > BUCKETS or self.digest is None:
+        ids = self._buckets.differing(asked.hashes, asked.after)
+        if ids is None or self.digest is None:
             return None
-        each = BUCKETS // buckets
-        own = unpack(f">{buckets}Q", self._hashes_of(buckets))
-        told = unpack(f">{buckets}Q", asked.hashes)
-        differ = (at for at in range(buckets) if own[at] != told[at])
-        ids = (id_ for at in differ for id_ in self._after(at * each, each, asked.after))
         page, more = self._page(ids)
         return RecordsPage(self.digest, asked.after, page, page[-1].id if more else "")
-
-    def _after(self, first: int, buckets: int, after: str) -> Iterator[str]:
-        """The ids of these buckets, in order, after one of them."""
-        start = max(first, _bucket(after)) if after else first
-        for bucket in range(start, first + buckets):
-            yield from sorted(id_ for id_ in self._buckets.get(bucket, ()) if id_ > after)
 
     def heard(self, page: RecordsPage, peer: Peer, now: float) -> RecordsRequest | None:
         """Go on after a page whose records were merged: ask for the next one, or note the end."""
@@ -407,10 +370,6 @@ class Ledger:
 
 _NOTHING: Mapping[str, int] = {}
 _NO_ENTRIES: Mapping[str, list[tuple[int, int]]] = {}
-
-
-def _bucket(id_: str) -> int:
-    return int(id_[:_DIGITS], 16)
 
 
 def _age(record: Record) -> tuple[int, str]:
