@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import click
 
 from counter.cli.addresses import checked_url, default_url
+from counter.cli.cluster import ask
 from counter.cli.tokens import authorization, secret_of
 
 
