@@ -131,6 +131,26 @@ def test_who_is_beyond_the_window_takes_no_memory() -> None:
     assert recent.forgotten_early == 0
 
 
+def test_who_is_beyond_the_window_is_forgotten_though_nobody_comes() -> None:
+    recent = Recent(5)
+    for viewer in range(60):
+        assert recent.take(viewer, (), 1_000.0)
+    recent.forget(1_004.0)
+    assert len(recent) == 60
+    recent.forget(1_005.1)
+    assert len(recent) == 0
+
+
+def test_who_comes_again_at_the_end_of_each_window_keeps_nobody_in_memory() -> None:
+    recent = Recent(5)
+    for second in range(60):
+        recent.take(0, (), 1_000.0 + second)
+        for viewer in range(100):
+            assert recent.take(1_000 * (second + 1) + viewer, (), 1_000.0 + second)
+        recent.forget(1_000.0 + second)
+        assert len(recent) <= 502
+
+
 def test_refused_visits_take_no_memory() -> None:
     recent = Recent(3_600)
     assert recent.take(7, (), 1_000.0)

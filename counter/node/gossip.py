@@ -158,6 +158,7 @@ class Gossip:
     def sync(self) -> None:
         """Report what this node holds, and ask for what it misses."""
         replica = self._opened()
+        self._viewers.forget()
         with self._lock:
             self.look(replica, time.monotonic())
             effects = replica.sync(time.monotonic())

@@ -18,6 +18,8 @@ TICKS = 10
 _MOST = 1_000_000
 _MAX_UNTOLD = 200_000
 _OLDEST = 2**16 - 1
+_A_STEP = 20_000
+"""How many are forgotten in one step, in some 5 ms."""
 _told = Struct("<QH")
 
 
@@ -34,7 +36,9 @@ class Recent:
         self._times: dict[int, int] = {}
         """When the visit of each viewer counted, in ticks."""
         self._order: deque[int] = deque()
-        """The same viewers, the oldest first, or nearly so."""
+        """The same viewers, the oldest first, or nearly so; one may be there more than once."""
+        self._since: deque[int] = deque()
+        """The tick of each place in that order. It holds if it is still the viewer's time."""
         self._untold: deque[int] = deque(maxlen=_MAX_UNTOLD)
         self._tick = 0
         self._lock = Lock()
@@ -71,7 +75,12 @@ class Recent:
         with self._lock:
             self._times.pop(viewer, None)
             if len(self._order) > 2 * len(self._times) + 1_000:
-                self._order = deque(self._times)
+                self._order, self._since = deque(self._times), deque(self._times.values())
+
+    def forget(self, now: float) -> None:
+        """Forget those whose window is over; many, but not all at once."""
+        with self._lock:
+            self._forget(self._now(now), _A_STEP)
 
     def tell(self, viewer: int) -> None:
         """The visit has counted: the other nodes are told of it."""
@@ -114,15 +123,26 @@ class Recent:
         self._times.pop(viewer, None)
         self._times[viewer] = at
         self._order.append(viewer)
+        self._since.append(at)
         # Two at a time: they become fewer where there is less to do.
-        for _ in range(2):
-            oldest = self._order[0]
-            time = self._times.get(oldest)
-            if time is None or tick - time >= self._window:
-                self._times.pop(self._order.popleft(), None)
+        self._forget(tick, 2)
         while len(self._times) > self._most:
-            if self._times.pop(self._order.popleft(), None) is not None:
+            oldest, since = self._order.popleft(), self._since.popleft()
+            if self._times.get(oldest) == since:
+                del self._times[oldest]
                 self.forgotten_early += 1
+
+    def _forget(self, tick: int, most: int) -> None:
+        """Take the oldest out, up to so many, as far as their windows are over."""
+        for _ in range(min(most, len(self._order))):
+            oldest, since = self._order[0], self._since[0]
+            holds = self._times.get(oldest) == since
+            if holds and tick - since < self._window:
+                return
+            if holds:
+                del self._times[oldest]
+            self._order.popleft()
+            self._since.popleft()
 
 
 def _entries(told: bytes) -> Iterator[tuple[int, int]]:

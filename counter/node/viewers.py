@@ -125,6 +125,11 @@ class Viewers:
         if person.taken is not None and self.recent is not None:
             self.recent.give_back(person.taken.today)
 
+    def forget(self) -> None:
+        """Forget whose window is over; to be called now and then."""
+        if self.recent is not None:
+            self.recent.forget(time.monotonic())
+
     # -- with the other nodes
 
     def publish(self, delta: Delta) -> Delta:
