@@ -39,6 +39,10 @@ BACK = Step("clock", 0, 0, 0.4)
 RIGHT = Step("clock", 0, 0, 0.0)
 TOO_LATE = Step("clock", 0, 0, 0.95)
 """It is set ahead by ten days."""
+FIVE_VIDEOS = (Step("visit", 0, 0, 0.9),) * 3
+LARGER = Step("damage", 0, 1, 0.0)
+"""A bad disk changes rows of the first node's store, of several videos."""
+SMALLER, LOST = LARGER._replace(other=2), Step("damage", 0, 3, 0.0006)
 
 OLD, NEW = 0.0, 1.0
 """What a node is from its next start on: of a version that knows no classes, or of this one."""
@@ -733,21 +737,51 @@ DIRECTED = {
             then(4.0),
         ),
     ),
-    "two counts of a store are made larger, and a third is lost": History(
+    "a count of a store is made larger, and another is lost": History(
         seed=0,
         nodes=3,
         twins=False,
         steps=(
-            *(Step("visit", 0, 0, 0.9) for _ in range(3)),
+            *FIVE_VIDEOS,
             then(3.0),
             at("kill", 0),
             # Which of its rows are wrong cannot be proven, and it is up to the peers.
-            *(Step("damage", 0, 1, row) for row in (0.0, 0.0003)),
-            Step("damage", 0, 3, 0.0006),
+            LARGER,
+            LOST,
             # So for some seconds the store keeps what it had.
             at("start", 0),
             then(1.0),
             at("kill", 0),
+            at("start", 0),
+        ),
+    ),
+    "a count of what a store has folded is made larger, and another is lost": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            *FIVE_VIDEOS,
+            then(3.0),
+            at("kill", 0),
+            *(at("calm", 0, 0.9),) * 2,
+            at("kill", 0),
+            LARGER,
+            LOST,
+            at("start", 0),
+        ),
+    ),
+    "a store loses two of the counts that nobody else has": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(3.0),
+            *dumb(0),
+            *FIVE_VIDEOS,
+            then(1.0),
+            at("kill", 0),
+            SMALLER,
+            LOST,
             at("start", 0),
         ),
     ),
