@@ -7,6 +7,7 @@ the end, unless everything that held one was destroyed.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from counter.crdt.ids import class_of
 from counter.protocol.records import RECORD, Record, decode, encode
 from counter.protocol.replica import Replica
 from simulation.disk import Disk
@@ -152,12 +153,16 @@ def _is_blocked(records: Iterable[Record]) -> bool:
 
 
 def _misranked(replica: Replica, records: Iterable[Record]) -> str:
-    """How the ranking differs from one made anew, "" if it does not."""
+    """How the ranking differs from one made anew, "" if it does not.
+
+    What did not count is ranked nowhere.
+    """
     of: dict[str, list[Record]] = {}
     for record in records:
         of.setdefault(record.video, []).append(record)
     left: dict[str, int] = {}
-    for video in {video for _, vector in replica.tally.vectors() for video in vector}:
+    there = {video for _, vector in replica.tally.vectors() for video in vector}
+    for video in (video for video in there if not class_of(video)):
         counter, taken = replica.counter(video), withdrawn(of.get(video, ()))
         if any(number > counter.get(member, 0) for member, number in taken.items()):
             return ""  # counts that were seen are lost

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from counter.crdt.ids import folded_of, mint_store, replica_of
+from counter.crdt.ids import folded_of, mint_store, replica_of, run_of
 from counter.protocol.batch import Batch
 from counter.protocol.effects import Effects
 from counter.protocol.key_log import Key
@@ -172,6 +172,11 @@ class Machine(Node):
         """Whether its store has only some rows of a fold, and runs."""
         marks = marks_kept(self.disk.facts).values()
         return self.replica is not None and any(mark != since for mark, since in marks)
+
+    def is_overtaken(self) -> bool:
+        """Whether its member has had a run that sorts after the one that runs here."""
+        replica = self.replica
+        return replica is not None and run_of(replica.id) < replica.members.latest(replica.member)
 
     def visit(self, video: str) -> None:
         """Take one visit, if the node runs."""

@@ -81,6 +81,8 @@ class Oracle:
         self._ready: set[str] = set()
         self._rolled_back: set[str] = set()
         self._damaged: set[str] = set()
+        self._bad_disks = False
+        """Whether any store was ever damaged."""
         self._reverted: set[str] = set()
         self._before: dict[Entry, int] = {}
 
@@ -184,6 +186,7 @@ class Oracle:
         """A store was damaged: its counts matter again once a start has repaired it."""
         self.tampered(node)
         self._damaged.add(node.address)
+        self._bad_disks = True
 
     def is_damaged(self, node: Node) -> bool:
         """Whether its store was damaged and no start has repaired it yet."""
@@ -359,7 +362,12 @@ class Oracle:
                     )
 
     def look_at_store(self, node: Node) -> None:
-        """Check a store: no count in it ever falls, unless somebody tampered with it."""
+        """Check a store: no count in it ever falls, unless somebody tampered with it.
+
+        More than the runs of a member have ever written is the work of a bad disk and no count:
+        it may be found at a start and go long after that, when the peers were asked. So it binds
+        nothing, and nothing but a bad disk may bring it there.
+        """
         place = f"store of {node.address}"
         if self._looked.get(place) == node.disk.changes or node.address in self._damaged:
             return
@@ -372,7 +380,18 @@ class Oracle:
                     f"monotone: the store of {node.address} held {count} for {entry}, "
                     f"and now {holds.get(entry, 0)}"
                 )
-        self._kept[node.address] = holds
+        strange = {
+            entry: count
+            for entry, count in holds.items()
+            if count > self._written_by_member.get(entry, 0)
+        }
+        if strange and not self._bad_disks:
+            raise BrokenPromiseError(
+                f"exact: the store of {node.address} holds {strange}, which nobody has written"
+            )
+        self._kept[node.address] = {
+            entry: count for entry, count in holds.items() if entry not in strange
+        }
 
     def look_at_page(self, page: str, visits: Mapping[str, int]) -> None:
         """Check a page: no number on it ever falls, and none is above the visits tried."""

@@ -345,9 +345,13 @@ class Trial(Cluster[Machine]):
         return took
 
     def restart_copies(self) -> None:
-        """Restart processes on copies of one store: nothing is folded beyond a live run."""
+        """Restart what runs before another run of its member: nothing is folded beyond it.
+
+        These are processes on copies of one store, and those on a store that was put back to a
+        time before the clock was too late. Every other one must fold without that.
+        """
         for node in self.nodes:
-            if node.disk.store in self.apart:
+            if node.disk.store in self.apart or node.is_overtaken():
                 self.send(node, node.stop())
                 node.start()
         self.until(REST, lambda: self.oracle.at_rest(self.nodes, self.now), "exact")

@@ -37,6 +37,12 @@ LOSSY = Step("network", 2, 0, 0.0)
 BACK = Step("clock", 0, 0, 0.4)
 """The clock of the first node is set back by 10 s, so that its run ends."""
 RIGHT = Step("clock", 0, 0, 0.0)
+TOO_LATE = Step("clock", 0, 0, 0.95)
+"""It is set ahead by ten days."""
+FIVE_VIDEOS = (Step("visit", 0, 0, 0.9),) * 3
+LARGER = Step("damage", 0, 1, 0.0)
+"""A bad disk changes rows of the first node's store, of several videos."""
+SMALLER, LOST = LARGER._replace(other=2), Step("damage", 0, 3, 0.0006)
 
 OLD, NEW = 0.0, 1.0
 """What a node is from its next start on: of a version that knows no classes, or of this one."""
@@ -729,6 +735,77 @@ DIRECTED = {
             *(then(3.5) for _ in range(4)),
             HEAL,
             then(4.0),
+        ),
+    ),
+    "a count of a store is made larger, and another is lost": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            *FIVE_VIDEOS,
+            then(3.0),
+            at("kill", 0),
+            # Which of its rows are wrong cannot be proven, and it is up to the peers.
+            LARGER,
+            LOST,
+            # So for some seconds the store keeps what it had.
+            at("start", 0),
+            then(1.0),
+            at("kill", 0),
+            at("start", 0),
+        ),
+    ),
+    "a count of what a store has folded is made larger, and another is lost": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            *FIVE_VIDEOS,
+            then(3.0),
+            at("kill", 0),
+            *(at("calm", 0, 0.9),) * 2,
+            at("kill", 0),
+            LARGER,
+            LOST,
+            at("start", 0),
+        ),
+    ),
+    "a store loses two of the counts that nobody else has": History(
+        seed=0,
+        nodes=3,
+        twins=False,
+        steps=(
+            then(3.0),
+            *dumb(0),
+            *FIVE_VIDEOS,
+            then(1.0),
+            at("kill", 0),
+            SMALLER,
+            LOST,
+            at("start", 0),
+        ),
+    ),
+    "a store is put back to a time before its clock was ten days ahead": History(
+        seed=0,
+        nodes=2,
+        twins=False,
+        steps=(
+            then(1.5),
+            at("visit", 0),
+            then(1.0),
+            at("copy", 0),
+            TOO_LATE,
+            at("visit", 0),
+            then(0.5),
+            RIGHT,
+            at("visit", 0),
+            then(3.0),
+            at("kill", 0),
+            at("roll back", 0),
+            # The run that begins here sorts before one that the other node knows.
+            at("start", 0),
+            at("visit", 0),
+            then(2.0),
         ),
     ),
     "all is withdrawn on both sides of a split, and then there are visits": History(

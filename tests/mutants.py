@@ -43,6 +43,7 @@ from simulation.rules import (
     SmallReports,
 )
 from tests.mutants_of_classes import FAULTS_OF_CLASSES
+from tests.mutants_of_damage import FAULTS_OF_DAMAGE
 from tests.mutants_of_ledgers import FAULTS_OF_LEDGERS
 from tests.mutants_of_moves import FAULTS_OF_MOVES
 from tests.mutants_of_runs import NEW_FAULTS
@@ -457,4 +458,5 @@ FAULTS = (
     | FAULTS_OF_MOVES
     | FAULTS_OF_CLASSES
     | FAULTS_OF_LEDGERS
+    | FAULTS_OF_DAMAGE
 )
