@@ -198,7 +198,8 @@ class Replica:
         for run, growths in self.backlog.stored(batch):
             self._deltas.add(run, growths, told=self.joining.has_peers or self._has_heard)
             yield growths
-        yield self.ledger.stored(batch.notes)
+        if corrected := self.ledger.stored(batch.notes):
+            yield corrected
 
     def not_stored(self, batch: Batch) -> None:
         """The store may or may not hold the batch: everything in it is to be written again."""
