@@ -250,7 +250,7 @@ class Visitors:
         self.seen: dict[Viewer, list[Sighting]] = {}
         """Where visits of each viewer were counted."""
         self.unsure: set[Viewer] = set()
-        """Whose visit got no clear answer. They do not come again."""
+        """Whose visit got no clear answer, and may count. They do not come again."""
         self.failure: BaseException | None = None
         """What ended it too early."""
         self._number, self._port, self._videos = number, port, videos
@@ -316,13 +316,14 @@ class Visitors:
         sightings = self.seen.get(viewer, [])
         if not sightings:
             classes = {COUNTED}
-        elif self._hearing.knows(node, sightings, sent):
+        elif became != IN_DOUBT and self._hearing.knows(node, sightings, sent):
             classes = {REPEAT}
         else:
             classes = {COUNTED, REPEAT}
-        self._note(kind, viewer.video, became, classes, before)
+        may = self._note(kind, viewer.video, became, classes, before)
         if became == IN_DOUBT:
-            self.unsure.add(viewer)
+            if COUNTED in may:
+                self.unsure.add(viewer)
             if viewer in self._again:
                 self._again.remove(viewer)
         elif became == COUNTED:
@@ -357,10 +358,14 @@ class Visitors:
         classes: set[str],
         before: bool | None,
         visits: int = 1,
-    ) -> None:
-        """Note an answer; `before` is whether the video was blocked when the request was sent."""
+    ) -> set[str]:
+        """Note an answer; `before` is whether the video was blocked when the request was sent.
+
+        Returns which classes the rule allows.
+        """
         blocked = {before, self._books.blocked(video)}
         may = set() if blocked == {True} else classes
         if blocked != {False}:
             may = may | {BLOCKED}
         self._books.note(kind, video, became, may, visits)
+        return may

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,14 +32,15 @@ def withdrawn(records: Iterable[Record]) -> int:
 
 
 class Operator:
-    """Makes corrections, one after the other. It tells the books which videos are blocked."""
+    """Makes corrections, one after the other, and says so in words.
 
-    def __init__(self, nodes: list[Node], books: Classes) -> None:
+    It tells the books which videos are blocked.
+    """
+
+    def __init__(self, nodes: list[Node], books: Classes, say: Callable[[str], None]) -> None:
         self.records: dict[str, Record] = {}
         """What was answered, by id."""
-        self.said: list[str] = []
-        """What was done, in words."""
-        self._nodes, self._books = nodes, books
+        self._nodes, self._books, self._say = nodes, books, say
         self._blocked: dict[str, bool] = {}
 
     def withdraw(self, node: Node, video: str, number: int | str, key: str = "") -> Record:
@@ -83,7 +84,7 @@ class Operator:
         known = self.records.get(record["id"])
         self.records[record["id"]] = joined(known, record) if known else record
         number = f" {record['withdraw']}" if "withdraw" in record else ""
-        self.said.append(
+        self._say(
             f"{node.name}: {record['act']}{number} of {record['video']}"
             + (f", key {key}" if key else "")
             + (", as before" if status == 200 else "")

@@ -198,33 +198,32 @@ class Trial:
         self._seconds = seconds
         self.cluster = Cluster(folder, stack, settings=SETTINGS, nginx=Nginx, killed=True)
         self.nodes, self.port = self.cluster.nodes, self.cluster.nginx.port
-        self.operator = Operator(self.nodes, self.books)
+        self.crowd: list[Visitors] = []
+        self._began = time.monotonic()
+        self.operator = Operator(self.nodes, self.books, self._say)
         self._count(dict.fromkeys((FARMED, RESET, ONE_KEY, AFRESH), FIRST))
         self._agree(ONE_KEY, FIRST)
         self._agree(AFRESH, FIRST)
         self.operator.block(self.nodes[0], TAKEN_DOWN)
         self.operator.settle()
-        self.crowd = [
-            Visitors(number, self.port, VISITED, self.books, self.hearing)
-            for number in range(CROWD)
-        ]
-        self._began = time.monotonic()
-        for visitors in self.crowd:
-            stack.enter_context(visitors)
+        for number in range(CROWD):
+            visitors = Visitors(number, self.port, VISITED, self.books, self.hearing)
+            self.crowd.append(stack.enter_context(visitors))
+        self._say("visitors come")
 
     def run(self) -> Account:
         """Let it all happen; return once the nodes agree, or do not in time."""
         one, two, three = self.nodes
-        self._at(0.10)
+        self._wait(0.15)
         self.operator.withdraw(two, FARMED, 10)
+        self._wait(0.05)
         self._kill(three)
-        self._at(0.45)
+        self._wait(0.15)
         self._split(one, two, three)
-        self._at(0.80)
+        self._wait(0.10)
         self.operator.withdraw(three, FARMED, 5)
         self.operator.withdraw(three, ONE_KEY, 40, key="once")
-        self._note_corrections()
-        self._at(1.0)
+        self._wait(max(0.1, 1 - (time.monotonic() - self._began) / self._seconds))
         for visitors in self.crowd:
             visitors.stop()
         self._say("no more visits are sent")
@@ -242,14 +241,12 @@ class Trial:
     # -- what happens
 
     def _kill(self, node: Node) -> None:
-        self._at(0.20)
         self._say(f"{node.name} is killed (SIGKILL)")
         self.hearing.kill(node.name)
         node.kill()
         # While it is down, so it hears of this later.
         self.operator.block(self.nodes[0], RETURNED)
-        self._note_corrections()
-        self._at(0.28)
+        self._wait(0.05)
         node.start()
         node.wait_ready()
         self.hearing.heal(node.name)
@@ -260,7 +257,7 @@ class Trial:
         self._say(f"{one.name} is cut off from {two.name} and {three.name}")
         self.hearing.cut(one.name)
         post(one.url, "/dev/cut")
-        self._at(0.52)
+        self._wait(0.08)
         self.operator.withdraw(one, FARMED, 30)
         self.operator.withdraw(two, FARMED, 20)
         for node in (one, three):
@@ -272,27 +269,21 @@ class Trial:
         self.operator.block(two, RETURNED, blocked=False)
         self.operator.block(one, CONTESTED)
         self.operator.block(three, CONTESTED, blocked=False)
-        self._note_corrections()
-        self._at(0.65)
+        self._wait(0.12)
         post(one.url, "/dev/heal")
         self.hearing.heal(one.name)
         self._say(f"{one.name} hears the others again")
         self.operator.settle()
 
-    def _at(self, share: float) -> None:
-        """Wait until this share of the time is over, or return at once if it is."""
-        time.sleep(max(0.0, self._began + share * self._seconds - time.monotonic()))
+    def _wait(self, share: float) -> None:
+        """Let visits come for a share of the time."""
+        time.sleep(share * self._seconds)
         for visitors in self.crowd:
             assert visitors.failure is None, visitors.failure
 
     def _say(self, what: str) -> None:
         self.happened.append(f"{time.monotonic() - self._began:.1f} s: {what}")
         say(self.happened[-1])
-
-    def _note_corrections(self) -> None:
-        for what in self.operator.said:
-            self._say(what)
-        self.operator.said.clear()
 
     def _count(self, visits: dict[str, int]) -> None:
         """Have visits counted that the books of the visitors have nothing to do with."""
@@ -357,9 +348,9 @@ class Trial:
             [each for node in nodes for each in recorded_wrongly(node, self.operator.records)],
             f"{len(self.operator.records)} records, {len(nodes[0].records)} listed",
         )
-        ends = {each: sum(node.total(each) for node in nodes) for each in CLASSES[1:]}
-        all_ = {each: sum(node.in_all.get(each, 0) for node in nodes) for each in ends}
-        yield Verdict("the console has the classes in all", f"{_words(ends)}", ends == all_)
+        in_all = [{each: node.in_all.get(each, 0) for each in CLASSES[1:]} for node in nodes]
+        summed = [{each: node.total(each) for each in CLASSES[1:]} for node in nodes]
+        yield Verdict("the console has the classes in all", _words(in_all[0]), in_all == summed)
         blocked = {v: nodes[0].counters[v].get("blocked", False) for v in FINALLY_BLOCKED}
         yield Verdict(
             "the last block or unblock of a video holds, at whichever side it was made",
