@@ -179,7 +179,7 @@ def test_every_visit_is_in_its_class_at_every_node_and_corrections_are_there_onc
     told = {
         each: sum(n for (_, of), n in account.books.told.items() if of == each) for each in CLASSES
     }
-    assert all(number > 10 * SECONDS for each, number in told.items() if each != REPEAT), told
+    assert all(number > 5 * SECONDS for each, number in told.items() if each != REPEAT), told
     assert told[REPEAT] > 2 * SECONDS, told
     assert account.books.in_doubt.total() < 100, account.books.in_doubt
     assert account.books.open < account.books.told.total() / 4
