@@ -88,7 +88,8 @@ class Hearing:
 
     def cut(self, node: str) -> None:
         """Note, before it is done, that a node will hear nobody."""
-        self._silences[node] = Silence(node, time.monotonic(), float("inf"))
+        silence = Silence(node, time.monotonic(), float("inf"))
+        self._silences.setdefault(node, silence)
 
     def heal(self, node: str) -> None:
         """Note, after it was done, that it hears the others again."""

@@ -94,9 +94,12 @@ def test_a_node_knows_whom_it_saw_and_soon_whom_others_saw() -> None:
     assert not hearing.knows("two", seen, now + 10), "it was told while nobody was heard"
     after = [Sighting("one", now + 2 * TOLD, now + 2 * TOLD)]
     assert hearing.knows("two", after, now + 4 * TOLD)
+    hearing.cut("one")
+    split = [Sighting("one", time.monotonic(), time.monotonic())]
     hearing.kill("one")
+    hearing.heal("one")
+    assert not hearing.knows("three", split, now + 10), "nobody was told before the kill"
     assert not hearing.knows("one", seen, now + 10), "a killed node has forgotten it"
-    assert not hearing.knows("", seen, now + 10)
 
 
 def test_agents_are_of_the_class_that_the_visitors_take_them_for() -> None:
