@@ -1,7 +1,7 @@
 """`make trust`: every visit is in its one class, at every node, and corrections are there once.
 
 Three nodes run behind nginx under mixed traffic: people, crawlers, repeats, visits of blocked
-videos, batches. One node is killed and comes back; one is cut off and healed, with corrections and
+videos, batches. Nodes are killed and come back; one is cut off and healed, with corrections and
 blocks on both sides. In the end each node must show what the books say.
 """
 
@@ -217,7 +217,9 @@ class Trial:
         self._wait(0.15)
         self.operator.withdraw(two, FARMED, 10)
         self._wait(0.05)
-        self._kill(three)
+        # It hears of this block when it is back.
+        self._restart(three, lambda: self.operator.block(one, RETURNED))
+        self.operator.settle()
         self._wait(0.15)
         self._split(one, two, three)
         self._wait(0.10)
@@ -240,18 +242,16 @@ class Trial:
 
     # -- what happens
 
-    def _kill(self, node: Node) -> None:
+    def _restart(self, node: Node, meanwhile: Callable[[], None] = lambda: None) -> None:
         self._say(f"{node.name} is killed (SIGKILL)")
         self.hearing.kill(node.name)
         node.kill()
-        # While it is down, so it hears of this later.
-        self.operator.block(self.nodes[0], RETURNED)
+        meanwhile()
         self._wait(0.05)
         node.start()
         node.wait_ready()
         self.hearing.heal(node.name)
         self._say(f"{node.name} is back, and ready")
-        self.operator.settle()
 
     def _split(self, one: Node, two: Node, three: Node) -> None:
         self._say(f"{one.name} is cut off from {two.name} and {three.name}")
@@ -269,7 +269,10 @@ class Trial:
         self.operator.block(two, RETURNED, blocked=False)
         self.operator.block(one, CONTESTED)
         self.operator.block(three, CONTESTED, blocked=False)
-        self._wait(0.12)
+        self.operator.withdraw(two, FARMED, 7)
+        # What it has just answered is on record, whomever it had told.
+        self._restart(two)
+        self._wait(0.05)
         post(one.url, "/dev/heal")
         self.hearing.heal(one.name)
         self._say(f"{one.name} hears the others again")
