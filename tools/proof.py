@@ -67,6 +67,7 @@ def proofs(seconds: int) -> list[Proof]:
     chaos = str(max(90, seconds))
     restarts = str(min(100, max(5, seconds // 6)))
     attack = str(min(60, seconds))
+    trust = str(min(60, max(20, seconds)))
     # There are four of them.
     beside = str(min(120, seconds))
     other_stores = [
@@ -91,6 +92,7 @@ def proofs(seconds: int) -> list[Proof]:
         Proof("so do all states of a small scope", ["simulation.search", *time_]),
         marked("mutants are caught", "-n2", "tests/test_simulation.py", "tests/test_search.py"),
         marked("a fold costs what it changes", "tests/test_fold_costs.py"),
+        marked("each visit is in its one class", "tests/test_trust.py", TRUST=trust),
         marked("restarts leave nothing behind", "tests/test_restarts.py", RESTARTS=restarts),
         marked("versions side by side are exact", "tests/test_upgrade.py", BESIDE=beside),
         marked("broken peers change nothing", "tests/test_broken_peers.py"),

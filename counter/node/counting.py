@@ -117,6 +117,16 @@ class Counting:
         self._durable = durable
         self._is_complete = is_complete
 
+    def wait_until_open(self) -> None:
+        """Wait until the store was opened: only then is it known which visits count.
+
+        Raises `NotCountedError` if visits cannot be counted now.
+        """
+        if self._flusher.replica is None:
+            self._wait_for_store()
+            with self._lock:
+                self._replica()
+
     def visit(
         self,
         video: str,

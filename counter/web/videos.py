@@ -176,8 +176,9 @@ def visit(
     """
     person = who.person(environ)
     visitor = Visitor(environ.get("HTTP_USER_AGENT", ""), lambda: who(environ), False, person)
-    reason = node.judge.reason(video, visitor)
     try:
+        node.counting.wait_until_open()
+        reason = node.judge.reason(video, visitor)
         counter = node.counting.visit(video, visitor.client, reason)
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None

@@ -126,6 +126,10 @@ def blueprint(node: Node) -> Blueprint:
         records, counts = read(kind, body, limits)
         client = Client(address_of(request, node.config), label)
         visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
+        try:
+            node.counting.wait_until_open()
+        except NotCountedError as error:
+            raise _not_counted(error) from None
         reasons = node.judge.reasons(counts, visitor)
         whole = fingerprint(kind, body) if key else b""
         is_new = _count(node, client, counts, reasons, key, marked(whole, reasons))
@@ -214,13 +218,17 @@ def _count(
     except FullError as error:
         raise full(error) from None
     except NotCountedError as error:
-        raise Problem(503, "Not counted", f"no visit was counted: {error}") from None
+        raise _not_counted(error) from None
     except MaybeCountedError as error:
         raise Problem(
             504, "Maybe counted", f"all visits may be counted, or none: {error}"
         ) from None
     except KeyTakenError as error:
         raise Problem(422, "Key taken", f"no visit was counted: {error}") from None
+
+
+def _not_counted(error: NotCountedError) -> Problem:
+    return Problem(503, "Not counted", f"no visit was counted: {error}")
 
 
 def _are_ids(counts: dict[str, int]) -> bool:
