@@ -53,7 +53,7 @@ def agree(nodes: list[Node]) -> bool:
 
 def test_the_commands_print_what_the_pages_say(nodes: list[Node]) -> None:
     commands = examples()
-    assert len(commands) == 14
+    assert len(commands) == 12
     for command, printed in commands:
         token = ADMIN if "/corrections" in command else WRITE_TOKEN
         here = re.sub(
