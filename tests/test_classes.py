@@ -19,12 +19,12 @@ from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
 from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
-from counter.node.counting import OF_REQUEST
 from counter.node.judge import Judge, Visitor
+from counter.node.outcomes import OF_REQUEST, Reasons, marked
 from counter.node.viewers import Person
 from counter.protocol.apart import Apart
 from counter.protocol.client import STRANGER, Client
-from counter.web.results import Reasons, Results, marked
+from counter.web.results import Results
 from lab.clients import counted, fetch, metric, metrics, until
 from lab.previous import unpack
 from lab.servers import WRITE_TOKEN, Node, free_port

@@ -5,23 +5,10 @@ a viewer who was seen meanwhile. So what does not count is part of the fingerpri
 the key. A request of which all counts has the same fingerprint as ever.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from hashlib import blake2b
+from collections.abc import Collection, Iterator
 
-from counter.node.counting import OF_REQUEST
 from counter.node.judge import Reason
-
-Reasons = dict[str, Reason]
-"""Why visits do not count, by video; those that count are left out."""
-
-
-def marked(fingerprint: bytes, reasons: Mapping[str, Reason]) -> bytes:
-    """The fingerprint of a request of which some does not count; without a key there is none."""
-    if not (fingerprint and reasons):
-        return fingerprint
-    outcome = "\n".join(f"{video} {reason}" for video, reason in sorted(reasons.items()))
-    rest = len(fingerprint) - OF_REQUEST
-    return fingerprint[:OF_REQUEST] + blake2b(outcome.encode(), digest_size=rest).digest()
+from counter.node.outcomes import Reasons, marked
 
 
 def result(reason: Reason | None) -> dict[str, bool | str]:

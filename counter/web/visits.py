@@ -13,19 +13,20 @@ from flask import Blueprint, Response, request
 
 from counter.config import Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY, STEPS, class_key
+from counter.crdt.ids import KEY, STEPS
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
-from counter.node.judge import Reason, Visitor
+from counter.node.judge import Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
+from counter.node.outcomes import Reasons
 from counter.node.turns import Turns
 from counter.protocol.client import Client
 from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
 from counter.web.addresses import address_of
 from counter.web.problems import Problem
-from counter.web.results import Results, marked, result
+from counter.web.results import Results, result
 from counter.web.tokens import Tokens
 from counter.web.videos import full, refused_id, with_detail
 
@@ -126,11 +127,14 @@ def blueprint(node: Node) -> Blueprint:
         records, counts = read(kind, body, limits)
         client = Client(address_of(request, node.config), label)
         visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
-        reasons = node.judge.reasons(counts, visitor)
+        reasons: Reasons = node.judge.reasons(counts, visitor)
         whole = fingerprint(kind, body) if key else b""
-        is_new = _count(node, client, counts, reasons, key, marked(whole, reasons))
-        if key and is_new:
-            results.remember(client.key(key), reasons)
+        done = _count(node, client, counts, reasons, key, whole)
+        is_new = done is not None
+        if done is not None:
+            reasons = done
+            if key:
+                results.remember(client.key(key), reasons)
         elif key:
             taken = node.counting.fingerprint_of(key, client)
             reasons = results.of_first(client.key(key), taken, whole, counts, reasons)
@@ -193,19 +197,16 @@ def _count(
     node: Node,
     client: Client,
     counts: dict[str, int],
-    reasons: Mapping[str, Reason],
+    reasons: Reasons,
     key: str | None,
     fingerprint: bytes,
-) -> bool:
-    """Whether they were counted now, not before; raises a `Problem` if neither.
+) -> Reasons | None:
+    """Why some do not count, if they were counted now; None if they were counted before.
 
-    Those with a reason are counted in that class.
+    Those with a reason are counted in that class. Raises a `Problem` if nothing was counted.
     """
-    apart = {class_key(video, reason): counts[video] for video, reason in reasons.items()}
-    if apart:
-        counts = {video: n for video, n in counts.items() if video not in reasons}
     try:
-        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, apart)
+        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, reasons)
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
     except NoRoomError as error:

@@ -1,0 +1,144 @@
+"""A blocked video takes no visits: also of those who ask while a node starts."""
+
+import json
+import threading
+from collections import Counter
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+
+from counter.crdt.ids import CLASSES, class_key
+from counter.node.counting import BlockedError
+from counter.protocol.records import Record
+from counter.store.memory import MemoryStore
+from lab.clients import fetch, until
+from lab.servers import Node
+from tests.kept import Kept, running
+from tests.nodes import mesh
+from tests.test_corrections import TOKEN, correct
+from tests.test_counting import counting_of
+from tests.test_http import Answer, ask, get
+
+SETTINGS = {"ADMIN_TOKEN": TOKEN, "PUBLISH_INTERVAL": "0.05", "SYNC_INTERVAL": "0.3"}
+_WAITING = 24
+
+
+def batch(node: Node, counts: dict[str, int], key: str = "", agent: str = "") -> Answer:
+    headers = {"Content-Type": "application/json", "User-Agent": agent}
+    headers |= {"Idempotency-Key": key} if key else {}
+    records = [{"video": video, "count": count} for video, count in counts.items()]
+    return ask(node, "POST", "/visits?detail", headers, json.dumps(records).encode())
+
+
+def detail(node: Node, video: str) -> tuple[int, dict[str, int]]:
+    told = fetch(node.url, f"/count/{video}?detail")
+    return told["visits"], told["not_counted"]
+
+
+def blocked_in(one: Kept, *videos: str) -> None:
+    """Have these videos blocked, as by another node."""
+    with one.lock:
+        one.replica.ledger.merge(
+            Record(f"{number:032x}", 5, "ops", video, "block", "")
+            for number, video in enumerate(videos)
+        )
+
+
+def apart(one: Kept, video: str) -> dict[str, int]:
+    with one.lock:
+        visits = {each: one.replica.tally.visits(class_key(video, each)) for each in CLASSES}
+    return {each: number for each, number in visits.items() if number}
+
+
+# -- where it is decided
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_whether_a_video_is_blocked_is_decided_where_its_visit_is_counted(durable: bool) -> None:
+    with running(Kept(MemoryStore(), 0.0)) as one:
+        one.join()
+        visits = counting_of(one, durable=durable)
+        blocked_in(one, "gone")
+        for reason in (None, "bot", "repeat", "blocked"):
+            with pytest.raises(BlockedError):
+                visits.visit("gone", reason=reason)
+        until(lambda: apart(one, "gone") == {"blocked": 4}, 5, "all are apart")
+        assert one.replica.counter("gone") == {}
+
+
+@pytest.mark.parametrize("size", [2, 4000])
+def test_whether_videos_are_blocked_is_decided_where_their_batch_is_counted(size: int) -> None:
+    with running(Kept(MemoryStore(), 0.0)) as one:
+        one.join()
+        visits = counting_of(one)
+        blocked_in(one, "gone", "bad")
+        counts = {f"video-{number}": 1 for number in range(size)} | {"gone": 3, "bad": 2}
+        reasons = visits.count_many(counts, reasons={"video-0": "bot", "bad": "bot"})
+        assert reasons == {"video-0": "bot", "gone": "blocked", "bad": "blocked"}
+        tally = one.replica.tally
+        assert apart(one, "gone") == {"blocked": 3}
+        assert apart(one, "bad") == {"blocked": 2}
+        assert apart(one, "video-0") == {"bot": 1}
+        assert tally.total(one.replica.id) == size - 1 + 6
+        assert one.replica.counter("gone") == {}
+
+
+# -- a node that starts
+
+
+class _Asking:
+    """Many who ask a node from before it listens, each until it gets an answer."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.answers: list[Answer] = []
+        self._pause = threading.Event()
+        self._asking = [
+            threading.Thread(target=self._ask, args=(number,)) for number in range(_WAITING)
+        ]
+        for each in self._asking:
+            each.start()
+
+    def _ask(self, number: int) -> None:
+        while True:
+            try:
+                if number % 2:
+                    answer = batch(self._node, {"gone": 2, "stays": 1}, f"waiting-{number}")
+                else:
+                    answer = get(self._node, "/video/gone", User_Agent="")
+            except (OSError, HTTPException):
+                self._pause.wait(0.002)
+                continue
+            self.answers.append(answer)
+            if answer.status != 503:
+                return
+
+    def end(self) -> None:
+        for each in self._asking:
+            each.join(30)
+            assert not each.is_alive()
+
+
+def test_visits_that_wait_while_a_killed_node_starts_meet_the_blocks_in_its_store(
+    tmp_path: Path,
+) -> None:
+    with mesh(tmp_path, 1, **SETTINGS) as [node]:
+        correct(node, "gone", block=True, reason="law")
+        node.kill()
+        node.launch()
+        asking = _Asking(node)
+        asking.end()
+        node.wait_ready()
+        told = Counter(answer.status for answer in asking.answers)
+        del told[503]
+        assert told == {410: _WAITING / 2, 200: _WAITING / 2}
+        results = [{"counted": False, "reason": "blocked"}, {"counted": True}]
+        for answer in asking.answers:
+            if answer.status == 200:
+                assert answer.json() == {"records": 2, "visits": 1, "results": results}
+            elif answer.status == 410:
+                assert answer.headers["x-counted"] == "no; reason=blocked"
+        apart = {"blocked": _WAITING // 2 + 2 * (_WAITING // 2)}
+        until(lambda: detail(node, "gone") == (0, apart), 10, "each is in the class of blocked")
+        assert detail(node, "stays") == (_WAITING // 2, {})
