@@ -10,10 +10,13 @@ import pytest
 
 from counter.crdt.ids import CLASSES, class_key
 from counter.node.counting import BlockedError
+from counter.node.outcomes import Reasons, marked
 from counter.protocol.records import Record
 from counter.store.memory import MemoryStore
-from lab.clients import fetch, until
+from counter.web.results import Results
+from lab.clients import fetch, metric, until
 from lab.servers import Node
+from tests.agents import CRAWLERS
 from tests.kept import Kept, running
 from tests.nodes import mesh
 from tests.test_corrections import TOKEN, correct
@@ -142,3 +145,105 @@ def test_visits_that_wait_while_a_killed_node_starts_meet_the_blocks_in_its_stor
         apart = {"blocked": _WAITING // 2 + 2 * (_WAITING // 2)}
         until(lambda: detail(node, "gone") == (0, apart), 10, "each is in the class of blocked")
         assert detail(node, "stays") == (_WAITING // 2, {})
+
+
+# -- a repeat of a batch
+
+
+def known(nodes: list[Node], keys: int) -> None:
+    """Wait until every node holds so many keys."""
+    until(
+        lambda: all(metric(node.url, "counter_keys") == keys for node in nodes),
+        10,
+        f"every node holds {keys} keys",
+    )
+
+
+def set_block(nodes: list[Node], video: str, *, blocked: bool) -> None:
+    correct(nodes[0], video, block=blocked, reason="test")
+    until(
+        lambda: all(_is_blocked(node, video) == blocked for node in nodes),
+        10,
+        f"every node knows that {video} is {'blocked' if blocked else 'not blocked'}",
+    )
+
+
+def _is_blocked(node: Node, video: str) -> bool:
+    return "blocked" in fetch(node.url, f"/count/{video}")
+
+
+def test_a_repeated_batch_says_what_became_of_it_before_a_block_was_lifted_or_set(
+    tmp_path: Path,
+) -> None:
+    with mesh(tmp_path, 2, **SETTINGS) as nodes:
+        one, other = nodes
+        set_block(nodes, "lifted", blocked=True)
+        set_block(nodes, "later", blocked=True)
+        set_block(nodes, "later", blocked=False)
+        counts = {"lifted": 5, "later": 2, "cats": 1}
+        firsts = {
+            agent: batch(one, counts, f"key-{number}", agent).json()
+            for number, agent in enumerate(("", CRAWLERS[0]))
+        }
+        assert [first["visits"] for first in firsts.values()] == [3, 0]
+        assert firsts[""]["results"][0] == {"counted": False, "reason": "blocked"}
+        said = [each["reason"] for each in firsts[CRAWLERS[0]]["results"]]
+        assert said == ["blocked", "bot", "bot"]
+        known(nodes, 2)
+        set_block(nodes, "lifted", blocked=False)
+        set_block(nodes, "later", blocked=True)
+
+        def repeated(node: Node) -> None:
+            for number, first in enumerate(firsts.values()):
+                # Whatever the agent of the repeat: what became of the first decides.
+                for agent in firsts:
+                    again = batch(node, counts, f"key-{number}", agent)
+                    assert again.json() == first | {"repeated": True}
+
+        repeated(one)
+        repeated(other)
+        one.kill()
+        one.start()
+        one.wait_ready()
+        repeated(one)
+        assert detail(one, "lifted") == (0, {"blocked": 10})
+
+
+def test_what_is_not_recognized_is_not_said_of_a_repeat() -> None:
+    whole, videos = bytes(range(16)), ["cats", *(f"gone-{number:02}" for number in range(14))]
+    gone = videos[1:]
+
+    def found(first: Reasons | None, now: Reasons, changeable: list[str]) -> Reasons | None:
+        taken = None if first is None else marked(whole, first)
+        return Results().of_first("key", taken, whole, videos, now, changeable)
+
+    three: Reasons = dict.fromkeys(gone[1:4], "blocked")
+    bots: Reasons = {**dict.fromkeys(videos, "bot"), **three}
+    for first in (three, bots):
+        assert found(first, {}, gone[:6]) == first
+        assert found(first, {}, gone) is None, "these are too many cases"
+        assert found(first, three, gone) == first
+        assert found(first, {}, gone[:3]) is None
+    everything: Reasons = dict.fromkeys(gone, "blocked")
+    for first in ({}, everything):
+        assert found(first, {}, gone) == first
+    assert found({"cats": "repeat"}, {}, gone[:3]) is None
+    assert found(None, {}, []) is None
+
+
+def test_a_repeat_whose_outcome_nobody_knows_gets_no_number(tmp_path: Path) -> None:
+    with mesh(tmp_path, 1, **SETTINGS) as [node]:
+        gone = [f"gone-{number}" for number in range(24)]
+        for video in gone:
+            correct(node, video, block=True, reason="test")
+        for video in gone[::2]:
+            correct(node, video, block=False, reason="test")
+        counts = dict.fromkeys(gone, 1)
+        assert batch(node, counts, "many").json()["visits"] == 12
+        for video in gone[::3]:
+            correct(node, video, block=False, reason="test")
+        node.kill()
+        node.start()
+        node.wait_ready()
+        told = batch(node, counts, "many").json()
+        assert told == {"records": 24, "visits": None, "repeated": True}

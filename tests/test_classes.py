@@ -376,19 +376,20 @@ def test_what_became_of_a_first_request_is_told_by_its_fingerprint() -> None:
     seen: Reasons = {"cats": "repeat", "dogs": "repeat", "gone": "blocked"}
     assert marked(whole, {}) == whole
     assert marked(b"", bots) == b""
-    for first in ({}, blocked, bots, seen):
+    bot_before: Reasons = dict.fromkeys(videos, "bot")
+    for first in ({}, blocked, bots, bot_before, seen):
         assert marked(whole, first)[:OF_REQUEST] == whole[:OF_REQUEST]
         for now in (bots, seen):
             if first is not seen or now is seen:
                 taken = marked(whole, first)
-                assert Results().of_first("key", taken, whole, videos, now) == first
+                assert Results().of_first("key", taken, whole, videos, now, ["gone"]) == first
     results = Results()
     results.remember("key", blocked)
-    assert results.of_first("key", None, whole, videos, seen) == blocked
+    assert results.of_first("key", None, whole, videos, seen, []) == blocked
     results.most = 3
     for number in range(4):
         results.remember(f"{number}", {})
-    assert results.of_first("key", None, whole, videos, seen) == seen
+    assert results.of_first("key", None, whole, videos, seen, []) is None
 
 
 def test_a_library_that_sends_a_batch_is_no_bot(tmp_path: Path) -> None:

@@ -111,6 +111,10 @@ class Ledger:
         """Those of these videos that take no visits."""
         return videos & self._blocked if self._blocked else self._blocked
 
+    def ever_blocked(self, videos: Set[str]) -> Set[str]:
+        """Those of these videos that any record blocks or unblocks; not by any thread."""
+        return videos & self._blocks.keys()
+
     def withdrawn(self, video: str) -> Mapping[str, int]:
         """How many visits are withdrawn of each member's count of a video."""
         return self._withdrawn.get(video) or _NOTHING

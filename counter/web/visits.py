@@ -127,21 +127,22 @@ def blueprint(node: Node) -> Blueprint:
         records, counts = read(kind, body, limits)
         client = Client(address_of(request, node.config), label)
         visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
-        reasons: Reasons = node.judge.reasons(counts, visitor)
+        now = node.judge.reasons(counts, visitor)
         whole = fingerprint(kind, body) if key else b""
-        done = _count(node, client, counts, reasons, key, whole)
-        is_new = done is not None
-        if done is not None:
-            reasons = done
-            if key:
-                results.remember(client.key(key), reasons)
+        reasons = _count(node, client, counts, now, key, whole)
+        is_new = reasons is not None
+        if key and reasons is not None:
+            results.remember(client.key(key), reasons)
         elif key:
             taken = node.counting.fingerprint_of(key, client)
-            reasons = results.of_first(client.key(key), taken, whole, counts, reasons)
-        counted = sum(n for video, n in counts.items() if video not in reasons)
-        answer: dict[str, Any] = {"records": records, "visits": counted}
-        if with_detail():
-            answer["results"] = [result(reasons.get(v)) for v in _videos(kind, body, limits)]
+            changeable = node.corrections.ever_blocked(counts.keys())
+            reasons = results.of_first(client.key(key), taken, whole, counts, now, changeable)
+        answer: dict[str, Any] = {"records": records, "visits": None}
+        if reasons is not None:
+            answer["visits"] = sum(n for video, n in counts.items() if video not in reasons)
+            if with_detail():
+                named = _videos(kind, body, limits)
+                answer["results"] = [result(reasons.get(video)) for video in named]
         if not is_new:
             answer["repeated"] = True
         response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
