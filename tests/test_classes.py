@@ -478,6 +478,22 @@ def test_why_is_for_operators_and_names_what_is_wrong(node: Node, tmp_path: Path
         assert (told["reason"], told["setting"]) == ("unannounced", "VIDEOS=known")
 
 
+def test_why_takes_an_agent_for_the_bytes_that_a_visit_sends(tmp_path: Path) -> None:
+    with mesh(tmp_path, 1, REPEAT_WINDOW="3600", ADMIN_TOKEN=OPERATOR) as [node]:
+        for number, agent in enumerate(("Möz 1", "目 2", "Moz 3")):
+            video, local = f"bytes-{number}", ("--address", "127.0.0.1")
+            assert asked("--video", video, "--agent", agent, *local, node=node).startswith("counts")
+            visit(node, video, agent.encode().decode("latin-1"))
+            told = why(node, f"?video={video}&agent={quote(agent)}&address=127.0.0.1").json()
+            assert (told["agent"], told["reason"]) == (agent, "repeat")
+            line = asked("--video", video, "--agent", agent, *local, node=node)
+            assert line.startswith("does not count, repeat: ")
+        # A terminal may give bytes that are no UTF-8; a header may have them, too.
+        visit(node, "latin", "M\xf6z")
+        line = asked("--video", "latin", "--agent", "M\udcf6z", *local, node=node)
+        assert line.startswith("does not count, repeat: ")
+
+
 # -- beside a version that knows no classes
 
 
