@@ -7,7 +7,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from counter.cli.visits import visits as imports
 from counter.crdt.ids import CLASSES, class_key
 from counter.node.counting import BlockedError
 from counter.node.outcomes import Reasons, marked
@@ -247,3 +249,41 @@ def test_a_repeat_whose_outcome_nobody_knows_gets_no_number(tmp_path: Path) -> N
         node.wait_ready()
         told = batch(node, counts, "many").json()
         assert told == {"records": 24, "visits": None, "repeated": True}
+
+
+# -- an import
+
+
+def test_an_import_says_how_many_visits_were_of_blocked_videos(tmp_path: Path) -> None:
+    file = tmp_path / "visits.csv"
+    file.write_text("video,count\ncats,6\ngone,5\n")
+
+    def told(node: Node) -> str:
+        done = CliRunner().invoke(imports, ["import", str(file), "--url", node.url])
+        assert done.exit_code == 0, done.output
+        return done.output.splitlines()[-1]
+
+    with mesh(tmp_path / "node", 1, **SETTINGS) as [node]:
+        correct(node, "gone", block=True, reason="law")
+        assert told(node) == "6 visits counted, 5 not: their videos are blocked"
+        before = "0 visits counted, 6 counted before, 5 not: their videos are blocked"
+        assert told(node) == before
+        correct(node, "gone", block=False, reason="appeal")
+        assert told(node) == before
+        assert detail(node, "gone") == (0, {"blocked": 5})
+        file.write_text("video,count\ngone,7\n")
+        correct(node, "gone", block=True, reason="law")
+        assert told(node) == "0 visits counted, 7 not: their videos are blocked"
+        many = [f"gone-{number}" for number in range(20)]
+        for video in many:
+            correct(node, video, block=True, reason="law")
+            if video < "gone-2":
+                correct(node, video, block=False, reason="appeal")
+        file.write_text("video,count\n" + "".join(f"{video},1\n" for video in many))
+        assert told(node).startswith("12 visits counted, 8 not")
+        correct(node, many[9], block=False, reason="appeal")
+        node.kill()
+        node.start()
+        node.wait_ready()
+        unknown = "20 sent before: how many of them count is not known any more"
+        assert told(node) == f"0 visits counted, {unknown}"
