@@ -41,6 +41,8 @@ class Memory:
         store = self.process.store
         known: dict[int, object] = {id(store): store}
         known |= {id(one): one for one in (*self.pending.values(), *self.in_flight.values())}
+        # A vector that is on its way to rest is packed by a generator: that begins anew.
+        known[id(self.process.replica.tally._packing)] = None
         return copy.deepcopy(self, known)
 
 

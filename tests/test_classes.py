@@ -19,12 +19,12 @@ from counter.cli.cluster import cluster
 from counter.crdt.ids import CLASSES, class_key, class_of, is_listed
 from counter.crdt.tally import Tally
 from counter.node.agents import LONGEST, Agents
-from counter.node.counting import OF_REQUEST
 from counter.node.judge import Judge, Visitor
+from counter.node.outcomes import OF_REQUEST, Reasons, marked
 from counter.node.viewers import Person
 from counter.protocol.apart import Apart
 from counter.protocol.client import STRANGER, Client
-from counter.web.results import Reasons, Results, marked
+from counter.web.results import Results
 from lab.clients import counted, fetch, metric, metrics, until
 from lab.previous import unpack
 from lab.servers import WRITE_TOKEN, Node, free_port
@@ -376,19 +376,20 @@ def test_what_became_of_a_first_request_is_told_by_its_fingerprint() -> None:
     seen: Reasons = {"cats": "repeat", "dogs": "repeat", "gone": "blocked"}
     assert marked(whole, {}) == whole
     assert marked(b"", bots) == b""
-    for first in ({}, blocked, bots, seen):
+    bot_before: Reasons = dict.fromkeys(videos, "bot")
+    for first in ({}, blocked, bots, bot_before, seen):
         assert marked(whole, first)[:OF_REQUEST] == whole[:OF_REQUEST]
         for now in (bots, seen):
             if first is not seen or now is seen:
                 taken = marked(whole, first)
-                assert Results().of_first("key", taken, whole, videos, now) == first
+                assert Results().of_first("key", taken, whole, videos, now, ["gone"]) == first
     results = Results()
     results.remember("key", blocked)
-    assert results.of_first("key", None, whole, videos, seen) == blocked
+    assert results.of_first("key", None, whole, videos, seen, []) == blocked
     results.most = 3
     for number in range(4):
         results.remember(f"{number}", {})
-    assert results.of_first("key", None, whole, videos, seen) == seen
+    assert results.of_first("key", None, whole, videos, seen, []) is None
 
 
 def test_a_library_that_sends_a_batch_is_no_bot(tmp_path: Path) -> None:
@@ -475,6 +476,22 @@ def test_why_is_for_operators_and_names_what_is_wrong(node: Node, tmp_path: Path
     with mesh(tmp_path, VIDEOS="known", ADMIN_TOKEN=OPERATOR) as [strict]:
         told = why(strict, "?video=cats").json()
         assert (told["reason"], told["setting"]) == ("unannounced", "VIDEOS=known")
+
+
+def test_why_takes_an_agent_for_the_bytes_that_a_visit_sends(tmp_path: Path) -> None:
+    with mesh(tmp_path, 1, REPEAT_WINDOW="3600", ADMIN_TOKEN=OPERATOR) as [node]:
+        for number, agent in enumerate(("Möz 1", "目 2", "Moz 3")):
+            video, local = f"bytes-{number}", ("--address", "127.0.0.1")
+            assert asked("--video", video, "--agent", agent, *local, node=node).startswith("counts")
+            visit(node, video, agent.encode().decode("latin-1"))
+            told = why(node, f"?video={video}&agent={quote(agent)}&address=127.0.0.1").json()
+            assert (told["agent"], told["reason"]) == (agent, "repeat")
+            line = asked("--video", video, "--agent", agent, *local, node=node)
+            assert line.startswith("does not count, repeat: ")
+        # A terminal may give bytes that are no UTF-8; a header may have them, too.
+        visit(node, "latin", "M\xf6z")
+        line = asked("--video", "latin", "--agent", "M\udcf6z", *local, node=node)
+        assert line.startswith("does not count, repeat: ")
 
 
 # -- beside a version that knows no classes

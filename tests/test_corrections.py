@@ -291,6 +291,35 @@ def test_an_operator_corrects_from_the_command_line(node: Node) -> None:
     assert run("block", "by-command", token="")[0] == 1
 
 
+def test_a_command_that_is_sent_again_says_when_it_was_done_and_how_it_stands(node: Node) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(cluster, [*words, "--url", node.url], env={"ADMIN_TOKEN": TOKEN})
+        return done.exit_code, done.output
+
+    assert run("block", "twice", "--key", "bk")[1].startswith("twice is blocked: ")
+    code, told = run("block", "twice", "--key", "bk")
+    assert code == 0
+    assert re.match(r"this key did that before, at 20\d\d-\d\d-\d\d \S+ UTC \(block: ", told)
+    assert told.endswith("now twice is blocked\n")
+    assert run("unblock", "twice", "--key", "uk")[1].startswith("twice is not blocked: ")
+    assert run("block", "twice", "--key", "bk")[1].endswith("now twice is not blocked\n")
+    count(node, "twice", 5)
+    assert run("withdraw", "twice", "2")[0] == 0
+    assert run("block", "twice")[0] == 0
+    assert run("withdraw", "twice", "1")[0] == 0
+    assert run("unblock", "twice", "--key", "uk")[1].endswith("now twice is blocked\n")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "0", "-1", "1.5", "x" * 5000, str(2**53), "\u0663"])
+def test_a_number_that_is_none_is_refused_in_one_sentence(number: str) -> None:
+    words = ["withdraw", "--url", "http://127.0.0.1:1", "--token", TOKEN, "--", "cats", number]
+    done = CliRunner().invoke(cluster, words)
+    assert done.exit_code == 1, done.output
+    assert f"{number[:40]!r}" in done.output
+    assert f"give a whole number from 1 to {2**53 - 1}, or all" in done.output
+    assert len(done.output) < 200
+
+
 def test_the_list_of_all_corrections_comes_in_pages(node: Node) -> None:
     for number in range(5):
         correct(node, "paged", block=number % 2 == 0, reason=str(number))

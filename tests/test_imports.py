@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counter.cli import formats, packed
+from counter.cli import formats, packed, sender
 from counter.cli import visits as imports
 from lab.clients import counted, fill, until
 from lab.servers import Node
@@ -63,7 +63,7 @@ def test_every_line_is_counted_once_however_often_it_is_imported(
 
 def test_it_goes_on_where_it_was_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "CHUNK", 2000)
-    monkeypatch.setattr(imports, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sender, "_PATIENCE", 0.5)
     file = tmp_path / "visits.log"
     expected = Counter(f"video-{n % 50}" for n in range(20_000))
     file.write_text(text([f"video-{n % 50}" for n in range(20_000)], log=True))
@@ -100,7 +100,7 @@ def test_the_rest_alone_can_be_imported(node: Node, tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_in_one_sentence(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(imports, "_PATIENCE", 0.0)
+    monkeypatch.setattr(sender, "_PATIENCE", 0.0)
     file = tmp_path / "visits"
     file.write_text("cats\n")
     done = run(file, "nonsense")

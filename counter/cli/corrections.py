@@ -14,9 +14,12 @@ import click
 
 from counter.cli.addresses import checked_url, default_url
 from counter.cli.tokens import authorization, secret_of
+from counter.crdt.gcounter import MAX_COUNT
 
 _PATIENCE = 15
 """Seconds; a node answers within ten."""
+_LONGEST = 40
+"""Digits of a number that are read, and shown."""
 
 _url = click.option("--url", default=default_url, show_default="this machine's LISTEN_PORT")
 _token = click.option("--token", help="An ADMIN_TOKEN of the node; default: the environment's")
@@ -36,8 +39,11 @@ def withdraw(
     video: str, number: str, reason: str, key: str | None, url: str, token: str | None
 ) -> None:
     """Withdraw visits of a video, or all that it has; the record stays."""
-    if number != "all" and not (number.isascii() and number.isdecimal() and int(number)):
-        raise click.ClickException(f"{number!r} is no number of visits; give 1 or more, or all")
+    if number != "all" and not _is_number(number):
+        said = repr(number) if len(number) <= _LONGEST else f"{number[:_LONGEST]!r}…"
+        raise click.ClickException(
+            f"{said} is no number of visits; give a whole number from 1 to {MAX_COUNT}, or all"
+        )
     asked = {"video": video, "withdraw": "all" if number == "all" else int(number)}
     record, is_new = _post(url, token, asked | {"reason": reason}, key)
     already = "" if is_new else ", as this key did before"
@@ -52,8 +58,7 @@ def withdraw(
 @_token
 def block(video: str, reason: str, key: str | None, url: str, token: str | None) -> None:
     """Take a video down: it takes no more visits, and is in no list."""
-    record, _ = _post(url, token, {"video": video, "block": True, "reason": reason}, key)
-    click.echo(f"{video} is blocked: {record['id']}")
+    _block(video, reason, key, url, token, blocked=True)
 
 
 @click.command()
@@ -64,8 +69,7 @@ def block(video: str, reason: str, key: str | None, url: str, token: str | None)
 @_token
 def unblock(video: str, reason: str, key: str | None, url: str, token: str | None) -> None:
     """Bring a video back, with its number."""
-    record, _ = _post(url, token, {"video": video, "block": False, "reason": reason}, key)
-    click.echo(f"{video} is not blocked: {record['id']}")
+    _block(video, reason, key, url, token, blocked=False)
 
 
 @click.command()
@@ -82,10 +86,37 @@ def corrections(video: str | None, as_json: bool, url: str, token: str | None) -
     if not found:
         click.echo("no corrections" + (f" of {video}" if video else ""))
     for record in found:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record["at"] / 1000))
+        at = _time(record)
         number = f" {record['withdraw']}" if "withdraw" in record else ""
         why = f": {record['reason']}" if record["reason"] else ""
         click.echo(f"{at}  {record['act']}{number}  {record['video']}  by {record['by']}{why}")
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is a number that a count can hold; of thousands of digits Python reads none."""
+    digits = text.isascii() and text.isdecimal() and len(text) <= _LONGEST
+    return digits and 1 <= int(text) <= MAX_COUNT
+
+
+def _block(
+    video: str, reason: str, key: str | None, url: str, token: str | None, *, blocked: bool
+) -> None:
+    """Block a video, or unblock it; of a repeat, say also how it stands now."""
+    state = "blocked" if blocked else "not blocked"
+    record, is_new = _post(url, token, {"video": video, "block": blocked, "reason": reason}, key)
+    if is_new:
+        click.echo(f"{video} is {state}: {record['id']}")
+        return
+    acts = (each["act"] for each in _records(url, token, video) if each["act"] != "withdraw")
+    now = "blocked" if next(acts, record["act"]) == "block" else "not blocked"
+    click.echo(
+        f"this key did that before, at {_time(record)} UTC ({record['act']}: {record['id']}); now "
+        f"{video} is {now}"
+    )
+
+
+def _time(record: dict[str, Any]) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record["at"] / 1000))
 
 
 def _records(url: str, token: str | None, video: str | None) -> Iterator[dict[str, Any]]:

@@ -6,12 +6,10 @@ was cut short can be repeated while nodes remember keys, and no two files are ta
 """
 
 import http.client
-import json
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -19,10 +17,10 @@ from typing import IO, NamedTuple, cast
 
 import click
 
-from counter.backoff import backoff
 from counter.cli.addresses import checked_url, default_url
 from counter.cli.formats import HERE, READ, SAMPLE, Found, Shape, checked, recognize
 from counter.cli.packed import UNPACKING, UnreadableError, pieces, unpacked
+from counter.cli.sender import FullVideoError, Record, Sender, Sent
 from counter.cli.tokens import authorization, secret_of
 from counter.crdt.gcounter import MAX_COUNT
 
@@ -32,13 +30,7 @@ _RECORDS = 5_000
 """Records in a request. With the longest ids these are within a node's limit of bytes."""
 _MAX_REQUESTS = 1_000
 """Requests for one chunk. Without a token, more visits than these may add need one."""
-_PATIENCE = 60.0
-"""Seconds during which a failed request is repeated."""
 _TIMEOUT = 30.0
-
-
-Record = tuple[str, int]
-"""A video and its visits."""
 
 
 class Limits(NamedTuple):
@@ -81,14 +73,6 @@ class _Hashed:
         read = self._file.read(size)
         self._content.update(read)
         return read
-
-
-class FullVideoError(Exception):
-    """The video is full: no node will ever count these visits."""
-
-    def __init__(self, video: str, detail: str) -> None:
-        super().__init__(detail)
-        self.video = video
 
 
 class NeedsTokenError(Exception):
@@ -194,7 +178,8 @@ class _Import:
         self._source = source
         self._name = name
         self._at = self._start = start
-        self._counted = self._before = self._others = self._junk = 0
+        self._counted = self._before = self._blocked = self._unknown = 0
+        self._others = self._junk = 0
         self._refused: dict[str, int] = {}
         self._first = self._last = ""
 
@@ -225,7 +210,8 @@ class _Import:
                 f"{self._name} was written to meanwhile; {self._told()}, up to {self._at}. Go on "
                 f"with --from {self._at} when nothing writes to it any more"
             )
-        if not self._counted + self._before + sum(self._refused.values()):
+        taken = self._counted + self._before + self._blocked + self._unknown
+        if not taken + sum(self._refused.values()):
             raise click.ClickException(
                 f"nothing in {self._name} is a visit ({self._told()}), though it looks like "
                 f"{self._source.shape.lines}; what is read: {READ}"
@@ -250,19 +236,27 @@ class _Import:
         refused = 0
         while records:
             try:
-                is_new = self._sender.send(f"{key}.{refused}" if refused else key, records)
+                sent = self._sender.send(f"{key}.{refused}" if refused else key, records)
             except FullVideoError as error:
                 refused += 1
                 more = sum(count for video, count in records if video == error.video)
                 records = [record for record in records if record[0] != error.video]
                 self._refused[error.video] = self._refused.get(error.video, 0) + more
             else:
-                visits = sum(count for _, count in records)
-                if is_new:
-                    self._counted += visits
-                else:
-                    self._before += visits
+                self._note(sent, sum(count for _, count in records))
                 return
+
+    def _note(self, sent: Sent, visits: int) -> None:
+        """Note what became of so many visits."""
+        if sent.visits is None:
+            self._unknown += visits
+            return
+        if sent.is_new:
+            self._counted += sent.visits
+        else:
+            self._before += sent.visits
+        # A program that does not call itself anything is no crawler, so nothing else stops them.
+        self._blocked += visits - sent.visits
 
     def _told(self) -> str:
         """What became of all that was read."""
@@ -271,6 +265,12 @@ class _Import:
             told[0] += f" (of {self._first} to {self._last})"
         if self._before:
             told.append(f"{self._before} counted before")
+        if self._blocked:
+            told.append(f"{self._blocked} not: their videos are blocked")
+        if self._unknown:
+            told.append(
+                f"{self._unknown} sent before: how many of them count is not known any more"
+            )
         if self._refused:
             videos = ", ".join(sorted(self._refused)[:3])
             more = f" and {len(self._refused) - 3} more" if len(self._refused) > 3 else ""
@@ -321,58 +321,3 @@ def _requests(chunk: Chunk, mark: str, most: Limits) -> Iterator[tuple[str, list
         visits += record[1]
     if records:
         yield f"import-{mark}-{chunk.start}-{number}", records
-
-
-class Sender:
-    """Sends visits to a node over one connection, with these headers."""
-
-    def __init__(
-        self,
-        connection: http.client.HTTPConnection,
-        headers: Mapping[str, str],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._connection = connection
-        self._headers = {"Content-Type": "application/json", **headers}
-        self._clock = clock
-
-    def send(self, key: str, records: Sequence[Record]) -> bool:
-        """Have visits counted; return whether they were counted now, not before this import.
-
-        A failed request is repeated under its key for `_PATIENCE` seconds, then this raises
-        ClickException. Raises `FullVideoError`.
-        """
-        named = [{"video": video, "count": count} for video, count in records]
-        body = json.dumps(named, separators=(",", ":")).encode()
-        headers = {**self._headers, "Idempotency-Key": key}
-        connection, deadline, tries = self._connection, self._clock() + _PATIENCE, 0
-        while True:
-            tries += 1
-            try:
-                connection.request("POST", "/visits", body, headers)
-                response = connection.getresponse()
-                answer = _object(response.read())
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                where = f"{connection.host}:{connection.port}"
-                again, reason = True, f"no answer from {where} ({error})"
-            else:
-                if response.status == 200:
-                    # On a repeat, the first try of this import may be what was counted.
-                    return tries > 1 or answer.get("repeated") is not True
-                reason = f"status {response.status}: {answer.get('detail', response.reason)}"
-                if response.status == 409 and any(answer.get("video") == v for v, _ in records):
-                    raise FullVideoError(str(answer["video"]), reason)
-                again = response.status >= 500 or response.status == 429
-            if not again or self._clock() >= deadline:
-                raise click.ClickException(reason)
-            time.sleep(backoff(tries))  # Ctrl-C ends it
-
-
-def _object(answer: bytes) -> dict[str, object]:
-    """The JSON object in an answer; an empty one if there is none."""
-    try:
-        found = json.loads(answer)
-    except ValueError:
-        return {"detail": answer[:100].decode(errors="replace")}
-    return found if isinstance(found, dict) else {}

@@ -38,7 +38,7 @@ def why(
     checked_url(url, "http", "https")
     asked = {"video": video, "agent": agent, "address": address, "purpose": purpose}
     request = urllib.request.Request(  # noqa: S310 - http(s) only
-        f"{url.rstrip('/')}/why?{urlencode(asked)}",
+        f"{url.rstrip('/')}/why?{urlencode(asked, errors='surrogateescape')}",
         headers={"Authorization": authorization(secret)},
     )
     told = ask(request, "does not say why")

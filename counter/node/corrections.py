@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from threading import Lock
 from typing import Literal
 
@@ -53,6 +53,12 @@ class Corrections:
         """Whether a video takes no visits."""
         replica = self._flusher.replica
         return replica is not None and replica.ledger.is_blocked(video)
+
+    def ever_blocked(self, videos: Set[str]) -> list[str]:
+        """Those of these videos that any record blocks or unblocks, in order."""
+        with self._lock:
+            ledger = self._ledger
+            return sorted(ledger.ever_blocked(videos)) if ledger else []
 
     def concern(self, video: str) -> bool:
         """Whether there is any record of a video."""

@@ -3,15 +3,24 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from threading import Lock
-from types import MappingProxyType
 
 from counter.crdt.columns import Entries
-from counter.crdt.ids import ANNOUNCED, class_key, class_of
+from counter.crdt.ids import ANNOUNCED, class_key
 from counter.crdt.limits import FullError
 from counter.node.flush import Flush
 from counter.node.flusher import Flusher
 from counter.node.metrics import Metrics
 from counter.node.new_videos import NewVideos
+from counter.node.outcomes import (
+    ALL_COUNT,
+    OF_REQUEST,
+    Reasons,
+    apart,
+    count_apart,
+    counting,
+    marked,
+    with_blocks,
+)
 from counter.node.stage import Stage
 from counter.protocol.catalogue import Catalogue, announcement
 from counter.protocol.client import STRANGER, Client
@@ -21,9 +30,6 @@ from counter.protocol.replica import Replica
 
 _AT_ONCE = 3_400
 """So many ids are looked for at once, a third of the largest request: 4 ms if all are new."""
-_NONE: Mapping[str, int] = MappingProxyType({})
-OF_REQUEST = 8
-"""So many bytes of a fingerprint tell one request from others; the rest says what became of it."""
 _ANSWER_TIME = 10.0
 """Longest time in seconds that a visit waits for the store."""
 
@@ -34,6 +40,10 @@ class NotCountedError(Exception):
 
 class MaybeCountedError(Exception):
     """The visit may be counted: writing its batch failed, and the batch will be written again."""
+
+
+class BlockedError(Exception):
+    """The video is blocked: the visit is counted in that class, and not for the video."""
 
 
 class KeyTakenError(Exception):
@@ -59,28 +69,6 @@ def _pending_counter(replica: Replica, video: str) -> dict[str, int]:
     if not counter[replica.member]:
         del counter[replica.member]
     return counter
-
-
-def _count_apart(
-    replica: Replica,
-    visits: Mapping[str, int],
-    apart: Mapping[str, int],
-    key: Key | None = None,
-) -> None:
-    """Count visits, and those that do not count; one class that is full must not refuse the rest.
-
-    Raises `FullError` if a video is full, or OverflowError if this run can count no more.
-    """
-    while True:
-        try:
-            replica.count_many({**visits, **apart} if apart else visits, key=key)
-            return
-        except FullError as error:
-            room = {of: number for of, number in error.room.items() if of in apart}
-            if len(room) < len(error.room):
-                raise
-            apart = {**apart, **room}
-            apart = {of: number for of, number in apart.items() if number}
 
 
 class Counting:
@@ -136,8 +124,9 @@ class Counting:
         """Count one visit; return the video's counter with it, or None while the node is joining.
 
         With a `reason` it is counted in that class, and not for the video. If `durable`, it
-        returns when the store holds it. Raises `NotCountedError`, `MaybeCountedError`, `FullError`
-        if no node can ever count it, or what `NewVideos.check` raises for its id.
+        returns when the store holds it. Raises `BlockedError` when it was counted as blocked,
+        `NotCountedError`, `MaybeCountedError`, `FullError` if no node can ever count it, or what
+        `NewVideos.check` raises for its id.
         """
         flusher, durable = self._flusher, self._durable
         if not flusher.tried.is_set():
@@ -147,11 +136,14 @@ class Counting:
                 replica = self._replica()
                 if replica.tally.ids.find(video + self._known_by) is None:
                     self.new_videos.check(replica, (video,), client)
+                if replica.ledger.is_blocked(video):
+                    # Nobody knew while the visit waited for the store.
+                    reason = "blocked"
                 try:
                     if reason is None:
                         replica.visit(video)
                     else:
-                        _count_apart(replica, {}, {class_key(video, reason): 1})
+                        count_apart(replica, {}, {class_key(video, reason): 1})
                 except OverflowError as error:
                     raise self._refused(replica, error) from None
                 flush = flusher.gathering
@@ -167,9 +159,11 @@ class Counting:
         flusher.wake()
         if durable:
             self._wait_for(flush)
-            if not joining:
-                with self._lock:
-                    counter = replica.counter(video)
+        if reason == "blocked":
+            raise BlockedError(video)
+        if durable and not joining:
+            with self._lock:
+                counter = replica.counter(video)
         return None if joining else counter
 
     def count_many(
@@ -178,15 +172,16 @@ class Counting:
         key: str = "",
         fingerprint: bytes = b"",
         client: Callable[[], Client] = stranger,
-        apart: Mapping[str, int] = _NONE,
-    ) -> bool:
+        reasons: Reasons = ALL_COUNT,
+    ) -> Reasons | None:
         """Count visits `{video: count}`, all or none, once per `key` of this client.
 
-        With them those are counted that do not count: `apart`, under the keys of their classes.
+        Those with a reason, and those of blocked videos, are counted in that class instead.
 
-        Return whether they were counted now; False if a request with this key was counted before.
-        The first `OF_REQUEST` bytes of the `fingerprint` tell the request of a key from others. If
-        `durable`, it returns when the store holds the visits. No key is kept for no visits.
+        Return why some do not count, if they were counted now; None if a request with this key was
+        counted before. The first `OF_REQUEST` bytes of the `fingerprint` tell the request of a key
+        from others; the rest is `marked` with what does not count. If `durable`, it returns when
+        the store holds the visits. No key is kept for no visits.
 
         Raises `NotCountedError`, `MaybeCountedError`, `FullError` if a video has no room for them
         on any node, `KeyTakenError` if another request has the key, `NoRoomError` if there is no
@@ -196,35 +191,45 @@ class Counting:
         if not flusher.tried.is_set():
             self._wait_for_store()
         name = client().key(key) if key else ""
-        if len(visits) > _AT_ONCE and type(visits) is not Entries:
-            visits = self._placed(visits, name, now, client)
-        try:
-            with self._lock:
-                replica = flusher.replica
-                found = replica.keys.find(name, now) if key and replica else None
-                if found is None:
-                    self._count(visits, apart, name, fingerprint, now, client)
-                # The visits of a known key may be counted, whatever happens to this request. So
-                # from here on the answer is never 503.
-                in_flight = found is not None and found.place == "in flight"
-                flush = flusher.writing if in_flight else flusher.gathering
-        except _RunFullError as full:
-            self._wait_for_next_run(full)
-            return self.count_many(visits, key, fingerprint, client, apart)
+        counts = counting(visits, reasons)
+        if len(counts) > _AT_ONCE:
+            counts = self._placed(counts, name, now, client)
+        while True:
+            try:
+                with self._lock:
+                    replica = flusher.replica
+                    found = replica.keys.find(name, now) if key and replica else None
+                    if found is None:
+                        taken = Key(name, fingerprint, now) if key else None
+                        reasons = self._count(visits, counts, reasons, taken, client)
+                    # The visits of a known key may be counted, whatever happens to this request.
+                    # So from here on the answer is never 503.
+                    in_flight = found is not None and found.place == "in flight"
+                    flush = flusher.writing if in_flight else flusher.gathering
+                break
+            except _RunFullError as full:
+                self._wait_for_next_run(full)
+                now = time.monotonic()
         if found is None:
-            self._metrics.visits.inc(sum(visits.values()))
-            for of, number in apart.items():
-                self._metrics.not_counted.labels(class_of(of)).inc(number)
+            self._note(visits, reasons)
             flusher.wake()
         else:
             self._metrics.repeats.inc()
             if found.fingerprint[:OF_REQUEST] != fingerprint[:OF_REQUEST]:
                 raise KeyTakenError(f"the key {key!r} belongs to a request with another body")
             if found.place == "committed":
-                return False
+                return None
         if self._durable:
             self._wait_for(flush)
-        return found is None
+        return reasons if found is None else None
+
+    def _note(self, visits: Mapping[str, int], reasons: Reasons) -> None:
+        """Note what became of visits of a request."""
+        number = sum(visits.values())
+        for video, reason in reasons.items():
+            self._metrics.not_counted.labels(reason).inc(visits[video])
+            number -= visits[video]
+        self._metrics.visits.inc(number)
 
     def fingerprint_of(self, key: str, client: Client) -> bytes | None:
         """The fingerprint that came with a key of this client; None if it is not known here."""
@@ -274,26 +279,32 @@ class Counting:
     def _count(
         self,
         visits: Mapping[str, int],
-        apart: Mapping[str, int],
-        key: str,
-        fingerprint: bytes,
-        now: float,
+        counts: Mapping[str, int],
+        reasons: Reasons,
+        key: Key | None,
         client: Callable[[], Client],
-    ) -> None:
-        """Count visits under a key that is not known here; under the lock."""
+    ) -> Reasons:
+        """Count visits under a key that is not known here; under the lock.
+
+        `counts` are those without a reason. Returns the reasons with those of blocked videos.
+        """
         replica = self._replica()
-        if not (visits or apart):
-            return
+        if not visits:
+            return reasons
+        reasons = with_blocks(reasons, visits, replica.ledger)
+        counts, others = counting(counts, reasons), apart(visits, reasons)
         # The videos of what is counted apart must be ones that may be counted, too.
-        others = {of.partition("/")[0] for of in apart} - visits.keys() if apart else ()
-        self._check(replica, visits, key, now, client, others)
+        name, now = (key.text, key.taken) if key else ("", 0.0)
+        self._check(replica, counts, name, now, client, reasons.keys())
+        if key:
+            key = key._replace(fingerprint=marked(key.fingerprint, reasons))
         try:
-            taken = Key(key, fingerprint, now) if key else None
-            _count_apart(replica, visits, apart, taken)
+            count_apart(replica, counts, others, key)
         except OverflowError as error:
             raise self._refused(replica, error) from None
         if key:
-            replica.keys.charge(client(), now)
+            replica.keys.charge(client(), key.taken)
+        return reasons
 
     def _check(
         self,

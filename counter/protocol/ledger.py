@@ -9,7 +9,7 @@ what both sides have.
 Pure: no I/O; times are in seconds of the caller's clock, which never goes back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from heapq import nsmallest
 from typing import NamedTuple
 
@@ -106,6 +106,14 @@ class Ledger:
     def is_blocked(self, video: str) -> bool:
         """Whether a video takes no visits."""
         return video in self._blocked
+
+    def blocked(self, videos: Set[str]) -> Set[str]:
+        """Those of these videos that take no visits."""
+        return videos & self._blocked if self._blocked else self._blocked
+
+    def ever_blocked(self, videos: Set[str]) -> Set[str]:
+        """Those of these videos that any record blocks or unblocks; not by any thread."""
+        return videos & self._blocks.keys()
 
     def withdrawn(self, video: str) -> Mapping[str, int]:
         """How many visits are withdrawn of each member's count of a video."""

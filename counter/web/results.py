@@ -1,27 +1,20 @@
 """What becomes of each record of a request, also where the same request comes again.
 
-A repeat with its key may come to another node, and when other rules apply: a block that is lifted,
-a viewer who was seen meanwhile. So what does not count is part of the fingerprint that goes with
-the key. A request of which all counts has the same fingerprint as ever.
+A repeat with its key may come to another node, and when other rules apply: a block that was set or
+lifted meanwhile. So a mark of what does not count is part of the fingerprint that goes with the
+key. What it stands for is found by trying what may have been.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from hashlib import blake2b
+from collections.abc import Collection, Iterator
+from itertools import chain, combinations
 
-from counter.node.counting import OF_REQUEST
 from counter.node.judge import Reason
+from counter.node.outcomes import Reasons, marked
 
-Reasons = dict[str, Reason]
-"""Why visits do not count, by video; those that count are left out."""
-
-
-def marked(fingerprint: bytes, reasons: Mapping[str, Reason]) -> bytes:
-    """The fingerprint of a request of which some does not count; without a key there is none."""
-    if not (fingerprint and reasons):
-        return fingerprint
-    outcome = "\n".join(f"{video} {reason}" for video, reason in sorted(reasons.items()))
-    rest = len(fingerprint) - OF_REQUEST
-    return fingerprint[:OF_REQUEST] + blake2b(outcome.encode(), digest_size=rest).digest()
+_MOST = 10
+"""So many videos may have been blocked or not before each of the cases is tried: a thousand."""
+_MOST_NAMED = 50_000
+"""So many videos are named in all cases together, which takes some 30 ms."""
 
 
 def result(reason: Reason | None) -> dict[str, bool | str]:
@@ -50,24 +43,30 @@ class Results:
         fingerprint: bytes,
         videos: Collection[str],
         now: Reasons,
-    ) -> Reasons:
-        """What did not count of the request that a repeat belongs to.
+        changeable: Collection[str],
+    ) -> Reasons | None:
+        """What did not count of the request that a repeat belongs to; None if that is not known.
 
         `taken` is the fingerprint that came with its key, `fingerprint` that of a request of which
-        all counts. `now` is what would not count of the repeat: that is answered where nothing
-        else is known.
+        all counts. `now` is what would not count of the repeat, `changeable` those of its videos
+        that an operator has ever blocked.
         """
         if key in self._reasons:
             return self._reasons[key]
-        likely = (each for each in _likely(videos, now) if marked(fingerprint, each) == taken)
-        return next(likely, now)
+        outcomes = chain([now], _outcomes(videos, now, changeable))
+        return next((each for each in outcomes if marked(fingerprint, each) == taken), None)
 
 
-def _likely(videos: Collection[str], now: Reasons) -> Iterator[Reasons]:
-    """What may not have counted before."""
-    yield {}
-    yield now
-    blocked: Reasons = {video: "blocked" for video, reason in now.items() if reason == "blocked"}
-    yield blocked
-    yield {video: blocked.get(video, "bot") for video in videos}
-    yield dict.fromkeys(videos, "bot")
+def _outcomes(
+    videos: Collection[str], now: Reasons, changeable: Collection[str]
+) -> Iterator[Reasons]:
+    """What may not have counted before: who sent it was a bot or not, and some was blocked."""
+    blocked_now = [video for video, reason in now.items() if reason == "blocked"]
+    for is_bot in (False, True):
+        likely: list[Collection[str]] = [blocked_now, [], changeable]
+        others: Reasons = dict.fromkeys(videos, "bot") if is_bot else {}
+        if len(changeable) <= _MOST and len(others) << len(changeable) <= _MOST_NAMED:
+            sizes = range(1, len(changeable))
+            likely += chain.from_iterable(combinations(changeable, size) for size in sizes)
+        for blocked in likely:
+            yield {**others, **dict.fromkeys(blocked, "blocked")}

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from counter.crdt.ids import STEPS, is_video
 from counter.crdt.limits import FullError
 from counter.crdt.tally import Tally
-from counter.node.counting import MaybeCountedError, NotCountedError
+from counter.node.counting import BlockedError, MaybeCountedError, NotCountedError
 from counter.node.judge import Reason, Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
@@ -182,14 +182,16 @@ def visit(
         counter = node.counting.visit(video, visitor.client, reason)
     except MaybeCountedError as error:
         raise Problem(504, "Maybe counted", f"the visit may be counted: {error}") from None
-    except (TooManyNewError, UnannouncedError, FullError, NotCountedError) as error:
+    except (
+        BlockedError, TooManyNewError, UnannouncedError, FullError, NotCountedError,
+    ) as error:  # fmt: skip
         if person is not None:
             node.viewers.refused(person)
+        if isinstance(error, BlockedError):
+            raise blocked(video) from None
         raise refused(error) from None
     if person is not None and reason is None:
         node.viewers.counted(video, person)
-    if reason == "blocked":
-        raise blocked(video)
     return counter, reason
 
 

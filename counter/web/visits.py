@@ -13,19 +13,20 @@ from flask import Blueprint, Response, request
 
 from counter.config import Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY, STEPS, class_key
+from counter.crdt.ids import KEY, STEPS
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
-from counter.node.judge import Reason, Visitor
+from counter.node.judge import Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
+from counter.node.outcomes import Reasons
 from counter.node.turns import Turns
 from counter.protocol.client import Client
 from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
 from counter.web.addresses import address_of
 from counter.web.problems import Problem
-from counter.web.results import Results, marked, result
+from counter.web.results import Results, result
 from counter.web.tokens import Tokens
 from counter.web.videos import full, refused_id, with_detail
 
@@ -130,18 +131,22 @@ def blueprint(node: Node) -> Blueprint:
             node.counting.wait_until_open()
         except NotCountedError as error:
             raise _not_counted(error) from None
-        reasons = node.judge.reasons(counts, visitor)
+        now = node.judge.reasons(counts, visitor)
         whole = fingerprint(kind, body) if key else b""
-        is_new = _count(node, client, counts, reasons, key, marked(whole, reasons))
-        if key and is_new:
+        reasons = _count(node, client, counts, now, key, whole)
+        is_new = reasons is not None
+        if key and reasons is not None:
             results.remember(client.key(key), reasons)
         elif key:
             taken = node.counting.fingerprint_of(key, client)
-            reasons = results.of_first(client.key(key), taken, whole, counts, reasons)
-        counted = sum(n for video, n in counts.items() if video not in reasons)
-        answer: dict[str, Any] = {"records": records, "visits": counted}
-        if with_detail():
-            answer["results"] = [result(reasons.get(v)) for v in _videos(kind, body, limits)]
+            changeable = node.corrections.ever_blocked(counts.keys())
+            reasons = results.of_first(client.key(key), taken, whole, counts, now, changeable)
+        answer: dict[str, Any] = {"records": records, "visits": None}
+        if reasons is not None:
+            answer["visits"] = sum(n for video, n in counts.items() if video not in reasons)
+            if with_detail():
+                named = _videos(kind, body, limits)
+                answer["results"] = [result(reasons.get(video)) for video in named]
         if not is_new:
             answer["repeated"] = True
         response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
@@ -197,19 +202,16 @@ def _count(
     node: Node,
     client: Client,
     counts: dict[str, int],
-    reasons: Mapping[str, Reason],
+    reasons: Reasons,
     key: str | None,
     fingerprint: bytes,
-) -> bool:
-    """Whether they were counted now, not before; raises a `Problem` if neither.
+) -> Reasons | None:
+    """Why some do not count, if they were counted now; None if they were counted before.
 
-    Those with a reason are counted in that class.
+    Those with a reason are counted in that class. Raises a `Problem` if nothing was counted.
     """
-    apart = {class_key(video, reason): counts[video] for video, reason in reasons.items()}
-    if apart:
-        counts = {video: n for video, n in counts.items() if video not in reasons}
     try:
-        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, apart)
+        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, reasons)
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
     except NoRoomError as error:

@@ -2,6 +2,7 @@
 
 import ipaddress
 from typing import NamedTuple
+from urllib.parse import parse_qs
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -44,7 +45,7 @@ def blueprint(node: Node) -> Blueprint:
         if video:
             check(video)
         client = Client(_one(address))
-        verdict = judged(node, video, Visitor(agent, lambda: client), purpose)
+        verdict = judged(node, video, Visitor(_sent("agent"), lambda: client), purpose)
         content = {
             "video": video or None,
             "agent": agent,
@@ -75,6 +76,7 @@ def judged(node: Node, video: str, visitor: Visitor, purpose: str) -> Verdict:
         called = judge.called(visitor.agent)
         because = "an agent that says nothing is taken for a program"
         if called:
+            called = called.encode("latin-1", "replace").decode("utf-8", "replace")
             because = f"the list of crawlers and programs finds {called!r} in its agent"
         return Verdict("bot", f"BOTS={config.bots}", because)
     if video and judge.would_repeat(video, Person(visitor.client().address, visitor.agent)):
@@ -82,6 +84,12 @@ def judged(node: Node, video: str, visitor: Visitor, purpose: str) -> Verdict:
         return Verdict("repeat", f"REPEAT_WINDOW={config.repeat_window:g}", because)
     asked = ", ".join(CLASSES)
     return Verdict(None, None, f"it would count: none of the reasons applies ({asked})")
+
+
+def _sent(name: str) -> str:
+    """What a header with the bytes of this argument is to a visit: WSGI reads them as Latin-1."""
+    query = request.query_string.decode("latin-1")
+    return parse_qs(query, keep_blank_values=True, encoding="latin-1").get(name, [""])[0]
 
 
 def _one(address: str) -> str:
