@@ -28,9 +28,7 @@ class Videos:
     """From so many videos on it is quicker to look for all of them at once, if not few are known.
     """
     young = 2048
-    """So many new ones are moved at once, when they are no longer few: half a ms."""
-    at_once = 4096
-    """So many are moved at once while more are left of those that were few: 1 to 2 ms."""
+    """So many are moved at once, when they are no longer few: 1 ms."""
     often = 1024
     """They are moved when so many came."""
     lately = 16_384
@@ -225,9 +223,8 @@ class Videos:
             self._hot = _Hot(self._hot, self._index.find, self._cool, self.lately)
             self._bind()
         if self._young:
-            many = self.at_once if len(self._young) > self.at_once else self.young
-            self._index.add(self._young[:many])
-            del self._young[:many]
+            self._index.add(self._young[: self.young])
+            del self._young[: self.young]
             if len(self._hot) >= self.lately:
                 self._cool()
         return self._index
