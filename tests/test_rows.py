@@ -363,6 +363,18 @@ def answered(
     return asking.go_on(read, peer, now)
 
 
+def test_who_is_told_the_first_of_many_rows_gets_ready_for_many() -> None:
+    """numpy takes 0.1 s: it is loaded outside the loop while there is time for that."""
+    pair = Pair(tally_of([]), all_of())
+    pair.change = lambda page: replace(page, of=30_000)
+    asks = pair.ask()
+    while not pair.pages:
+        assert not pair.copy.ids.soon_many
+        pair.step(asks)
+    assert len(pair.copy.ids) < 10
+    assert pair.copy.ids.soon_many
+
+
 def test_a_vector_that_the_first_address_does_not_have_is_asked_of_another() -> None:
     asking = Pair.repairs(Asking, tally_of([]))
     first, second = Peer("first", 0.0, 0.0), Peer("second", 0.0, 0.0)

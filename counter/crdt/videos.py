@@ -35,8 +35,8 @@ class Videos:
     """So many that were looked for are remembered, and not looked for in the index again."""
     index_class: "type[Index] | None" = None
 
-    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "classes", "find", "hashes",
-                 "known", "listed", "look", "videos")  # fmt: skip
+    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "classes", "coming", "find",
+                 "hashes", "known", "listed", "look", "videos")  # fmt: skip
 
     def __init__(self) -> None:
         self._young: list[str] = []
@@ -60,6 +60,8 @@ class Videos:
         """The rows of the keys of each class."""
         self.hashes = array("Q")
         self.buckets = array("H")
+        self.coming = 0
+        """How many rows there may soon be, as another node has told."""
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -68,7 +70,7 @@ class Videos:
     @property
     def soon_many(self) -> bool:
         """Whether it is time to load what is needed when they are not few any more."""
-        return 2 * len(self.listed) > self.small
+        return 2 * max(len(self.listed), self.coming) > self.small
 
     @property
     def settled(self) -> bool:
