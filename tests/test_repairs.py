@@ -41,7 +41,7 @@ def page(vector: str = VECTOR, following: int | None = None) -> RepairPage:
 
 def request(salt: int, after: int) -> RepairRequest:
     """What a node asks that holds nothing, and knows few videos."""
-    return RepairRequest(VECTOR, b"", salt, after, 2_000)
+    return RepairRequest(VECTOR, b"", salt, after, 1_000)
 
 
 def test_an_answer_is_wanted_from_every_address_that_was_asked_within_the_life_of_a_message() -> (

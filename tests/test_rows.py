@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable
 from copy import deepcopy
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -26,8 +27,10 @@ from counter.protocol.numbering import Numbering
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.questions import Questions
 from counter.protocol.repairs import Repairs
+from lab.clients import until
 from tests.protocol import TTL
 from tests.small import EVERY_VIDEOS, SoonMany
+from tests.test_columns import STEP, busy
 
 RUNS = [f"a~{encode_id(1, 13)}.{encode_id(run, 23)}" for run in range(1, 5)]
 NAMED = [f"video-{number}" for number in range(40)]
@@ -327,6 +330,51 @@ def test_what_is_lacking_is_asked_of_one_address() -> None:
     assert asking.compare(RUNS[0], whole.total(RUNS[0]), second, 2.5) is not None
 
 
+def test_who_was_asked_because_an_answer_was_late_does_not_tell_all_of_its_ids() -> None:
+    """Else every node that was slow for a second would be told everything by all of its peers."""
+    first, second = Peer("first", 0.0, 0.0), Peer("second", 0.0, 0.0)
+    asking = Pair.repairs(Asking, tally_of([]))
+    rows, ids = Pair.repairs(Asking, all_of()), Pair.repairs(Before, all_of())
+    total = all_of().total(RUNS[0])
+    late = asking.compare(RUNS[0], total, first, 0.0)
+    other = asking.compare(RUNS[0], total, second, 2.5)
+    assert late is not None
+    assert other is not None
+    [more] = answered(asking, rows, late, first, 2.6)
+    assert answered(asking, ids, other, second, 2.7) == []
+    assert asking.compare(RUNS[0], total, second, 2.8) is None
+    # The first one goes on, and if it never came to an end the other would go on as well.
+    now = 2.8
+    while not (following := answered(asking, ids, other, second, now)):
+        now += 1.0
+        assert now <= 3.0 + TTL, "it waits as long as the first one tells anything"
+        assert answered(asking, rows, more, first, now)
+    assert [ask.vector for ask in following] == [RUNS[0]]
+
+
+def answered(
+    asking: Repairs, answering: Repairs, ask: RepairRequest, peer: Peer, now: float
+) -> list[RepairRequest]:
+    """Take the answer of a peer in; return what it is asked then."""
+    page = answering.answer(ask, "")
+    assert page is not None
+    read = asking.read(page, peer, now)
+    assert read is not None
+    return asking.go_on(read, peer, now)
+
+
+def test_who_is_told_the_first_of_many_rows_gets_ready_for_many() -> None:
+    """numpy takes 0.1 s: it is loaded outside the loop while there is time for that."""
+    pair = Pair(tally_of([]), all_of())
+    pair.change = lambda page: replace(page, of=30_000)
+    asks = pair.ask()
+    while not pair.pages:
+        assert not pair.copy.ids.soon_many
+        pair.step(asks)
+    assert len(pair.copy.ids) < 10
+    assert pair.copy.ids.soon_many
+
+
 def test_a_vector_that_the_first_address_does_not_have_is_asked_of_another() -> None:
     asking = Pair.repairs(Asking, tally_of([]))
     first, second = Peer("first", 0.0, 0.0), Peer("second", 0.0, 0.0)
@@ -351,3 +399,37 @@ def test_an_address_that_never_comes_to_an_end_holds_up_nothing_for_ever() -> No
         video = f"video-{known}\0".encode()
         page = replace(page, known=known, digest=digest, text=video, after=bytes([known] * 16))
         asking.forget(now)
+
+
+@pytest.mark.alone
+def test_no_page_of_a_join_takes_long_in_one_step() -> None:
+    """While few become many, while ids are told, and when the first counts of a vector come."""
+    import_module("counter.crdt.bulk")
+    named = [f"video-{number:06}" for number in range(80_000)]
+    whole = Tally()
+    for run in RUNS:
+        for first in range(0, len(named), 1000):
+            whole.merge(run, dict.fromkeys(named[first : first + 1000], 1))
+
+    def longest() -> float:
+        pair, took = Pair(Tally(), whole, Repairs), list[float]()
+        pair.asking = Pair.repairs(Repairs, pair.copy)
+        asks = pair.ask()
+        while asks:
+            page = pair.answering.answer(asks.pop(0), "")
+            assert page is not None
+            message = encode(Envelope(RUNS[0], "", 7, page), None)
+
+            def take(message: bytes = message) -> None:
+                body: Any = decode(message, None, 7, 1000).body
+                read = pair.asking.read(body, pair.peer, pair.now)
+                assert read is not None
+                pair.copy.merge(read.vector, read.counts)
+                asks.extend(pair.asking.go_on(read, pair.peer, pair.now))
+
+            took.append(busy(take))
+        assert pair.copy.totals() == whole.totals()
+        return max(took)
+
+    # Some steps are long by accident, for the processor is not ours alone.
+    until(lambda: longest() <= STEP, 60, f"no page takes more than {STEP} s")

@@ -73,6 +73,8 @@ def take(column: "array[int]", rows: Rows) -> Counts:
 
 def counted_in(column: Mapping[int, int], rows: Rows) -> Counts:
     """The counts in these rows of a sparse column."""
+    if not column:
+        return np.zeros(len(rows), np.uint64)
     counts = map(column.get, rows.tolist(), repeat(0))
     return np.fromiter(counts, np.uint64, len(rows))
 

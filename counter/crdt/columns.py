@@ -212,7 +212,7 @@ class Column:
         if self._sparse is not None:
             self._size += row not in self._sparse
             self._sparse[row] = count
-            if self._size > self.sparse and self._is_dense():
+            if self._size > self.sparse and self._is_dense(self._size):
                 self._make_room()
         else:
             if row >= len(self._counts):
@@ -323,7 +323,7 @@ class Column:
     def begin(self, size: int) -> None:
         """Get ready for pieces of so many counts, of a column in which there are none yet."""
         self._size = size
-        if self._is_dense():
+        if self._is_dense(size):
             Column._make_room(self)
 
     def fill(self, piece: Piece) -> None:
@@ -366,10 +366,11 @@ class Column:
         """Set the counts in these rows; none is 0, and no row is there twice."""
         from counter.crdt import bulk
 
+        self._foresee(len(rows))
         if self._sparse is not None:
             self._sparse.update(zip(rows.tolist(), counts.tolist(), strict=True))
             self._size = len(self._sparse)
-            if self._is_dense():
+            if self._is_dense(self._size):
                 self._make_room()
         else:
             self._reach()
@@ -390,9 +391,14 @@ class Column:
 
     # -- where they are kept
 
-    def _is_dense(self) -> bool:
-        """Whether there are so many counts that an array is smaller."""
-        return self._size > self.sparse and self._size * 64 > len(self._videos)
+    def _is_dense(self, size: int) -> bool:
+        """Whether so many counts are smaller as an array."""
+        return size > self.sparse and size * 64 > len(self._videos)
+
+    def _foresee(self, size: int) -> None:
+        """Become dense before so many counts are set, if it will be then: a dict takes longer."""
+        if self._sparse is not None and self._is_dense(size):
+            self._make_room()
 
     def _reach(self) -> None:
         """Have a place for every row, of a dense one."""

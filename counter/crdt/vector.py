@@ -140,6 +140,8 @@ class Vector(Column):
         """Set many counts, each larger by so much than before."""
         from counter.crdt import bulk
 
+        # Before its buckets are summed: they have what was counted before that.
+        self._foresee(len(rows))
         changes = bulk.products(bulk.take(self._videos.hashes, rows), more)
         self.total += int(more.sum())
         self.digest = (self.digest + bulk.total(changes)) % PRIME

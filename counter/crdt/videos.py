@@ -28,17 +28,15 @@ class Videos:
     """From so many videos on it is quicker to look for all of them at once, if not few are known.
     """
     young = 2048
-    """So many new ones are moved at once, when they are no longer few: half a ms."""
-    at_once = 4096
-    """So many are moved at once while more are left of those that were few: 1 to 2 ms."""
+    """So many are moved at once, when they are no longer few: 1 ms."""
     often = 1024
     """They are moved when so many came."""
     lately = 16_384
     """So many that were looked for are remembered, and not looked for in the index again."""
     index_class: "type[Index] | None" = None
 
-    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "classes", "find", "hashes",
-                 "known", "listed", "look", "videos")  # fmt: skip
+    __slots__ = ("_hot", "_index", "_young", "announced", "buckets", "classes", "coming", "find",
+                 "hashes", "known", "listed", "look", "videos")  # fmt: skip
 
     def __init__(self) -> None:
         self._young: list[str] = []
@@ -62,6 +60,8 @@ class Videos:
         """The rows of the keys of each class."""
         self.hashes = array("Q")
         self.buckets = array("H")
+        self.coming = 0
+        """How many rows there may soon be, as another node has told."""
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -70,7 +70,7 @@ class Videos:
     @property
     def soon_many(self) -> bool:
         """Whether it is time to load what is needed when they are not few any more."""
-        return 2 * len(self.listed) > self.small
+        return 2 * max(len(self.listed), self.coming) > self.small
 
     @property
     def settled(self) -> bool:
@@ -225,9 +225,8 @@ class Videos:
             self._hot = _Hot(self._hot, self._index.find, self._cool, self.lately)
             self._bind()
         if self._young:
-            many = self.at_once if len(self._young) > self.at_once else self.young
-            self._index.add(self._young[:many])
-            del self._young[:many]
+            self._index.add(self._young[: self.young])
+            del self._young[: self.young]
             if len(self._hot) >= self.lately:
                 self._cool()
         return self._index

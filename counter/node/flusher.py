@@ -47,6 +47,8 @@ _ROWS_A_BATCH = 4_000
 """Rows of what others have counted in one batch: some 5 ms of the loop."""
 _REST_WHILE_JOINING = 9
 """How often as long as writing such a batch took nothing of that is written then."""
+_LOOK = 0.02
+"""How often in seconds a joining node looks whether many videos come."""
 
 
 class Flusher:
@@ -204,7 +206,8 @@ class Flusher:
                     self._to_load = False
                 if self._loading is None:
                     if now < due:
-                        self._work.wait(due - now)
+                        looks = replica.state == "joining" and not prepared
+                        self._work.wait(min(due - now, _LOOK) if looks else due - now)
                 elif not self._load(replica, self._loading):
                     self._loading = None
                     if not joined:

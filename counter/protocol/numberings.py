@@ -85,6 +85,7 @@ class Numberings:
         if not numbering.rows.learn(page.known, videos):
             return False
         numbering.of, numbering.at = page.of, now
+        self._tally.ids.coming = page.of
         if len(numbering.rows) > before:
             numbering.digests[len(numbering.rows)] = page.after
             numbering.by = page.vector

@@ -20,8 +20,8 @@ from counter.protocol.numberings import Numberings
 from counter.protocol.peers import Peer, Peers
 from counter.protocol.questions import Questions
 
-_MAX_OF_FEW = 2_000
-"""Counts of an extract, while few videos are known: they take some 8 ms."""
+_MAX_OF_FEW = 1_000
+"""Counts of an extract, while few videos are known: they take some 4 ms."""
 
 
 @dataclass(slots=True)
@@ -282,8 +282,9 @@ class Repairs:
         latest = self._repairs.get(answer.vector)
         repair.after = answer.next or 0
         waits = self._waits(answer.vector, repair, now)
-        if answer.next is None or waits:
-            if latest is repair:
+        ends = answer.next is None or self._is_left_to_another(answer.vector, repair, now)
+        if ends or waits:
+            if self._repairs.get(answer.vector) is repair:
                 del self._repairs[answer.vector]
             self._questions.answered(peer.address, answer.vector)
             if waits:
@@ -305,6 +306,27 @@ class Repairs:
         return 0 < known <= repair.after and self._numberings.are_coming(
             repair.address, vector, now, patience
         )
+
+    def _is_left_to_another(self, vector: str, repair: Repair, now: float) -> bool:
+        """Whether a repair by ids ends here, because an address that tells its rows has the same.
+
+        When an answer was late others were asked, and each of them would tell all of its ids. As
+        ever, that holds up nothing for more than `MESSAGE_TTL`.
+        """
+        patience = 2 * self._sync_interval
+        home = self._numberings.home(now, patience)
+        if not repair.lacks or home in (None, repair.address):
+            return False
+        by_row = self._asked.get((vector, home))
+        if by_row is not None and now - by_row.at >= patience:
+            by_row = None
+        if by_row is None and vector not in self._later.get(home, ()):
+            return False
+        if now - self._deferred.setdefault(vector, now) >= self._message_ttl:
+            return False
+        if by_row is not None:
+            self._repairs[vector] = by_row
+        return True
 
     def most(self) -> int:
         """How many counts it takes in an extract: new ones take longer while there are few."""
