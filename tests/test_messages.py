@@ -205,11 +205,10 @@ def test_what_is_not_told_takes_no_byte() -> None:
 
 def test_more_than_this_release_knows_is_no_harm() -> None:
     for name in (
-        "report of sketches",
+        "report of recent viewers",
         "ask by rows",
         "rows of the writer",
-        "report of a ledger",
-        "delta with records",
+        "delta of recent viewers",
         "answer of the writer",
         "extract of the writer",
         "larger",

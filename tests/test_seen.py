@@ -188,13 +188,21 @@ def test_an_age_of_a_day_is_told_as_it_is() -> None:
     one.tell(7)
     one.told(1_000.0)
     late = 1_000.0 + 80_000
-    question = other.heard_places("one", "one", one.places(), late)
+    question = other.heard_places("one", "one", one.places(), 5.0)
     assert question is not None
     page = one.answer(question, late)
     assert page is not None
-    other.answered(page, "one", late)
-    assert other.has(7, (), late + 6_390)
-    assert not other.has(7, (), late + 6_401)
+    other.answered(page, "one", 5.0)
+    assert other.has(7, (), 5.0 + 6_390), "also where the clock began after the visit"
+    assert not other.has(7, (), 5.0 + 6_401)
+    third = Recent(86_400, writer=3)
+    question = third.heard_places("other", "other", other.places(), 90_000.0)
+    assert question is not None
+    page = other.answer(question, 6_000.0)
+    assert page is not None
+    third.answered(page, "other", 90_000.0)
+    assert third.has(7, (), 90_000 + 390)
+    assert not third.has(7, (), 90_000 + 410)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -117,7 +117,7 @@ class Recent:
         """Take in what another node has told; what follows the last whole entry is left out."""
         with self._lock:
             tick = self._now(now)
-            seen = [(viewer, tick - age) for viewer, age in _entries(told) if age <= tick]
+            seen = [(viewer, tick - age) for viewer, age in _entries(told)]
             self._join(seen, tick)
             if since is not None:
                 self._repairs.hear(*since, seen)

@@ -10,8 +10,8 @@ from struct import Struct
 
 from counter.protocol.seen_messages import ENTRY, MAX_IN_PAGE
 
-_entry = Struct("<QI")
-"""A viewer, and the tick of the visit that counted."""
+_entry = Struct("<Qi")
+"""A viewer, and the tick of the visit that counted: below 0 if it was before the clock began."""
 _SIZE = _entry.size
 
 
@@ -63,4 +63,4 @@ class SeenLog:
 def entries(page: bytes, tick: int) -> list[tuple[int, int]]:
     """The viewers of a page, with ticks; what follows the last whole entry is left out."""
     whole = len(page) // ENTRY.size * ENTRY.size
-    return [(viewer, tick - age) for viewer, age in ENTRY.iter_unpack(page[:whole]) if age <= tick]
+    return [(viewer, tick - age) for viewer, age in ENTRY.iter_unpack(page[:whole])]

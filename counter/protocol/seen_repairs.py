@@ -15,7 +15,7 @@ from counter.protocol.seen_messages import MAX_PLACES_TOLD, SeenPage, SeenReques
 
 _PATIENCE = 3.0
 """Seconds for which a page is awaited."""
-_MOST_WRITERS, _MOST_PEERS = 1_000, 1_000
+_MAX_WRITERS, _MAX_PEERS = 1_000, 1_000
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class SeenRepairs:
     def _log(self, writer: int) -> SeenLog:
         log = self._logs.pop(writer, None) or SeenLog()
         self._logs[writer] = log
-        if len(self._logs) > _MOST_WRITERS:
+        if len(self._logs) > _MAX_WRITERS:
             oldest = next(one for one in self._logs if one != self.writer)
             del self._logs[oldest]
         return log
@@ -105,7 +105,7 @@ class SeenRepairs:
         """Take in what a report says; return what is to be asked of its sender."""
         before = self._peers.pop(sender, None)
         self._peers[sender] = _Told(now, places)
-        if len(self._peers) > _MOST_PEERS:
+        if len(self._peers) > _MAX_PEERS:
             del self._peers[next(iter(self._peers))]
         if before is not None and now - before.at < self._silence:
             known = before.places
