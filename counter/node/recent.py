@@ -29,7 +29,7 @@ _told = Struct("<QH")
 class Recent:
     """The viewers of the last `window` seconds, at most so many. Any thread may call any method.
 
-    An entry takes 115 bytes, or 165 once others were forgotten for it, so there are 165 MB of them
+    An entry takes 115 bytes, or 160 once others were forgotten for it, so there are 160 MB of them
     at most. The oldest are forgotten for more; then a repeat may count. `writer` is a random number
     of this process, and `silence` how many seconds a peer that says nothing is taken to be gone.
     """
