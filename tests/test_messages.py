@@ -36,6 +36,7 @@ from counter.protocol.messages import (
 )
 from counter.protocol.positions import Position
 from counter.protocol.records import Record, RecordsPage, RecordsRequest
+from counter.protocol.seen_messages import SeenPage, SeenRequest
 from counter.protocol.sketch_messages import SketchesPage, SketchesRequest
 
 SENDER = "counter1~7q2m9f2ck3x8a.01m83kr2yy3a0d1xw7bp3ns"
@@ -151,6 +152,10 @@ BODIES: dict[str, Body] = {
     "ask for sketches": SketchesRequest(20_000, b"", "", ["cats", "dogs"]),
     "names of sketches": SketchesPage(20_000, {"cats": 2**63 - 1, "dogs": 0}, "dogs", {}),
     "sketches": SketchesPage(20_000, {}, "", {"cats": bytes(2252)}),
+    "ask for recent viewers": SeenRequest(2**52, 7),
+    "recent viewers": SeenPage(2**52, 7, 8, bytes(range(12))),
+    "delta of recent viewers": Delta({}, 9, {}, [], bytes(range(20)), (2**52, 7)),
+    "report of recent viewers": Report("ready", {}, {}, None, seen={2**52: 8}),
     "ask for records": RecordsRequest(bytes(range(16)), ""),
     "ask for more records": RecordsRequest(bytes(8), WITHDRAWN.id),
     "records": RecordsPage((3, 17), "", [WITHDRAWN, BLOCK], BLOCK.id),
@@ -200,10 +205,10 @@ def test_what_is_not_told_takes_no_byte() -> None:
 
 def test_more_than_this_release_knows_is_no_harm() -> None:
     for name in (
-        "report of sketches",
+        "report of recent viewers",
         "ask by rows",
         "rows of the writer",
-        "delta with viewers",
+        "delta of recent viewers",
         "answer of the writer",
         "extract of the writer",
         "larger",

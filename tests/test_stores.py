@@ -882,6 +882,23 @@ def sqlite_store(folder: Path, run: int = 1) -> SqliteStore:
     return store
 
 
+def test_a_key_of_a_day_that_was_removed_cannot_be_read_from_the_files(tmp_path: Path) -> None:
+    def holds(text: str) -> bool:
+        return any(text.encode() in file.read_bytes() for file in tmp_path.glob("counter.sqlite*"))
+
+    with closing(sqlite_store(tmp_path)) as store:
+        store.write({}, facts={"salt:1": "first" * 8, "other": "kept"})
+        assert holds("first" * 8)
+        with closing(sqlite3.connect(tmp_path / "counter.sqlite")) as reader:
+            reader.execute("BEGIN")
+            assert list(reader.execute("SELECT fact FROM facts WHERE name = 'other'"))
+            store.write({}, facts={"salt:1": "", "salt:2": "second" * 8})
+            assert holds("first" * 8), "somebody reads, who is not disturbed"
+        store.write({replica(1): {"cats": 1}})
+        assert not holds("first" * 8)
+        assert store.known().facts == {"other": "kept", "salt:2": "second" * 8}
+
+
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "counter.sqlite"
     path.write_text("my diary, which nobody may overwrite\n" * 100)

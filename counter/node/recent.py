@@ -3,14 +3,17 @@
 A viewer here is a hash (see `viewers.py`) that is of one video and one day already. It is kept in
 memory only, with the time of the visit that counted; visits that do not count, because they are
 repeats, do not lengthen the window. Nodes tell each other which visits they have counted, with the
-age of each, so no clock of another node is needed. Of two times the later one holds: a join.
+age of each, so no clock of another node is needed. Of two times the later one holds: a join. What
+did not arrive is asked for: see `protocol/seen_repairs.py`.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from struct import Struct
 from threading import Lock
 
+from counter.protocol.seen_messages import SeenFrom, SeenPage, SeenRequest
+from counter.protocol.seen_repairs import SeenRepairs
 from counter.protocol.sketch_messages import MAX_SEEN, SEEN_BYTES
 
 TICKS = 10
@@ -26,11 +29,14 @@ _told = Struct("<QH")
 class Recent:
     """The viewers of the last `window` seconds, at most so many. Any thread may call any method.
 
-    An entry takes 100 bytes, or 150 once others were forgotten for it, so there are 150 MB of them
-    at most. The oldest are forgotten for more; then a repeat may count.
+    An entry takes 115 bytes, or 160 once others were forgotten for it, so there are 160 MB of them
+    at most. The oldest are forgotten for more; then a repeat may count. `writer` is a random number
+    of this process, and `silence` how many seconds a peer that says nothing is taken to be gone.
     """
 
-    def __init__(self, window: float, most: int = _MOST) -> None:
+    def __init__(
+        self, window: float, most: int = _MOST, *, writer: int = 0, silence: float = 3.0
+    ) -> None:
         self._window = round(window * TICKS)
         self._most = most
         self._times: dict[int, int] = {}
@@ -41,6 +47,7 @@ class Recent:
         """The tick of each place in that order. It holds if it is still the viewer's time."""
         self._untold: deque[int] = deque(maxlen=_MAX_UNTOLD)
         self._tick = 0
+        self._repairs = SeenRepairs(writer, self._window, most, silence)
         self._lock = Lock()
         self.forgotten_early = 0
         """How many were forgotten within the window, because there were too many."""
@@ -80,7 +87,9 @@ class Recent:
     def forget(self, now: float) -> None:
         """Forget those whose window is over; many, but not all at once."""
         with self._lock:
-            self._forget(self._now(now), _A_STEP)
+            tick = self._now(now)
+            self._forget(tick, _A_STEP)
+            self._repairs.forget(tick)
 
     def tell(self, viewer: int) -> None:
         """The visit has counted: the other nodes are told of it."""
@@ -97,16 +106,55 @@ class Recent:
                 viewer = self._untold.popleft()
                 if (at := self._times.get(viewer)) is not None:
                     parts.append(_told.pack(viewer, min(tick - at, _OLDEST)))
+                    self._repairs.tell(viewer, at)
         return b"".join(parts)
 
-    def heard(self, told: bytes, now: float) -> None:
+    def told_from(self, told: bytes) -> SeenFrom:
+        """Where what was told last begins, as a message says it with that."""
+        return self._repairs.writer, self._repairs.place - len(told) // SEEN_BYTES
+
+    def heard(self, told: bytes, now: float, since: SeenFrom | None = None) -> None:
         """Take in what another node has told; what follows the last whole entry is left out."""
         with self._lock:
             tick = self._now(now)
-            for viewer, age in _entries(told):
-                at = tick - age
-                if tick - at < self._window and at > self._times.get(viewer, at - 1):
-                    self._put(viewer, at, tick)
+            seen = [(viewer, tick - age) for viewer, age in _entries(told)]
+            self._join(seen, tick)
+            if since is not None:
+                self._repairs.hear(*since, seen)
+
+    def _join(self, seen: list[tuple[int, int]], tick: int) -> None:
+        for viewer, at in seen:
+            if tick - at < self._window and at > self._times.get(viewer, at - 1):
+                self._put(viewer, at, tick)
+
+    # -- what was missed
+
+    def places(self) -> dict[int, int]:
+        """What a report says: how far this node knows each writer."""
+        with self._lock:
+            return self._repairs.told()
+
+    def heard_places(
+        self, sender: str, address: str, places: Mapping[int, int], now: float
+    ) -> SeenRequest | None:
+        """Take in what a report of a peer says; return what is to be asked of it."""
+        with self._lock:
+            return self._repairs.heard(sender, address, places, now)
+
+    def answer(self, request: SeenRequest, now: float) -> SeenPage | None:
+        """What a peer has asked for; None if there is nothing."""
+        with self._lock:
+            return self._repairs.answer(request, self._now(now))
+
+    def answered(self, page: SeenPage, address: str, now: float) -> SeenRequest | None:
+        """Take in an answer, if it was asked for; return the next question."""
+        with self._lock:
+            tick = self._now(now)
+            seen = self._repairs.answered(page, address, tick)
+            if seen is None:
+                return None
+            self._join(seen, tick)
+            return self._repairs.ask_on(now)
 
     def _now(self, now: float) -> int:
         tick = int(now * TICKS)

@@ -4,9 +4,11 @@ import secrets
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from counter.store.contract import TRACELESS
+
 DAY = 86_400
 """Seconds."""
-SALT = "salt:"
+SALT = TRACELESS
 """How the name of a fact begins that is the key of a day, where no secret makes it."""
 
 

@@ -5,6 +5,7 @@ two keys, so nobody can be followed from one day to the next. Neither address no
 logged. What is kept is in docs/privacy.md.
 """
 
+import secrets
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ from counter.config import Config
 from counter.node.recent import Recent
 from counter.node.salts import DAY, Salts
 from counter.protocol.messages import Body, Delta, Envelope, Report
+from counter.protocol.seen_messages import SeenPage, SeenRequest
 from counter.protocol.sketch_messages import SketchesPage, SketchesRequest
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Viewers:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.salts = Salts(config.cluster_secret)
-        self.recent = Recent(config.repeat_window) if config.repeat_window else None
+        self.recent = _recent(config) if config.repeat_window else None
         """None without a REPEAT_WINDOW."""
         self.sketches = _sketches(config, self.salts, wake) if config.viewers else None
         """None without VIEWERS."""
@@ -134,8 +136,9 @@ class Viewers:
 
     def publish(self, delta: Delta) -> Delta:
         """A delta, with the viewers that were not told yet."""
-        seen = self.recent.told(time.monotonic()) if self.recent is not None else b""
-        return replace(delta, seen=seen) if seen else delta
+        if self.recent is None or not (seen := self.recent.told(time.monotonic())):
+            return delta
+        return replace(delta, seen=seen, seen_from=self.recent.told_from(seen))
 
     def report(self, reports: list[Body], send: Send) -> None:
         """Add to the reports of this node what there is to tell of viewers.
@@ -143,7 +146,11 @@ class Viewers:
         `send` is how a peer is asked later; it is called by the store's thread.
         """
         last = reports[-1] if reports else None
-        if self.sketches is None or not isinstance(last, Report):
+        if not isinstance(last, Report):
+            return
+        if self.recent is not None:
+            last = reports[-1] = replace(last, seen=self.recent.places())
+        if self.sketches is None:
             return
         days, parts = self.sketches.told(time.monotonic(), send)
         part = Report(last.state, {}, {}, None, number=last.number, knows=last.knows)
@@ -152,18 +159,35 @@ class Viewers:
 
     def heard(self, envelope: Envelope, send: Send) -> None:
         """Take in what a message says of viewers; `send` is how it is answered, maybe later."""
-        body = envelope.body
+        if self.recent is not None:
+            self._heard_recent(self.recent, envelope, send)
+        if self.sketches is not None:
+            self._heard_sketches(self.sketches, envelope, send)
+
+    def _heard_recent(self, recent: Recent, envelope: Envelope, send: Send) -> None:
+        body, address, now = envelope.body, envelope.address, time.monotonic()
+        said: Body | None = None
         if type(body) is Delta:
-            if body.seen and self.recent is not None:
-                self.recent.heard(body.seen, time.monotonic())
-        elif self.sketches is None:
-            return
+            if body.seen:
+                recent.heard(body.seen, now, body.seen_from)
         elif type(body) is Report:
-            self.sketches.heard(envelope.sender, envelope.address, body, time.monotonic())
+            if body.seen:
+                said = recent.heard_places(envelope.sender, address, body.seen, now)
+        elif type(body) is SeenRequest:
+            said = recent.answer(body, now)
+        elif type(body) is SeenPage:
+            said = recent.answered(body, address, now)
+        if said is not None and address:
+            send(address, said)
+
+    def _heard_sketches(self, sketches: "Sketches", envelope: Envelope, send: Send) -> None:
+        body, address = envelope.body, envelope.address
+        if type(body) is Report:
+            sketches.heard(envelope.sender, address, body, time.monotonic())
         elif type(body) is SketchesRequest:
-            self.sketches.asked(body, envelope.address, send)
+            sketches.asked(body, address, send)
         elif type(body) is SketchesPage:
-            self.sketches.answered(body, envelope.address, send, time.monotonic())
+            sketches.answered(body, address, send, time.monotonic())
 
     # -- what is shown
 
@@ -184,6 +208,11 @@ class Viewers:
             gauges["sketches_in_memory"] = self.sketches.in_memory
             gauges["sketches_damaged"] = self.sketches.damaged
         return gauges
+
+
+def _recent(config: Config) -> Recent:
+    silence = 3 * config.sync_interval
+    return Recent(config.repeat_window, writer=secrets.randbits(52), silence=silence)
 
 
 def _sketches(config: Config, salts: Salts, wake: Callable[[], None]) -> "Sketches":

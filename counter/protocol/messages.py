@@ -24,6 +24,7 @@ from counter.protocol.extracts import DIGEST_BYTES, MAX_ROWS, NOT_READ
 from counter.protocol.positions import KEPT, START, Position
 from counter.protocol.records import MAX_RECORDS_TOLD, Record, RecordsPage, RecordsRequest
 from counter.protocol.records import Digest as Ledger
+from counter.protocol.seen_messages import Places, SeenFrom, SeenPage, SeenRequest
 from counter.protocol.sketch_messages import (
     Day,
     Seen,
@@ -103,8 +104,8 @@ class Delta(Struct, array_like=True, tag="delta"):
     """The sender's counts that changed, and the total of its vector with them applied.
 
     The visits up to where it has `read` its visit log are in that total. `records` are those of
-    operators that the sender has stored, and `seen` has the viewers of some visits that it counted;
-    nodes of the version before look at neither.
+    operators that the sender has stored, and `seen` has the viewers of some visits that it counted,
+    which follow `seen_from`; nodes of a version before look at none of these.
     """
 
     counts: Counts
@@ -112,6 +113,7 @@ class Delta(Struct, array_like=True, tag="delta"):
     read: Logs = {}
     records: Annotated[list[Record], Limit(max_length=MAX_RECORDS_TOLD)] = []
     seen: Seen = b""
+    seen_from: SeenFrom | None = None
 
 
 class PreviousMemberReport(Struct, array_like=True):
@@ -169,7 +171,7 @@ class Report(Struct, array_like=True, tag="report"):
     all that are heard tell `said`. `knows` grows with what a version tells beside counts of videos:
     it is 0 before `CLASSES`. `ledger`, in the last part, is the digest of all records that the
     sender holds; None if there are none. For `sketches`, of new viewers, and digests of days of
-    them see `sketch_repairs.py`.
+    them see `sketch_repairs.py`; for `seen`, of recent viewers, see `seen_repairs.py`.
     """
 
     state: State
@@ -186,6 +188,7 @@ class Report(Struct, array_like=True, tag="report"):
     ledger: Ledger | None = None
     days_of_sketches: Days = {}
     sketches: SketchesByDay = {}
+    seen: Places = {}
 
 
 class ReportRequest(Struct, array_like=True, tag="tell"):
@@ -315,8 +318,8 @@ class Larger(Struct, array_like=True, tag="larger"):
 
 Question = RepairRequest | KeysRequest | RunsRequest | RecordsRequest
 Page = RepairPage | ExtractPage | RowsPage | KeysPage | RunsPage | RecordsPage
-OfSketches = SketchesRequest | SketchesPage
-Body = Delta | Report | ReportRequest | Question | Page | Larger | OfSketches
+OfViewers = SketchesRequest | SketchesPage | SeenRequest | SeenPage
+Body = Delta | Report | ReportRequest | Question | Page | Larger | OfViewers
 
 
 class Envelope(Struct, array_like=True):
@@ -345,7 +348,7 @@ class RejectedError(Exception):
 
 _HASHES = {0, *(2 << power for power in range(BUCKETS.bit_length()))}
 _UNTOLD: dict[type[Struct], tuple[object, ...]] = {
-    Delta: ([], b""), Report: (None, {}, None, 0, 0, None, {}, {}),
+    Delta: ([], b"", None), Report: (None, {}, None, 0, 0, None, {}, {}, {}),
     RepairRequest: (0, 0, 0, b""), RepairPage: (None,), ExtractPage: (None,), RowsPage: (None,),
 }  # fmt: skip
 """The last fields of a message that take no byte while they are these."""

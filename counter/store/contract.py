@@ -28,6 +28,8 @@ Counts = Mapping[str, Mapping[str, int]]
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 """No facts."""
+TRACELESS = "salt:"
+"""How the name of a fact begins that cannot be read from a store's own files once it is removed."""
 
 NOTHING_ERASED: Mapping[str, Collection[str]] = MappingProxyType({})
 """No rows of other vectors."""

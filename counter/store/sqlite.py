@@ -14,6 +14,7 @@ from counter.store.contract import (
     NOTHING,
     NOTHING_ERASED,
     PATIENCE,
+    TRACELESS,
     Counts,
     Known,
     Marks,
@@ -64,6 +65,8 @@ class SqliteStore:
         self._ahead: Ahead | None = None
         """What is read in advance; nothing else is done with the file meanwhile."""
         self._inode = 0
+        self._to_empty = True
+        """Whether the log is to be emptied, as a fact that must leave no trace may be in it."""
         self._salvage = Salvage(self._path)
         self._marks = Marks("")
         self._kept: dict[str, str] = {}
@@ -281,6 +284,10 @@ class SqliteStore:
             tables.put_sketches(*kept)
             tables.put_row(self._kept, mark, seals, whole=whole)
             tables.free()
+        if any(name.startswith(TRACELESS) and not fact for name, fact in facts.items()):
+            self._to_empty = True
+        if self._to_empty:
+            self._to_empty = not tables.empty_log()
 
     def _read_known(self) -> Known:
         tables, damage = self._tables, Damage()

@@ -109,6 +109,9 @@ class Tables:
     def prepare(self) -> None:
         """Bring the tables into the present format; raise `StoreRefusedError` for a later one."""
         self.db.execute("PRAGMA synchronous=FULL")
+        if list(self.query("PRAGMA secure_delete")) == [(0,)]:
+            # What is removed is overwritten, where that takes no further page.
+            self.query("PRAGMA secure_delete=FAST")
         version = _VERSION
         if list(self.query("SELECT 1 FROM sqlite_master WHERE name = 'store'")):
             version = self.row()[0].get("version", _VERSION)
@@ -197,6 +200,23 @@ class Tables:
                 yield Fact(name, text, number)
             else:
                 yield Fact(str(name), str(text), None)
+
+    def empty_log(self) -> bool:
+        """Move all of the log into the file and empty it, if nobody reads; whether that was done.
+
+        What was removed can be read in the log otherwise, until its place is written again.
+        """
+        try:
+            [(patience,)] = self.query("PRAGMA busy_timeout")
+            self.query("PRAGMA busy_timeout=0")
+            try:
+                [(busy, *_)] = self.query("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self.query(f"PRAGMA busy_timeout={patience}")
+        except sqlite3.OperationalError:
+            # What was committed stands; the next write tries it again.
+            return False
+        return not busy
 
     def replace_facts(self, facts: Mapping[str, str]) -> int:
         """Replace these facts, remove the empty ones; return how much the sum of seals grows."""
