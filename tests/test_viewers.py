@@ -192,6 +192,56 @@ def test_a_batch_is_of_nobody(node: Node) -> None:
     assert today(node, "batch") == 0
 
 
+def send(node: Node, path: str, *videos: str, who: str, key: str = "", **more: str) -> Any:
+    """What a node answers to visits of these videos, one record each."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=15)
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": who, "User-Agent": "Firefox"}
+    headers |= {"Idempotency-Key": key} if key else {}
+    body = json.dumps([{"video": video} for video in videos])
+    with closing(connection):
+        connection.request("POST", path, body, headers | more)
+        return json.loads(connection.getresponse().read())
+
+
+def test_visits_of_ones_own_are_judged_as_single_visits_are(nodes: list[Node]) -> None:
+    """The pages of the site send theirs so: with a key, in the form of a batch."""
+    node, who, own = nodes[0], "10.0.11.1", "/visits?own&detail"
+    before = metric(nodes[1], "counter_recent_viewers")
+    repeat = {"counted": False, "reason": "repeat"}
+    first = send(node, own, "own", who=who, key="own-1")
+    assert first == {"records": 1, "visits": 1, "results": [{"counted": True}]}
+    assert send(node, own, "own", who=who, key="own-1") == first | {"repeated": True}
+    again = {"records": 1, "visits": 0, "results": [repeat]}
+    assert send(node, own, "own", who=who, key="own-2") == again
+    assert not counts(node, "/video/own", who)
+    until(lambda: metric(nodes[1], "counter_recent_viewers") > before, 5, "the viewer is told")
+    assert send(nodes[1], own, "own", who=who, key="own-3") == again
+    assert send(nodes[1], own, "own", who=who, key="own-1") == first | {"repeated": True}
+    many = send(node, own, "own", "other-own", "other-own", who=who)
+    assert many == {"records": 3, "visits": 1, "results": [repeat, {"counted": True}, repeat]}
+    until(lambda: {visits(each, "own") for each in nodes} == {1}, 5, "one visit")
+    all_say(nodes, "own", 1)
+    all_say(nodes, "other-own", 1)
+    assert fetch(node.url, "/count/other-own?detail")["not_counted"] == {"repeat": 1}
+
+
+def test_visits_of_ones_own_are_of_nobody_with_a_token_or_without_consent(node: Node) -> None:
+    token = f"Bearer {WRITE_TOKEN}"
+    for _ in range(2):
+        assert send(node, "/visits?own&dnt=1", "own-dnt", "own-dnt", who="10.0.12.1")["visits"] == 2
+        sent = send(node, "/visits?own", "own-dnt", who="10.0.12.1", Authorization=token)
+        assert sent["visits"] == 1
+    assert today(node, "own-dnt") == 0
+
+
+def test_visits_of_ones_own_that_are_refused_start_no_window(node: Node) -> None:
+    who = "10.0.13.1"
+    assert send(node, "/visits?own", "own-a", who=who, key="own-taken")["visits"] == 1
+    refused = send(node, "/visits?own", "own-refused", who=who, key="own-taken")
+    assert refused["status"] == 422
+    assert counts(node, "/video/own-refused", who)
+
+
 def test_viewers_are_shown_in_detail_alone(nodes: list[Node]) -> None:
     assert counts(nodes[0], "/video/detail", "10.0.6.1")
     assert "viewers" not in fetch(nodes[0].url, "/count/detail")

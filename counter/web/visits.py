@@ -13,10 +13,10 @@ from flask import Blueprint, Response, request
 
 from counter.config import Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY, STEPS, class_key
+from counter.crdt.ids import KEY, STEPS
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
-from counter.node.judge import Reason, Visitor
+from counter.node.judge import Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
 from counter.node.turns import Turns
@@ -24,10 +24,12 @@ from counter.protocol.client import Client
 from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
 from counter.web.addresses import address_of
+from counter.web.clients import clients
+from counter.web.own import Sent
 from counter.web.problems import Problem
 from counter.web.results import Results, marked, result
 from counter.web.tokens import Tokens
-from counter.web.videos import full, refused_id, with_detail
+from counter.web.videos import full, is_asked, refused_id
 
 MAX_RECORDS = 10_000
 MAX_TRUSTED = 10**12
@@ -99,7 +101,7 @@ def blueprint(node: Node) -> Blueprint:
     """`POST /visits`."""
     pages = Blueprint("visits", __name__)
     tokens, of_strangers = Tokens(node.config), limits_of_strangers(node.config)
-    results = Results()
+    results, who = Results(), clients(node)
 
     @pages.post("/visits")
     @bodies.reads(MAX_BYTES)
@@ -125,19 +127,24 @@ def blueprint(node: Node) -> Blueprint:
         limits = of_strangers if label is None else TRUSTED
         records, counts = read(kind, body, limits)
         client = Client(address_of(request, node.config), label)
-        visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
-        reasons = node.judge.reasons(counts, visitor)
+        person = who.person(request.environ) if is_asked("own") else None
+        agent = request.headers.get("User-Agent", "")
+        sent = Sent(node, Visitor(agent, lambda: client, not is_asked("own"), person))
+        reasons = sent.judged(counts)
         whole = fingerprint(kind, body) if key else b""
-        is_new = _count(node, client, counts, reasons, key, marked(whole, reasons))
+        is_new = _count(
+            node, client, sent, sent.split(counts, reasons), key, marked(whole, reasons)
+        )
         if key and is_new:
             results.remember(client.key(key), reasons)
         elif key:
             taken = node.counting.fingerprint_of(key, client)
             reasons = results.of_first(client.key(key), taken, whole, counts, reasons)
-        counted = sum(n for video, n in counts.items() if video not in reasons)
+        counted = sum(sent.split(counts, reasons)[0].values())
         answer: dict[str, Any] = {"records": records, "visits": counted}
-        if with_detail():
-            answer["results"] = [result(reasons.get(v)) for v in _videos(kind, body, limits)]
+        if is_asked("detail"):
+            each = sent.each(_videos(kind, body, limits), reasons)
+            answer["results"] = [result(reason) for reason in each]
         if not is_new:
             answer["repeated"] = True
         response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
@@ -192,20 +199,20 @@ def fingerprint(kind: str, body: bytes) -> bytes:
 def _count(
     node: Node,
     client: Client,
-    counts: dict[str, int],
-    reasons: Mapping[str, Reason],
+    sent: Sent,
+    visits: tuple[Mapping[str, int], Mapping[str, int]],
     key: str | None,
     fingerprint: bytes,
 ) -> bool:
     """Whether they were counted now, not before; raises a `Problem` if neither.
 
-    Those with a reason are counted in that class.
+    The second of the `visits` are counted apart.
     """
-    apart = {class_key(video, reason): counts[video] for video, reason in reasons.items()}
-    if apart:
-        counts = {video: n for video, n in counts.items() if video not in reasons}
+    is_sure = True
+    is_new = False
     try:
-        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, apart)
+        counts, apart = visits
+        is_new = node.counting.count_many(counts, key or "", fingerprint, lambda: client, apart)
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
     except NoRoomError as error:
@@ -216,11 +223,18 @@ def _count(
     except NotCountedError as error:
         raise Problem(503, "Not counted", f"no visit was counted: {error}") from None
     except MaybeCountedError as error:
+        is_sure = False
         raise Problem(
             504, "Maybe counted", f"all visits may be counted, or none: {error}"
         ) from None
     except KeyTakenError as error:
         raise Problem(422, "Key taken", f"no visit was counted: {error}") from None
+    finally:
+        if is_new:
+            sent.counted()
+        elif is_sure:
+            sent.refused()
+    return is_new
 
 
 def _are_ids(counts: dict[str, int]) -> bool:

@@ -1,0 +1,69 @@
+"""Visits of a request that are its sender's own, as the pages of the site send them.
+
+Each is judged as a single visit is: with a window for repeats, a viewer counts once on a video,
+also within one request. Whoever sends a visit that counts is a viewer.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from counter.crdt.ids import class_key
+from counter.node.judge import Reason, Visitor
+from counter.node.node import Node
+from counter.node.viewers import Person
+
+
+class Sent:
+    """The visits of one request, by video. They are the `visitor`'s own where it has a person.
+
+    What is `judged` must be `counted` or `refused` afterwards, unless it may be counted.
+    """
+
+    def __init__(self, node: Node, visitor: Visitor) -> None:
+        self._viewers, self._judge = node.viewers, node.judge
+        self._visitor, self._person = visitor, visitor.person
+        self._persons: dict[str, Person] = {}
+        """Who it is on each video whose visit counts: a viewer is of one video."""
+        self._once = self._person is not None and node.viewers.recent is not None
+
+    def judged(self, videos: Iterable[str]) -> dict[str, Reason]:
+        """Why visits of these videos do not count; those that count are left out."""
+        if self._person is None:
+            return self._judge.reasons(videos, self._visitor)
+        reasons: dict[str, Reason] = {}
+        for video in videos:
+            person = Person(self._person.address, self._person.agent)
+            reason = self._judge.reason(video, self._visitor._replace(person=person))
+            if reason is None:
+                self._persons[video] = person
+            else:
+                reasons[video] = reason
+        return reasons
+
+    def counted(self) -> None:
+        """They are counted: others are told of it, and the visitor is a viewer."""
+        for video, person in self._persons.items():
+            self._viewers.counted(video, person)
+
+    def refused(self) -> None:
+        """None of them was counted, so they start no window."""
+        for person in self._persons.values():
+            self._viewers.refused(person)
+
+    def split(
+        self, counts: Mapping[str, int], reasons: Mapping[str, Reason]
+    ) -> tuple[Mapping[str, int], dict[str, int]]:
+        """The visits that count, and those that do not, by the keys of their classes."""
+        apart = {class_key(video, reason): counts[video] for video, reason in reasons.items()}
+        visits = {v: n for v, n in counts.items() if v not in reasons} if apart else counts
+        if not self._once:
+            return visits, apart
+        again = {class_key(v, "repeat"): n - 1 for v, n in visits.items() if n > 1}
+        return dict.fromkeys(visits, 1), apart | again
+
+    def each(self, videos: Iterable[str], reasons: Mapping[str, Reason]) -> Iterator[Reason | None]:
+        """Why each record does not count, in their order; None for one that does."""
+        seen: set[str] = set()
+        for video in videos:
+            again: Reason | None = "repeat" if self._once and video in seen else None
+            yield reasons.get(video, again)
+            seen.add(video)
