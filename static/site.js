@@ -299,6 +299,15 @@ outbox.onended = (video) => {
   saved.lower(video);
   draw(view);
 };
+// A visit is shown at once; one that a node does not count is taken off as soon as it says so.
+outbox.onuncounted = ({ video, own, here }) => {
+  if (here) saved.lower(video, 1);
+  const its = known.get(video);
+  // Other tabs may have taken it into their numbers too, where they kept the floor. Counts hold what is true.
+  if (its?.least && (own || its.sent)) its.least--;
+  show(video);
+  if (video === view.video) void askNotes();
+};
 outbox.start();
 showWaiting();
 

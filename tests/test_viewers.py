@@ -6,12 +6,15 @@ import re
 import sqlite3
 import threading
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import count as _count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import redis
+from playwright.sync_api import Browser, Page, expect
 
 from lab.clients import fetch, until
 from lab.cluster import start
@@ -22,6 +25,8 @@ from tests.nodes import mesh
 SECRET = "a secret of these nodes"
 BOTH = {"REPEAT_WINDOW": "3600", "VIEWERS": "on", "CLUSTER_SECRET": SECRET}
 ADMIN_TOKEN = "operator-of-these-nodes"
+
+_serial = _count(1)
 
 pytestmark = pytest.mark.nodes(3, ADMIN_TOKEN=ADMIN_TOKEN, **BOTH)
 
@@ -408,3 +413,95 @@ def test_beside_a_node_of_the_version_before_all_stays_exact(
         all_say(nodes, "cats", 40)
         for node in everybody:
             assert not re.search("message.dropped|entry.refused", node.log.read_text())
+
+
+# -- in the browser
+
+
+@contextmanager
+def opened(browser: Browser, address: str) -> Iterator[Page]:
+    """A page in a browser that nobody has used before."""
+    context = browser.new_context(user_agent=f"Mozilla/5.0 Firefox/{next(_serial)}")
+    page = context.new_page()
+    page.goto(address)
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+    yield page
+    context.close()
+
+
+def kept_by(page: Page, video: str) -> int:
+    """The least number of a video that this browser will show."""
+    item = page.evaluate(f"JSON.parse(localStorage.getItem('visits.kept.{video}')).floor")
+    return int(item)
+
+
+def test_a_click_within_the_window_is_taken_off_what_the_page_shows(
+    node: Node, browser: Browser
+) -> None:
+    number = {}
+    for name in ("first", "second"):
+        with opened(browser, node.url) as page:
+            before = visits(node, "life")
+            for _ in range(3):
+                page.locator('#videos [data-video="life"] a').click()
+                expect(page.locator("#waiting")).to_be_hidden()
+                page.locator("#back a").click()
+            page.locator('#videos [data-video="life"] a').click()
+            expect(page.locator("#not-counted")).to_contain_text("repeats, not counted")
+            expect(page.locator("#visits")).to_have_text(str(before + 1))
+            assert visits(node, "life") == kept_by(page, "life") == before + 1
+            number[name] = page.locator("#visits").text_content()
+            page.goto(node.url)
+            expect(page.locator('[data-video="life"] b')).to_have_text(str(before + 1))
+    assert number["first"] != number["second"], "another person counts"
+    assert fetch(node.url, "/count/life?detail")["not_counted"] == {"repeat": 6}
+
+
+def test_a_visit_in_another_tab_is_taken_off_in_all(node: Node, browser: Browser) -> None:
+    with opened(browser, f"{node.url}/video/tabs") as page:
+        other = page.context.new_page()
+        other.goto(f"{node.url}/video/tabs")
+        expect(other.locator("#not-counted")).to_have_text("+ 1 repeat, not counted")
+        for each in (page, other, page):
+            each.locator("#back a").click()
+            each.locator("#video-id").fill("tabs")
+            each.locator("#video-id").press("Enter")
+        for each in (page, other):
+            expect(each.locator("#waiting")).to_be_hidden()
+            expect(each.locator("#visits")).to_have_text("1")
+        assert visits(node, "tabs") == kept_by(page, "tabs") == 1
+
+
+def block(node: Node, video: str, *, blocked: bool) -> None:
+    body = json.dumps({"video": video, "block": blocked, "reason": "law"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN_TOKEN}"}
+    with closing(http.client.HTTPConnection("127.0.0.1", node.port, timeout=15)) as connection:
+        connection.request("POST", "/corrections", body, headers)
+        assert connection.getresponse().status == 201
+
+
+def test_a_video_that_was_taken_down_says_so_also_inside_the_site(
+    node: Node, browser: Browser
+) -> None:
+    for video in ("down", "clock"):
+        assert counts(node, f"/video/{video}", "10.0.14.1")
+        with opened(browser, node.url) as page:
+            block(node, video, blocked=True)
+            for _ in range(2):
+                page.locator("#video-id").fill(video)
+                page.locator("#video-id").press("Enter")
+                expect(page.locator("#corrected")).to_contain_text("was taken down")
+                expect(page.locator("#waiting")).to_be_hidden()
+                expect(page.locator("#visits")).to_have_text("1")
+                expect(page.locator("#about")).to_have_text("")
+                expect(page.locator("#player video")).to_have_count(0)
+                page.locator("#back a").click()
+            page.locator("#video-id").fill(video)
+            page.locator("#video-id").press("Enter")
+            expect(page.locator("#corrected")).to_contain_text("was taken down")
+            block(node, video, blocked=False)
+            expect(page.locator("#corrected")).to_be_hidden()
+            expect(page.locator("#about")).not_to_have_text("")
+            expect(page.locator("#player video")).to_have_count(int(video == "clock"))
+            page.goto(f"{node.url}/video/{video}")
+            expect(page.locator("#visits")).to_have_text("2")
