@@ -6,6 +6,7 @@
 import { nameOf } from "./counter.js";
 import { arrange, element, isStill, make, write, written } from "./dom.js";
 import { notCounted } from "./footnotes.js";
+import { corrected } from "./notes.js";
 import { Announcer, Climb } from "./number.js";
 import { placeholder } from "./placeholder.js";
 import { Rates, STRETCHES, line } from "./sparkline.js";
@@ -126,12 +127,13 @@ export class VideoView {
    * Say what an operator has done to the number.
    * @param {number} withdrawn visits
    * @param {boolean} blocked whether the video was taken down
+   * @param {Notes} notes
    */
-  correct(withdrawn, blocked) {
+  correct(withdrawn, blocked, notes = {}) {
     const line = document.getElementById("corrected");
     if (!line) return;
-    const less = withdrawn ? `${written(withdrawn)} withdrawn` : "";
-    line.hidden = !withdrawn && !blocked;
+    const less = corrected(withdrawn, notes);
+    line.hidden = !less && !blocked;
     write(line, blocked ? "This video was taken down. Its visits are not counted." : less);
     if (blocked === this.#blocked) return;
     this.#blocked = blocked;
@@ -207,7 +209,21 @@ export class VideoView {
       /** @type {HTMLElement} */ (this.#table.tBodies[0]),
       shares.map(({ name }) => /** @type {HTMLElement} */ (this.#rows.get(name))),
     );
-    write(element("sum"), written(together));
+    this.#add(counter);
+  }
+
+  /**
+   * Write the sum, which is the number above, and what it lacks of the counts.
+   * @param {Counter} counter
+   */
+  #add(counter) {
+    // A page of the version before has no row for it.
+    const less = document.getElementById("withdrawn");
+    write(element("sum"), written(less ? counter.visits : counter.counted));
+    const row = less?.parentElement;
+    if (!less || !row) return;
+    row.hidden = !counter.withdrawn;
+    write(less, `−${written(Math.min(counter.withdrawn, counter.counted))}`);
   }
 
   /** @param {Share} share */
