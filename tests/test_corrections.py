@@ -459,7 +459,7 @@ def test_a_page_says_the_newest_reasons_and_its_counts_add_up(
         ):
             correct(one, "why-page", withdraw=10, reason=reason)
             expect(line).to_have_text(f"{10 * times} withdrawn: {why}")
-            expect(page.locator("#withdrawn")).to_have_text(f"−{10 * times}")
+            expect(page.locator("#withdrawn")).to_have_text(f"\u2212{10 * times}")
             for place in (page.locator("#sum"), number):
                 expect(place).to_have_text(str(400 - 10 * times))
         told = "last; farm; again"
