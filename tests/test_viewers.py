@@ -174,6 +174,11 @@ def test_an_operator_who_asks_why_changes_nothing(node: Node) -> None:
     said = ask(node, path, Authorization=token).json
     assert (said["counted"], said["reason"]) == (False, "repeat")
     assert said["setting"] == "REPEAT_WINDOW=3600"
+    said = ask(node, "/why?video=asked&agent=Firefox", Authorization=token).json
+    assert said["counted"] is True
+    assert said["because"].endswith("(bot, blocked); repeat was not asked: no address given")
+    said = ask(node, "/why?address=10.0.9.1&agent=Firefox", Authorization=token).json
+    assert said["because"].count("was not asked: no video given") == 2
 
 
 def test_what_is_a_repeat_is_counted_apart(nodes: list[Node]) -> None:
