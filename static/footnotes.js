@@ -3,8 +3,9 @@
 import { written } from "./dom.js";
 
 /**
- * What a node says beside the number, when it is asked for all there is to say.
- * @typedef {{not_counted?: Record<string, number>}} Notes visits that do not count, by why
+ * What a node says beside the number, when it is asked for all there is to say. not_counted: visits that do not count,
+ * by why; withdrawn: how many are withdrawn; withdrawn_for: why these are.
+ * @typedef {{not_counted?: Record<string, number>, withdrawn?: number, withdrawn_for?: string}} Notes
  */
 
 /**

@@ -26,11 +26,20 @@ import { attempt } from "./dom.js";
  * @property {(text: string) => void} warn
  * @property {() => void} onchange called when the waiting visits change
  * @property {(video: string) => void} onended called when a visit is given up
+ * @property {((uncounted: Uncounted) => void) | null} onuncounted called when a node has answered that a visit does not
+ *   count, in every tab; without it, `onended` is called
+ */
+
+/**
+ * A visit that does not count. own: this page made it; here: this tab has sent it. One tab of all has.
+ * @typedef {{video: string, own: boolean, here: boolean}} Uncounted
  */
 
 const PLACE = "visits.outbox.";
 const LOCK = "visits.outbox";
 const LEASE = "visits.outbox-lease";
+// The newest visit that does not count: tabs tell each other of it.
+const UNCOUNTED = "visits.outbox-uncounted";
 // How long a lease lasts, ms. It is renewed before each visit.
 const LEASED = 30_000;
 // If two tabs take the lease at once, the later one has it. This is how long a tab waits to find out, ms.
@@ -82,6 +91,7 @@ export class Outbox {
       warn: (text) => console.warn(text),
       onchange: () => {},
       onended: () => {},
+      onuncounted: null,
       ...surroundings,
     };
     this.#tab = this.#around.mint();
@@ -95,6 +105,11 @@ export class Outbox {
   /** @param {(video: string) => void} act */
   set onended(act) {
     this.#around.onended = act;
+  }
+
+  /** @param {(uncounted: Uncounted) => void} act */
+  set onuncounted(act) {
+    this.#around.onuncounted = act;
   }
 
   /** The waiting visits of all tabs, oldest first. */
@@ -116,8 +131,7 @@ export class Outbox {
     for (const [key, its] of this.#own) {
       if (its !== video) continue;
       const visit = this.#unstored.get(key) ?? this.#read(key);
-      if (!visit) this.#own.delete(key);
-      else if (visit.tried === undefined) visits++;
+      if (visit && visit.tried === undefined) visits++;
     }
     return visits;
   }
@@ -140,7 +154,10 @@ export class Outbox {
     });
     frame.addEventListener("storage", (event) => {
       const { key, oldValue, newValue } = /** @type {StorageEvent} */ (event);
+      if (key === UNCOUNTED) return this.#hear(newValue);
       if (key !== null && !key.startsWith(PLACE)) return;
+      // Another tab has sent it, and said before whether it counts.
+      if (key !== null && newValue === null) this.#own.delete(key.slice(PLACE.length));
       this.#around.onchange();
       // Another tab made a visit, and may be closed before it sends it.
       if (oldValue === null && newValue !== null) void this.send();
@@ -227,7 +244,7 @@ export class Outbox {
     }
     // Written before it is sent, because the tab may be closed meanwhile.
     this.#write({ ...visit, tried: tried ?? now() });
-    const answer = await this.#ask("/visits", {
+    const answer = await this.#ask("/visits?own&detail", {
       method: "POST",
       headers: { "Content-Type": "application/json", "Idempotency-Key": key },
       body: JSON.stringify([{ video }]),
@@ -235,7 +252,9 @@ export class Outbox {
     // A captive portal answers every request, but not with JSON.
     if (answer?.ok && answer.headers.get("Content-Type")?.startsWith("application/json")) {
       this.#tries = 0;
-      this.#remove(key);
+      const counts = await isCounted(answer);
+      if (counts) this.#remove(key);
+      else this.#takeOff(visit);
       return "ended";
     }
     if (answer && REFUSED.includes(answer.status)) return this.#giveUp(visit, `a node refused it: ${answer.status}`);
@@ -261,6 +280,30 @@ export class Outbox {
     this.#remove(key);
     this.#around.onended(video);
     return "ended";
+  }
+
+  /**
+   * It was counted in advance by who made it.
+   * @param {Visit} visit
+   */
+  #takeOff({ key, video }) {
+    const { storage, onuncounted, onended } = this.#around;
+    const own = this.#own.has(key);
+    // Before the visit is removed: the tab that made it must still know it as its own.
+    attempt(() => storage?.setItem(UNCOUNTED, JSON.stringify({ key, video })));
+    attempt(() => storage?.removeItem(UNCOUNTED));
+    this.#remove(key);
+    if (onuncounted) onuncounted({ video, own, here: true });
+    else onended(video);
+  }
+
+  /**
+   * Hear of another tab that a visit does not count.
+   * @param {string | null} text
+   */
+  #hear(text) {
+    const { key, video } = parsed(text) ?? {};
+    if (typeof video === "string") this.#around.onuncounted?.({ video, own: this.#own.delete(key), here: false });
   }
 
   /**
@@ -328,6 +371,19 @@ export function uuid() {
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
   const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+/**
+ * Whether the visit of a request counts, as its answer says; one that says nothing of it is of a version before.
+ * @param {Response} answer
+ */
+async function isCounted(answer) {
+  try {
+    return (await answer.json()).results?.[0]?.counted !== false;
+  } catch {
+    // The head says that it was taken.
+    return true;
+  }
 }
 
 /** @param {string | null | undefined} text */

@@ -98,12 +98,13 @@ export class SavedCounters {
   }
 
   /**
-   * Drop the floor, because it includes a visit that was given up.
+   * Lower the floor, because it includes visits that do not count, or drop it for one that was given up.
    * @param {string} video
+   * @param {number} visits
    */
-  lower(video) {
+  lower(video, visits = Infinity) {
     const item = this.#read(video);
-    if (item) this.#write(video, { ...item, floor: 0 });
+    if (item) this.#write(video, { ...item, floor: Math.max(0, item.floor - visits) });
   }
 
   /** @param {Iterable<string>} videos by default all */

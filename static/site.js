@@ -8,6 +8,7 @@ import { Cards } from "./cards.js";
 import { Counter } from "./counter.js";
 import { ask, attempt, element, showConnection, whileSeen, write, written } from "./dom.js";
 import { Live, liveAddress } from "./live.js";
+import { merged } from "./notes.js";
 import { Outbox } from "./outbox.js";
 import { addressOf, complaint, grouped, isPlain, viewAt } from "./routes.js";
 import { Looks, SavedCounters, strangers } from "./saved_counters.js";
@@ -20,6 +21,10 @@ const LOOK = 5000;
 const REDRAW = 1000;
 // How often it is asked for what stands below the number, ms: it grows slowly, and many pages ask.
 const NOTES = 60_000;
+// It is asked for within so long when visits were withdrawn, ms: all pages of the video ask.
+const SOON = 1000;
+// How often it is asked again where a node does not know why.
+const TRIES = 5;
 // Titles with more characters are shown smaller. The template has the same number.
 const LONG = 40;
 
@@ -49,6 +54,8 @@ let view = { video: null };
 let listed = cards.videos;
 /** @type {string[]} */
 let watched = [];
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let asking;
 
 /** @param {string} video */
 function knownOf(video) {
@@ -83,9 +90,10 @@ function receive(sent) {
   const less = its.counter.withdraw?.(sent.withdrawn) ?? 0;
   its.least = Math.max(0, (its.least ?? 0) - less);
   its.sent = sent;
-  its.notes = merged(its.notes, sent);
+  its.notes = merged(its.notes, sent, sent.not_counted !== undefined);
   saved.merge(sent.video, sent.counts, sent.withdrawn);
   show(sent.video, grew.keys());
+  if (less && sent.video === view.video && lacksReason(its)) askSoon();
 }
 
 /**
@@ -100,30 +108,35 @@ function show(video, grew = []) {
   page.show(visits, knownOf(video).counter, grew);
   // Its module may be an earlier version's, from another node.
   page.note?.(knownOf(video).notes);
-  page.correct?.(knownOf(video).counter.withdrawn ?? 0, knownOf(video).sent?.blocked ?? false);
-}
-
-/**
- * Notes with what a message says of them: most say nothing, and no number falls.
- * @param {Notes} notes
- * @param {Notes} said
- * @returns {Notes}
- */
-function merged(notes, said) {
-  const apart = { ...notes.not_counted };
-  for (const [reason, visits] of Object.entries(said.not_counted ?? {})) apart[reason] = Math.max(apart[reason] ?? 0, visits);
-  return { not_counted: apart };
+  const { counter, sent, notes } = knownOf(video);
+  page.correct?.(counter.withdrawn ?? 0, sent?.blocked ?? false, notes);
 }
 
 /** Ask for what stands below the number. */
-async function askNotes() {
+async function askNotes(tries = 0) {
   const { video } = view;
   if (video === null) return;
   const said = await ask(`/count/${encodeURIComponent(video)}?detail`);
   if (!said) return;
   const its = knownOf(video);
-  its.notes = merged(its.notes, said);
+  its.notes = merged(its.notes, said, true);
   show(video);
+  // The node that was asked may not know the newest record yet.
+  if (lacksReason(its) && tries < TRIES && video === view.video) askSoon(tries + 1);
+}
+
+/** Ask for it soon, but not when all others ask. */
+function askSoon(tries = 0) {
+  clearTimeout(asking);
+  asking = setTimeout(() => void askNotes(tries), SOON * Math.random());
+}
+
+/**
+ * Whether more visits were withdrawn than this page knows the reason of.
+ * @param {{counter: Counter, notes: Notes}} its
+ */
+function lacksReason({ counter, notes }) {
+  return (counter.withdrawn ?? 0) > (notes.withdrawn ?? 0);
 }
 
 /**
@@ -216,7 +229,7 @@ function forget(videos) {
   for (const video of videos) {
     const sent = known.get(video)?.sent ?? null;
     const counter = new Counter(sent?.counts, sent?.withdrawn);
-    known.set(video, { counter, least: 0, sent, notes: merged({}, sent ?? {}) });
+    known.set(video, { counter, least: 0, sent, notes: merged({}, sent ?? {}, false) });
     if (sent) saved.merge(video, sent.counts, sent.withdrawn);
   }
   draw(view);
@@ -298,6 +311,15 @@ outbox.onended = (video) => {
   knownOf(video).least = 0;
   saved.lower(video);
   draw(view);
+};
+// A visit is shown at once; one that a node does not count is taken off as soon as it says so.
+outbox.onuncounted = ({ video, own, here }) => {
+  if (here) saved.lower(video, 1);
+  const its = known.get(video);
+  // Other tabs may have taken it into their numbers too, where they kept the floor. Counts hold what is true.
+  if (its?.least && (own || its.sent)) its.least--;
+  show(video);
+  if (video === view.video) void askNotes();
 };
 outbox.start();
 showWaiting();

@@ -6,6 +6,7 @@
 import { nameOf } from "./counter.js";
 import { arrange, element, isStill, make, write, written } from "./dom.js";
 import { notCounted } from "./footnotes.js";
+import { corrected } from "./notes.js";
 import { Announcer, Climb } from "./number.js";
 import { placeholder } from "./placeholder.js";
 import { Rates, STRETCHES, line } from "./sparkline.js";
@@ -22,6 +23,9 @@ export class VideoView {
   #video = null;
   /** @type {number | null} */
   #visits = null;
+  /** @type {{title: string, about: string} | null} */
+  #clip = null;
+  #blocked = false;
   /** @type {Map<string, HTMLElement>} by the name of the node */
   #rows = new Map();
   /** @type {Map<string, Rates>} by video: its line is still there when a reader comes back to it */
@@ -52,20 +56,29 @@ export class VideoView {
     this.#announcer.hush();
     write(element("announcement"), "");
     element("coming").hidden = true;
+    this.#blocked = false;
     this.note({});
     this.correct(0, false);
     delete element("visits").dataset.visits;
     write(element("visits"), "…");
-    write(element("about"), clip ? clip.about : "This video has no clip. Its visits count like all others.");
-    const player = element("player");
-    if (video === null) return player.replaceChildren();
+    this.#clip = clip;
+    this.#drawClip();
+    if (video === null) return;
     // Its number was not watched until now.
     this.#ratesNow()?.pause();
+    this.drawRates();
+  }
+
+  /** Draw what there is to see of the video, and what it is; of one that was taken down, nothing. */
+  #drawClip() {
+    const [video, clip, player] = [this.#video, this.#clip, element("player")];
+    const about = clip ? clip.about : "This video has no clip. Its visits count like all others.";
+    write(element("about"), this.#blocked ? "" : about);
+    if (video === null) return player.replaceChildren();
     // The server rendered a player with its poster.
     const there = player.querySelector("video");
-    if (!clip) player.replaceChildren(placeholder(video));
+    if (!clip || this.#blocked) player.replaceChildren(placeholder(video));
     else if (there?.getAttribute("src") !== fileOf(video, "webm")) player.replaceChildren(newPlayer(video, clip.title));
-    this.drawRates();
   }
 
   /** Play the clip, unless the reader prefers reduced motion. */
@@ -114,16 +127,17 @@ export class VideoView {
    * Say what an operator has done to the number.
    * @param {number} withdrawn visits
    * @param {boolean} blocked whether the video was taken down
+   * @param {Notes} notes
    */
-  correct(withdrawn, blocked) {
+  correct(withdrawn, blocked, notes = {}) {
     const line = document.getElementById("corrected");
     if (!line) return;
-    // The server knows the reason for the video that it rendered.
-    const { video, reason } = line.dataset;
-    const why = video === this.#video && reason ? `: ${reason}` : "";
-    const less = withdrawn ? `${written(withdrawn)} withdrawn${why}` : "";
-    line.hidden = !withdrawn && !blocked;
+    const less = corrected(withdrawn, notes);
+    line.hidden = !less && !blocked;
     write(line, blocked ? "This video was taken down. Its visits are not counted." : less);
+    if (blocked === this.#blocked) return;
+    this.#blocked = blocked;
+    this.#drawClip();
   }
 
   /** Say that the visit is counted and the number will follow. */
@@ -195,7 +209,21 @@ export class VideoView {
       /** @type {HTMLElement} */ (this.#table.tBodies[0]),
       shares.map(({ name }) => /** @type {HTMLElement} */ (this.#rows.get(name))),
     );
-    write(element("sum"), written(together));
+    this.#add(counter);
+  }
+
+  /**
+   * Write the sum, which is the number above, and what it lacks of the counts.
+   * @param {Counter} counter
+   */
+  #add(counter) {
+    // A page of the version before has no row for it.
+    const less = document.getElementById("withdrawn");
+    write(element("sum"), written(less ? counter.visits : counter.counted));
+    const row = less?.parentElement;
+    if (!less || !row) return;
+    row.hidden = !counter.withdrawn;
+    write(less, `−${written(Math.min(counter.withdrawn, counter.counted))}`);
   }
 
   /** @param {Share} share */

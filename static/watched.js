@@ -145,6 +145,7 @@ function isPlaying(video) {
 
 /** @param {HTMLVideoElement} video */
 function isOnScreen(video) {
+  if (getComputedStyle(video).visibility !== "visible") return false;
   const { top, bottom, left, right, width, height } = video.getBoundingClientRect();
   const { clientWidth, clientHeight } = document.documentElement;
   return width > 0 && height > 0 && bottom > 0 && right > 0 && top < clientHeight && left < clientWidth;

@@ -153,6 +153,7 @@ def test_long_heads_are_refused_by_the_node_or_before_it(
         ("/", 1024, "1 KiB"),
         ("/dev/burst", 1024, "1 KiB"),
         ("/hit/cats", 65_536, "64 KiB"),
+        ("/corrections", 65_536, "64 KiB"),
         ("/visits", 1_048_576, "1 MiB"),
     ],
 )

@@ -455,7 +455,12 @@ def test_an_operator_is_told_why_a_visit_does_not_count(node: Node) -> None:
     assert "would count" in told["because"]
     told = why(node, f"?agent={quote(PERSON)}&purpose=prefetch").json()
     assert (told["counted"], told["reason"]) == (False, "prefetch")
-    assert why(node, "").json()["counted"]
+    told = why(node, "").json()
+    assert (told["counted"], "; blocked was not asked: no video given" in told["because"]) == (
+        True,
+    ) * 2
+    told = why(node, "?agent=github-camo%20(876de43e)").json()
+    assert (told["reason"], "a badge with ?count=1 counts" in told["because"]) == ("bot", True)
     line = asked("--video", "asked", "--agent", BOT, "--address", "2001:db8::7", node=node)
     assert line.startswith("does not count, bot: ")
     assert line.endswith("(BOTS=crawlers)")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from playwright.sync_api import Browser, expect
 
 from counter.cli.cluster import cluster
-from lab.clients import until
+from lab.clients import fetch, until
 from lab.cluster import start
 from lab.previous import unpack
 from lab.servers import WRITE_TOKEN, Node, Redis, free_port
@@ -472,7 +472,7 @@ def test_a_page_shows_a_correction_at_once_and_says_why(
         expect(page.locator("#connection")).to_have_attribute("data-state", "live")
         correct(one, "on-page", withdraw=120, reason="click farm")
         expect(number).to_have_text("181")
-        expect(page.locator("#corrected")).to_have_text("120 withdrawn")
+        expect(page.locator("#corrected")).to_have_text("120 withdrawn: click farm")
         assert set(page.evaluate("() => window.shown")) == {"181"}
         page.goto(f"{one.url}/video/on-page")
         expect(number).to_have_text("182")
@@ -487,6 +487,47 @@ def test_a_page_shows_a_correction_at_once_and_says_why(
         correct(other, "on-page", block=False, reason="appeal")
         expect(page.locator("#corrected")).to_have_text("120 withdrawn: click farm")
         expect(number).to_have_text("183")
+
+
+def test_a_page_says_the_newest_reasons_and_its_counts_add_up(
+    nodes: list[Node], browser: Browser
+) -> None:
+    one, other = nodes
+    count(one, "why-page", 300)
+    count(other, "why-page", 99)
+    agree(nodes, "why-page", 399)
+    assert "withdrawn_for" not in fetch(one.url, "/count/why-page?detail")
+    with opened(browser, f"{other.url}/video/why-page") as page:
+        line, number = page.locator("#corrected"), page.locator("#visits")
+        page.locator("#by-node-toggle").click()
+        expect(page.locator("#sum")).to_have_text("400")
+        expect(page.locator("#withdrawn")).to_be_hidden()
+        for times, (reason, why) in enumerate(
+            [
+                ("farm", "farm"),
+                ("<b>old</b>", "<b>old</b>; farm"),
+                ("again", "again; <b>old</b>; farm"),
+                ("farm", "farm; again; <b>old</b>"),
+                ("", "farm; again; <b>old</b>"),
+                ("last", "last; farm; again"),
+            ],
+            1,
+        ):
+            correct(one, "why-page", withdraw=10, reason=reason)
+            expect(line).to_have_text(f"{10 * times} withdrawn: {why}")
+            expect(page.locator("#withdrawn")).to_have_text(f"\u2212{10 * times}")
+            for place in (page.locator("#sum"), number):
+                expect(place).to_have_text(str(400 - 10 * times))
+        told = "last; farm; again"
+        assert fetch(other.url, "/count/why-page?detail")["withdrawn_for"] == told
+        assert "withdrawn_for" not in fetch(other.url, "/count/why-page")
+        expect(line.locator("b")).to_have_count(0)
+        rendered = browse(other, "/video/why-page").body.decode()
+        assert f'class="note">60 withdrawn: {told}' in rendered
+        # A page that comes to it inside the site asks as well.
+        page.locator("#back a").click()
+        page.locator('[data-video="why-page"] a').click()
+        expect(line).to_have_text(f"60 withdrawn: {told}")
 
 
 def test_the_console_shows_the_ledger_as_a_table(nodes: list[Node], browser: Browser) -> None:

@@ -73,6 +73,12 @@ def test_our_own_images_run_confined() -> None:
     assert re.search(r"  balancer:\n(?:    .*\n)*    healthcheck:", COMPOSE)
 
 
+def test_what_counts_is_set_beside_the_file() -> None:
+    defaults = {"BOTS": "crawlers", "REPEAT_WINDOW": "0", "VIEWERS": "off", "VIEWERS_KEEP": "90"}
+    for name, default in defaults.items():
+        assert f'\n  {name}: "${{{name}:-{default}}}"\n' in COMPOSE
+
+
 def test_only_nginx_is_reached_from_other_machines() -> None:
     published = re.findall(r'ports: \["([^"]+)"\]', COMPOSE)
     assert [port for port in published if not port.startswith("127.0.0.1:")] == ["1234:1234"]

@@ -6,12 +6,15 @@ import re
 import sqlite3
 import threading
 import time
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import count as _count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import redis
+from playwright.sync_api import Browser, Page, expect
 
 from lab.clients import fetch, until
 from lab.cluster import start
@@ -22,6 +25,8 @@ from tests.nodes import mesh
 SECRET = "a secret of these nodes"
 BOTH = {"REPEAT_WINDOW": "3600", "VIEWERS": "on", "CLUSTER_SECRET": SECRET}
 ADMIN_TOKEN = "operator-of-these-nodes"
+
+_serial = _count(1)
 
 pytestmark = pytest.mark.nodes(3, ADMIN_TOKEN=ADMIN_TOKEN, **BOTH)
 
@@ -169,6 +174,11 @@ def test_an_operator_who_asks_why_changes_nothing(node: Node) -> None:
     said = ask(node, path, Authorization=token).json
     assert (said["counted"], said["reason"]) == (False, "repeat")
     assert said["setting"] == "REPEAT_WINDOW=3600"
+    said = ask(node, "/why?video=asked&agent=Firefox", Authorization=token).json
+    assert said["counted"] is True
+    assert said["because"].endswith("(bot, blocked); repeat was not asked: no address given")
+    said = ask(node, "/why?address=10.0.9.1&agent=Firefox", Authorization=token).json
+    assert said["because"].count("was not asked: no video given") == 2
 
 
 def test_what_is_a_repeat_is_counted_apart(nodes: list[Node]) -> None:
@@ -190,6 +200,56 @@ def test_a_batch_is_of_nobody(node: Node) -> None:
         assert json.loads(connection.getresponse().read())["visits"] == 1
     connection.close()
     assert today(node, "batch") == 0
+
+
+def send(node: Node, path: str, *videos: str, who: str, key: str = "", **more: str) -> Any:
+    """What a node answers to visits of these videos, one record each."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=15)
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": who, "User-Agent": "Firefox"}
+    headers |= {"Idempotency-Key": key} if key else {}
+    body = json.dumps([{"video": video} for video in videos])
+    with closing(connection):
+        connection.request("POST", path, body, headers | more)
+        return json.loads(connection.getresponse().read())
+
+
+def test_visits_of_ones_own_are_judged_as_single_visits_are(nodes: list[Node]) -> None:
+    """The pages of the site send theirs so: with a key, in the form of a batch."""
+    node, who, own = nodes[0], "10.0.11.1", "/visits?own&detail"
+    before = metric(nodes[1], "counter_recent_viewers")
+    repeat = {"counted": False, "reason": "repeat"}
+    first = send(node, own, "own", who=who, key="own-1")
+    assert first == {"records": 1, "visits": 1, "results": [{"counted": True}]}
+    assert send(node, own, "own", who=who, key="own-1") == first | {"repeated": True}
+    again = {"records": 1, "visits": 0, "results": [repeat]}
+    assert send(node, own, "own", who=who, key="own-2") == again
+    assert not counts(node, "/video/own", who)
+    until(lambda: metric(nodes[1], "counter_recent_viewers") > before, 5, "the viewer is told")
+    assert send(nodes[1], own, "own", who=who, key="own-3") == again
+    assert send(nodes[1], own, "own", who=who, key="own-1") == first | {"repeated": True}
+    many = send(node, own, "own", "other-own", "other-own", who=who)
+    assert many == {"records": 3, "visits": 1, "results": [repeat, {"counted": True}, repeat]}
+    until(lambda: {visits(each, "own") for each in nodes} == {1}, 5, "one visit")
+    all_say(nodes, "own", 1)
+    all_say(nodes, "other-own", 1)
+    assert fetch(node.url, "/count/other-own?detail")["not_counted"] == {"repeat": 1}
+
+
+def test_visits_of_ones_own_are_of_nobody_with_a_token_or_without_consent(node: Node) -> None:
+    token = f"Bearer {WRITE_TOKEN}"
+    for _ in range(2):
+        assert send(node, "/visits?own&dnt=1", "own-dnt", "own-dnt", who="10.0.12.1")["visits"] == 2
+        sent = send(node, "/visits?own", "own-dnt", who="10.0.12.1", Authorization=token)
+        assert sent["visits"] == 1
+    assert today(node, "own-dnt") == 0
+
+
+def test_visits_of_ones_own_that_are_refused_start_no_window(node: Node) -> None:
+    who = "10.0.13.1"
+    assert send(node, "/visits?own", "own-a", who=who, key="own-taken")["visits"] == 1
+    refused = send(node, "/visits?own", "own-refused", who=who, key="own-taken")
+    assert refused["status"] == 422
+    assert counts(node, "/video/own-refused", who)
 
 
 def test_viewers_are_shown_in_detail_alone(nodes: list[Node]) -> None:
@@ -358,3 +418,95 @@ def test_beside_a_node_of_the_version_before_all_stays_exact(
         all_say(nodes, "cats", 40)
         for node in everybody:
             assert not re.search("message.dropped|entry.refused", node.log.read_text())
+
+
+# -- in the browser
+
+
+@contextmanager
+def opened(browser: Browser, address: str) -> Iterator[Page]:
+    """A page in a browser that nobody has used before."""
+    context = browser.new_context(user_agent=f"Mozilla/5.0 Firefox/{next(_serial)}")
+    page = context.new_page()
+    page.goto(address)
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+    yield page
+    context.close()
+
+
+def kept_by(page: Page, video: str) -> int:
+    """The least number of a video that this browser will show."""
+    item = page.evaluate(f"JSON.parse(localStorage.getItem('visits.kept.{video}')).floor")
+    return int(item)
+
+
+def test_a_click_within_the_window_is_taken_off_what_the_page_shows(
+    node: Node, browser: Browser
+) -> None:
+    number = {}
+    for name in ("first", "second"):
+        with opened(browser, node.url) as page:
+            before = visits(node, "life")
+            for _ in range(3):
+                page.locator('#videos [data-video="life"] a').click()
+                expect(page.locator("#waiting")).to_be_hidden()
+                page.locator("#back a").click()
+            page.locator('#videos [data-video="life"] a').click()
+            expect(page.locator("#not-counted")).to_contain_text("repeats, not counted")
+            expect(page.locator("#visits")).to_have_text(str(before + 1))
+            assert visits(node, "life") == kept_by(page, "life") == before + 1
+            number[name] = page.locator("#visits").text_content()
+            page.goto(node.url)
+            expect(page.locator('[data-video="life"] b')).to_have_text(str(before + 1))
+    assert number["first"] != number["second"], "another person counts"
+    assert fetch(node.url, "/count/life?detail")["not_counted"] == {"repeat": 6}
+
+
+def test_a_visit_in_another_tab_is_taken_off_in_all(node: Node, browser: Browser) -> None:
+    with opened(browser, f"{node.url}/video/tabs") as page:
+        other = page.context.new_page()
+        other.goto(f"{node.url}/video/tabs")
+        expect(other.locator("#not-counted")).to_have_text("+ 1 repeat, not counted")
+        for each in (page, other, page):
+            each.locator("#back a").click()
+            each.locator("#video-id").fill("tabs")
+            each.locator("#video-id").press("Enter")
+        for each in (page, other):
+            expect(each.locator("#waiting")).to_be_hidden()
+            expect(each.locator("#visits")).to_have_text("1")
+        assert visits(node, "tabs") == kept_by(page, "tabs") == 1
+
+
+def block(node: Node, video: str, *, blocked: bool) -> None:
+    body = json.dumps({"video": video, "block": blocked, "reason": "law"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {ADMIN_TOKEN}"}
+    with closing(http.client.HTTPConnection("127.0.0.1", node.port, timeout=15)) as connection:
+        connection.request("POST", "/corrections", body, headers)
+        assert connection.getresponse().status == 201
+
+
+def test_a_video_that_was_taken_down_says_so_also_inside_the_site(
+    node: Node, browser: Browser
+) -> None:
+    for video in ("down", "clock"):
+        assert counts(node, f"/video/{video}", "10.0.14.1")
+        with opened(browser, node.url) as page:
+            block(node, video, blocked=True)
+            for _ in range(2):
+                page.locator("#video-id").fill(video)
+                page.locator("#video-id").press("Enter")
+                expect(page.locator("#corrected")).to_contain_text("was taken down")
+                expect(page.locator("#waiting")).to_be_hidden()
+                expect(page.locator("#visits")).to_have_text("1")
+                expect(page.locator("#about")).to_have_text("")
+                expect(page.locator("#player video")).to_have_count(0)
+                page.locator("#back a").click()
+            page.locator("#video-id").fill(video)
+            page.locator("#video-id").press("Enter")
+            expect(page.locator("#corrected")).to_contain_text("was taken down")
+            block(node, video, blocked=False)
+            expect(page.locator("#corrected")).to_be_hidden()
+            expect(page.locator("#about")).not_to_have_text("")
+            expect(page.locator("#player video")).to_have_count(int(video == "clock"))
+            page.goto(f"{node.url}/video/{video}")
+            expect(page.locator("#visits")).to_have_text("2")

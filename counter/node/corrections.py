@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Mapping, Set
+from itertools import islice
 from threading import Lock
 from typing import Literal
 
@@ -16,6 +17,8 @@ from counter.protocol.replica import Replica
 
 _ANSWER_TIME = 10.0
 """Longest time in seconds that a correction waits for the store."""
+_REASONS = 3
+"""So many reasons are shown of a video's withdrawals."""
 
 Number = int | Literal["all"]
 
@@ -83,6 +86,12 @@ class Corrections:
         if self.is_blocked(video):
             told["blocked"] = True
         return told
+
+    def withdrawn_for(self, video: str) -> str:
+        """Why visits of a video were withdrawn: the newest reasons, newest first; "" for none."""
+        acts = self.records(video)
+        reasons = dict.fromkeys(record.reason for record in acts if record.act == "withdraw")
+        return "; ".join(islice(filter(None, reasons), _REASONS))
 
     def count(self) -> int:
         """How many records there are."""

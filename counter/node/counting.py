@@ -173,10 +173,13 @@ class Counting:
         fingerprint: bytes = b"",
         client: Callable[[], Client] = stranger,
         reasons: Reasons = ALL_COUNT,
+        *,
+        once: bool = False,
     ) -> Reasons | None:
         """Count visits `{video: count}`, all or none, once per `key` of this client.
 
-        Those with a reason, and those of blocked videos, are counted in that class instead.
+        Those with a reason, and those of blocked videos, are counted in that class instead. With
+        `once` one visit of each other video counts, and the rest are repeats.
 
         Return why some do not count, if they were counted now; None if a request with this key was
         counted before. The first `OF_REQUEST` bytes of the `fingerprint` tell the request of a key
@@ -191,7 +194,7 @@ class Counting:
         if not flusher.tried.is_set():
             self._wait_for_store()
         name = client().key(key) if key else ""
-        counts = counting(visits, reasons)
+        counts = counting(visits, reasons, once=once)
         if len(counts) > _AT_ONCE:
             counts = self._placed(counts, name, now, client)
         while True:
@@ -201,7 +204,7 @@ class Counting:
                     found = replica.keys.find(name, now) if key and replica else None
                     if found is None:
                         taken = Key(name, fingerprint, now) if key else None
-                        reasons = self._count(visits, counts, reasons, taken, client)
+                        reasons = self._count(visits, counts, reasons, taken, client, once=once)
                     # The visits of a known key may be counted, whatever happens to this request.
                     # So from here on the answer is never 503.
                     in_flight = found is not None and found.place == "in flight"
@@ -211,7 +214,7 @@ class Counting:
                 self._wait_for_next_run(full)
                 now = time.monotonic()
         if found is None:
-            self._note(visits, reasons)
+            self._note(visits, reasons, once=once)
             flusher.wake()
         else:
             self._metrics.repeats.inc()
@@ -223,12 +226,12 @@ class Counting:
             self._wait_for(flush)
         return reasons if found is None else None
 
-    def _note(self, visits: Mapping[str, int], reasons: Reasons) -> None:
+    def _note(self, visits: Mapping[str, int], reasons: Reasons, *, once: bool) -> None:
         """Note what became of visits of a request."""
         number = sum(visits.values())
-        for video, reason in reasons.items():
-            self._metrics.not_counted.labels(reason).inc(visits[video])
-            number -= visits[video]
+        for key, others in apart(visits, reasons, once=once).items():
+            self._metrics.not_counted.labels(class_of(key)).inc(others)
+            number -= others
         self._metrics.visits.inc(number)
 
     def fingerprint_of(self, key: str, client: Client) -> bytes | None:
@@ -283,6 +286,8 @@ class Counting:
         reasons: Reasons,
         key: Key | None,
         client: Callable[[], Client],
+        *,
+        once: bool,
     ) -> Reasons:
         """Count visits under a key that is not known here; under the lock.
 
@@ -292,7 +297,7 @@ class Counting:
         if not visits:
             return reasons
         reasons = with_blocks(reasons, visits, replica.ledger)
-        counts, others = counting(counts, reasons), apart(visits, reasons)
+        counts, others = counting(counts, reasons), apart(visits, reasons, once=once)
         # The videos of what is counted apart must be ones that may be counted, too.
         name, now = (key.text, key.taken) if key else ("", 0.0)
         self._check(replica, counts, name, now, client, reasons.keys())

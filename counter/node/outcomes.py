@@ -37,16 +37,22 @@ def with_blocks(reasons: Reasons, visits: Mapping[str, int], ledger: Ledger) -> 
     return {**reasons, **dict.fromkeys(blocked, "blocked")} if blocked else reasons
 
 
-def counting(visits: Mapping[str, int], reasons: Reasons) -> Mapping[str, int]:
-    """Those visits that count."""
-    if not any(video in visits for video in reasons):
-        return visits
-    return {video: number for video, number in visits.items() if video not in reasons}
+def counting(
+    visits: Mapping[str, int], reasons: Reasons, *, once: bool = False
+) -> Mapping[str, int]:
+    """Those visits that count: with `once` no more than one of each video."""
+    if any(video in visits for video in reasons):
+        visits = {video: number for video, number in visits.items() if video not in reasons}
+    return dict.fromkeys(visits, 1) if once else visits
 
 
-def apart(visits: Mapping[str, int], reasons: Reasons) -> dict[str, int]:
-    """Those that do not, by the keys of their classes."""
-    return {class_key(video, reason): visits[video] for video, reason in reasons.items()}
+def apart(visits: Mapping[str, int], reasons: Reasons, *, once: bool = False) -> dict[str, int]:
+    """Those that do not, by the keys of their classes; with `once` the rest are repeats."""
+    others = {class_key(video, reason): visits[video] for video, reason in reasons.items()}
+    if once:
+        more = ((video, n - 1) for video, n in visits.items() if n > 1 and video not in reasons)
+        others |= {class_key(video, "repeat"): number for video, number in more}
+    return others
 
 
 def count_apart(

@@ -41,7 +41,7 @@ class Showing:
         return [video for video in top if video not in STEPS][:limit]
 
     def show(self, video: str, counter: dict[str, int], *, detail: bool = False) -> dict[str, Any]:
-        """A counter in the form of the answers; with `detail`, also what was not counted."""
+        """A counter in the form of the answers; with `detail`, all there is to say."""
         visits = visits_of(counter)
         if visits == MAX_COUNT:
             counter = shown_counts(counter)
@@ -50,6 +50,8 @@ class Showing:
             shown |= self._corrections.shown(video, counter)
         if detail:
             shown["not_counted"] = self.not_counted(video)
+            if "withdrawn" in shown and (reasons := self._corrections.withdrawn_for(video)):
+                shown["withdrawn_for"] = reasons
         return shown
 
     def not_counted(self, video: str) -> dict[str, int]:

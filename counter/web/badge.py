@@ -113,9 +113,14 @@ def _reader(environ: "WSGIEnvironment") -> "WSGIEnvironment":
     Without this they would be crawlers, or all one viewer.
     """
     agent = environ.get("HTTP_USER_AGENT", "")
-    if not any(proxy in agent for proxy in _IMAGE_PROXIES):
+    if not is_image_proxy(agent):
         return environ
     return {**environ, "HTTP_USER_AGENT": "a reader", "QUERY_STRING": "dnt=1"}
+
+
+def is_image_proxy(agent: str) -> bool:
+    """Whether it calls itself what fetches pictures for others."""
+    return any(proxy in agent for proxy in _IMAGE_PROXIES)
 
 
 def shortened(visits: int) -> str:

@@ -87,7 +87,6 @@ def _page(
         cards=_cards(node, clips, limit),
         counter=counter,
         apart_in_words=apart_in_words,
-        reason=_reason(node, counter["video"]) if counter and counter.get("withdrawn") else "",
         asked=asked,
         after=after,
     )
@@ -110,9 +109,3 @@ def _cards(node: Node, clips: Collection[str], limit: int) -> Sequence[tuple[str
     ]
     # The sort is stable: equals stay in the order of the catalogue.
     return sorted(visited, key=lambda card: (card[0] not in clips, -card[1]))
-
-
-def _reason(node: Node, video: str) -> str:
-    """Why visits were withdrawn, as the newest record says it."""
-    records = node.corrections.records(video)
-    return next((record.reason for record in records if record.act == "withdraw"), "")

@@ -66,7 +66,7 @@ def blueprint(node: Node) -> Blueprint:
     def count(video: str) -> Response:
         check(video)
         _check_joined(node)
-        detail = with_detail()
+        detail = is_asked("detail")
         answer = node.show(video, node.counter(video), detail=detail)
         # One at a time: it may take a look into the store.
         return _json(answer | node.viewers.shown(video) if detail else answer)
@@ -75,7 +75,7 @@ def blueprint(node: Node) -> Blueprint:
     def counts() -> Response:
         videos = check_all(request.args.getlist("video"), MAX_COUNTS)
         _check_joined(node)
-        detail = with_detail()
+        detail = is_asked("detail")
         return _json({"counters": [node.show(v, node.counter(v), detail=detail) for v in videos]})
 
     @pages.get("/top")
@@ -256,9 +256,9 @@ def shown(
     return answer
 
 
-def with_detail() -> bool:
-    """Whether the request asks for all there is to say of a counter, with `?detail`."""
-    return request.args.get("detail", "0") != "0"
+def is_asked(name: str) -> bool:
+    """Whether the query of the request has this name, as `?detail` or `?detail=1`."""
+    return request.args.get(name, "0") != "0"
 
 
 def is_prefetch(environ: "WSGIEnvironment") -> bool:

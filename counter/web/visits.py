@@ -19,16 +19,18 @@ from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedEr
 from counter.node.judge import Visitor
 from counter.node.new_videos import TooManyNewError, UnannouncedError
 from counter.node.node import Node
-from counter.node.outcomes import Reasons
+from counter.node.outcomes import Reasons, counting
 from counter.node.turns import Turns
 from counter.protocol.client import Client
 from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
 from counter.web.addresses import address_of
+from counter.web.clients import clients
+from counter.web.own import Sent
 from counter.web.problems import Problem
 from counter.web.results import Results, result
 from counter.web.tokens import Tokens
-from counter.web.videos import full, refused_id, with_detail
+from counter.web.videos import full, is_asked, refused_id
 
 MAX_RECORDS = 10_000
 MAX_TRUSTED = 10**12
@@ -100,7 +102,7 @@ def blueprint(node: Node) -> Blueprint:
     """`POST /visits`."""
     pages = Blueprint("visits", __name__)
     tokens, of_strangers = Tokens(node.config), limits_of_strangers(node.config)
-    results = Results()
+    results, who = Results(), clients(node)
 
     @pages.post("/visits")
     @bodies.reads(MAX_BYTES)
@@ -126,14 +128,16 @@ def blueprint(node: Node) -> Blueprint:
         limits = of_strangers if label is None else TRUSTED
         records, counts = read(kind, body, limits)
         client = Client(address_of(request, node.config), label)
-        visitor = Visitor(request.headers.get("User-Agent", ""), lambda: client, is_batch=True)
+        person = who.person(request.environ) if is_asked("own") else None
+        agent = request.headers.get("User-Agent", "")
+        sent = Sent(node, Visitor(agent, lambda: client, not is_asked("own"), person))
         try:
             node.counting.wait_until_open()
         except NotCountedError as error:
             raise _not_counted(error) from None
-        now = node.judge.reasons(counts, visitor)
+        now = sent.judged(counts)
         whole = fingerprint(kind, body) if key else b""
-        reasons = _count(node, client, counts, now, key, whole)
+        reasons = _count(node, client, sent, counts, now, key, whole)
         is_new = reasons is not None
         if key and reasons is not None:
             results.remember(client.key(key), reasons)
@@ -143,10 +147,10 @@ def blueprint(node: Node) -> Blueprint:
             reasons = results.of_first(client.key(key), taken, whole, counts, now, changeable)
         answer: dict[str, Any] = {"records": records, "visits": None}
         if reasons is not None:
-            answer["visits"] = sum(n for video, n in counts.items() if video not in reasons)
-            if with_detail():
-                named = _videos(kind, body, limits)
-                answer["results"] = [result(reasons.get(video)) for video in named]
+            answer["visits"] = sum(counting(counts, reasons, once=sent.once).values())
+            if is_asked("detail"):
+                each = sent.each(_videos(kind, body, limits), reasons)
+                answer["results"] = [result(reason) for reason in each]
         if not is_new:
             answer["repeated"] = True
         response = Response(msgspec.json.encode(answer) + b"\n", content_type="application/json")
@@ -201,6 +205,7 @@ def fingerprint(kind: str, body: bytes) -> bytes:
 def _count(
     node: Node,
     client: Client,
+    sent: Sent,
     counts: dict[str, int],
     reasons: Reasons,
     key: str | None,
@@ -210,8 +215,12 @@ def _count(
 
     Those with a reason are counted in that class. Raises a `Problem` if nothing was counted.
     """
+    is_sure = True
+    told: Reasons | None = None
     try:
-        return node.counting.count_many(counts, key or "", fingerprint, lambda: client, reasons)
+        told = node.counting.count_many(
+            counts, key or "", fingerprint, lambda: client, reasons, once=sent.once
+        )
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
     except NoRoomError as error:
@@ -222,11 +231,18 @@ def _count(
     except NotCountedError as error:
         raise _not_counted(error) from None
     except MaybeCountedError as error:
+        is_sure = False
         raise Problem(
             504, "Maybe counted", f"all visits may be counted, or none: {error}"
         ) from None
     except KeyTakenError as error:
         raise Problem(422, "Key taken", f"no visit was counted: {error}") from None
+    finally:
+        if told is not None:
+            sent.counted(told)
+        elif is_sure:
+            sent.refused()
+    return told
 
 
 def _not_counted(error: NotCountedError) -> Problem:

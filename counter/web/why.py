@@ -13,6 +13,7 @@ from counter.node.judge import Visitor
 from counter.node.node import Node
 from counter.node.viewers import Person
 from counter.protocol.client import Client
+from counter.web.badge import is_image_proxy
 from counter.web.problems import Problem
 from counter.web.tokens import Tokens
 from counter.web.videos import check, is_ahead
@@ -78,12 +79,24 @@ def judged(node: Node, video: str, visitor: Visitor, purpose: str) -> Verdict:
         if called:
             called = called.encode("latin-1", "replace").decode("utf-8", "replace")
             because = f"the list of crawlers and programs finds {called!r} in its agent"
+        if is_image_proxy(visitor.agent):
+            because += "; a badge with ?count=1 counts all the same, as an image proxy has readers"
         return Verdict("bot", f"BOTS={config.bots}", because)
-    if video and judge.would_repeat(video, Person(visitor.client().address, visitor.agent)):
+    address = visitor.client().address
+    if video and address and judge.would_repeat(video, Person(address, visitor.agent)):
         because = f"this viewer was counted for {video!r} a moment ago"
         return Verdict("repeat", f"REPEAT_WINDOW={config.repeat_window:g}", because)
-    asked = ", ".join(CLASSES)
-    return Verdict(None, None, f"it would count: none of the reasons applies ({asked})")
+    return Verdict(None, None, f"it would count: {_unless(video, address, config.repeat_window)}")
+
+
+def _unless(video: str, address: str, window: float) -> str:
+    """Which of the reasons do not apply, and which were not asked, for what was not told."""
+    unasked: dict[str, str] = {} if video else {"blocked": "video"}
+    if window and not (video and address):
+        unasked["repeat"] = "address" if video else "video"
+    asked = ", ".join(reason for reason in CLASSES if reason not in unasked)
+    left = "".join(f"; {reason} was not asked: no {w} given" for reason, w in unasked.items())
+    return f"none of the reasons applies ({asked}){left}"
 
 
 def _sent(name: str) -> str:

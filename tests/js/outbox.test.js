@@ -22,6 +22,8 @@ class World {
   ended = [];
   /** @type {Map<string, string>} */
   counted = new Map();
+  /** @type {Map<string, string>} why visits of videos do not count */
+  reasons = new Map();
   /** @type {(number | "lost" | "lost after")[]} what becomes of the next requests */
   answers = [];
   alive = true;
@@ -61,13 +63,17 @@ class World {
     await setImmediate();
     if (!this.alive) throw new TypeError("refused");
     if (address === "/healthz") return new Response("alive\n");
+    assert.equal(address, "/visits?own&detail");
     const key = String(/** @type {Record<string, string>} */ (options.headers)["Idempotency-Key"]);
     this.posted.push(key);
     const answer = this.answers.shift() ?? 200;
     if (answer === "lost") throw new TypeError("lost");
-    if (answer === 200 || answer === "lost after") this.counted.set(key, JSON.parse(String(options.body))[0].video);
+    const { video } = JSON.parse(String(options.body))[0];
+    const reason = this.reasons.get(video);
+    if ((answer === 200 || answer === "lost after") && !reason) this.counted.set(key, video);
     if (answer === "lost after") throw new TypeError("lost");
-    return new Response("{}", { status: answer, headers: { "Content-Type": "application/json" } });
+    const results = [reason ? { counted: false, reason } : { counted: true }];
+    return new Response(JSON.stringify({ results }), { status: answer, headers: { "Content-Type": "application/json" } });
   }
 
   async settle() {
@@ -345,6 +351,58 @@ test("visits are sent even if the storage is absent or full", async () => {
     assert.equal(world.posted.length, 2);
     assert.equal(outbox.waiting.length, 0);
   }
+});
+
+test("a visit that does not count is told of once, in every tab, and by whose it is", async () => {
+  for (const reason of ["bot", "repeat", "blocked"]) {
+    const world = new World();
+    world.reasons.set("cats", reason);
+    world.online = false;
+    /** @type {Record<string, unknown[]>} */
+    const told = { maker: [], sender: [] };
+    const tabs = ["maker", "sender"].map((name) => {
+      // Each tab has its own events: they come from the storage of the others.
+      const frame = new EventTarget();
+      const onuncounted = (/** @type {unknown} */ uncounted) => told[name]?.push(uncounted);
+      return { name, frame, outbox: world.tab({ frame, onuncounted }) };
+    });
+    for (const { outbox } of tabs) outbox.start();
+    const [maker, sender] = tabs;
+    assert.ok(maker && sender);
+    maker.outbox.add("cats");
+    maker.outbox.add("dogs");
+    /** @type {[string, string | null][]} */
+    const changes = [];
+    const { storage } = world;
+    const keep = storage.setItem.bind(storage);
+    Object.defineProperty(storage, "setItem", {
+      value: (/** @type {string} */ place, /** @type {string} */ text) => (changes.push([place, text]), keep(place, text)),
+    });
+    const drop = storage.removeItem.bind(storage);
+    Object.defineProperty(storage, "removeItem", {
+      value: (/** @type {string} */ place) => (changes.push([place, null]), drop(place)),
+    });
+    world.online = true;
+    await sender.outbox.send();
+    // The tab that made the visits looks before it hears.
+    assert.equal(maker.outbox.uncounted("cats"), 0);
+    for (const [key, newValue] of changes) {
+      maker.frame.dispatchEvent(Object.assign(new Event("storage"), { key, oldValue: "{}", newValue }));
+    }
+    await world.settle();
+    assert.deepEqual(told.sender, [{ video: "cats", own: false, here: true }]);
+    assert.deepEqual(told.maker, [{ video: "cats", own: true, here: false }]);
+    assert.deepEqual([[...world.counted.values()], world.posted.length, world.ended], [["dogs"], 2, []]);
+    assert.deepEqual(Object.keys(storage), []);
+  }
+});
+
+test("a page of the version before drops its number where a visit does not count", async () => {
+  const world = new World();
+  world.reasons.set("cats", "repeat");
+  world.tab().add("cats");
+  await world.settle();
+  assert.deepEqual(world.ended, ["cats"]);
 });
 
 test("keys are UUIDs of version 4", () => {

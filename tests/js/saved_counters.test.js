@@ -92,8 +92,11 @@ test("the newest 200 videos are kept", () => {
 test("a floor is lowered when a visit is given up", () => {
   const saved = new SavedCounters(new MapStorage());
   saved.merge("cats", { "a~1": 1 });
-  saved.raise("cats", 2);
+  saved.raise("cats", 4);
+  saved.lower("cats", 1);
+  assert.equal(saved.floor("cats"), 3);
   saved.lower("cats");
+  saved.lower("cats", 1);
   assert.deepEqual([saved.floor("cats"), saved.counts("cats")], [0, { "a~1": 1 }]);
 });
 
