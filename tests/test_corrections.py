@@ -106,7 +106,9 @@ def test_a_correction_needs_the_token_of_an_operator(node: Node) -> None:
 WRONG: dict[str, tuple[Any, str]] = {
     "no object": ([], "object"),
     "no video": ({"withdraw": 1, "reason": ""}, "video is missing"),
-    "a bad video": ({"video": "a b", "withdraw": 1}, "a b"),
+    "a bad video": ({"video": "a b", "withdraw": 1}, 'video="a b"'),
+    "a step for a video": ({"video": "..", "withdraw": 1}, 'video=".."'),
+    "a long video": ({"video": "v" * 200, "withdraw": 1}, 'video="vvv'),
     "a video that is none": ({"video": 5, "withdraw": 1}, "video=5"),
     "nothing to do": ({"video": "cats", "reason": "why"}, "either withdraw or block"),
     "both": ({"video": "cats", "withdraw": 1, "block": True}, "either withdraw or block"),
@@ -132,7 +134,10 @@ def test_a_correction_that_is_wrong_changes_nothing_and_says_what_is_wrong(
     before = listed(node)
     answer = post(node, content)
     assert answer.status == 400
-    assert named in answer.problem()["detail"]
+    problem = answer.problem()
+    assert named in problem["detail"]
+    if "=" in named:
+        assert problem["field"] == named.partition("=")[0]
     assert listed(node) == before
 
 
