@@ -11,9 +11,9 @@ from itertools import chain, combinations
 from counter.node.judge import Reason
 from counter.node.outcomes import Reasons, marked
 
-_MOST = 10
+_MAX_CHANGEABLE = 10
 """So many videos may have been blocked or not before each of the cases is tried: a thousand."""
-_MOST_NAMED = 50_000
+_MAX_NAMED = 50_000
 """So many videos are named in all cases together, which takes some 30 ms."""
 
 
@@ -65,7 +65,7 @@ def _outcomes(
     for is_bot in (False, True):
         likely: list[Collection[str]] = [blocked_now, [], changeable]
         others: Reasons = dict.fromkeys(videos, "bot") if is_bot else {}
-        if len(changeable) <= _MOST and len(others) << len(changeable) <= _MOST_NAMED:
+        if len(changeable) <= _MAX_CHANGEABLE and len(others) << len(changeable) <= _MAX_NAMED:
             sizes = range(1, len(changeable))
             likely += chain.from_iterable(combinations(changeable, size) for size in sizes)
         for blocked in likely:
