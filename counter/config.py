@@ -136,7 +136,7 @@ class Config:
             trusted_proxies=read.networks("TRUSTED_PROXIES", ("127.0.0.0/8", "::1")),
             allowed_hosts=read.hosts("ALLOWED_HOSTS"),
             bots=read.choice("BOTS", ("crawlers", "count", "programs")),
-            repeat_window=read.number("REPEAT_WINDOW", 0.0, 0, 86_400),
+            repeat_window=read.window("REPEAT_WINDOW"),
             viewers=read.switch("VIEWERS"),
             viewers_keep=int(read.number("VIEWERS_KEEP", 90, 1, 3_660, whole=True)),
         )
@@ -224,6 +224,16 @@ class _Reader:
             raise ConfigError(
                 f"{setting}={value!r} is not {kind} from {least:.10g} to {most:.10g}; "
                 f"the default is {default:.10g}"
+            )
+        return number
+
+    def window(self, setting: str) -> float:
+        """Some seconds, or 0 for off: what is shorter than a second holds nobody."""
+        number = self.number(setting, 0.0, 0, 86_400)
+        if 0 < number < 1:
+            raise ConfigError(
+                f"{setting}={self._environ[setting]!r} is less than a second; set 0, which is off, "
+                "or a number of seconds from 1 to 86400"
             )
         return number
 

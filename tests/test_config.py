@@ -194,6 +194,8 @@ BAD = [
     ("LOG_LEVEL", "loud"),
     ("REPEAT_WINDOW", "86401"),
     ("REPEAT_WINDOW", "1h"),
+    ("REPEAT_WINDOW", "0.04"),
+    ("REPEAT_WINDOW", "0.999"),
     ("VIEWERS", "many"),
     ("VIEWERS_KEEP", "0"),
     ("VIEWERS_KEEP", "1.5"),
@@ -497,6 +499,8 @@ def test_with_a_secret_or_a_broker_a_node_may_listen_everywhere(more: dict[str, 
 
 def test_a_node_without_peers_needs_no_secret_for_viewers() -> None:
     assert Config.from_environ({"VIEWERS": "on", "REPEAT_WINDOW": "60"}).viewers
+    for window in ("0", "0.0", "1", "1.5", "86400"):
+        assert Config.from_environ({"REPEAT_WINDOW": window}).repeat_window == float(window)
 
 
 # -- for real

@@ -207,7 +207,7 @@ def test_a_key_is_one_request_whoever_takes_it() -> None:
     assert held.of_key(id_of_key("ops", "key-2", b"body")) is None
 
 
-def test_of_one_request_at_two_nodes_at_most_the_larger_is_taken() -> None:
+def test_of_one_request_at_two_nodes_the_larger_is_taken_of_each_member() -> None:
     one, other = record(1, at=5, a=307, b=102), record(1, at=4, a=209)
     merged = join(one, other)
     assert merged == join(other, one)
@@ -216,6 +216,19 @@ def test_of_one_request_at_two_nodes_at_most_the_larger_is_taken() -> None:
     held.merge([one])
     held.merge([other])
     assert held.withdrawn("cats") == {A: 3, B: 1}
+
+
+def test_of_one_request_at_two_nodes_that_saw_other_members_both_are_taken() -> None:
+    """So it may take twice what was asked: known, and written in the reference."""
+    held = ledger()
+    held.merge([record(1, at=5, a=509)])
+    held.merge([record(1, at=4, b=507)])
+    assert held.withdrawn("cats") == {A: 5, B: 5}
+    found = held.find(record(1).id)
+    assert found is not None
+    assert found.number == 10
+    assert held.shown("cats", {A: 9, B: 7}) == 10
+    assert held.shown("cats", {A: 4, B: 7}) == 9, "never more than is there"
 
 
 # -- a cluster

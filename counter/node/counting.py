@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from threading import Lock
 
 from counter.crdt.columns import Entries
-from counter.crdt.ids import ANNOUNCED, class_key
+from counter.crdt.ids import ANNOUNCED, class_key, class_of
 from counter.crdt.limits import FullError
 from counter.node.flush import Flush
 from counter.node.flusher import Flusher

@@ -7,7 +7,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY
+from counter.crdt.ids import KEY, STEPS, is_video
 from counter.node.corrections import LedgerFullError, Number, OtherRequestError
 from counter.node.counting import MaybeCountedError, NotCountedError
 from counter.node.node import Node
@@ -157,7 +157,9 @@ def _read(body: bytes) -> _Asked:
     video = content.get("video")
     if not isinstance(video, str):
         raise _wrong("video", content, "name one, as in cats")
-    check(video)
+    if video in STEPS or not is_video(video):
+        remedy = "use 1 to 128 characters out of A-Z a-z 0-9 . _ ~ -, but neither . nor .. alone"
+        raise _wrong("video", content, remedy)
     reason = content.get("reason", "")
     if not (isinstance(reason, str) and len(reason) <= LONGEST_REASON and reason.isprintable()):
         remedy = f"write at most {LONGEST_REASON} printable characters on one line"
