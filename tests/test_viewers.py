@@ -244,6 +244,14 @@ def test_visits_of_ones_own_are_of_nobody_with_a_token_or_without_consent(node: 
     assert today(node, "own-dnt") == 0
 
 
+def test_visits_of_ones_own_are_of_few_videos(node: Node) -> None:
+    many = [f"own-{number}" for number in range(101)]
+    refused = send(node, "/visits?own", *many, who="10.0.15.1")
+    assert (refused["status"], refused["limit"]) == (422, 100)
+    assert send(node, "/visits?own", *many[:100], who="10.0.15.1")["visits"] == 100
+    assert send(node, "/visits", *many, who="10.0.15.1")["visits"] == 101
+
+
 def test_visits_of_ones_own_that_are_refused_start_no_window(node: Node) -> None:
     who = "10.0.13.1"
     assert send(node, "/visits?own", "own-a", who=who, key="own-taken")["visits"] == 1

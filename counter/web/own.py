@@ -4,11 +4,15 @@ Each is judged as a single visit is: with a window for repeats, a viewer counts 
 also within one request. Whoever sends a visit that counts is a viewer.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from counter.node.judge import Reason, Visitor
 from counter.node.node import Node
 from counter.node.viewers import Person
+from counter.web.problems import Problem
+
+MAX_VIDEOS = 100
+"""Most videos of one request whose viewer is asked for: each takes 10 µs."""
 
 
 class Sent:
@@ -25,10 +29,21 @@ class Sent:
         self.once = self._person is not None and node.viewers.recent is not None
         """Whether of each video one visit counts at most, and the others are repeats."""
 
-    def judged(self, videos: Iterable[str]) -> dict[str, Reason]:
-        """Why visits of these videos do not count; those that count are left out."""
+    def judged(self, videos: Collection[str]) -> dict[str, Reason]:
+        """Why visits of these videos do not count; those that count are left out.
+
+        Raises a `Problem` for more videos than one visitor visits at once.
+        """
         if self._person is None:
             return self._judge.reasons(videos, self._visitor)
+        if len(videos) > MAX_VIDEOS:
+            raise Problem(
+                422,
+                "Beyond the limit",
+                f"no visit was counted: with ?own a request has visits of at most {MAX_VIDEOS} "
+                f"videos, and this one of {len(videos)}; send several, or, for others, no ?own",
+                {"limit": MAX_VIDEOS},
+            )
         reasons: dict[str, Reason] = {}
         for video in videos:
             person = Person(self._person.address, self._person.agent)
