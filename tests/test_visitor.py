@@ -8,6 +8,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from shutil import rmtree
 from threading import Event, Thread
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -269,7 +270,7 @@ def test_two_tabs_with_a_full_outbox_send_each_visit_once(
     keys: list[str] = []
 
     def note(request: Request) -> None:
-        if request.url.endswith("/visits") and request.method == "POST":
+        if urlsplit(request.url).path == "/visits" and request.method == "POST":
             keys.append(request.headers["idempotency-key"])
 
     context.on("request", note)
