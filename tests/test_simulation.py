@@ -71,6 +71,11 @@ def test_all_withdrawn_on_both_sides_of_a_split_then_1000_visits_shows_1000() ->
         assert node.replica.ledger.shown("birds", counter) == 101
 
 
+ONLY_SEARCHED = {"folds its own run"}
+"""Faults that random histories meet too seldom: a store has to be put back to before a run that
+its peers know. The search goes there; see `TRACES_OF_FAULTS` in tests/test_search.py."""
+
+
 def histories() -> Iterator[History]:
     """All histories, those first that are cheap for what they catch."""
     for lossy in (False, True):
@@ -81,7 +86,7 @@ def histories() -> Iterator[History]:
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in ONLY_SEARCHED])
 def test_a_fault_in_the_protocol_is_caught(name: str) -> None:
     assert any(run(history, FAULTS[name]).failure for history in histories())
 
