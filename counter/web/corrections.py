@@ -7,13 +7,14 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY, STEPS, is_video
+from counter.crdt.ids import STEPS, is_video
 from counter.node.corrections import LedgerFullError, Number, OtherRequestError
 from counter.node.counting import MaybeCountedError, NotCountedError
 from counter.node.node import Node
 from counter.protocol.ledger import TooManyError
 from counter.protocol.records import LONGEST_REASON, Record
 from counter.web import bodies
+from counter.web.keys import REPLAYED, key_of
 from counter.web.problems import Problem, check_origin
 from counter.web.tokens import Tokens
 from counter.web.videos import check
@@ -21,14 +22,12 @@ from counter.web.videos import check
 MAX_BYTES = 64 * 1024
 MOST = 1_000
 """Records that one answer lists."""
-REPLAYED = "Idempotency-Replayed"
 
 _FIELDS = ("video", "withdraw", "block", "reason")
 _EXAMPLE = (
     '{"video": "cats", "withdraw": 120, "reason": "click farm"} or '
     '{"video": "cats", "block": true, "reason": "taken down"}'
 )
-_is_key = re.compile(KEY).fullmatch
 
 
 class _Asked(NamedTuple):
@@ -50,11 +49,7 @@ def blueprint(node: Node) -> Blueprint:
     def correct() -> Response:
         check_origin()
         by = tokens.check_admin(request)
-        key = request.headers.get("Idempotency-Key", "")
-        if "Idempotency-Key" in request.headers and not _is_key(key):
-            raise Problem(
-                400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
-            )
+        key = key_of(request)
         if request.mimetype != "application/json":
             raise Problem(415, "Not a correction", f"send application/json: {_EXAMPLE}")
         record, is_new = _do(node, _read(request.get_data(cache=False)), by, key)

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 
 from counter.config import Config
 from counter.crdt.gcounter import MAX_COUNT
-from counter.crdt.ids import KEY, STEPS
+from counter.crdt.ids import STEPS
 from counter.crdt.limits import FullError
 from counter.node.counting import KeyTakenError, MaybeCountedError, NotCountedError
 from counter.node.judge import Visitor
@@ -26,6 +26,7 @@ from counter.protocol.key_room import NoRoomError
 from counter.web import bodies
 from counter.web.addresses import address_of
 from counter.web.clients import clients
+from counter.web.keys import REPLAYED, key_of
 from counter.web.own import Sent
 from counter.web.problems import Problem
 from counter.web.results import Results, result
@@ -38,8 +39,6 @@ MAX_TRUSTED = 10**12
 MAX_VISITS = 100_000
 """Most visits of one request without a token, unless `MAX_COUNT` is more."""
 MAX_BYTES = 1024 * 1024
-REPLAYED = "Idempotency-Replayed"
-"""The header of an answer to a repeat of a request that was counted before."""
 
 _EXAMPLE = '{"video": "cats", "count": 2}'
 _LONGEST = 128
@@ -56,7 +55,6 @@ _LARGE = 16 * 1024
 """Bytes of a body that takes ms: some 600 records."""
 _AT_ONCE = 100
 """Records that are looked at before others have their turn."""
-_is_key = re.compile(KEY).fullmatch
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -115,11 +113,7 @@ def blueprint(node: Node) -> Blueprint:
                 "Not records",
                 f"send {' or '.join(KINDS)}, uncompressed: {_EXAMPLE} for each video",
             )
-        key = request.headers.get("Idempotency-Key")
-        if key is not None and not _is_key(key):
-            raise Problem(
-                400, "Bad key", "an Idempotency-Key is 1 to 128 visible characters of ASCII"
-            )
+        key = key_of(request)
         body = request.get_data(cache=False)
         if len(body) > MAX_BYTES:
             raise Problem(413, "Too large", f"send at most {MAX_BYTES} bytes at once")
@@ -208,7 +202,7 @@ def _count(
     sent: Sent,
     counts: dict[str, int],
     reasons: Reasons,
-    key: str | None,
+    key: str,
     fingerprint: bytes,
 ) -> Reasons | None:
     """Why some do not count, if they were counted now; None if they were counted before.
@@ -219,7 +213,7 @@ def _count(
     told: Reasons | None = None
     try:
         told = node.counting.count_many(
-            counts, key or "", fingerprint, lambda: client, reasons, once=sent.once
+            counts, key, fingerprint, lambda: client, reasons, once=sent.once
         )
     except (TooManyNewError, UnannouncedError) as error:
         raise refused_id(error) from None
